@@ -1,0 +1,120 @@
+"""ProxyWhirl keeps a pool of forward proxies alive and useful.
+
+The public names are imported when they are first used, so that `import proxywhirl` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxywhirl.cache.manager import CacheManager
+    from proxywhirl.cache.models import (
+        CacheConfig,
+        CacheEntry,
+        CacheStatistics,
+        CacheTierConfig,
+        CacheTierType,
+        L2BackendType,
+        TierStatistics,
+    )
+    from proxywhirl.client import AsyncProxyWhirl, ProxyWhirl
+    from proxywhirl.errors import (
+        Blame,
+        CacheError,
+        DecryptionError,
+        GatewayError,
+        PoolEmpty,
+        ProxyURLError,
+        ProxyWhirlError,
+        SettingsError,
+        UpstreamError,
+    )
+    from proxywhirl.gateway.options import GatewayOptions
+    from proxywhirl.gateway.server import Gateway
+    from proxywhirl.integrations.httpx import WhirlTransport
+    from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome, Proxy, Target
+    from proxywhirl.rotation.lease import Lease
+    from proxywhirl.rotation.pool import Pool
+    from proxywhirl.urls import ProxyURL
+
+_HOMES = {
+    "cache.manager": ("CacheManager",),
+    "cache.models": (
+        "CacheConfig",
+        "CacheEntry",
+        "CacheStatistics",
+        "CacheTierConfig",
+        "CacheTierType",
+        "L2BackendType",
+        "TierStatistics",
+    ),
+    "client": ("AsyncProxyWhirl", "ProxyWhirl"),
+    "errors": (
+        "Blame",
+        "CacheError",
+        "DecryptionError",
+        "GatewayError",
+        "PoolEmpty",
+        "ProxyURLError",
+        "ProxyWhirlError",
+        "SettingsError",
+        "UpstreamError",
+    ),
+    "gateway.options": ("GatewayOptions",),
+    "gateway.server": ("Gateway",),
+    "integrations.httpx": ("WhirlTransport",),
+    "models": ("Attributes", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Target"),
+    "rotation.lease": ("Lease",),
+    "rotation.pool": ("Pool",),
+    "urls": ("ProxyURL",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncProxyWhirl",
+    "Attributes",
+    "Blame",
+    "CacheConfig",
+    "CacheEntry",
+    "CacheError",
+    "CacheManager",
+    "CacheStatistics",
+    "CacheTierConfig",
+    "CacheTierType",
+    "DecryptionError",
+    "Gateway",
+    "GatewayError",
+    "GatewayOptions",
+    "HealthCheck",
+    "HealthStatus",
+    "L2BackendType",
+    "Lease",
+    "Outcome",
+    "Pool",
+    "PoolEmpty",
+    "Proxy",
+    "ProxyURL",
+    "ProxyURLError",
+    "ProxyWhirl",
+    "ProxyWhirlError",
+    "SettingsError",
+    "Target",
+    "TierStatistics",
+    "UpstreamError",
+    "WhirlTransport",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,157 @@
+"""Where records become `CacheEntry` values and back; the only place of the cache that handles plain credentials."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from pydantic import SecretStr
+
+from proxywhirl.cache.crypto import LazySecret, Sealer
+from proxywhirl.cache.models import CacheEntry
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
+from proxywhirl.errors import DecryptionError
+from proxywhirl.models import Attributes, HealthStatus
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["Border"]
+
+
+class Border:
+    """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone)."""
+
+    def __init__(self, sealer: Sealer | None) -> None:
+        self._sealer = sealer
+
+    def entry(self, record: Record, *, evicted_from_l1: bool = False) -> CacheEntry:
+        """Return a snapshot of a record. Credentials are decrypted when they are first read."""
+        username, password = self._secrets(record)
+        return CacheEntry(
+            key=record.key,
+            proxy_url=record.url,
+            username=username,
+            password=password,
+            source=record.source,
+            fetch_time=_moment(record.fetched_at),
+            ttl_seconds=record.ttl,
+            last_accessed=_moment(record.accessed_at),
+            expires_at=_moment(record.expires_at),
+            access_count=record.access_count,
+            health_status=HealthStatus(record.status),
+            failure_count=record.failure_count,
+            evicted_from_l1=evicted_from_l1,
+            last_health_check=_moment_or_none(record.last_check_at),
+            consecutive_health_failures=record.check_failures,
+            consecutive_health_successes=record.check_successes,
+            recovery_attempt=record.recovery_attempt,
+            next_check_time=_moment_or_none(record.next_check_at),
+            last_health_error=record.error,
+            total_health_checks=record.checks,
+            total_health_check_failures=record.failed_checks,
+            attributes=decode_attributes(record.attributes),
+        )
+
+    def record(self, entry: CacheEntry) -> Record:
+        """Return the record of an entry that a caller made or changed."""
+        plain = (_reveal(entry.username), _reveal(entry.password))
+        return Record(
+            key=entry.key,
+            url=entry.proxy_url,
+            source=entry.source,
+            fetched_at=entry.fetch_time.timestamp(),
+            ttl=entry.ttl_seconds,
+            expires_at=entry.expires_at.timestamp(),
+            accessed_at=entry.last_accessed.timestamp(),
+            access_count=entry.access_count,
+            status=entry.health_status.value,
+            failure_count=entry.failure_count,
+            last_check_at=_timestamp(entry.last_health_check),
+            check_failures=entry.consecutive_health_failures,
+            check_successes=entry.consecutive_health_successes,
+            recovery_attempt=entry.recovery_attempt,
+            next_check_at=_timestamp(entry.next_check_time),
+            error=entry.last_health_error,
+            checks=entry.total_health_checks,
+            failed_checks=entry.total_health_check_failures,
+            attributes=encode_attributes(entry.attributes),
+            plain=None if plain == (None, None) else plain,
+        )
+
+    def newcomer(
+        self, url: ProxyURL, *, source: str, ttl: float, now: float, attributes: Attributes | None = None
+    ) -> Record:
+        """Return the record of a proxy that is seen now and lives for `ttl` seconds (infinity: for ever)."""
+        expires_at = NEVER_TIMESTAMP if math.isinf(ttl) else min(now + ttl, NEVER_TIMESTAMP)
+        plain = None if url.username is None and url.password is None else (url.username, url.password)
+        return Record(
+            url.key,
+            url.canonical,
+            source,
+            now,
+            int(expires_at - now),
+            expires_at,
+            now,
+            attributes=encode_attributes(attributes) if attributes is not None else "",
+            plain=plain,
+        )
+
+    def sealed(self, record: Record) -> Record:
+        """Return the record with its credentials sealed, ready for a durable tier."""
+        if self._sealer is not None and record.plain is not None and record.sealed is None:
+            record.sealed = self._sealer.seal(record.key, record.plain)
+        return record
+
+    def credentials(self, record: Record) -> Credentials | None:
+        """Return username and password in the clear, decrypting them once; None where there are none.
+
+        Raises:
+            DecryptionError: they were sealed with another key, or are damaged.
+        """
+        if record.plain is None and record.sealed is not None:
+            if self._sealer is None:
+                raise DecryptionError(f"entry {record.key} has sealed credentials and this cache has no key")
+            record.plain = self._sealer.open(record.key, record.sealed)
+        return record.plain
+
+    def password_changed(self, old: Record, new: Record) -> bool:
+        """Whether a newcomer brings another password than the known one; an unreadable known one is another."""
+        try:
+            known = self.credentials(old)
+        except DecryptionError:
+            return True
+        return known != self.credentials(new)
+
+    def _secrets(self, record: Record) -> tuple[SecretStr | None, SecretStr | None]:
+        if record.plain is not None:
+            username, password = record.plain
+            return _secret(username), _secret(password)
+        if record.sealed is None:
+            return None, None
+        shape = record.sealed.partition(":")[0]
+        sealed_username = LazySecret(lambda: self._part(record, 0)) if "u" in shape else None
+        sealed_password = LazySecret(lambda: self._part(record, 1)) if "p" in shape else None
+        return sealed_username, sealed_password
+
+    def _part(self, record: Record, place: int) -> str:
+        credentials = self.credentials(record)
+        return (credentials[place] if credentials is not None else None) or ""
+
+
+def _secret(value: str | None) -> SecretStr | None:
+    return None if value is None else SecretStr(value)
+
+
+def _reveal(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _moment(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, UTC)
+
+
+def _moment_or_none(timestamp: float | None) -> datetime | None:
+    return None if timestamp is None else _moment(timestamp)
+
+
+def _timestamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,79 @@
+"""The log of changes of a tier that keeps its index in memory: the latest change of each key.
+
+One dictionary in the order of revisions, so that the newest changes are read from its end without
+looking at the others. Removals are kept up to a bound; a reader that is further behind starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["Journal"]
+
+REMOVALS_KEPT = 100_000
+
+
+class Journal:
+    """Revisions and removals. `floor` is the oldest revision from which the log is whole."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.floor = 0
+        self._latest: dict[str, tuple[int, bool]] = {}
+        self._removals = 0
+
+    def next(self) -> int:
+        """Take the next revision."""
+        self.revision += 1
+        return self.revision
+
+    def note(self, key: str, revision: int, *, removed: bool) -> None:
+        """Record the latest change of a key."""
+        previous = self._latest.pop(key, None)
+        if previous is not None and previous[1]:
+            self._removals -= 1
+        self._latest[key] = (revision, removed)
+        self.revision = max(self.revision, revision)
+        if removed:
+            self._removals += 1
+            if self._removals > REMOVALS_KEPT:
+                self._forget_half()
+
+    def restart(self) -> None:
+        """Forget the log after everything was removed: readers behind this point start anew."""
+        self._latest.clear()
+        self._removals = 0
+        self.floor = self.next()
+
+    def restore(self, changes: Iterable[tuple[str, int, bool]], *, revision: int, floor: int) -> None:
+        """Take over what was read from disk, in any order."""
+        self._latest = {}
+        self._removals = 0
+        self.revision = revision
+        self.floor = floor
+        for key, at, removed in sorted(changes, key=lambda change: change[1]):
+            self.note(key, at, removed=removed)
+
+    def removals(self) -> list[tuple[str, int]]:
+        """Return the removed keys with the revisions of their removal."""
+        return [(key, revision) for key, (revision, removed) in self._latest.items() if removed]
+
+    def after(self, revision: int, limit: int) -> tuple[list[tuple[str, int, bool]], bool, bool]:
+        """Return up to `limit` changes after `revision`, whether more follow, whether to start anew."""
+        reset = revision < self.floor or revision > self.revision
+        since = 0 if reset else revision
+        found: list[tuple[str, int, bool]] = []
+        for key in reversed(self._latest):
+            at, removed = self._latest[key]
+            if at <= since:
+                break
+            found.append((key, at, removed))
+        found.reverse()
+        return found[:limit], len(found) > limit, reset
+
+    def _forget_half(self) -> None:
+        old = self.removals()[: REMOVALS_KEPT // 2]
+        for key, revision in old:
+            del self._latest[key]
+            self.floor = max(self.floor, revision)
+        self._removals -= len(old)

@@ -1,0 +1,173 @@
+"""The first tier: records in a dictionary.
+
+`get` takes no lock and may run beside any other call; everything else is called under the manager's lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Sequence
+
+from proxywhirl.cache.eviction import ORDERS
+from proxywhirl.cache.expiry import Expiries
+from proxywhirl.cache.journal import Journal
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tier import Access, Applied, Changes, Decision
+
+__all__ = ["MemoryTier"]
+
+
+class MemoryTier:
+    """A window in memory, or the authority of a cache that lives in memory alone."""
+
+    def __init__(self, *, max_entries: int | None = None, policy: str = "lru", authority: bool = False) -> None:
+        self._records: dict[str, Record] = {}
+        self._bound = max_entries
+        self._order = ORDERS[policy]() if max_entries is not None else None
+        self._journal = Journal()
+        self._authority = authority
+        self._expiries = Expiries(self._expires_at)
+        self._retired = 0
+        self._meta: dict[str, str] = {}
+        self.corrupted = 0
+
+    @property
+    def revision(self) -> int:
+        """See `Tier`."""
+        return self._journal.revision
+
+    def get(self, key: str) -> Record | None:
+        """See `Tier`."""
+        record = self._records.get(key)
+        if record is not None and self._order is not None:
+            self._order.touch(key)
+        return record
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """See `Tier`."""
+        found = ((key, self.get(key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
+
+    def transact(self, keys: Collection[str], decide: Decision) -> Applied:
+        """See `Tier`."""
+        applied = Applied(revision_before=self.revision)
+        batch = decide({key: self._records[key] for key in keys if key in self._records})
+        for key in batch.deletes:
+            if self._remove(key):
+                applied.deletes.append(key)
+                self._journal.note(key, self._journal.next(), removed=True)
+        for record in batch.puts:
+            applied.evicted += self._make_room(record)
+            record.revision = self._journal.next()
+            record.generation = record.generation or record.revision
+            self._store(record)
+        evicted = set(applied.evicted)
+        applied.puts = [record for record in batch.puts if record.key not in evicted or record.key in self._records]
+        applied.revision = self.revision
+        return applied
+
+    def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
+        """See `Tier`."""
+        evicted: list[str] = []
+        for record in records:
+            evicted += self._make_room(record)
+            self._store(record)
+        self._follow(revision)
+        return evicted
+
+    def drop(self, keys: Collection[str], revision: int | None = None) -> list[str]:
+        """See `Tier`."""
+        self._follow(revision)
+        return [key for key in keys if self._remove(key)]
+
+    def touch_many(self, accesses: Sequence[Access]) -> None:
+        """See `Tier`: records in memory are counted when they are hit."""
+
+    def expired(self, now: float, limit: int) -> list[str]:
+        """See `Tier`."""
+        return self._expiries.due(now, limit)
+
+    def scan(self, after: str, limit: int) -> list[Record]:
+        """See `Tier`."""
+        keys = heapq.nsmallest(limit, (key for key in self._records if key > after))
+        return [self._records[key] for key in keys]
+
+    def changes_since(self, revision: int, limit: int) -> Changes:
+        """See `Tier`."""
+        page, more, reset = self._journal.after(revision, limit)
+        upto = page[-1][1] if more else self.revision
+        records = [self._records[key] for key, _, removed in page if not removed]
+        return Changes(upto, records, [key for key, _, removed in page if removed], reset, more)
+
+    def changed_elsewhere(self) -> bool:
+        """See `Tier`: memory is this process's own."""
+        return False
+
+    def clear(self, revision: int | None = None) -> int:
+        """See `Tier`."""
+        held = len(self)
+        for key in list(self._records):
+            self._remove(key)
+        if self._authority:
+            self._journal.restart()
+        self._follow(revision)
+        return held
+
+    def get_meta(self, name: str) -> str | None:
+        """See `Tier`."""
+        return self._meta.get(name)
+
+    def set_meta(self, name: str, value: str) -> None:
+        """See `Tier`."""
+        self._meta[name] = value
+
+    def close(self) -> None:
+        """See `Tier`: there is nothing to give back."""
+
+    def __len__(self) -> int:
+        return len(self._records) - self._retired
+
+    def __contains__(self, key: object) -> bool:
+        record = self._records.get(key) if isinstance(key, str) else None
+        return record is not None and not record.retired
+
+    def _make_room(self, record: Record) -> list[str]:
+        """Take out what must leave before a record comes in; a bounded authority logs it."""
+        evicted: list[str] = []
+        if record.key in self._records or self._bound is None or self._order is None:
+            return evicted
+        while len(self._records) >= self._bound:
+            key = self._order.victim()
+            if self._remove(key):
+                evicted.append(key)
+                if self._authority:
+                    self._journal.note(key, self._journal.next(), removed=True)
+        return evicted
+
+    def _store(self, record: Record) -> None:
+        old = self._records.get(record.key)
+        self._records[record.key] = record
+        self._retired += record.retired - (old.retired if old else False)
+        if self._order is not None:
+            self._order.add(record.key)
+        if self._authority:
+            self._expiries.add(record.key, record.expires_at)
+            self._journal.note(record.key, record.revision, removed=False)
+
+    def _remove(self, key: str) -> bool:
+        """Take a record out; return whether one was there."""
+        if self._order is not None:
+            self._order.discard(key)
+        record = self._records.pop(key, None)
+        if record is None:
+            return False
+        self._retired -= record.retired
+        return True
+
+    def _expires_at(self, key: str) -> float | None:
+        record = self._records.get(key)
+        return None if record is None else record.expires_at
+
+    def _follow(self, revision: int | None) -> None:
+        if revision is not None and not self._authority:
+            self._journal.revision = max(self._journal.revision, revision)

@@ -1,0 +1,126 @@
+"""Every decision of the cache as a pure function: what a read does to the tiers, what a change does to a record.
+
+No clock, no I/O: the time, the records and what was found are arguments. Records that are given are never
+changed; a changed one is a new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
+from proxywhirl.cache.tier import TierName
+from proxywhirl.models import Attributes, HealthCheck, HealthStatus
+
+__all__ = ["Found", "Judge", "Movement", "after_read", "checked", "failed", "judged", "merged", "state_of"]
+
+Judge = Callable[[HealthStatus, int, int], HealthCheck]
+"""Status, successes in a row and failures in a row to the next health check."""
+
+
+class Found(Enum):
+    """In which state a record was found, if at all."""
+
+    NOTHING = auto()
+    LIVE = auto()
+    EXPIRED = auto()
+    RETIRED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """What a read does: who counts a hit, who a miss, which tiers are filled, whether the entry goes."""
+
+    hit: TierName | None
+    misses: tuple[TierName, ...]
+    fill: tuple[TierName, ...]
+    remove: bool = False
+
+
+def state_of(record: Record | None, now: float) -> Found:
+    """Tell in which state a record is at a time. Expiry goes before retirement: history ends with the TTL."""
+    if record is None:
+        return Found.NOTHING
+    if now >= record.expires_at:
+        return Found.EXPIRED
+    return Found.RETIRED if record.retired else Found.LIVE
+
+
+def after_read(asked: Sequence[TierName], state: Found) -> Movement:
+    """Decide what follows a read that asked these tiers, fastest first, and ended in the last one.
+
+    A live record is a hit where it was found, and fills each tier that was asked before. Anything
+    else is a miss of each tier asked; an expired record leaves all tiers, a retired one stays where it is.
+    """
+    if state is Found.LIVE:
+        *above, found_in = asked
+        return Movement(found_in, tuple(above), tuple(above))
+    return Movement(None, tuple(asked), (), remove=state is Found.EXPIRED)
+
+
+def merged(
+    old: Record | None, new: Record, now: float, *, password_changed: Callable[[Record, Record], bool]
+) -> tuple[Record | None, bool]:
+    """Merge an identity that is seen again: what to write (None: nothing), and whether it counts as loaded.
+
+    It gets its new password, source and time to live; it keeps health, counters, use, and what the
+    newcomer does not name. One whose time had ended is new.
+    """
+    if old is None or old.expires_at <= now:
+        return new, True
+    changed = new.has_credentials and (not old.has_credentials or password_changed(old, new))
+    secret = new if changed else old
+    attributes = _merge_attributes(old.attributes, new.attributes)
+    forever = old.expires_at >= NEVER_TIMESTAMP and new.expires_at >= NEVER_TIMESTAMP
+    if not changed and forever and (old.source, old.attributes) == (new.source, attributes):
+        return None, False
+    result = replace(
+        old,
+        source=new.source,
+        fetched_at=new.fetched_at,
+        ttl=new.ttl,
+        expires_at=new.expires_at,
+        attributes=attributes,
+        sealed=secret.sealed,
+        plain=secret.plain,
+    )
+    return result, changed
+
+
+def _merge_attributes(old: str, new: str) -> str:
+    if not new or new == old:
+        return old
+    return encode_attributes(Attributes(**{**decode_attributes(old).named(), **decode_attributes(new).named()}))
+
+
+def checked(record: Record, check: HealthCheck) -> Record:
+    """Apply a health check: all health fields move together. A success brings a retired record back."""
+    return replace(
+        record,
+        status=check.status.value,
+        failure_count=0 if check.ok else record.failure_count,
+        last_check_at=check.at,
+        check_failures=0 if check.ok else record.check_failures + 1,
+        check_successes=record.check_successes + 1 if check.ok else 0,
+        recovery_attempt=check.recovery_attempt,
+        next_check_at=check.next_check,
+        error=None if check.ok else check.error,
+        checks=record.checks + 1,
+        failed_checks=record.failed_checks + (not check.ok),
+        retired=record.retired and not check.ok,
+    )
+
+
+def judged(record: Record, judge: Judge) -> HealthCheck:
+    """Let a judge look at the status and the streaks of a record."""
+    return judge(HealthStatus(record.status), record.check_successes, record.check_failures)
+
+
+def failed(record: Record, *, threshold: int, invalidate: bool) -> Record:
+    """Count a failure; at the threshold, where invalidation is on, the record is retired as unhealthy."""
+    failures = record.failure_count + 1
+    if invalidate and failures >= threshold:
+        return replace(record, failure_count=failures, status=HealthStatus.UNHEALTHY.value, retired=True)
+    return replace(record, failure_count=failures)

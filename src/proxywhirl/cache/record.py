@@ -1,0 +1,103 @@
+"""The compact form in which an entry travels between and inside the tiers.
+
+Times are Unix seconds, attributes and the health status are their stored text, credentials are
+sealed (see `crypto`) or, before they were first stored, plain. `CacheEntry` is built at the border only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from proxywhirl.models import Attributes, HealthStatus, Proxy
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["COLUMNS", "NEVER_TIMESTAMP", "Credentials", "Record", "decode_attributes", "encode_attributes"]
+
+NEVER_TIMESTAMP = 253402300799.0  # 9999-12-31T23:59:59Z
+
+Credentials = tuple[str | None, str | None]
+
+
+@dataclass(slots=True, repr=False)
+class Record:
+    """One entry. `revision` is the log position of its last change, `generation` that of its insertion.
+
+    An update that was decided on one generation must not be applied to another: the entry was deleted
+    or replaced meanwhile. A retired record is kept for its history and not served.
+    """
+
+    key: str
+    url: str
+    source: str
+    fetched_at: float
+    ttl: int
+    expires_at: float
+    accessed_at: float
+    access_count: int = 0
+    status: str = "unknown"
+    failure_count: int = 0
+    last_check_at: float | None = None
+    check_failures: int = 0
+    check_successes: int = 0
+    recovery_attempt: int = 0
+    next_check_at: float | None = None
+    error: str | None = None
+    checks: int = 0
+    failed_checks: int = 0
+    attributes: str = ""
+    sealed: str | None = None
+    retired: bool = False
+    revision: int = 0
+    generation: int = 0
+    plain: Credentials | None = None
+
+    def __repr__(self) -> str:
+        """Name the record without anything that could be a secret."""
+        return f"Record({self.key!r}, {self.url!r}, revision={self.revision})"
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether there is a username or a password, read or not."""
+        return self.sealed is not None or self.plain is not None
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields that a durable tier keeps, by name: all but the plain credentials."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    def proxy(self) -> Proxy:
+        """Return the value that the pool works with."""
+        scheme, _, authority = self.url.partition("://")
+        host, _, port = authority.rpartition(":")
+        known = decode_attributes(self.attributes)
+        label = known.label or (f"user-{self.key[:6]}" if self.has_credentials else None)
+        return Proxy(self.key, scheme, host, int(port), label, self.source, HealthStatus(self.status), known)
+
+    def endpoint(self, credentials: Credentials | None) -> ProxyURL:
+        """Return the URL to connect to, with the given credential."""
+        scheme, _, authority = self.url.partition("://")
+        host, _, port = authority.rpartition(":")
+        username, password = credentials or (None, None)
+        return ProxyURL(scheme, host, int(port), username, password)
+
+
+COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record) if f.name != "plain")
+
+
+@lru_cache(maxsize=4096)
+def encode_attributes(attributes: Attributes) -> str:
+    """Return the named attributes as compact JSON, "" where there are none."""
+    named = attributes.named()
+    return json.dumps(named, separators=(",", ":"), ensure_ascii=False) if named else ""
+
+
+@lru_cache(maxsize=4096)
+def decode_attributes(text: str) -> Attributes:
+    """Read back what `encode_attributes` wrote."""
+    if not text:
+        return Attributes()
+    named = json.loads(text)
+    named["tags"] = tuple(named.get("tags", ()))
+    return Attributes(**named)

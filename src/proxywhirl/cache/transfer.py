@@ -1,0 +1,149 @@
+"""Entries to a file and back: JSON lines, a JSON array with one entry a line, or CSV. Both directions stream."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic import SecretStr, ValidationError
+
+from proxywhirl.cache.models import NEVER, CacheEntry
+from proxywhirl.errors import CacheError, ListFormatError
+
+__all__ = ["WITHHELD", "export_entries", "is_withheld", "read_entries", "without_secrets", "write_entries"]
+
+WITHHELD = "***"
+PAGE = 1_000
+
+_COLUMNS = tuple(CacheEntry.model_fields)
+
+
+def export_entries(
+    entries: Iterable[CacheEntry], path: Path, *, with_credentials: bool, suffix: str | None = None
+) -> int:
+    """Write entries to a file that appears whole or not at all; return how many.
+
+    The format is that of `suffix`, else of the file's own.
+
+    Raises:
+        CacheError: the file cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8", newline="") as stream:
+                count = write_entries(entries, stream, suffix or path.suffix.lower(), with_credentials=with_credentials)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as exc:
+        raise CacheError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+    return count
+
+
+def write_entries(entries: Iterable[CacheEntry], stream: TextIO, suffix: str, *, with_credentials: bool) -> int:
+    """Write entries in the format of a file suffix (`.json`, `.csv`, else JSON lines); return how many."""
+    count = 0
+    table = csv.DictWriter(stream, _COLUMNS, lineterminator="\n") if suffix == ".csv" else None
+    if table is not None:
+        table.writeheader()
+    for count, entry in enumerate(entries, start=1):
+        fields = _fields(entry, with_credentials=with_credentials)
+        if table is not None:
+            table.writerow({**fields, "attributes": json.dumps(fields["attributes"], ensure_ascii=False)})
+        else:
+            before = ("[\n" if count == 1 else ",\n") if suffix == ".json" else ""
+            stream.write(before + json.dumps(fields, ensure_ascii=False) + ("" if suffix == ".json" else "\n"))
+    if suffix == ".json":
+        stream.write("\n]\n" if count else "[]\n")
+    return count
+
+
+def _fields(entry: CacheEntry, *, with_credentials: bool) -> dict[str, Any]:
+    fields = entry.model_dump(mode="json")
+    if with_credentials:
+        for name, secret in (("username", entry.username), ("password", entry.password)):
+            fields[name] = None if secret is None else secret.get_secret_value()
+    return fields
+
+
+def read_entries(path: Path, counts: dict[str, int], *, now: float, ttl: float | None) -> Iterator[list[CacheEntry]]:
+    """Yield pages of the entries of a file; damaged ones are counted in `failed`, expired ones in `skipped`.
+
+    Raises:
+        ListFormatError: the file cannot be read as text, or holds no entry at all.
+    """
+    page: list[CacheEntry] = []
+    seen = 0
+    moment = datetime.fromtimestamp(now, UTC)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            for fields in _objects(stream):
+                seen += 1
+                try:
+                    entry = _entry(fields, moment, ttl)
+                except (ValidationError, ValueError, TypeError):
+                    counts["failed"] += 1
+                    continue
+                if entry.expires_at <= moment:
+                    counts["skipped"] += 1
+                    continue
+                page.append(entry)
+                if len(page) == PAGE:
+                    yield page
+                    page = []
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ListFormatError(f"{path} cannot be read: {exc}") from exc
+    if seen and counts["failed"] == seen:
+        raise ListFormatError(f"{path} holds no entries as `export` writes them; a list of proxies is for `import`")
+    if page:
+        yield page
+
+
+def _objects(stream: TextIO) -> Iterator[Any]:
+    """Yield the objects of a file by its first character: `[` and `{` are JSON, anything else is CSV."""
+    first = stream.read(1)
+    stream.seek(0)
+    if first not in ("[", "{"):
+        for row in csv.DictReader(stream):
+            yield {name: value for name, value in row.items() if value != ""}
+        return
+    for line in stream:
+        text = line.strip().rstrip(",")
+        if text in ("", "[", "]", "[]"):
+            continue
+        try:
+            yield json.loads(text)
+        except ValueError:
+            yield None
+
+
+def _entry(fields: Any, moment: datetime, ttl: float | None) -> CacheEntry:
+    if isinstance(fields, dict) and isinstance(fields.get("attributes"), str):
+        fields["attributes"] = json.loads(fields["attributes"])
+    entry = CacheEntry.model_validate(fields)
+    if ttl is not None:
+        entry.fetch_time = moment
+        entry.expires_at = NEVER if math.isinf(ttl) else min(moment + timedelta(seconds=ttl), NEVER)
+        entry.ttl_seconds = int((entry.expires_at - moment).total_seconds())
+    return entry
+
+
+def is_withheld(entry: CacheEntry) -> bool:
+    """Whether an entry was exported without its credentials."""
+    return any(
+        secret is not None and secret.get_secret_value() == WITHHELD for secret in (entry.username, entry.password)
+    )
+
+
+def without_secrets(entry: CacheEntry) -> CacheEntry:
+    """Return the entry, without the placeholders of credentials that were withheld."""
+    no_secret: SecretStr | None = None
+    return entry.model_copy(update={"username": no_secret, "password": no_secret}) if is_withheld(entry) else entry

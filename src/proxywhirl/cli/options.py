@@ -1,0 +1,82 @@
+"""Options that several commands share, and how a command opens the store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import click
+
+from proxywhirl.models import Attributes
+from proxywhirl.runtime import Runtime
+from proxywhirl.settings import Settings
+
+__all__ = [
+    "VERSION",
+    "attribute_options",
+    "attributes_of",
+    "home_option",
+    "json_option",
+    "open_runtime",
+    "ttl_option",
+]
+
+VERSION = version("proxywhirl")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class TimeToLive(click.ParamType[float]):
+    """A number of seconds, or `never`."""
+
+    name = "SECONDS|never"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds, infinity for `never`."""
+        if isinstance(value, float):
+            return value
+        if value == "never":
+            return math.inf
+        if not value.isascii() or not value.isdigit() or int(value) < 1:
+            self.fail(f"{value!r} is neither a whole number of seconds from 1 on nor 'never'.", param, ctx)
+        return float(value)
+
+
+def _country(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    try:
+        return Attributes(country=value).country
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}.") from exc
+
+
+home_option = click.option(
+    "--home", metavar="DIR", help="The store to use. [default: PROXYWHIRL_HOME, else the user's]"
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+ttl_option = click.option("--ttl", type=TimeToLive(), help="How long they live. [default: never ends]")
+
+
+def attribute_options(command: Command) -> Command:
+    """Add `--tag` and `--country`."""
+    command = click.option("--country", metavar="CC", callback=_country, help="Their country, such as DE.")(command)
+    return click.option("--tag", "tags", metavar="TAG", multiple=True, help="Give them a tag; may be repeated.")(
+        command
+    )
+
+
+def attributes_of(known: Attributes, tags: tuple[str, ...], country: str | None) -> Attributes:
+    """Return what a list says of a proxy together with what the options say; the options win."""
+    if not tags and country is None:
+        return known
+    named = known.named()
+    named["tags"] = tuple(dict.fromkeys((*known.tags, *tags)))
+    if country is not None:
+        named["country"] = country
+    return Attributes(**named)
+
+
+def open_runtime(home: str | None, overrides: dict[str, dict[str, Any]] | None = None) -> Runtime:
+    """Open the store of a home."""
+    return Runtime(Settings.load(home, overrides=overrides))

@@ -1,0 +1,240 @@
+"""The two faces of the library: `ProxyWhirl` for plain code, `AsyncProxyWhirl` for asyncio.
+
+Both send every request through a proxy of the pool, each through another one, and never without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+import threading
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from proxywhirl.cache.manager import CacheManager
+from proxywhirl.errors import PoolEmpty
+from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.models import Attributes
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.runtime import Runtime
+from proxywhirl.settings import Settings
+from proxywhirl.urls import ProxyURL, parse
+
+__all__ = ["AsyncProxyWhirl", "ProxyWhirl"]
+
+T = TypeVar("T")
+
+
+class _Requests:
+    """What both faces have: where the proxies come from."""
+
+    def __init__(
+        self,
+        proxies: Iterable[str | ProxyURL] | None,
+        home: str | Path | None,
+        strategy: str | None,
+    ) -> None:
+        in_memory = proxies is not None and home is None
+        settings = Settings.in_memory() if in_memory else Settings.load(home)
+        if strategy is not None:
+            settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
+        given = [(parse(p) if isinstance(p, str) else p, Attributes()) for p in proxies or ()]
+        self._runtime = Runtime(settings)
+        if given:
+            self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
+        self._runtime.start()
+
+    @property
+    def pool(self) -> Pool:
+        """The pool behind the client: `acquire` a lease from it to make a connection of your own."""
+        return self._runtime.pool
+
+    @property
+    def cache(self) -> CacheManager:
+        """The cache behind the pool, to `add`, `scan` or read statistics."""
+        return self._runtime.cache
+
+
+class AsyncProxyWhirl(_Requests):
+    """Send requests through rotating proxies, in asyncio. Belongs to one event loop; close it or use `async with`.
+
+    Args:
+        proxies: URLs in any spelling that `urls.parse` reads. Without a `home` they live in memory.
+        home: The directory of the store; with neither, the default home is used.
+        strategy: How a proxy is chosen; None for the setting `pool.strategy`.
+        tls: For https targets; None for the system's trusted authorities.
+        timeout: Seconds for each of connecting, reading and writing.
+        follow_redirects: Whether redirects are followed, each through another proxy.
+
+    Raises:
+        ProxyURLError: one of `proxies` is not one.
+        SettingsError: a setting of the home or the environment is impossible.
+        CacheError: the store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        proxies: Iterable[str | ProxyURL] | None = None,
+        *,
+        home: str | Path | None = None,
+        strategy: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 30.0,
+        follow_redirects: bool = False,
+    ) -> None:
+        super().__init__(proxies, home, strategy)
+        self._client = httpx2.AsyncClient(
+            transport=WhirlTransport(self.pool, tls=tls),
+            trust_env=False,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+        )
+
+    async def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        """Send a request and read the response; `options` are those of `httpx2.AsyncClient.request`.
+
+        Raises:
+            PoolEmpty: there was no proxy to try; nothing was sent.
+            httpx2.TransportError: every attempt failed; the message names the last proxy, without its credential.
+        """
+        return await self._client.request(method, url, **options)
+
+    async def get(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a GET request; see `request`."""
+        return await self.request("GET", url, **options)
+
+    async def head(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a HEAD request; see `request`."""
+        return await self.request("HEAD", url, **options)
+
+    async def post(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a POST request, once only when it may have reached the target; see `request`."""
+        return await self.request("POST", url, **options)
+
+    async def put(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a PUT request; see `request`."""
+        return await self.request("PUT", url, **options)
+
+    async def patch(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a PATCH request, once only when it may have reached the target; see `request`."""
+        return await self.request("PATCH", url, **options)
+
+    async def delete(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a DELETE request; see `request`."""
+        return await self.request("DELETE", url, **options)
+
+    async def aclose(self) -> None:
+        """Close every connection and the store."""
+        await self._client.aclose()
+        await asyncio.to_thread(self._runtime.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ProxyWhirl:
+    """Send requests through rotating proxies, in plain code. Thread-safe; close it or use `with`.
+
+    One background event loop does the network's work. The arguments and errors are those of `AsyncProxyWhirl`.
+
+    Example::
+
+        with ProxyWhirl(proxies=["http://192.0.2.7:8080", "socks5://192.0.2.8:1080"]) as whirl:
+            print(whirl.get("http://example.com").status_code)
+    """
+
+    def __init__(
+        self,
+        proxies: Iterable[str | ProxyURL] | None = None,
+        *,
+        home: str | Path | None = None,
+        strategy: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 30.0,
+        follow_redirects: bool = False,
+    ) -> None:
+        self._whirl = AsyncProxyWhirl(
+            proxies, home=home, strategy=strategy, tls=tls, timeout=timeout, follow_redirects=follow_redirects
+        )
+        self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxywhirl-network", daemon=True)
+        self._thread.start()
+
+    @property
+    def pool(self) -> Pool:
+        """The pool behind the client."""
+        return self._whirl.pool
+
+    @property
+    def cache(self) -> CacheManager:
+        """The cache behind the pool."""
+        return self._whirl.cache
+
+    def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
+        """Send a request and read the response; see `AsyncProxyWhirl.request`."""
+        return self._wait(self._whirl.request(method, url, **options))
+
+    def get(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a GET request; see `AsyncProxyWhirl.request`."""
+        return self.request("GET", url, **options)
+
+    def head(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a HEAD request; see `AsyncProxyWhirl.request`."""
+        return self.request("HEAD", url, **options)
+
+    def post(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a POST request, once only when it may have reached the target; see `AsyncProxyWhirl.request`."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a PUT request; see `AsyncProxyWhirl.request`."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a PATCH request, once only when it may have reached the target; see `AsyncProxyWhirl.request`."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str, **options: Any) -> httpx2.Response:
+        """Send a DELETE request; see `AsyncProxyWhirl.request`."""
+        return self.request("DELETE", url, **options)
+
+    def close(self) -> None:
+        """Close every connection and the store. Idempotent."""
+        if self._closed:
+            return
+        self._wait(self._whirl.aclose())
+        self._closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._closed:
+            work.close()
+            raise PoolEmpty("this ProxyWhirl is closed: make another one")
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise

@@ -1,0 +1,62 @@
+"""One try at serving a request through one proxy: what exchange and tunnel have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import UpstreamError
+from proxywhirl.gateway.commands import Steps
+from proxywhirl.gateway.limits import Limits
+from proxywhirl.gateway.request import Request
+from proxywhirl.models import Outcome, Proxy
+
+__all__ = ["Attempt"]
+
+_ERROR_LENGTH = 200  # characters: an outcome's text is for a table or a log line
+
+
+class Attempt(ABC):
+    """State of an attempt. `sent`: a byte of the request may have left; `status`: of the final response."""
+
+    def __init__(self, request: Request, proxy: Proxy, limits: Limits, clock: Clock) -> None:
+        self.request = request
+        self.proxy = proxy
+        self.limits = limits
+        self.clock = clock
+        self.sent = False
+        self.status: int | None = None
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self._began = clock.monotonic()
+        self._until = self._began + limits.attempt
+        self._latency: float | None = None
+
+    @abstractmethod
+    def steps(self) -> Steps[None]:
+        """Serve the request; raise what stood in the way."""
+
+    def outcome(self, failure: UpstreamError | None = None) -> Outcome:
+        """Tell what became of the attempt, for the lease."""
+        return Outcome(
+            ok=failure is None,
+            blame=None if failure is None else failure.blame,
+            latency=self._latency,
+            status=self.status,
+            error=None if failure is None else str(failure)[:_ERROR_LENGTH],
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+        )
+
+    def _answered(self) -> None:
+        """Note how long the proxy took to begin its answer."""
+        self._latency = self.clock.monotonic() - self._began
+
+    def _renew(self) -> None:
+        """Give the attempt its whole time again, since a body is under way: that is progress, not waiting."""
+        self._until = self.clock.monotonic() + self.limits.attempt
+        self.request.deadline = max(self.request.deadline, self._until)
+
+    def _patience(self) -> float:
+        """Seconds left to this attempt."""
+        return max(0.0, min(self._until, self.request.deadline) - self.clock.monotonic())

@@ -1,0 +1,248 @@
+"""Carry out a session's commands for one client, with real connections.
+
+Rules: a read once begun is kept until a command asks for its bytes, so that nothing is lost between
+commands; however the session ends, cancelled included, no connection, lease or task outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import struct
+from typing import assert_never
+
+from proxywhirl.errors import CacheError, LocalFailure, PoolEmpty, ProxyFailed, ProxyGone, UpstreamError
+from proxywhirl.events import EventBus
+from proxywhirl.gateway.commands import (
+    Choose,
+    ClientGone,
+    Command,
+    Dial,
+    Ending,
+    FromClient,
+    FromUpstream,
+    Nothing,
+    Publish,
+    ReadClient,
+    ReadEither,
+    ReadUpstream,
+    Relay,
+    Release,
+    Steps,
+    WriteClient,
+    WriteUpstream,
+)
+from proxywhirl.gateway.stream import Stream
+from proxywhirl.models import Outcome, Proxy, Target
+from proxywhirl.net.connection import Connection
+from proxywhirl.net.dial import dial
+from proxywhirl.net.relay import relay
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["Driver"]
+
+_LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, no time: closing sends RST
+
+Answer = bytes | Proxy | ProxyURL | FromClient | FromUpstream | Nothing | tuple[int, int] | None
+
+
+class Driver:
+    """Serves one client. `idle` while the client owes nothing and is owed nothing."""
+
+    def __init__(self, client: Connection, pool: Pool, events: EventBus, tls: ssl.SSLContext | None) -> None:
+        self.idle = True
+        self._client = Stream(client)
+        self._upstream: Stream | None = None
+        self._lease: Lease | None = None
+        self._pool = pool
+        self._events = events
+        self._tls = tls
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let the session end at its next idle moment."""
+        self._stopping = True
+
+    async def run(self, session: Steps[Ending]) -> None:
+        """Drive a session to its end and close the client's connection as it says."""
+        try:
+            ending = await self._drive(session)
+            if ending is Ending.CLOSE:
+                await self._close()
+            else:
+                self._reset()
+        finally:
+            session.close()
+            await self._abandon()
+
+    async def _drive(self, session: Steps[Ending]) -> Ending:
+        answer: Answer = None
+        thrown: Exception | None = None
+        while True:
+            try:
+                command = session.throw(thrown) if thrown else session.send(answer)
+            except StopIteration as end:
+                ending: Ending = end.value
+                return ending
+            answer = thrown = None
+            try:
+                answer = await self._perform(command)
+            except (UpstreamError, ProxyGone, ClientGone) as exc:
+                thrown = exc
+
+    async def _perform(self, command: Command) -> Answer:  # noqa: C901 - a table of commands
+        answer: Answer = None
+        match command:
+            case ReadClient(patience, idle):
+                answer = await self._read_client(patience, idle=idle)
+            case WriteClient(data, patience):
+                await self._write_client(data, patience)
+            case Choose(exclude):
+                answer = self._choose(exclude)
+            case Dial(target, patience):
+                answer = await self._dial(target, patience)
+            case WriteUpstream(data):
+                self._upstream_stream.write(data)
+            case ReadUpstream(patience):
+                answer = await self._read_upstream(patience)
+            case ReadEither(patience):
+                answer = await self._read_either(patience)
+            case Relay(patience):
+                answer = await self._relay(patience)
+            case Release(outcome):
+                await self._release(outcome)
+            case Publish(event):
+                self._events.publish(event)
+            case _:
+                assert_never(command)
+        return answer
+
+    # The client.
+
+    async def _read_client(self, patience: float, *, idle: bool) -> bytes | None:
+        self.idle = idle
+        if idle and self._stopping:
+            return b""
+        try:
+            return await self._client.read(patience)
+        except OSError as exc:
+            raise ClientGone from exc
+        finally:
+            self.idle = False
+
+    async def _write_client(self, data: bytes, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                self._client.write(data)
+                await self._client.drain()
+        except OSError as exc:  # a TimeoutError is one: a client that does not read is as good as gone
+            raise ClientGone from exc
+
+    async def _close(self) -> None:
+        """End the connection so that the client can read what was sent, even if it is sending itself.
+
+        Closing a socket with unread bytes resets it, and a reset can destroy the answer on its way
+        (RFC 9112 section 9.6): so say the end first, and read what still comes for a moment.
+        """
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(_LINGER):
+                self._client.write_eof()
+                while await self._client.read(_LINGER):
+                    pass
+        await self._client.connection.aclose()
+
+    def _reset(self) -> None:
+        """End the connection so that nobody takes what was sent for the whole."""
+        transport_socket = self._client.connection.writer.get_extra_info("socket")
+        with contextlib.suppress(OSError):  # already gone
+            transport_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._client.connection.abort()
+
+    # The upstream.
+
+    def _choose(self, exclude: frozenset[str]) -> Proxy | None:
+        try:
+            self._lease = self._pool.acquire(exclude=exclude)
+        except PoolEmpty:
+            return None
+        return self._lease.proxy
+
+    async def _dial(self, target: Target | None, patience: float) -> ProxyURL:
+        lease = self._chosen
+        try:
+            endpoint = lease.endpoint()
+        except CacheError as exc:
+            raise LocalFailure(f"{lease.proxy.url}: its credential cannot be read: {exc}") from exc
+        self._upstream = Stream(await dial(endpoint, target, timeout=patience, tls=self._tls))
+        return endpoint
+
+    async def _read_upstream(self, patience: float) -> bytes | None:
+        try:
+            return await self._upstream_stream.read(patience)
+        except OSError as exc:
+            raise self._broken(exc) from exc
+
+    async def _read_either(self, patience: float) -> FromClient | FromUpstream | Nothing:
+        upstream = self._upstream_stream
+        from_upstream = upstream.begin()
+        from_client = self._client.begin(after=upstream.room)
+        await asyncio.wait((from_upstream, from_client), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if from_upstream.done():
+            try:
+                return FromUpstream(upstream.take())
+            except OSError as exc:
+                raise self._broken(exc) from exc
+        if from_client.done():
+            try:
+                return FromClient(self._client.take())
+            except OSError as exc:
+                raise ClientGone from exc
+        return Nothing(blocked=upstream.blocked)
+
+    async def _relay(self, patience: float) -> tuple[int, int]:
+        moved = await relay(self._client.connection, self._upstream_stream.connection, idle_timeout=patience)
+        return moved.a_to_b, moved.b_to_a
+
+    async def _release(self, outcome: Outcome | None) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            await self._client.leave()  # it may be waiting for room in this upstream
+            await upstream.leave()
+            # One connection serves one request: what the upstream still sends is of no interest.
+            upstream.connection.abort()
+        lease, self._lease = self._chosen, None
+        if outcome is None:
+            lease.release()
+        else:
+            lease.report(outcome)
+
+    async def _abandon(self) -> None:
+        self._client.connection.abort()
+        if self._upstream is not None:
+            self._upstream.connection.abort()
+            await self._upstream.leave()
+        await self._client.leave()
+        if self._lease is not None:
+            self._lease.release()
+
+    def _broken(self, exc: OSError) -> ProxyFailed:
+        cause = os.strerror(exc.errno) if exc.errno and not isinstance(exc, ssl.SSLError) else "cut off"
+        return ProxyFailed(f"{self._chosen.proxy.url} broke the connection: {cause}")
+
+    @property
+    def _upstream_stream(self) -> Stream:
+        if self._upstream is None:
+            raise RuntimeError("the session spoke to an upstream that it had not dialled")
+        return self._upstream
+
+    @property
+    def _chosen(self) -> Lease:
+        if self._lease is None:
+            raise RuntimeError("the session used a proxy that it had not chosen")
+        return self._lease

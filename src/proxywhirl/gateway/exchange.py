@@ -1,0 +1,207 @@
+"""A request in absolute-form through one proxy: the body goes up while the response may already come down.
+
+Rules:
+- One loop waits for the upstream's next event and, meanwhile, carries the client's body: a response that
+  comes early, or that grows while the request does, meets nobody who waits for something else.
+- The client's parser is told of a response only when its first byte is sent: before that, all can be undone.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import assert_never
+
+import h11
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import AccountRefused, ProxyFailed
+from proxywhirl.gateway.attempt import Attempt
+from proxywhirl.gateway.commands import (
+    Dial,
+    FromClient,
+    FromUpstream,
+    Nothing,
+    ReadEither,
+    ReadUpstream,
+    Steps,
+    WriteClient,
+    WriteUpstream,
+)
+from proxywhirl.gateway.limits import HEAD_LIMIT, HELD_RESPONSE, Limits
+from proxywhirl.gateway.messages import (
+    declared_length,
+    request_upstream,
+    response_downstream,
+    trailers_onward,
+)
+from proxywhirl.gateway.request import ClientBroke, Request
+from proxywhirl.models import Proxy
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["Exchange"]
+
+_HTTP_SCHEMES = frozenset(("http", "https"))
+
+
+class Exchange(Attempt):
+    """Send the request, pass the response on."""
+
+    def __init__(self, request: Request, proxy: Proxy, limits: Limits, clock: Clock) -> None:
+        super().__init__(request, proxy, limits, clock)
+        self._upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        self._client_spoke = clock.monotonic()
+        self._expecting = request.client.they_are_waiting_for_100_continue
+        self._until_continue = 0.0
+
+    def steps(self) -> Steps[None]:
+        """Serve the request.
+
+        Raises:
+            UpstreamError: The proxy failed, refused its account, or did not answer in time.
+            ClientBroke: The client's body is malformed or stopped coming.
+        """
+        # An HTTP proxy gets absolute-form; any other has to open a connection to the target.
+        absolute = self.proxy.scheme in _HTTP_SCHEMES
+        endpoint: ProxyURL = yield Dial(None if absolute else self.request.destination.target, self._patience())
+        yield from self._send_request(endpoint if absolute else None)
+        response = yield from self._final_response()
+        self._answered()
+        if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and absolute:
+            raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
+        self.status = response.status_code
+        yield from self._pass_on(response)
+
+    # Up: the request.
+
+    def _send_request(self, via: ProxyURL | None) -> Steps[None]:
+        request = self.request
+        head = request_upstream(request.head, request.destination, via=via, expect=self._expecting)
+        self._until_continue = self.clock.monotonic() + self.limits.expect
+        yield from self._send(self._upstream.send(head), request.body.replay())
+
+    def _send(self, head: bytes, events: list[h11.Data | h11.EndOfMessage]) -> Steps[None]:
+        self.bytes_up += sum(len(event.data) for event in events if isinstance(event, h11.Data))
+        data = head + b"".join(self._upstream.send(event) for event in events)
+        if data:
+            self.sent = True
+            self.request.body.trim()
+            yield WriteUpstream(data)
+
+    def _upload(self, data: bytes) -> Steps[None]:
+        self._client_spoke = self.clock.monotonic()
+        events = self.request.body.feed(data)
+        if events:
+            self._expecting = False
+            self._renew()
+        yield from self._send(b"", events)
+
+    # Down: the response.
+
+    def _final_response(self) -> Steps[h11.Response]:
+        while True:
+            event = yield from self._next_event()
+            if isinstance(event, h11.Response):
+                return event
+            # Of the interim responses only 100 means something to this client; 102 and 103 are dropped.
+            if isinstance(event, h11.InformationalResponse) and event.status_code == HTTPStatus.CONTINUE:
+                yield from self._continue()
+
+    def _continue(self) -> Steps[None]:
+        """Let the client send the body that it holds back, unless it was told already."""
+        self._expecting = False
+        client = self.request.client
+        if client.they_are_waiting_for_100_continue:
+            interim = client.send(h11.InformationalResponse(status_code=100, reason=b"Continue", headers=[]))
+            yield WriteClient(interim, self.limits.idle)
+
+    def _pass_on(self, response: h11.Response) -> Steps[None]:
+        """Send the response; a short one only when it is whole, so that a cut one can be asked for again."""
+        held: list[h11.Event] = [response_downstream(response)]
+        holding = self._short(response)
+        hold_until = self.clock.monotonic() + self.limits.attempt
+        while True:
+            if not holding:
+                yield from self._send_down(held)
+                held = []
+            event = yield from self._next_event()
+            if isinstance(event, h11.Data):
+                self._renew()
+                self.bytes_down += len(event.data)
+                held.append(h11.Data(data=bytes(event.data)))
+                # A slow response is streamed after all: the client would not wait for ever.
+                holding = holding and self.clock.monotonic() < hold_until
+            else:
+                held.append(self._end(event))
+                yield from self._send_down(held)
+                return
+
+    def _short(self, response: h11.Response) -> bool:
+        bodiless = self.request.head.method == b"HEAD" or response.status_code in (204, 304)
+        length = 0 if bodiless else declared_length(response)
+        return length is not None and length <= HELD_RESPONSE
+
+    def _end(self, event: h11.Event) -> h11.EndOfMessage:
+        version = self.request.client.their_http_version or b"1.0"
+        trailers = event.headers if isinstance(event, h11.EndOfMessage) and version >= b"1.1" else None
+        return h11.EndOfMessage(headers=trailers_onward(trailers) if trailers else [])
+
+    def _send_down(self, events: list[h11.Event]) -> Steps[None]:
+        self.request.answered = True
+        data = b"".join(self.request.client.send(event) or b"" for event in events)
+        if data:
+            yield WriteClient(data, self.limits.idle)
+
+    # Both: wait for the upstream, and carry the body meanwhile.
+
+    def _next_event(self) -> Steps[h11.Event]:
+        while True:
+            try:
+                event = self._upstream.next_event()
+            except h11.RemoteProtocolError as exc:
+                raise ProxyFailed(f"{self.proxy.url} {self._offence(exc)}") from exc
+            if isinstance(event, h11.Event):
+                return event
+            yield from self._wait()
+
+    def _offence(self, exc: h11.RemoteProtocolError) -> str:
+        """Say what was wrong in our words: the parser's could quote what the upstream sent."""
+        if self._upstream.trailing_data[1]:
+            return "closed the connection before the end of its answer"
+        if exc.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            return f"answered with a head of more than {HEAD_LIMIT // 1024} KiB"
+        return "answered with something that is not HTTP"
+
+    def _wait(self) -> Steps[None]:
+        patience = self.limits.idle if self.request.answered else self._patience()
+        if self.request.body.complete:
+            data: bytes | None = yield ReadUpstream(patience)
+            if data is None:
+                raise ProxyFailed(f"{self.proxy.url} did not answer in time")
+            self._upstream.receive_data(data)
+            return
+        if self._expecting:
+            patience = min(patience, max(0.0, self._until_continue - self.clock.monotonic()))
+        happened: FromClient | FromUpstream | Nothing = yield ReadEither(patience)
+        match happened:
+            case FromUpstream(data=data):
+                self._upstream.receive_data(data)
+            case FromClient(data=data):
+                yield from self._upload(data)
+            case Nothing(blocked=blocked):
+                yield from self._nothing_came(blocked)
+            case _:
+                assert_never(happened)
+
+    def _nothing_came(self, blocked: bool) -> Steps[None]:
+        """Find out who is to blame for the silence."""
+        if blocked:
+            raise ProxyFailed(f"{self.proxy.url} did not take the request in time")
+        if self._expecting:
+            # The upstream ignores the expectation; the client may go on (RFC 9110 section 10.1.1).
+            yield from self._continue()
+            self._renew()
+        elif self.clock.monotonic() - self._client_spoke >= self.limits.idle:
+            raise ClientBroke(408, f"The request's body stopped coming for {self.limits.idle:g} s.")
+        else:
+            # The proxy took all that there is: it is the client that is slow.
+            self._renew()

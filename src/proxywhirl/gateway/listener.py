@@ -1,0 +1,127 @@
+"""Listen on an address, and take connections only while there is room for them.
+
+asyncio's own server accepts without end; here a full gateway stops accepting, so that further clients
+wait in the system's backlog and are served in their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from proxywhirl.errors import GatewayError
+
+__all__ = ["Listener", "bind"]
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_EXHAUSTED_PAUSE = 0.5  # seconds without accepting when the system has no descriptor left
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind and listen on every address of `host`, all on one port (a free one for 0).
+
+    Raises:
+        GatewayError: The host has no address, or its port cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    name = host.strip("[]") or None
+    try:
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise GatewayError(f"the gateway cannot listen on {host!r}: it is no address of this machine") from exc
+    listeners: list[socket.socket] = []
+    refused: OSError | None = None
+    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        try:
+            listeners.append(_listen(family, (address[0], port, *address[2:])))
+        except OSError as exc:
+            refused = exc
+            # "localhost" may stand for an IPv6 address that this machine does not have.
+            if exc.errno not in _NO_SUCH_FAMILY:
+                break
+        else:
+            port = listeners[0].getsockname()[1]
+            refused = None
+    if refused is not None and (not listeners or refused.errno not in _NO_SUCH_FAMILY):
+        for listener in listeners:
+            listener.close()
+        raise GatewayError(_explain(host, port, refused)) from refused
+    return listeners
+
+
+def _listen(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(host: str, port: int, exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: choose another with --port, or --port 0 for a free one"
+    if exc.errno == errno.EACCES:
+        return f"port {port} on {host} needs privileges: choose one above 1023 with --port"
+    return f"the gateway cannot listen on {host}, port {port}: {os.strerror(exc.errno or 0)}"
+
+
+class Listener:
+    """Hands each accepted connection to `on_connection`, between `resume` and `pause`."""
+
+    def __init__(self, sockets: list[socket.socket], on_connection: Callable[[socket.socket], None]) -> None:
+        self._sockets = sockets
+        self._on_connection = on_connection
+        self._loop = asyncio.get_running_loop()
+        self._listening = False
+        self._closed = False
+
+    def resume(self) -> None:
+        """Accept connections; does nothing when closed or already accepting."""
+        if not self._listening and not self._closed:
+            self._listening = True
+            for listener in self._sockets:
+                self._loop.add_reader(listener, self._accept, listener)
+
+    def pause(self) -> None:
+        """Leave further connections in the backlog."""
+        if self._listening:
+            self._listening = False
+            for listener in self._sockets:
+                self._loop.remove_reader(listener)
+
+    def close(self) -> None:
+        """Stop for good; who waits in the backlog is refused."""
+        self.pause()
+        self._closed = True
+        for listener in self._sockets:
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        # The last connection that was taken may have left no room for this one.
+        if not self._listening:
+            return
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as exc:
+            _log.warning("the gateway cannot accept a connection: %s", os.strerror(exc.errno or 0))
+            self.pause()
+            self._loop.call_later(_EXHAUSTED_PAUSE, self.resume)
+            return
+        connection.setblocking(False)
+        self._on_connection(connection)

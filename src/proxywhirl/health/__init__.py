@@ -1,0 +1,1 @@
+"""How well each proxy works, judged from what became of its uses."""

@@ -1,0 +1,1 @@
+"""Rotation inside other HTTP clients: one thin file for each."""

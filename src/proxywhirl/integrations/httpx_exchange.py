@@ -1,0 +1,203 @@
+"""One attempt to serve an httpx2 request through one proxy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from http import HTTPStatus
+
+import httpcore2
+import httpx2
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import AccountRefused
+from proxywhirl.integrations.httpx_connections import Identities
+from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure, diagnose
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["HELD_RESPONSE", "Exchange", "RequestBody"]
+
+HELD_RESPONSE = 64 * 1024
+"""A response that declares at most so many bytes is read whole before it is handed on, so that one which is
+cut short can still be had through another proxy."""
+
+
+class _Progress:
+    """How far an attempt came, told by httpcore2's `trace` extension; an own one of the request goes on.
+
+    `dialled` is false where a connection was reused; `sent` becomes true before the first byte of the
+    request leaves.
+    """
+
+    def __init__(self, request: httpx2.Request) -> None:
+        self.dialled = False
+        self.sent = False
+        self._onward = request.extensions.get("trace")
+
+    async def trace(self, name: str, info: dict[str, object]) -> None:
+        """Take an event of httpcore2's."""
+        if name == "connection.connect_tcp.started":
+            self.dialled = True
+        elif name == "http11.send_request_headers.started":
+            self.sent = True
+        if self._onward is not None:
+            await self._onward(name, info)
+
+
+class RequestBody(httpx2.AsyncByteStream):
+    """A request's body, counted. `replayable` until it is begun, and for good where it is in memory."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+        self.replayable = True
+        self.sent = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.replayable = isinstance(self._stream, httpx2.ByteStream)
+        self.sent = 0
+        chunks = aiter(self._stream)
+        try:
+            async for chunk in chunks:
+                self.sent += len(chunk)
+                yield chunk
+        finally:
+            if isinstance(chunks, AsyncGenerator):  # of a failed attempt: not left to the garbage collector
+                await chunks.aclose()
+
+
+class Exchange(httpx2.AsyncByteStream):
+    """One attempt: its lease and its connection, from the request to the last byte of the response.
+
+    It is the stream of the response; closing it settles the lease and gives the connection back.
+    """
+
+    def __init__(
+        self,
+        request: httpx2.Request,
+        body: RequestBody,
+        *,
+        lease: Lease,
+        endpoint: ProxyURL,
+        identities: Identities,
+        clock: Clock,
+    ) -> None:
+        self._lease = lease
+        self._identities = identities
+        self._identity = identities.check_out(endpoint)
+        self._request = request
+        self._body = body
+        self._clock = clock
+        self._progress = _Progress(request)
+        self._started = clock.monotonic()
+        self._latency: float | None = None
+        self._response: httpcore2.Response | None = None
+        self._received = 0
+        self._open = True
+
+    async def response(self) -> httpx2.Response:
+        """Send the request and return the response: whole where it is small, else with this as its stream."""
+        response = await self._identity.send(self._outgoing())
+        self._response = response
+        self._latency = self._clock.monotonic() - self._started
+        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._identity.forwards(
+            self._request.url.scheme
+        ):
+            raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
+        held = await _held_body(response)
+        if held is not None:
+            self._received = len(held)
+            await self.aclose()
+        return httpx2.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=self if held is None else httpx2.ByteStream(held),
+            extensions=response.extensions,
+        )
+
+    async def fail(self, exc: Exception) -> Failure:
+        """Report the failure and end the attempt."""
+        tunnel_tls = self._request.url.scheme == "https"
+        progress = self._progress
+        failure = diagnose(
+            exc, self._lease.proxy, sent=progress.sent, reused=not progress.dialled, tunnel_tls=tunnel_tls
+        )
+        try:
+            if self._open:
+                self._lease.report(self._outcome(failure))
+        finally:
+            await self.close()
+        return failure
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async with aclosing(self._streaming().aiter_stream()) as chunks:
+                async for chunk in chunks:
+                    self._received += len(chunk)
+                    yield chunk
+        except NETWORK_ERRORS as exc:
+            failure = await self.fail(exc)
+            raise failure.error(1) from failure.cause
+
+    async def aclose(self) -> None:
+        """End the attempt as a success: the proxy has brought a response, read to its end or not."""
+        try:
+            if self._open:
+                self._lease.report(self._outcome(None))
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Give back what the attempt holds; an unreported lease is released."""
+        if not self._open:
+            return
+        self._open = False
+        self._lease.release()
+        try:
+            if self._response is not None:
+                await self._response.aclose()
+        finally:
+            await self._identities.check_in(self._identity)
+
+    def _outgoing(self) -> httpcore2.Request:
+        url = self._request.url
+        self._body.sent = 0
+        target = url.raw_path
+        if self._identity.forwards(url.scheme):  # absolute-form, in which httpcore2 forgets IPv6's brackets
+            target = b"%s://%s%s" % (url.raw_scheme, url.netloc, url.raw_path)
+        # The credential for the proxy is the lease's; one in the request would go to a target in a tunnel.
+        headers = [(n, v) for n, v in self._request.headers.raw if n.lower() != b"proxy-authorization"]
+        return httpcore2.Request(
+            self._request.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
+            headers=headers,
+            content=self._body,
+            extensions={**self._request.extensions, "trace": self._progress.trace},
+        )
+
+    def _streaming(self) -> httpcore2.Response:
+        if self._response is None:
+            raise httpx2.StreamClosed
+        return self._response
+
+    def _outcome(self, failure: Failure | None) -> Outcome:
+        return Outcome(
+            failure is None,
+            blame=failure.blame if failure else None,
+            latency=self._latency,
+            status=self._response.status if self._response else None,
+            error=failure.text if failure else None,
+            bytes_up=self._body.sent,
+            bytes_down=self._received,
+        )
+
+
+async def _held_body(response: httpcore2.Response) -> bytes | None:
+    """Read and close a response that declares a small body; return None, and read nothing, for any other."""
+    lengths = [value for name, value in response.headers if name.lower() == b"content-length"]
+    if not lengths or not lengths[0].isdigit() or int(lengths[0]) > HELD_RESPONSE:
+        return None
+    body = await response.aread()
+    await response.aclose()
+    return body

@@ -1,0 +1,180 @@
+"""The values that every package shares: plain, frozen, without I/O.
+
+A `Proxy` here never holds a credential; those stay in the cache and are fetched by key when a
+connection is made.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal, Self
+
+from proxywhirl.errors import Blame, ProxyURLError
+from proxywhirl.urls import ProxyURL, default_port, split_authority
+
+__all__ = ["Anonymity", "Attributes", "Blame", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Target"]
+
+Anonymity = Literal["transparent", "anonymous", "elite"]
+
+_COUNTRY = re.compile(r"[A-Z]{2}")
+
+
+class HealthStatus(str, Enum):
+    """How well a proxy works.
+
+    >>> HealthStatus("healthy") is HealthStatus.HEALTHY
+    True
+    """
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What is known of a proxy beside its address; every field is optional.
+
+    `country` is an ISO 3166-1 alpha-2 code, `asn` a number without its "AS", `price_per_gb` a
+    price for 10⁹ bytes in the user's currency, `weight` a share of traffic (0 = never).
+
+    >>> Attributes(country="de", tags=("fast",)).country
+    'DE'
+    """
+
+    label: str | None = None
+    country: str | None = None
+    region: str | None = None
+    city: str | None = None
+    asn: int | None = None
+    anonymity: Anonymity | None = None
+    tags: tuple[str, ...] = ()
+    weight: float | None = None
+    price_per_gb: float | None = None
+    provider: str | None = None
+
+    def named(self) -> dict[str, Any]:
+        """Return the fields that say something, by name."""
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in values if value is not None and value != ()}
+
+    def __post_init__(self) -> None:
+        """Bring the country to upper case and check the ranges."""
+        if self.country is not None:
+            country = self.country.strip().upper()
+            if not _COUNTRY.fullmatch(country):
+                raise ValueError(f"country must be a two-letter code such as DE, not {self.country!r}")
+            object.__setattr__(self, "country", country)
+        if self.tags:
+            object.__setattr__(self, "tags", tuple(self.tags))  # a list is taken too
+        for name in ("asn", "weight", "price_per_gb"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be 0 or more, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy as the pool and the gateway know it: an identity and what is known, no credential.
+
+    `label` tells sessions of one endpoint apart where the identity has a username.
+    """
+
+    key: str
+    scheme: str
+    host: str
+    port: int
+    label: str | None = None
+    source: str = ""
+    status: HealthStatus = HealthStatus.UNKNOWN
+    attributes: Attributes = field(default_factory=Attributes)
+
+    @classmethod
+    def of(
+        cls,
+        url: ProxyURL,
+        *,
+        source: str = "",
+        status: HealthStatus = HealthStatus.UNKNOWN,
+        attributes: Attributes | None = None,
+    ) -> Self:
+        """Build the value for a parsed URL, leaving its credential behind."""
+        known = attributes or Attributes()
+        label = known.label or url.label
+        return cls(url.key, url.scheme, url.host, url.port, label, source, status, known)
+
+    @property
+    def url(self) -> str:
+        """The endpoint as `scheme://host:port`, never with a credential."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """Return the endpoint and, where there is one, the label."""
+        return f"{self.url} ({self.label})" if self.label else self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: `scheme` is http or https, `host` is without brackets.
+
+    >>> Target.parse("https://example.com/path")
+    Target(scheme='https', host='example.com', port=443)
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Take scheme, host and port from an absolute http or https URL.
+
+        Raises:
+            ProxyURLError: `url` is not an absolute http or https URL.
+        """
+        scheme, separator, rest = url.partition("://")
+        scheme = scheme.lower()
+        if not separator or scheme not in ("http", "https"):
+            raise ProxyURLError("a target must be an absolute http:// or https:// URL")
+        authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0].rpartition("@")[2]
+        host, port = split_authority(authority, default_port(scheme))
+        return cls(scheme, host, port)
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, with an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one use of a proxy. `latency` is in seconds, `bytes_*` count payload bytes."""
+
+    ok: bool
+    blame: Blame | None = field(default=None, kw_only=True)
+    latency: float | None = field(default=None, kw_only=True)
+    status: int | None = field(default=None, kw_only=True)
+    error: str | None = field(default=None, kw_only=True)
+    bytes_up: int = field(default=0, kw_only=True)
+    bytes_down: int = field(default=0, kw_only=True)
+
+    @property
+    def counts_against_proxy(self) -> bool:
+        """Whether the proxy or its account failed; a failure without blame is the proxy's."""
+        return not self.ok and self.blame in (None, Blame.PROXY, Blame.ACCOUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One verdict on a proxy's health, as the cache records it. Times are Unix seconds."""
+
+    ok: bool
+    status: HealthStatus
+    at: float
+    next_check: float | None = None
+    recovery_attempt: int = 0
+    error: str | None = None

@@ -1,0 +1,1 @@
+"""The drivers of the network, in asyncio: dial through a proxy, relay bytes."""

@@ -1,0 +1,79 @@
+"""An open connection, and the driver that carries out a handshake on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveUntil, Send, Step
+
+__all__ = ["READ_LIMIT", "Connection", "drive"]
+
+T = TypeVar("T")
+
+READ_LIMIT = 64 * 1024
+"""The stream buffer's size in bytes; no `ReceiveUntil` may ask for more."""
+
+_CLOSE_GRACE = 1.0  # seconds: a TLS peer that never says goodbye must not hold the closer for asyncio's 30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """A stream to a proxy, or through it to a target. Belongs to one event loop."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def aclose(self) -> None:
+        """Flush and close. Never raises for the network's sake; aborts after one second, or when cancelled."""
+        self.writer.close()
+        closed = asyncio.ensure_future(self._closed())  # waited for, not cancelled: a cancelled wait cannot be repeated
+        try:
+            await asyncio.wait({closed}, timeout=_CLOSE_GRACE)
+        finally:
+            if not closed.done():
+                self.abort()
+        await closed
+
+    async def _closed(self) -> None:
+        with contextlib.suppress(OSError):  # reset while closing: it is over all the same
+            await self.writer.wait_closed()
+
+    def abort(self) -> None:
+        """Close at once and drop what is unsent."""
+        self.writer.transport.abort()
+
+
+async def drive(handshake: Handshake[T], connection: Connection) -> T:
+    """Carry out the steps of a handshake and return its result.
+
+    Raises:
+        OSError: The connection broke.
+        asyncio.IncompleteReadError: The other side closed the connection before the end.
+        asyncio.LimitOverrunError: The other side sent more than a step allows.
+    """
+    with contextlib.closing(handshake):
+        try:
+            step = next(handshake)
+            while True:
+                step = handshake.send(await _carry_out(step, connection))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+async def _carry_out(step: Step, connection: Connection) -> bytes:
+    match step:
+        case Send(data):
+            connection.writer.write(data)
+            await connection.writer.drain()
+            return b""
+        case ReceiveExactly(count):
+            return await connection.reader.readexactly(count)
+        case ReceiveUntil(delimiter, limit):
+            data = await connection.reader.readuntil(delimiter)
+            if len(data) > limit:
+                raise asyncio.LimitOverrunError(f"more than {limit} bytes before the delimiter", len(data))
+            return data

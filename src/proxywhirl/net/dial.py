@@ -1,0 +1,114 @@
+"""Open a connection to a proxy, or through it to a target.
+
+Rules: one deadline covers everything; whatever fails is an `UpstreamError` that names the redacted
+proxy and blames the right party; no socket outlives a failed or cancelled attempt.
+
+Names: the target's name always goes to the proxy, which resolves it, except with the scheme socks4,
+whose protocol has only IPv4 addresses: there it is resolved on this machine first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import ssl
+
+from proxywhirl.errors import TargetUnreachable, UpstreamError
+from proxywhirl.models import Target
+from proxywhirl.net.connection import READ_LIMIT, Connection, drive
+from proxywhirl.net.failures import translated
+from proxywhirl.urls import ProxyURL
+from proxywhirl.wire import http, socks4, socks5
+from proxywhirl.wire.steps import Handshake
+
+__all__ = ["Connection", "dial", "drive"]
+
+
+async def dial(
+    endpoint: ProxyURL,
+    target: Target | None,
+    *,
+    timeout: float,  # noqa: ASYNC109 - the deadline is the contract: its expiry is the proxy's failure
+    tls: ssl.SSLContext | None = None,
+) -> Connection:
+    """Connect to a proxy and, where `target` is not None, have it open a tunnel there.
+
+    Args:
+        endpoint: The proxy with its credential.
+        target: Where the tunnel ends; None for a connection to the proxy itself.
+        timeout: Seconds for name lookup, TCP, TLS and handshake together.
+        tls: For a proxy of the scheme https; None stands for the system's trusted authorities.
+
+    Raises:
+        ProxyFailed: The proxy refused, timed out, or broke its protocol.
+        AccountRefused: The proxy does not accept the credential, or asks for one.
+        TargetUnreachable: The proxy answered that it cannot or will not reach the target.
+        LocalFailure: This machine has no route, file descriptors, or name service left.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            handshake = None if target is None else await _handshake(endpoint, target)
+            connection = await _connect(endpoint, tls)
+            try:
+                if handshake is not None:
+                    await drive(handshake, connection)
+            except BaseException:  # a cancelled attempt must not leave its socket behind either
+                connection.abort()
+                raise
+            return connection
+    except UpstreamError as exc:
+        raise type(exc)(f"{endpoint.canonical} {exc}") from exc
+    except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
+        raise translated(exc, endpoint.canonical, timeout) from exc
+
+
+async def _connect(endpoint: ProxyURL, tls: ssl.SSLContext | None) -> Connection:
+    host = endpoint.host.strip("[]")
+    context = (tls or _default_tls()) if endpoint.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(
+        host,
+        endpoint.port,
+        ssl=context,
+        server_hostname=host if context else None,
+        limit=READ_LIMIT,
+        **_racing(endpoint.host),
+    )
+    return Connection(reader, writer)
+
+
+def _racing(host: str) -> dict[str, float]:
+    """Race the addresses of a name (RFC 8305); a literal has one, and uvloop does not know the option."""
+    is_literal = host.startswith("[") or host.replace(".", "").isdigit()
+    stock_loop = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    return {"happy_eyeballs_delay": 0.25} if stock_loop and not is_literal else {}
+
+
+async def _handshake(endpoint: ProxyURL, target: Target) -> Handshake[None]:
+    match endpoint.scheme:
+        case "http" | "https":
+            return http.connect(target.authority, endpoint.username, endpoint.password)
+        case "socks5" | "socks5h":
+            return socks5.connect(target.host, target.port, endpoint.username, endpoint.password)
+        case "socks4":
+            return socks4.connect(await _ipv4(target), target.port, endpoint.username)
+        case _:
+            return socks4.connect(target.host, target.port, endpoint.username)
+
+
+async def _ipv4(target: Target) -> str:
+    """Find the IPv4 address of a target here, since socks4 cannot carry its name."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(target.host, target.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as exc:
+        raise TargetUnreachable(
+            f"needs an IPv4 address (socks4) and {target.host} has none that this machine can find"
+        ) from exc
+    return str(found[0][4][0])
+
+
+@functools.cache
+def _default_tls() -> ssl.SSLContext:
+    """Load the system's authorities once: it costs tens of milliseconds."""
+    return ssl.create_default_context()

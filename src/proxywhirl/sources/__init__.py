@@ -1,0 +1,8 @@
+"""Lists of proxies: recognise and read them. Nothing here opens a file or a connection."""
+
+from __future__ import annotations
+
+from proxywhirl.sources.items import Candidate, Ignored, Item, Rejected
+from proxywhirl.sources.parse import parse_list
+
+__all__ = ["Candidate", "Ignored", "Item", "Rejected", "parse_list"]

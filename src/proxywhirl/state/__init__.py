@@ -1,0 +1,1 @@
+"""Durable records beside the cache, and the one way in which a database file is opened."""

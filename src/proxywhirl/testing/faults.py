@@ -1,0 +1,62 @@
+"""What a proxy of the fleet can do wrong, and how it does the simplest of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from enum import Enum
+
+from proxywhirl.net.connection import Connection
+
+__all__ = ["Fault", "obstructed", "reset"]
+
+_GARBAGE = b"\x00\xff\xfe\x01 this is neither HTTP nor SOCKS \x80\x81\r\n\r\n" * 4
+
+
+class Fault(Enum):
+    """A way to fail. It concerns the requests that begin while it is set."""
+
+    NONE = "none"
+    REFUSE = "refuse"  # the port refuses connections; a request on an open one gets it closed
+    HANG = "hang"  # a connection is accepted and a request never answered
+    SLOW = "slow"  # every request waits for the proxy's `delay` first
+    RESET = "reset"  # the connection is reset (RST) when the request has been read
+    AUTH_REQUIRED = "auth-required"  # every request is refused for its credential, or the lack of one
+    WRONG_CREDENTIALS = "wrong-credentials"  # even the right credential is refused
+    TRUNCATE = "truncate"  # half of the declared body, or of a tunnel's first answer, then the end
+    GARBAGE = "garbage"  # the answer is no protocol's
+    FORBID_DOMAIN = "forbid-domain"  # 403, or its like in SOCKS, for the proxy's `forbidden` host
+
+
+async def obstructed(fault: Fault, delay: float, connection: Connection) -> bool:
+    """Act on a request as the fault demands; True when it is not to be answered any more.
+
+    Args:
+        fault: The fault that is set.
+        delay: Seconds that SLOW waits.
+        connection: The client's.
+    """
+    match fault:
+        case Fault.SLOW:
+            await asyncio.sleep(delay)
+            return False
+        case Fault.HANG:
+            while await connection.reader.read(65536):
+                continue
+        case Fault.RESET:
+            reset(connection)
+        case Fault.GARBAGE:
+            connection.writer.write(_GARBAGE)
+        case Fault.REFUSE:
+            connection.abort()
+        case _:
+            return False
+    return True
+
+
+def reset(connection: Connection) -> None:
+    """Close at once with a RST instead of a FIN: a lingering time of zero discards the connection."""
+    raw: socket.socket = connection.writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.abort()

@@ -1,0 +1,75 @@
+"""A fleet of real proxies on this machine, each of which can be made to fail while a test runs.
+
+Rules: nothing leaves the machine: every host name that a proxy is asked for means 127.0.0.1, and an
+address that is no loopback address is unreachable. What a block has started is gone when it ends:
+ports, connections, tasks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Self
+
+from proxywhirl.testing.exits import Exits
+from proxywhirl.testing.proxy import FleetProxy, FleetSpec
+
+__all__ = ["Fleet"]
+
+
+class Fleet:
+    """Running proxies, by place and by name. Made by `Fleet.start`.
+
+    `exits` goes to the origin, so that it can tell through which proxy a request came.
+    """
+
+    def __init__(self, exits: Exits, proxies: list[FleetProxy]) -> None:
+        self.exits = exits
+        self.proxies = proxies
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(cls, specs: Iterable[FleetSpec], *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """Run a proxy for each spec, on free ports, for the length of a block.
+
+        Args:
+            specs: What each proxy is to be.
+            tls: The server's context for proxies of the scheme https.
+
+        Raises:
+            ValueError: Two proxies have the same name, or one is https and there is no `tls`.
+        """
+        fleet = cls(Exits(), [])
+        async with contextlib.AsyncExitStack() as stack:
+            for index, spec in enumerate(specs):
+                if spec.scheme == "https" and tls is None:
+                    raise ValueError("a proxy of the scheme https needs tls, a server's ssl.SSLContext")
+                name = spec.name or f"{spec.scheme}-{index}"
+                if name in (proxy.name for proxy in fleet):
+                    raise ValueError(f"two proxies are named {name!r}")
+                proxy = FleetProxy(spec, name, fleet.exits, tls)
+                stack.push_async_callback(proxy.aclose)
+                fleet.proxies.append(proxy)
+            yield fleet
+
+    def urls(self) -> list[str]:
+        """Return the proxies' URLs as lines of a list, credentials included: do not log them."""
+        return [proxy.url.reveal() for proxy in self.proxies]
+
+    def __getitem__(self, which: int | str) -> FleetProxy:
+        """Return a proxy by its place or name."""
+        if isinstance(which, int):
+            return self.proxies[which]
+        for proxy in self.proxies:
+            if proxy.name == which:
+                return proxy
+        raise KeyError(which)
+
+    def __iter__(self) -> Iterator[FleetProxy]:
+        """Iterate over the proxies in the order of their specs."""
+        return iter(self.proxies)
+
+    def __len__(self) -> int:
+        """Count the proxies."""
+        return len(self.proxies)

@@ -1,0 +1,93 @@
+"""SOCKS4 and SOCKS4A, both sides (the two memos by Ying-Da Lee; there is no RFC).
+
+Rules: an IPv4 literal goes as an address, a name in the 4A form; IPv6 does not exist here. The user
+id is all that SOCKS4 has of a credential: a password is never sent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from proxywhirl.errors import AccountRefused, BadHandshake, LocalFailure, ProxyFailed, TargetUnreachable
+from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveUntil, Requested, Send, Verify
+
+__all__ = ["GRANTED", "IDENTITY_REFUSED", "REJECTED", "accept", "connect", "reply"]
+
+GRANTED, REJECTED, NO_IDENTD, IDENTITY_REFUSED = 0x5A, 0x5B, 0x5C, 0x5D
+_VERSION = 4
+_CONNECT = 1
+_LONGEST = 255  # bytes of a name or user id; the memos set no limit, the names of the DNS do
+_NAME_FOLLOWS = ipaddress.IPv4Address("0.0.0.1")  # 4A: any 0.0.0.x with x > 0
+
+
+def connect(host: str, port: int, user_id: str | None = None) -> Handshake[None]:
+    """Ask for a connection to `host:port`, a name only of a proxy that speaks 4A.
+
+    Raises:
+        ProxyFailed: The proxy does not speak SOCKS4.
+        AccountRefused: It refuses the user id, or this one cannot be sent.
+        TargetUnreachable: It rejects the request, or the target is an IPv6 address.
+        LocalFailure: `host` is no ASCII name of at most 255 bytes.
+    """
+    address, name = _destination(host)
+    identity = (user_id or "").encode()
+    if b"\0" in identity or len(identity) > _LONGEST:
+        raise AccountRefused("cannot be sent this username: SOCKS4 takes at most 255 bytes, none of them zero")
+    yield Send(bytes((_VERSION, _CONNECT)) + port.to_bytes(2, "big") + address.packed + identity + b"\0" + name)
+    version, code = yield ReceiveExactly(2)
+    if version != 0:
+        raise ProxyFailed(f"does not speak SOCKS4: its reply begins with 0x{version:02x}")
+    if code == REJECTED:
+        raise TargetUnreachable("rejected the SOCKS4 request (0x5b)")
+    if code in (NO_IDENTD, IDENTITY_REFUSED):
+        raise AccountRefused(f"refused the SOCKS4 user id (0x{code:02x})")
+    if code != GRANTED:
+        raise ProxyFailed(f"answered with the unassigned SOCKS4 code 0x{code:02x}")
+    yield ReceiveExactly(6)  # the bound port and address say nothing for CONNECT
+
+
+def _destination(host: str) -> tuple[ipaddress.IPv4Address, bytes]:
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError as exc:
+        if not host.isascii() or not 1 <= len(host) <= _LONGEST or "\0" in host:
+            raise LocalFailure("cannot be asked for a host that is no ASCII name of 1 to 255 bytes") from exc
+        return _NAME_FOLLOWS, host.encode() + b"\0"
+    if isinstance(literal, ipaddress.IPv6Address):
+        raise TargetUnreachable("cannot reach an IPv6 address: SOCKS4 has none")
+    return literal, b""
+
+
+def accept(verify: Verify) -> Handshake[Requested]:
+    """Serve a client up to its request; the caller then sends `reply(...)`.
+
+    Args:
+        verify: Judges the user id, given as the username (None where it is empty) without a password.
+
+    Raises:
+        BadHandshake: The client does not speak SOCKS4, or asks for more than CONNECT; it was told so.
+        AccountRefused: `verify` said no; the client was told so.
+    """
+    head = yield ReceiveExactly(8)
+    if head[0] != _VERSION or head[1] != _CONNECT:
+        yield Send(reply(REJECTED))
+        raise BadHandshake(f"a client began SOCKS4 with 0x{head[0]:02x} 0x{head[1]:02x}")
+    port = int.from_bytes(head[2:4], "big")
+    address = ipaddress.IPv4Address(head[4:8])
+    user_id = yield from _receive_text()
+    host = str(address)
+    if 0 < int(address) < 256:  # noqa: PLR2004 - 0.0.0.x
+        host = yield from _receive_text()
+    if not verify(user_id or None, None):
+        yield Send(reply(IDENTITY_REFUSED))
+        raise AccountRefused("a client offered a wrong SOCKS4 user id")
+    return Requested(host, port, user_id or None)
+
+
+def _receive_text() -> Handshake[str]:
+    return (yield ReceiveUntil(b"\0", _LONGEST + 1))[:-1].decode("utf-8", "replace")
+
+
+def reply(code: int) -> bytes:
+    """Return a reply with the bound address 0.0.0.0:0, which clients ignore for CONNECT."""
+    return bytes((0, code)) + bytes(6)

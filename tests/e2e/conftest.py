@@ -1,0 +1,117 @@
+"""A gateway in front of a fleet of proxies in front of an origin, all real and all on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trustme
+
+from proxywhirl.events import AttemptFailed, Event, EventBus, RequestFinished
+from proxywhirl.gateway import Gateway, GatewayOptions
+from proxywhirl.net.connection import Connection
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.testing import Fleet, FleetSpec, Origin
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority, and contexts for servers that it vouches for and clients that trust it."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    file: Path
+
+
+@dataclass
+class Lab:
+    """What a test can reach of the running whole."""
+
+    fleet: Fleet
+    origin: Origin
+    gateway: Gateway
+    pool: Pool
+    port: int
+    trust: ssl.SSLContext
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """The gateway's address, for a client to use as its proxy."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, proxy: str | httpx2.Proxy | None = None) -> httpx2.AsyncClient:
+        """Make a client that goes through the gateway."""
+        return httpx2.AsyncClient(proxy=proxy or self.url, verify=self.trust, trust_env=False, timeout=30)
+
+    async def connect(self) -> Connection:
+        """Open a bare connection to the gateway."""
+        return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until the world has come to a state; the lab's own time limit ends a wait in vain."""
+        while not holds():  # noqa: ASYNC110 - sockets and other servers tell nobody of their state
+            await asyncio.sleep(0.005)
+
+    @property
+    def failed(self) -> list[AttemptFailed]:
+        """The failed attempts so far."""
+        return [event for event in self.events if isinstance(event, AttemptFailed)]
+
+    @property
+    def finished(self) -> list[RequestFinished]:
+        """The finished requests so far."""
+        return [event for event in self.events if isinstance(event, RequestFinished)]
+
+
+LabFactory = Callable[..., AbstractAsyncContextManager[Lab]]
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make a certificate authority for 127.0.0.1 and localhost."""
+    root = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    root.issue_cert("127.0.0.1", "localhost").configure_cert(server)
+    root.configure_trust(client)
+    file = tmp_path_factory.mktemp("authority") / "root.pem"
+    root.cert_pem.write_to_path(str(file))
+    return Authority(server, client, file)
+
+
+@pytest.fixture
+def lab(authority: Authority) -> LabFactory:
+    """Give a context manager that runs the whole; at its end no task is left."""
+
+    @contextlib.asynccontextmanager
+    async def run(
+        specs: Iterable[FleetSpec] = (FleetSpec(),), *, https: bool = False, **options: Any
+    ) -> AsyncIterator[Lab]:
+        before = asyncio.all_tasks()
+        events = EventBus()
+        async with (
+            asyncio.timeout(60),
+            Fleet.start(specs, tls=authority.server) as fleet,
+            Origin.start(fleet.exits, tls=authority.server if https else None) as origin,
+        ):
+            pool = Pool.of(fleet.urls())
+            settings: dict[str, Any] = {"port": 0, "tls": authority.client, **options}
+            gateway = Gateway(pool, GatewayOptions(**settings), events=events)
+            _, port = await gateway.start()
+            running = Lab(fleet, origin, gateway, pool, port, authority.client)
+            events.subscribe(running.events.append)
+            try:
+                yield running
+            finally:
+                await gateway.aclose()
+        assert asyncio.all_tasks() == before
+
+    return run

@@ -1,0 +1,203 @@
+"""The pool against a naive model that keeps everything in plain lists and searches them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from proxywhirl.errors import Blame, LeaseReported, PoolEmpty
+from proxywhirl.models import HealthStatus, Outcome, Proxy
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.retry import FAILURES_TO_CAP, backoff
+from proxywhirl.testing.clock import ManualClock
+
+KEYS = [f"key-{n}" for n in range(6)]
+BLAMES = [None, *Blame]
+
+
+@dataclass
+class Known:
+    """What the model remembers of one proxy."""
+
+    until: float | None = None
+    failures: int = 0
+    incident: int = 0
+    served: int = 0
+    failed: int = 0
+    in_flight: int = 0
+
+
+@dataclass
+class Out:
+    """A lease that is out, with the model's record of its proxy at that moment."""
+
+    lease: Lease
+    known: Known
+    incident: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.incident = self.known.incident
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Every public operation in any order, checked after each step."""
+
+    strategy = "round_robin"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        # Two generators of the same seed: as long as pool and model draw alike, their delays agree.
+        self.pool = Pool(self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock)
+        self.rng = random.Random(5)
+        self.known: dict[str, Known] = {}
+        self.turn: list[str] = []
+        self.out: list[Out] = []
+
+    @rule(key=st.sampled_from(KEYS), dead=st.booleans())
+    def update(self, key: str, dead: bool) -> None:
+        """Add a proxy, or replace it without consequences."""
+        status = HealthStatus.DEAD if dead else HealthStatus.UNKNOWN
+        self.pool.update([Proxy(key, "http", "192.0.2.1", 8080, status=status)])
+        if key in self.known:
+            return
+        known = self.known[key] = Known()
+        if dead:
+            known.failures = FAILURES_TO_CAP
+            known.until = self.clock.monotonic() + backoff(FAILURES_TO_CAP, self.rng)
+        else:
+            self.turn.append(key)
+
+    @rule(keys=st.sets(st.sampled_from(KEYS), max_size=3))
+    def discard(self, keys: set[str]) -> None:
+        """Forget proxies, known or not, leased or not."""
+        self.pool.discard(keys)
+        for key in keys & self.known.keys():
+            del self.known[key]
+            if key in self.turn:
+                self.turn.remove(key)
+
+    @rule(seconds=st.floats(0, 400))
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.advance(seconds)
+
+    @rule(exclude=st.sets(st.sampled_from(KEYS)))
+    def acquire(self, exclude: set[str]) -> None:
+        """Choose: the first in turn, else the one due first, else none."""
+        self.come_back()
+        ready = [key for key in self.turn if key not in exclude]
+        due = sorted((k.until, key) for key, k in self.known.items() if k.until is not None and key not in exclude)
+        if not ready and not due:
+            with pytest.raises(PoolEmpty):
+                self.pool.acquire(exclude=exclude)
+            return
+        lease = self.pool.acquire(exclude=exclude)
+        key = lease.proxy.key
+        if ready:
+            self.check_choice(key, ready)
+            self.turn.remove(key)
+            self.turn.append(key)
+        else:
+            assert key == due[0][1]
+        self.known[key].in_flight += 1
+        self.out.append(Out(lease, self.known[key]))
+
+    def check_choice(self, key: str, ready: list[str]) -> None:
+        """Hold the choice against those that were ready."""
+        assert key == ready[0]
+
+    def come_back(self) -> None:
+        """Make ready those that are due, in the order in which they are."""
+        due = sorted((k.until, key) for key, k in self.known.items() if k.until is not None)
+        for until, key in due:
+            if until <= self.clock.monotonic():
+                self.known[key].until = None
+                self.turn.append(key)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), ok=st.booleans(), blame=st.sampled_from(BLAMES))
+    def report(self, data: st.DataObject, ok: bool, blame: Blame | None) -> None:
+        """Report any lease that is out, twice."""
+        out = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        outcome = Outcome(ok, blame=None if ok else blame)
+        out.lease.report(outcome)
+        with pytest.raises(LeaseReported):
+            out.lease.report(outcome)
+        out.known.in_flight -= 1
+        key = out.lease.proxy.key
+        if self.known.get(key) is out.known:
+            self.learn(key, out, ok=ok, against=outcome.counts_against_proxy)
+
+    def learn(self, key: str, out: Out, *, ok: bool, against: bool) -> None:
+        """Do to the model what the report does to the pool."""
+        known = out.known
+        if ok:
+            known.served += 1
+            known.failures = 0
+            if known.until is not None:
+                known.until = None
+                self.turn.append(key)
+        elif against:
+            known.failed += 1
+            if out.incident == known.incident:
+                known.incident += 1
+                known.failures += 1
+                known.until = self.clock.monotonic() + backoff(known.failures, self.rng)
+                if key in self.turn:
+                    self.turn.remove(key)
+
+    @precondition(lambda self: self.out)
+    @rule()
+    def release(self) -> None:
+        """Leave a lease unreported."""
+        out = self.out.pop()
+        with out.lease:
+            pass
+        out.known.in_flight -= 1
+
+    @invariant()
+    def agrees(self) -> None:
+        """Pool and model know the same."""
+        seen = {
+            use.proxy.key: (
+                use.served,
+                use.failed,
+                use.in_flight,
+                use.set_aside_until,
+                use.consecutive_failures,
+            )
+            for use in self.pool.snapshot()
+        }
+        assert seen == {key: (k.served, k.failed, k.in_flight, k.until, k.failures) for key, k in self.known.items()}
+        assert len(self.pool) == len(self.known)
+        assert all((key in self.pool) == (key in self.known) for key in KEYS)
+
+
+class RandomPoolMachine(PoolMachine):
+    """The same with the random strategy, which draws from the generator that the delays come from."""
+
+    strategy = "random"
+
+    def check_choice(self, key: str, ready: list[str]) -> None:
+        """Hold the choice against those that were ready."""
+        assert key in ready
+        self.rng.randrange(len(ready))  # keeps the two generators in step
+
+
+PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+RandomPoolMachine.TestCase.settings = PoolMachine.TestCase.settings
+
+
+class TestRoundRobinPool(PoolMachine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
+    """Round robin chooses exactly whom the model says."""
+
+
+class TestRandomPool(RandomPoolMachine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
+    """Random chooses one of those that the model allows."""

@@ -1,0 +1,86 @@
+"""The table of health statuses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxywhirl.health.policy import DEAD_AFTER, HEALTHY_AFTER, UNHEALTHY_AFTER, after
+from proxywhirl.models import HealthCheck, HealthStatus
+
+RANK = [
+    HealthStatus.UNKNOWN,
+    HealthStatus.HEALTHY,
+    HealthStatus.DEGRADED,
+    HealthStatus.UNHEALTHY,
+    HealthStatus.DEAD,
+]
+
+
+def play(outcomes: str, status: HealthStatus = HealthStatus.UNKNOWN) -> list[HealthCheck]:
+    """Feed a proxy successes (`+`) and failures (`-`), keeping its streaks as the cache does."""
+    checks: list[HealthCheck] = []
+    good = bad = 0
+    for at, outcome in enumerate(outcomes):
+        ok = outcome == "+"
+        checks.append(after(status, good, bad, ok, float(at), None if ok else "refused"))
+        status = checks[-1].status
+        good, bad = (good + 1, 0) if ok else (0, bad + 1)
+    return checks
+
+
+def statuses(outcomes: str, status: HealthStatus = HealthStatus.UNKNOWN) -> str:
+    """Give the initial of each status: h, d(egraded), u(nhealthy), X for dead."""
+    letters = {HealthStatus.HEALTHY: "h", HealthStatus.DEGRADED: "d", HealthStatus.UNHEALTHY: "u"}
+    return "".join(letters.get(check.status, "X") for check in play(outcomes, status))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ("+", "h"),
+        ("----------", "dduuuuuuuX"),
+        ("+-+", "hdh"),
+        ("---++", "ddudh"),
+        ("-----------+-", "dduuuuuuuXXdd"),
+        ("----------++", "dduuuuuuuXdh"),
+    ],
+)
+def test_the_table(outcomes: str, expected: str) -> None:
+    """One failure degrades, three make unhealthy, ten dead; two successes lead back."""
+    assert statuses(outcomes) == expected
+
+
+def test_the_thresholds_are_those_of_the_constants() -> None:
+    """The documented constants are the numbers that the table follows."""
+    falling = statuses("-" * DEAD_AFTER)
+    assert (falling.index("u") + 1, falling.index("X") + 1) == (UNHEALTHY_AFTER, DEAD_AFTER)
+    assert statuses("+" * HEALTHY_AFTER, HealthStatus.DEAD).index("h") + 1 == HEALTHY_AFTER
+
+
+def test_recovery_attempts_count_failed_trials_and_end_with_recovery() -> None:
+    """They rise with each failure of an unhealthy proxy, stay for a first success, and reset when healthy."""
+    assert [check.recovery_attempt for check in play("-----++-")] == [0, 0, 0, 1, 2, 2, 0, 0]
+
+
+def test_an_error_is_kept_for_a_failure_alone() -> None:
+    """A success carries no error, whatever it is handed."""
+    assert after(HealthStatus.HEALTHY, 0, 0, False, 5.0, "refused") == HealthCheck(
+        False, HealthStatus.DEGRADED, 5.0, error="refused"
+    )
+    assert after(HealthStatus.HEALTHY, 0, 0, True, 5.0, "stale").error is None
+
+
+@given(st.sampled_from(RANK), st.integers(0, 30), st.integers(0, 30), st.booleans())
+def test_a_failure_never_betters_and_a_success_never_worsens(
+    status: HealthStatus, good: int, bad: int, ok: bool
+) -> None:
+    """Whatever the streaks say, a status moves only in the direction of the outcome."""
+    following = after(status, good, bad, ok, 0.0, None).status
+    known = HealthStatus.HEALTHY if status is HealthStatus.UNKNOWN else status
+    if ok:
+        assert RANK.index(following) <= RANK.index(known)
+    else:
+        assert RANK.index(following) >= RANK.index(known)
+        assert following is not HealthStatus.HEALTHY
