@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from proxywhirl.errors import Blame
+from proxywhirl.errors import Blame, DecryptionError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
+from proxywhirl.models import Proxy
 from proxywhirl.net.connection import Connection
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing import Fault, FleetSpec
+from proxywhirl.urls import ProxyURL
 
 if TYPE_CHECKING:
     from conftest import LabFactory
@@ -173,8 +175,24 @@ async def test_an_early_refusal_of_a_large_upload_reaches_the_client(lab: LabFac
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     pool = Pool.of([f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
-    async with server, Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
+    async with asyncio.timeout(60), server, Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
         host, port = gateway.address
         async with httpx2.AsyncClient(proxy=f"http://{host}:{port}", trust_env=False) as client:
             answer = await client.put("http://target.test/", content=bytes(5_000_000))
             assert answer.status_code == 413
+
+
+async def test_a_credential_that_cannot_be_read_is_our_failure() -> None:
+    """A store that cannot decrypt ends in a clear 502 that blames no proxy, not in a broken connection."""
+
+    def unreadable(key: str) -> ProxyURL:
+        raise DecryptionError(f"{key} was stored under another key")
+
+    pool = Pool(resolve=unreadable)
+    pool.update([Proxy.of(ProxyURL("http", "127.0.0.1", 1, "alice", "s3cret"))])
+    async with asyncio.timeout(60), Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
+        host, port = gateway.address
+        async with httpx2.AsyncClient(proxy=f"http://{host}:{port}", trust_env=False) as client:
+            answer = await client.get("http://target.test/")
+    assert (answer.status_code, "stored under another key" in answer.text) == (502, True)
+    assert [use.failed for use in pool.snapshot()] == [0]

@@ -48,7 +48,7 @@ async def test_a_client_that_does_not_read_slows_the_upstream_down() -> None:
 
     server = await asyncio.start_server(pour, "127.0.0.1", 0)
     pool = Pool.of([f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
-    async with server, Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
+    async with asyncio.timeout(60), server, Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
         client = Connection(*await asyncio.open_connection(*gateway.address))
         client.writer.write(b"GET http://target.test/ HTTP/1.1\r\nHost: target.test\r\n\r\n")
         assert await settled(sent) < 50 * MEGABYTE
@@ -73,7 +73,7 @@ async def test_an_upstream_that_does_not_read_slows_the_client_down() -> None:
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     pool = Pool.of([f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
-    async with server, Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
+    async with asyncio.timeout(60), server, Gateway(pool, GatewayOptions(port=0), events=EventBus()) as gateway:
         client = Connection(*await asyncio.open_connection(*gateway.address))
         head = b"PUT http://target.test/ HTTP/1.1\r\nHost: target.test\r\nContent-Length: %d\r\n\r\n"
         client.writer.write(head % (100 * MEGABYTE))
@@ -202,7 +202,7 @@ async def test_localhost_and_ipv6_are_listened_on() -> None:
             async with httpx2.AsyncClient(trust_env=False) as client:
                 host = str(address[0])
                 host = f"[{host}]" if ":" in host else host
-                assert (await client.get(f"http://{host}:{address[1]}/")).status_code == 400
+                assert (await client.get(f"http://{host}:{gateway.address[1]}/")).status_code == 400
 
 
 async def test_a_hanging_client_holds_no_lease_after_it_left(lab: LabFactory) -> None:

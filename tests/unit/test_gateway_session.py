@@ -541,3 +541,10 @@ def test_a_refusal_of_head_has_no_body(play: Transcript) -> None:
     play.request(b"HEAD http://t.test/ HTTP/1.1\r\nHost: t.test\r\n\r\n").told(None)
     play.publishes()
     assert play.answers().endswith(b"\r\n\r\n")
+
+
+def test_an_endless_head_is_the_proxys_failure(play: Transcript) -> None:
+    """A response head past the limit is given up, with its length as the reason and nothing of its text."""
+    play.request(GET).through(FIRST).told(None).asks(ReadUpstream(10.0))
+    play.told(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 66_000)
+    assert str(play.releases(ok=False).error).endswith("answered with a head of more than 64 KiB")

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxywhirl.cache.record import Record
 
-__all__ = ["ORDERS", "EvictionOrder", "admit"]
+__all__ = ["ORDERS", "EvictionOrder", "Usage", "admit"]
+
+
+class Usage(NamedTuple):
+    """What a store remembers of a key's use, from which an order is restored."""
+
+    key: str
+    generation: int
+    revision: int
+    used_at: float
+    uses: int
 
 
 class EvictionOrder(Protocol):
@@ -33,6 +43,10 @@ class EvictionOrder(Protocol):
 
     def victim(self) -> str:
         """Return the key that goes first. Raises `KeyError` when there is none."""
+        ...
+
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """Take in the keys of a store that is opened again, as their use there says."""
         ...
 
     def __contains__(self, key: object) -> bool:
@@ -55,6 +69,11 @@ class LeastRecentlyUsed:
         self._keys[key] = None
         self._keys.move_to_end(key)
 
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """See `EvictionOrder`."""
+        for usage in sorted(usages, key=lambda usage: (usage.used_at, usage.revision)):
+            self.add(usage.key)
+
     def __contains__(self, key: object) -> bool:
         return key in self._keys
 
@@ -74,18 +93,28 @@ class LeastRecentlyUsed:
 
     def victim(self) -> str:
         """See `EvictionOrder`."""
-        return next(iter(self._keys)) if self._keys else _nothing()
+        while self._keys:
+            try:
+                return next(iter(self._keys))
+            except RuntimeError:  # another thread touched a key between `iter` and `next`
+                continue
+        return _nothing()
 
 
 class FirstInFirstOut:
     """Only the first write counts: neither reading nor writing again moves a key."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, None] = {}
+        self._keys: OrderedDict[str, None] = OrderedDict()  # a dict finds its first key slowly after many removals
 
     def add(self, key: str) -> None:
         """See `EvictionOrder`."""
         self._keys.setdefault(key)
+
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """See `EvictionOrder`."""
+        for usage in sorted(usages, key=lambda usage: usage.generation):
+            self.add(usage.key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -108,21 +137,27 @@ class FirstInFirstOut:
 class LeastFrequentlyUsed:
     """Fewest uses go first (writing counts as one); among equals the least recently used.
 
-    Ranks only grow, so a heap of possibly outdated ranks is enough: an outdated one that surfaces
-    is pushed back with its present rank.
+    A rank is [uses, tick] and only grows, so a heap of possibly outdated ranks is enough: an outdated one
+    that surfaces is pushed back with its present rank. A touch changes a rank in place, so that one that
+    comes after the key was discarded does not bring the key back.
     """
 
     def __init__(self) -> None:
-        self._ranks: dict[str, tuple[int, int]] = {}
-        self._heap: list[tuple[tuple[int, int], str]] = []
+        self._ranks: dict[str, list[int]] = {}
+        self._heap: list[tuple[list[int], str]] = []
         self._ticks = count()
 
     def add(self, key: str) -> None:
         """See `EvictionOrder`."""
-        known = self._ranks.get(key)
-        self._ranks[key] = rank = ((known[0] if known else 0) + 1, next(self._ticks))
-        if known is None:
-            heapq.heappush(self._heap, (rank, key))
+        if key in self._ranks:
+            self.touch(key)
+        else:
+            self._enter(key, 1)
+
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """See `EvictionOrder`."""
+        for usage in sorted(usages, key=lambda usage: (usage.used_at, usage.revision)):
+            self._enter(usage.key, 1 + usage.uses)
 
     def __contains__(self, key: object) -> bool:
         return key in self._ranks
@@ -132,28 +167,33 @@ class LeastFrequentlyUsed:
 
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
-        known = self._ranks.get(key)
-        if known is not None:
-            self._ranks[key] = (known[0] + 1, next(self._ticks))
+        rank = self._ranks.get(key)
+        if rank is not None:
+            rank[0] += 1
+            rank[1] = next(self._ticks)
 
     def discard(self, key: str) -> None:
         """See `EvictionOrder`."""
         self._ranks.pop(key, None)
         if len(self._heap) > 2 * len(self._ranks) + 64:
-            self._heap = [(rank, key) for key, rank in self._ranks.items()]
+            self._heap = [(rank.copy(), key) for key, rank in self._ranks.items()]
             heapq.heapify(self._heap)
 
     def victim(self) -> str:
         """See `EvictionOrder`."""
         while self._heap:
-            rank, key = self._heap[0]
+            noted, key = self._heap[0]
             present = self._ranks.get(key)
-            if present == rank:
+            if present == noted:
                 return key
             heapq.heappop(self._heap)
-            if present is not None and present > rank:
-                heapq.heappush(self._heap, (present, key))
+            if present is not None and present > noted:
+                heapq.heappush(self._heap, (present.copy(), key))
         return _nothing()
+
+    def _enter(self, key: str, uses: int) -> None:
+        self._ranks[key] = rank = [uses, next(self._ticks)]
+        heapq.heappush(self._heap, (rank.copy(), key))
 
 
 def _nothing() -> str:
@@ -167,12 +207,15 @@ ORDERS: dict[str, Callable[[], EvictionOrder]] = {
 }
 
 
-def admit(records: Sequence[Record], order: EvictionOrder, bound: int) -> tuple[list[Record], list[str]]:
+def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) -> tuple[list[Record], list[str]]:
     """Let records into a tier of `bound` entries, each new one in the place of whichever goes first.
 
-    The order is brought up to date. Returns the records that are still in after the last one, each
-    key once, and the keys that left; a record may leave for a later one of the same call.
+    The order is brought up to date; a tier without a bound keeps none. Returns the records that are still in
+    after the last one, the last of each key, and the keys that left; a record may leave for a later one of
+    the same call.
     """
+    if bound is None:
+        return list({record.key: record for record in records}.values()), []
     kept: dict[str, Record] = {}
     victims: dict[str, None] = {}
     for record in records:

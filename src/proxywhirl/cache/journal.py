@@ -6,11 +6,40 @@ looking at the others. Removals are kept up to a bound; a reader that is further
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-__all__ = ["Journal"]
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tier import Changes
+
+__all__ = ["Journal", "Position"]
 
 REMOVALS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a reader of a log stands: changes after `since` are news to it.
+
+    A log that forgot its oldest removals (all up to `floor`) is whole only for readers that are past them, and
+    for those that read it from its start; the negative revision of a page tells these on their way.
+    """
+
+    since: int
+    reset: bool
+    from_start: bool
+
+    @classmethod
+    def of(cls, revision: int, *, floor: int, last: int) -> Position:
+        """Return the position of a reader that asks with a revision (see `Changes`)."""
+        if -last <= revision < 0:
+            return cls(-revision, reset=False, from_start=True)
+        reset = revision < floor or revision > last
+        return cls(0 if reset else revision, reset, from_start=reset)
+
+    def after(self, reached: int, *, more: bool) -> int:
+        """Return the revision to ask with next, after a page that reached one."""
+        return -reached if more and self.from_start else reached
 
 
 class Journal:
@@ -58,10 +87,8 @@ class Journal:
         """Return the removed keys with the revisions of their removal."""
         return [(key, revision) for key, (revision, removed) in self._latest.items() if removed]
 
-    def after(self, revision: int, limit: int) -> tuple[list[tuple[str, int, bool]], bool, bool]:
-        """Return up to `limit` changes after `revision`, whether more follow, whether to start anew."""
-        reset = revision < self.floor or revision > self.revision
-        since = 0 if reset else revision
+    def after(self, since: int, limit: int) -> tuple[list[tuple[str, int, bool]], bool]:
+        """Return up to `limit` changes after a revision as (key, revision, removed), and whether more follow."""
         found: list[tuple[str, int, bool]] = []
         for key in reversed(self._latest):
             at, removed = self._latest[key]
@@ -69,7 +96,16 @@ class Journal:
                 break
             found.append((key, at, removed))
         found.reverse()
-        return found[:limit], len(found) > limit, reset
+        return found[:limit], len(found) > limit
+
+    def page(self, revision: int, limit: int, peek: Callable[[str], Record | None]) -> Changes:
+        """Return the page of changes that a reader asks for with a revision."""
+        position = Position.of(revision, floor=self.floor, last=self.revision)
+        found, more = self.after(position.since, limit)
+        reached = found[-1][1] if more else self.revision
+        records = [record for key, _, removed in found if not removed and (record := peek(key)) is not None]
+        gone = [key for key, _, removed in found if removed]
+        return Changes(position.after(reached, more=more), records, gone, position.reset, more)
 
     def _forget_half(self) -> None:
         old = self.removals()[: REMOVALS_KEPT // 2]

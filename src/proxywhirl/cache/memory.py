@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Sequence
 
-from proxywhirl.cache.eviction import ORDERS
+from proxywhirl.cache.eviction import ORDERS, admit
 from proxywhirl.cache.expiry import Expiries
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.record import Record
@@ -23,7 +23,7 @@ class MemoryTier:
     def __init__(self, *, max_entries: int | None = None, policy: str = "lru", authority: bool = False) -> None:
         self._records: dict[str, Record] = {}
         self._bound = max_entries
-        self._order = ORDERS[policy]() if max_entries is not None else None
+        self._order = ORDERS[policy]()
         self._journal = Journal()
         self._authority = authority
         self._expiries = Expiries(self._expires_at)
@@ -39,9 +39,13 @@ class MemoryTier:
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
         record = self._records.get(key)
-        if record is not None and self._order is not None:
+        if record is not None:
             self._order.touch(key)
         return record
+
+    def peek(self, key: str) -> Record | None:
+        """See `Tier`."""
+        return self._records.get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`."""
@@ -52,25 +56,21 @@ class MemoryTier:
         """See `Tier`."""
         applied = Applied(revision_before=self.revision)
         batch = decide({key: self._records[key] for key in keys if key in self._records})
-        for key in batch.deletes:
-            if self._remove(key):
-                applied.deletes.append(key)
-                self._journal.note(key, self._journal.next(), removed=True)
-        for record in batch.puts:
-            applied.evicted += self._make_room(record)
+        applied.deletes = [key for key in batch.deletes if self._remove(key)]
+        applied.puts, applied.evicted = self._admit(batch.puts)
+        for key in (*applied.deletes, *applied.evicted):
+            self._journal.note(key, self._journal.next(), removed=True)
+        for record in applied.puts:
             record.revision = self._journal.next()
             record.generation = record.generation or record.revision
             self._store(record)
-        evicted = set(applied.evicted)
-        applied.puts = [record for record in batch.puts if record.key not in evicted or record.key in self._records]
         applied.revision = self.revision
         return applied
 
     def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
         """See `Tier`."""
-        evicted: list[str] = []
-        for record in records:
-            evicted += self._make_room(record)
+        kept, evicted = self._admit(records)
+        for record in kept:
             self._store(record)
         self._follow(revision)
         return evicted
@@ -94,10 +94,7 @@ class MemoryTier:
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
-        page, more, reset = self._journal.after(revision, limit)
-        upto = page[-1][1] if more else self.revision
-        records = [self._records[key] for key, _, removed in page if not removed]
-        return Changes(upto, records, [key for key, _, removed in page if removed], reset, more)
+        return self._journal.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: memory is this process's own."""
@@ -131,33 +128,24 @@ class MemoryTier:
         record = self._records.get(key) if isinstance(key, str) else None
         return record is not None and not record.retired
 
-    def _make_room(self, record: Record) -> list[str]:
-        """Take out what must leave before a record comes in; a bounded authority logs it."""
-        evicted: list[str] = []
-        if record.key in self._records or self._bound is None or self._order is None:
-            return evicted
-        while len(self._records) >= self._bound:
-            key = self._order.victim()
-            if self._remove(key):
-                evicted.append(key)
-                if self._authority:
-                    self._journal.note(key, self._journal.next(), removed=True)
-        return evicted
+    def _admit(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+        """Take out what leaves for these records; return those to store, and the keys that left."""
+        kept, victims = admit(records, self._order, self._bound)
+        for key in victims:
+            self._remove(key)
+        return kept, victims
 
     def _store(self, record: Record) -> None:
         old = self._records.get(record.key)
         self._records[record.key] = record
         self._retired += record.retired - (old.retired if old else False)
-        if self._order is not None:
-            self._order.add(record.key)
         if self._authority:
             self._expiries.add(record.key, record.expires_at)
             self._journal.note(record.key, record.revision, removed=False)
 
     def _remove(self, key: str) -> bool:
         """Take a record out; return whether one was there."""
-        if self._order is not None:
-            self._order.discard(key)
+        self._order.discard(key)
         record = self._records.pop(key, None)
         if record is None:
             return False

@@ -53,7 +53,11 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A page of the log up to `revision`. With `reset`, forget everything known before applying it."""
+    """A page of the log. With `reset`, forget everything known before applying it.
+
+    `revision` is what to ask with next. It is negative where `more` follows of a log that is read from its
+    start: what was removed from it before cannot have been known to such a reader.
+    """
 
     revision: int
     records: list[Record]
@@ -83,12 +87,19 @@ class Tier(Protocol):
         """Return the record and note its use for the eviction order."""
         ...
 
+    def peek(self, key: str) -> Record | None:
+        """Return the record, noting no use."""
+        ...
+
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """Return the records that are there, noting their use."""
         ...
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
-        """Read `keys`, let `decide` choose, write its choice: one atomic, logged change (authority)."""
+        """Read `keys`, let `decide` choose, write its choice: one atomic, logged change (authority).
+
+        Reading notes no use. A batch names each key once.
+        """
         ...
 
     def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
