@@ -6,6 +6,7 @@ Both send every request through a proxy of the pool, each through another one, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import ssl
 import threading
@@ -18,7 +19,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from proxywhirl.cache.manager import CacheManager
-from proxywhirl.errors import PoolEmpty
+from proxywhirl.errors import LocalFailure
 from proxywhirl.integrations.httpx import WhirlTransport
 from proxywhirl.models import Attributes
 from proxywhirl.rotation.pool import Pool
@@ -30,6 +31,8 @@ __all__ = ["AsyncProxyWhirl", "ProxyWhirl"]
 
 T = TypeVar("T")
 
+CLOSED = "this ProxyWhirl is closed, or was while the request was under way: make another one"
+
 
 class _Requests:
     """What both faces have: where the proxies come from."""
@@ -39,16 +42,20 @@ class _Requests:
         proxies: Iterable[str | ProxyURL] | None,
         home: str | Path | None,
         strategy: str | None,
+        tls: ssl.SSLContext | None,
     ) -> None:
         in_memory = proxies is not None and home is None
         settings = Settings.in_memory() if in_memory else Settings.load(home)
         if strategy is not None:
             settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
         given = [(parse(p) if isinstance(p, str) else p, Attributes()) for p in proxies or ()]
-        self._runtime = Runtime(settings)
-        if given:
-            self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
-        self._runtime.start()
+        with contextlib.ExitStack() as undo:
+            self._runtime = undo.enter_context(Runtime(settings))
+            if given:
+                self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
+            self._transport = WhirlTransport(self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls())
+            self._runtime.start()
+            undo.pop_all()
 
     @property
     def pool(self) -> Pool:
@@ -88,9 +95,11 @@ class AsyncProxyWhirl(_Requests):
         timeout: float = 30.0,
         follow_redirects: bool = False,
     ) -> None:
-        super().__init__(proxies, home, strategy)
+        super().__init__(proxies, home, strategy, tls)
+        self._closed = False
+        self._under_way: set[asyncio.Task[httpx2.Response]] = set()
         self._client = httpx2.AsyncClient(
-            transport=WhirlTransport(self.pool, tls=tls),
+            transport=self._transport,
             trust_env=False,
             timeout=timeout,
             follow_redirects=follow_redirects,
@@ -101,9 +110,21 @@ class AsyncProxyWhirl(_Requests):
 
         Raises:
             PoolEmpty: there was no proxy to try; nothing was sent.
+            LocalFailure: this object is closed, or was while the request was under way.
             httpx2.TransportError: every attempt failed; the message names the last proxy, without its credential.
         """
-        return await self._client.request(method, url, **options)
+        if self._closed:
+            raise LocalFailure(CLOSED)
+        work = asyncio.ensure_future(self._client.request(method, url, **options))
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
+        try:
+            return await work
+        except asyncio.CancelledError as exc:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            raise LocalFailure(CLOSED) from exc  # by `aclose`
 
     async def get(self, url: str, **options: Any) -> httpx2.Response:
         """Send a GET request; see `request`."""
@@ -130,7 +151,11 @@ class AsyncProxyWhirl(_Requests):
         return await self.request("DELETE", url, **options)
 
     async def aclose(self) -> None:
-        """Close every connection and the store."""
+        """End the requests under way, close every connection and the store. Idempotent."""
+        self._closed = True
+        for work in self._under_way:
+            work.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._client.aclose()
         await asyncio.to_thread(self._runtime.close)
 
@@ -169,6 +194,8 @@ class ProxyWhirl:
         )
         self._loop = asyncio.new_event_loop()
         self._closed = False
+        self._closing = threading.Lock()
+        self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxywhirl-network", daemon=True)
         self._thread.start()
 
@@ -212,13 +239,15 @@ class ProxyWhirl:
 
     def close(self) -> None:
         """Close every connection and the store. Idempotent."""
-        if self._closed:
-            return
-        self._wait(self._whirl.aclose())
-        self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        with self._closing:
+            if self._loop.is_closed():
+                return
+            with self._gate:
+                self._closed = True
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -228,13 +257,21 @@ class ProxyWhirl:
     ) -> None:
         self.close()
 
+    async def _end(self) -> None:
+        await self._whirl.aclose()
+        await self._loop.shutdown_default_executor()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._gate:  # so that whatever was submitted before the end is ended by it
+            if self._closed:
+                work.close()
+                raise LocalFailure(CLOSED)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._closed:
-            work.close()
-            raise PoolEmpty("this ProxyWhirl is closed: make another one")
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._submit(work)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C: nobody waits for the request any more
             future.cancel()
             raise

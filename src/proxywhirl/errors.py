@@ -31,30 +31,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-__all__ = [
-    "AccountRefused",
-    "BadHandshake",
-    "Blame",
-    "CacheError",
-    "DecryptionError",
-    "FormatVersionError",
-    "GatewayError",
-    "LeaseReported",
-    "ListFormatError",
-    "LocalFailure",
-    "PoolEmpty",
-    "ProxyFailed",
-    "ProxyGone",
-    "ProxyURLError",
-    "ProxyWhirlError",
-    "SettingsError",
-    "TargetFailed",
-    "TargetUnreachable",
-    "TierError",
-    "UnknownNameError",
-    "UpstreamError",
-]
-
 
 class Blame(StrEnum):
     """Who made a request fail; only the first two count against a proxy."""

@@ -1,12 +1,14 @@
 """Hosts and ports in their one canonical spelling, the same on every version of Python.
 
 No message here quotes the text that it is about: a misread proxy URL may have a password where a host was
-expected. That is also why foreign errors, which do quote it, are cut off with `from None`.
+expected. That is also why foreign errors, which do quote it, are left before one of ours is raised: even as
+its context they would keep the text.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from ipaddress import AddressValueError, IPv6Address
 
 import idna
@@ -85,19 +87,17 @@ def _canonical_ipv6(host: str) -> str:
     text = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if "%" in text:
         raise ProxyURLError("an IPv6 address with a zone identifier")
-    try:
+    with suppress(AddressValueError):
         address = IPv6Address(text)
-    except AddressValueError:
-        raise ProxyURLError("not an IPv6 address") from None  # its message quotes the text
-    # Written out: str() of a mapped address changed in Python 3.13, and keys must not.
-    return str(address) if address.ipv4_mapped is None else f"::ffff:{address.ipv4_mapped}"
+        # Written out: str() of a mapped address changed in Python 3.13, and keys must not.
+        return str(address) if address.ipv4_mapped is None else f"::ffff:{address.ipv4_mapped}"
+    raise ProxyURLError("not an IPv6 address")
 
 
 def _to_ascii(host: str) -> str:
-    try:
+    with suppress(UnicodeError):  # IDNAError is one
         return idna.encode(host, uts46=True).decode("ascii")
-    except UnicodeError:  # IDNAError is one, and its message quotes the text
-        raise ProxyURLError("not an internationalised host name") from None
+    raise ProxyURLError("not an internationalised host name")
 
 
 def _port(text: str) -> int:

@@ -12,29 +12,50 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from proxywhirl.cache import CacheManager, Merge
+from proxywhirl.cache import CacheManager
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import CacheError, TierError
+from proxywhirl.errors import CacheError, DecryptionError, TierError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
 from proxywhirl.health import policy as health_policy
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
-from proxywhirl.state.blocklist import Blocklist
+from proxywhirl.state.blocklist import Block, Blocklist
 from proxywhirl.state.store import StateStore
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Runtime"]
+__all__ = ["Intake", "Removal", "Runtime"]
 
 _log = logging.getLogger(__name__)
 
 FEED_INTERVAL_SECONDS = 0.1
 REPORTS_KEPT = 100_000
+UNWRITABLE = "the store cannot be written to; nothing of this was done (the log says why)"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What became of proxies that were offered: `blocked` are those of `skipped` that the user removed before."""
+
+    loaded: int
+    skipped: int
+    failed: int = 0
+    blocked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How many entries were removed, and how many of the proxies that were named were not there."""
+
+    removed: int
+    missing: int
 
 
 class Runtime:
@@ -51,40 +72,94 @@ class Runtime:
         self._clock = clock
         self._reports: deque[tuple[str, Outcome, float]] = deque(maxlen=REPORTS_KEPT)
         self._revision = 0
+        self._stale: set[str] = set()
         self._next_record = 0.0
         self._feeder: Feeder | None = None
-        self.cache = CacheManager(settings.cache, clock=clock)
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.cache.close)
-            self.pool = Pool(settings.pool.strategy, resolve=self.cache.endpoint, clock=clock, on_report=self._take)
-            self._state = StateStore(settings.home / "db" / "state.db") if settings.home is not None else None
-            undo.pop_all()
-        self.blocklist = Blocklist(self._state) if self._state is not None else None
+        with contextlib.ExitStack() as files:
+            self.pool = Pool(settings.pool.strategy, resolve=self._endpoint, clock=clock, on_report=self._take)
+            self._blocklist = None
+            if settings.home is not None:
+                state = StateStore(settings.home / "db" / "state.db")
+                files.callback(state.close)
+                self._blocklist = Blocklist(state)
+            self.cache = CacheManager(settings.cache, clock=clock)
+            files.callback(self.cache.close)
+            self._files = files.pop_all()
 
     def take_in(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float, lift: bool = False
-    ) -> Merge:
+    ) -> Intake:
         """Merge proxies into the cache; what the user removed before is skipped, or with `lift` let in again.
+
+        `ttl` is in seconds, infinity for ever.
 
         Raises:
             CacheError: the store could not take them.
         """
         offered = list(proxies)
-        if self.blocklist is not None and lift:
-            self.blocklist.lift({url.key for url, _ in offered})
-        blocked = self.blocklist.reasons() if self.blocklist is not None else {}
+        if lift and self._blocklist is not None:
+            self._blocklist.lift({url.key for url, _ in offered})
+        blocked = self.blocked()
         wanted = [(url, known) for url, known in offered if url.key not in blocked] if blocked else offered
         merge = self.cache.add_many(wanted, source=source, ttl=ttl)
         if merge is None:
-            raise CacheError("the store cannot be written to; nothing of this batch was taken in (see the log)")
-        return Merge(merge.loaded, merge.skipped + len(offered) - len(wanted))
+            raise CacheError(UNWRITABLE)
+        kept_out = len(offered) - len(wanted)
+        return Intake(merge.loaded, merge.skipped + kept_out, blocked=kept_out)
 
-    def remove(self, keys: Iterable[str], reason: str) -> list[str]:
-        """Remove proxies and keep them out; return the keys that were there."""
-        chosen = list(keys)
-        if self.blocklist is not None:
-            self.blocklist.block(chosen, reason)
-        return [key for key in chosen if self.cache.delete(key)]
+    def restore(self, path: Path, *, ttl: float | None) -> Intake:
+        """Merge the entries of an exported file; what the user removed since then is skipped.
+
+        `ttl` (seconds, infinity for ever) replaces the times to live of the file.
+
+        Raises:
+            ListFormatError: the file cannot be read, or is no export.
+            CacheError: the store could not take them.
+        """
+        blocked = self.blocked()
+        kept_out = 0
+
+        def wanted(key: str) -> bool:
+            nonlocal kept_out
+            kept_out += key in blocked
+            return key not in blocked
+
+        counts = self.cache.warm_from_file(path, ttl_override=ttl, wanted=wanted)
+        self._insist()
+        return Intake(**counts, blocked=kept_out)
+
+    def remove(self, chosen: Iterable[str | ProxyURL], reason: str) -> Removal:
+        """Remove proxies by key or URL and keep them out; one without a username stands for all its sessions.
+
+        Raises:
+            CacheError: the store cannot be written to.
+        """
+        meant = self._keys_of(list(chosen))
+        keys = list(dict.fromkeys(key for found in meant for key in found))
+        before = self.blocked()
+        if self._blocklist is not None:  # first: what is offered meanwhile must not come in again
+            known = self.cache.get_many(keys)
+            urls = {key: entry.proxy_url for key, entry in known.items()}
+            self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
+        removed = {key for key in keys if self.cache.delete(key)}
+        if self._blocklist is not None:
+            self._blocklist.lift(key for key in keys if key not in removed and key not in before)
+        self._insist()
+        return Removal(len(removed), sum(removed.isdisjoint(found) for found in meant))
+
+    def clear(self) -> int:
+        """Remove every entry; return how many there were. What was removed by name stays kept out.
+
+        Raises:
+            CacheError: the store cannot be written to.
+        """
+        count = self.cache.clear()
+        self._insist()
+        return count
+
+    def blocked(self) -> dict[str, Block]:
+        """Return what the user removed and is kept out, by key."""
+        return self._blocklist.blocks() if self._blocklist is not None else {}
 
     def feed(self) -> None:
         """Bring the pool in line with the cache, and the cache with what was reported to the pool."""
@@ -92,11 +167,14 @@ class Runtime:
         more = True
         while more:
             changes = self.cache.changes_since(self._revision)
-            if changes.reset:
-                self.pool.discard([use.proxy.key for use in self.pool.snapshot()])
+            if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
+                self._stale = {use.proxy.key for use in self.pool.snapshot()}
             self.pool.discard(changes.removed)
             self.pool.update(changes.proxies)
+            self._stale.difference_update(proxy.key for proxy in changes.proxies)
             self._revision, more = changes.revision, changes.more
+        self.pool.discard(self._stale)
+        self._stale = set()
         if self._clock.monotonic() >= self._next_record:
             self._record_reports()
 
@@ -120,10 +198,8 @@ class Runtime:
         if self._feeder is not None:
             self._feeder.stop()
             self._feeder = None
-        self._record_reports()
-        self.cache.close()
-        if self._state is not None:
-            self._state.close()
+        with self._files:
+            self._record_reports()
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +208,33 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _endpoint(self, key: str) -> ProxyURL | None:
+        try:
+            return self.cache.endpoint(key)
+        except DecryptionError as exc:  # this proxy is lost, the others serve
+            _log.error("a proxy is left out: %s", exc)
+            return None
+
+    def _keys_of(self, chosen: list[str | ProxyURL]) -> list[set[str]]:
+        """Return the keys that each key or URL means; reads the whole store where a URL has no username."""
+        sessions: dict[str, set[str]] = {
+            url.canonical: set() for url in chosen if isinstance(url, ProxyURL) and url.username is None
+        }
+        for retired in (False, True) if sessions else ():
+            for entry in self.cache.scan(retired=retired):
+                if entry.proxy_url in sessions:
+                    sessions[entry.proxy_url].add(entry.key)
+        return [
+            {url} if isinstance(url, str) else {url.key} if url.username is not None else sessions[url.canonical]
+            for url in chosen
+        ]
+
+    def _insist(self) -> None:
+        """Raise where the authority was too sick to do what it was told."""
+        figures = self.cache.get_statistics()
+        if figures.l3_degraded if self.settings.cache.l3_config.enabled else figures.l2_degraded:
+            raise CacheError(UNWRITABLE)
 
     def _take(self, proxy: Proxy, outcome: Outcome) -> None:
         if outcome.ok or outcome.counts_against_proxy:
@@ -157,6 +260,7 @@ class Feeder:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stopped = threading.Event()
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="proxywhirl-feeder", daemon=True)
         self._thread.start()
 
@@ -169,5 +273,10 @@ class Feeder:
         while not self._stopped.wait(FEED_INTERVAL_SECONDS):
             try:
                 self._runtime.feed()
-            except TierError:
-                _log.exception("the pool could not be brought in line with the store; trying again")
+                self._failing = False
+            except TierError as exc:
+                if not self._failing:  # once, not ten times a second
+                    _log.warning("the pool stays as it is until the store can be read again: %s", exc)
+                self._failing = True
+            except Exception:  # noqa: BLE001  # the thread's last guard: without it the pool would stand still for good
+                _log.exception("feeding the pool ended in a defect")

@@ -7,11 +7,12 @@ A value comes from the call, else from the environment (`PROXYWHIRL_<SECTION>_<N
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_origin
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -78,17 +79,25 @@ class GatewaySettings(BaseModel):
             total_timeout=self.total_timeout,
             idle_timeout=self.idle_timeout,
             header_timeout=self.header_timeout,
-            tls=self._upstream_tls(),
+            tls=self.upstream_tls(),
             max_connections=self.max_connections,
         )
 
-    def _upstream_tls(self) -> ssl.SSLContext | None:
+    def upstream_tls(self) -> ssl.SSLContext | None:
+        """Return what proxies of the scheme https are trusted by; None for the system's authorities.
+
+        Raises:
+            SettingsError: the file of authorities cannot be read.
+        """
         if self.upstream_ca_file is None:
             return None
         try:
             return ssl.create_default_context(cafile=str(self.upstream_ca_file))
         except OSError as exc:
             raise SettingsError(f"gateway.upstream_ca_file: {self.upstream_ca_file} cannot be read: {exc}") from exc
+
+
+SECTIONS: dict[str, type[BaseModel]] = {"cache": CacheConfig, "gateway": GatewaySettings, "pool": PoolSettings}
 
 
 class Settings(BaseSettings):
@@ -135,17 +144,12 @@ class Settings(BaseSettings):
         cache.setdefault("l2_cache_dir", str(directory / "cache"))
         cache.setdefault("l3_database_path", str(directory / "db" / "proxywhirl.db"))
         cache.setdefault("key_file", str(directory / "key"))
-        try:
-            settings = cls(**values)
-            changes: dict[str, Any] = {"home": directory}
-            for section, names in (overrides or {}).items():
-                old: BaseModel = getattr(settings, section)
-                changes[section] = type(old).model_validate({**old.model_dump(), **names})
-        except ValidationError as exc:
-            raise SettingsError(_explain(exc, path)) from None  # the cause would repeat the values
-        except UnreadableSettingError as exc:
-            raise SettingsError(f"a PROXYWHIRL_ variable is not the JSON that it must be: {exc}") from None  # as above
-        return settings.model_copy(update=changes)
+        settings = cls._checked(values, path)
+        changed = {
+            section: _changed(getattr(settings, section), names, section)
+            for section, names in (overrides or {}).items()
+        }
+        return settings.model_copy(update={"home": directory, **changed})
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -155,19 +159,41 @@ class Settings(BaseSettings):
             SettingsError: a value in the environment is impossible.
         """
         off = CacheTierConfig(enabled=False)
-        try:
-            settings = cls()
-        except ValidationError as exc:
-            raise SettingsError(_explain(exc, None)) from None  # as above
+        settings = cls._checked({}, None)
         cache = settings.cache.model_copy(
             update={"l1_config": CacheTierConfig(), "l2_config": off, "l3_config": off, "encryption_key": None}
         )
         return settings.model_copy(update={"home": None, "cache": cache})
 
+    @classmethod
+    def _checked(cls, values: dict[str, Any], path: Path | None) -> Self:
+        try:
+            return cls(**values)
+        except ValidationError as exc:
+            raise SettingsError(_explain(exc, path)) from None  # the cause would repeat the values
+        except UnreadableSettingError:
+            raise SettingsError(_explain_json()) from None  # as above
+
+
+def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
+    try:
+        return type(old).model_validate({**old.model_dump(), **names})
+    except ValidationError as exc:
+        raise SettingsError(_explain(exc, None, section)) from None  # the cause would repeat the values
+
 
 def _home(home: str | Path | None) -> Path:
     chosen = home or os.environ.get("PROXYWHIRL_HOME") or platformdirs.user_data_path("proxywhirl")
-    return Path(chosen).expanduser().absolute()
+    try:
+        directory = Path(chosen).expanduser().absolute()
+        is_file = directory.exists() and not directory.is_dir()
+    except RuntimeError as exc:
+        raise SettingsError(f"{chosen}: this user has no home directory; name one with PROXYWHIRL_HOME") from exc
+    except OSError as exc:
+        raise SettingsError(f"the home {chosen} cannot be used: {exc.strerror}") from exc
+    if is_file:
+        raise SettingsError(f"the home {directory} is a file: name a directory")
+    return directory
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -176,18 +202,46 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise SettingsError(f"{path} cannot be read: {exc}") from exc
-    unknown = sorted(set(values) - {"cache", "pool", "gateway"})
-    if unknown:
-        raise SettingsError(f"{path}: unknown section {unknown[0]!r}; known: cache, gateway, pool")
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise SettingsError(f"{path} cannot be read: {reason}") from exc
+    for section, names in values.items():
+        if section not in SECTIONS:
+            raise SettingsError(f"{path}: unknown section {section!r}; known: {', '.join(sorted(SECTIONS))}")
+        if not isinstance(names, dict):
+            raise SettingsError(f"{path}: {section} must be a table: write [{section}] and its settings below it")
     return values
 
 
-def _explain(exc: ValidationError, path: Path | None) -> str:
+def _explain(exc: ValidationError, path: Path | None, *within: str) -> str:
     """Name each wrong setting, where it may stand, and what is wrong, but not its value."""
-    lines = []
+    parts = []
     for error in exc.errors(include_input=False, include_url=False):
-        names = [str(part) for part in error["loc"]]
-        variable = "PROXYWHIRL_" + "_".join(names).upper()
-        lines.append(f"setting {'.'.join(names)} ({variable}{f' or {path}' if path else ''}): {error['msg']}")
-    return "; ".join(lines)
+        section, *names = (*within, *(str(part) for part in error["loc"]))
+        variable = "_".join(("PROXYWHIRL", section, *names[:1])).upper()
+        setting = ".".join((section, *names))
+        if error["type"] == "extra_forbidden" and len(names) == 1:
+            what = f"there is none of this name; known: {', '.join(sorted(SECTIONS[section].model_fields))}"
+        else:
+            what = error["msg"].removeprefix("Value error, ")
+        parts.append(f"setting {setting} ({variable}{f' or {path}' if path else ''}): {what}")
+    return "; ".join(parts)
+
+
+def _explain_json() -> str:
+    """Name the variables that stand for tables and hold no JSON."""
+    tables = {
+        f"PROXYWHIRL_{section}_{name}".upper()
+        for section, model in SECTIONS.items()
+        for name, field in model.model_fields.items()
+        if field.annotation is CacheTierConfig or get_origin(field.annotation) is dict
+    }
+    wrong = sorted(name for name in os.environ if name.upper() in tables and not _is_json(os.environ[name]))
+    return f"{', '.join(wrong) or 'PROXYWHIRL_CACHE, _POOL or _GATEWAY'}: a table is written as JSON, such as {{}}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from proxywhirl.spellings import (
     credential_fields,
     explain,
     host_then_port,
+    is_attribute,
     joined,
 )
 
@@ -38,11 +40,13 @@ __all__ = [
     "canonical_host",
     "default_port",
     "parse",
+    "parse_columns",
     "parse_first",
     "parse_plain",
     "protocol_scheme",
     "redact",
     "split_authority",
+    "words_scheme",
 ]
 
 SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -53,21 +57,27 @@ _MESS = " \t\r\n\v\f\xa0\xad\u1680\u180e\u2028\u2029\u202f\u205f\u2060\u3000\ufe
 )  # what copying from web pages and editors leaves at the ends of a line
 
 _NAME = r"([A-Za-z0-9_.-]+)"
-_PLAIN = re.compile(
-    rf"(?:({'|'.join(SCHEMES)})://)?(?:{_NAME}:{_NAME}@)?({IPV4})"
-    r":(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
-    rf"(?:/|:{_NAME}:{_NAME})?"
+_USERINFO = r"([A-Za-z0-9_.!$*+=~^&-]+):([A-Za-z0-9_.!$*+=~^&-]+)"
+_PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+_DOTTED = r"(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){1,6}[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?"
+_PLAIN = re.compile(rf"(?:({'|'.join(SCHEMES)})://)?(?:{_USERINFO}@)?({IPV4}|{_DOTTED}):{_PORT}(?:/|:{_NAME}:{_NAME})?")
+_COLUMNED = re.compile(
+    rf"({IPV4})(:|{BETWEEN}){_PORT}({BETWEEN})([\w \t,;|+!()-]*)",
+    re.ASCII,
 )
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//")
 _QUOTED_FIELD = re.compile(r"""(^|[,;|\t])[ ]*(["'`])([^"'`]*)\2(?=\s*(?:$|[,;|\t]))""")
 _LEADING_PROTOCOL = re.compile(rf"(https?|socks4a?|socks5h?)(?:{BETWEEN}|:(?!//))", re.IGNORECASE)
+_LABELLED = re.compile(rf"\S*[=:'\"(<>](?:{'|'.join(SCHEMES)})://", re.IGNORECASE)  # http_proxy=http://…
 _COMMENT = re.compile(r"(?:^|\s)(?:#|//).*")
 _ANOTHER = re.compile(
-    r"(?:^|(?<=[\s,;|]))(?:(?:https?|socks4a?|socks5h?)://)?(?:[^\s,;|/@]+@)?"
-    r"(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+\.[0-9.]+|(?:[\w-]+\.)+[\w-]+|localhost):[0-9]+(?=$|[\s,;|:])",
+    r"(?:(?<![^\s,;|])(https?|socks4a?|socks5h?)\s+)?"
+    r"((?<![\w.:@%/-])(?:(?:https?|socks4a?|socks5h?)://)?(?:[^\s,;|/@]+@)?"
+    r"(?:\[[0-9A-Fa-f:.]+\]|[0-9.]+\.[0-9.]+|(?:[\w-]+\.)+[\w-]+|localhost):[0-9]+(?![\w]))",
     re.IGNORECASE,
 )
-_WORDS = re.compile(r"[\s,;|:/]+")
+_ANOTHER_APART = re.compile(rf"(?<![\w.:@%/-])(?:{IPV4}){BETWEEN}[0-9]{{1,5}}(?![\w.:-])")
+_WORD = re.compile(r"[A-Za-z0-9]+(?!://)\b")
 _KEPT = re.compile(
     r"(?:^|(?<=[\s:,;|]))(\[[0-9A-Fa-f:.]{2,45}\]|[0-9]{1,5}(?:\.[0-9]{1,5}){2,4})(:[0-9]{1,6})?(?![\w.-])"
 )
@@ -215,25 +225,46 @@ def parse_first(text: str, *, scheme: str = "http") -> Found:
         return Found(plain, "", "")
     try:
         return _read(_clean(text), scheme)
-    except ProxyURLError as exc:
-        raise ProxyURLError(f"{exc}: {redact(text)}") from None  # the same error, with the text it is about
+    except ProxyURLError as exc:  # no foreign error is behind it, that could hold the text
+        raise ProxyURLError(f"{exc}: {redact(text)}") from None
 
 
 def parse_plain(text: str, scheme: str) -> ProxyURL | None:
     """Read the forms that most lines of most lists have, in one step; None for any other text.
 
-    They are an IPv4 address and a port, with a scheme and a credential of plain characters or without.
-    What is read here reads the same by the whole grammar, at a tenth of the speed.
+    They are an IPv4 address or a dotted name and a port, with a scheme and a credential of plain characters
+    or without. What is read here reads the same by the whole grammar, at a tenth of the speed.
     """
     match = _PLAIN.fullmatch(text)
     if match is None:
         return None
     named, username, password, host, port, late_username, late_password = match.groups()
     if late_username:
-        if username:
-            return None
+        if username or is_attribute(late_username) or (late_password.isdigit() and late_username.count(".") == 3):  # noqa: PLR2004
+            return None  # a fact perhaps, or another endpoint
         username, password = late_username, late_password
     return ProxyURL(named or scheme, host, int(port), username, password)
+
+
+def parse_columns(text: str, scheme: str) -> Found | None:
+    """Read an IPv4 address, a port and columns of plain words without a credential; None for any other text.
+
+    As `parse_plain`, this is a short cut: what is read here reads the same by the whole grammar.
+    """
+    match = _COLUMNED.fullmatch(text)
+    if match is None:
+        return None
+    host, joint, port, separator, columns = match.groups()
+    facts_alone, column_scheme = _plain_columns(columns, separator, joint != ":")
+    return Found(ProxyURL(column_scheme or scheme, host, int(port)), columns, "") if facts_alone else None
+
+
+@lru_cache(maxsize=4096)  # a list has millions of lines and a few hundred such columns
+def _plain_columns(columns: str, separator: str, apart: bool) -> tuple[bool, str | None]:
+    """Return whether columns hold no credential, and the scheme that they name."""
+    delimiter = _delimiter(separator)
+    credential = credential_fields(columns.rstrip(_MESS + ",;|"), delimiter) if apart or delimiter else None
+    return credential is None, words_scheme(columns)
 
 
 def _clean(text: str) -> str:
@@ -250,40 +281,69 @@ def _read(body: str, scheme: str, *, named: bool = False) -> Found:
     word = None if named else _LEADING_PROTOCOL.match(body)
     if word:
         try:
-            return _read(body[word.end() :], protocol_scheme(word[1]) or scheme, named=True)
+            found = _read(body[word.end() :], protocol_scheme(word[1]) or scheme, named=True)
+            if found.url.username is None or found.url.password is not None:
+                return found
         except ProxyURLError:
-            named = False  # it was a user or a host of that name
+            pass
+        named = False  # it was a user or a host of that name
     prefix = _SCHEME.match(body)
     explicit = prefix is not None and prefix[1] is not None
     if prefix is not None:
         scheme = prefix[1].lower() if explicit else scheme
         default_port(scheme)
         body = body[prefix.end() :]
+    elif _LABELLED.match(body):
+        raise ProxyURLError("something stands before the scheme")
     apart = host_then_port(body)
     reading = apart or joined(body, default_port(scheme) if explicit else None) or explain(body)
-    columns, rest, delimiter = _columns(body[reading.end :])
-    if reading.username is None and (apart or named or delimiter):
+    columns, rest, delimiter = _columns(body[reading.end :], named=named, apart=apart is not None)
+    if reading.username is None:
         credential = credential_fields(columns, delimiter)
-        if credential:
-            reading, columns = reading.with_credential(*credential), ""
+        if credential and (apart or named or delimiter or len(columns.split()) == 1):
+            reading, columns = reading.with_credential(*credential[:2]), credential[2]
+    columns = f"{reading.word} {columns}" if reading.word else columns
     if not (explicit or named):
-        scheme = _scheme_column(columns) or scheme
+        scheme = words_scheme(columns) or scheme
     url = ProxyURL(scheme, reading.host, reading.port, reading.username, reading.password)
     return Found(url, columns, rest)
 
 
-def _columns(tail: str) -> tuple[str, str, str | None]:
-    """Split what follows an endpoint: its columns, the rest from the next proxy on, the delimiter or None."""
+def _columns(tail: str, *, named: bool, apart: bool) -> tuple[str, str, str | None]:
+    """Split what follows an endpoint: its columns, the rest from the next proxy on, the delimiter or None.
+
+    `named` and `apart` tell how the endpoint was written: those that follow it on a line are written alike.
+    """
     if tail.startswith("#"):
         return "", "", None
     cut = SEPARATOR.search(tail)
-    start = 1 if tail.startswith(":") else cut.end() if cut else len(tail)  # after a path, if there is one
+    delimiter = None
+    start = 1 if tail[:1] in (":", "@") else 0
+    if cut and (cut.start() == 0 or tail[0] in "/?"):  # after a path, if there is one
+        start = cut.end()
+        delimiter = _delimiter(cut[0])
+    elif tail[:1] in ("/", "?"):
+        start = len(tail)
     columns = _COMMENT.sub("", tail[start:])
+    end = _next_proxy(columns, named=named or bool(delimiter), apart=apart)
+    return columns[:end], columns[end:], delimiter
+
+
+def _delimiter(separator: str) -> str | None:
+    """Return the character that separates columns; None where it is blanks, that separate words too."""
+    return separator.strip() or ("\t" if "\t" in separator else None)
+
+
+def _next_proxy(columns: str, *, named: bool, apart: bool) -> int:
+    """Return where the next proxy of a line begins: with the protocol before it, unless that ends the columns."""
     another = _ANOTHER.search(columns)
-    rest = columns[another.start() :] if another else ""
-    delimiter = cut[0].strip() or None if cut else None
-    return columns[: len(columns) - len(rest)], rest, delimiter
+    if another is None:
+        beside = _ANOTHER_APART.search(columns) if apart else None
+        return beside.start() if beside else len(columns)
+    before = columns[: another.start()].rstrip()
+    return another.start() if before.endswith((",", ";", "|")) or (named and not before) else another.start(2)
 
 
-def _scheme_column(columns: str) -> str | None:
-    return next(filter(None, map(protocol_scheme, _WORDS.split(columns))), None)
+def words_scheme(text: str) -> str | None:
+    """Return the scheme that the first protocol among the words of a text means, None where there is none."""
+    return next(filter(None, map(protocol_scheme, _WORD.findall(text))), None)

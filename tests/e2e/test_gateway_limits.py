@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from proxywhirl.errors import GatewayError
-from proxywhirl.events import EventBus
+from proxywhirl.errors import Blame, GatewayError
+from proxywhirl.events import AttemptFailed, EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
+from proxywhirl.gateway.listener import bind
+from proxywhirl.models import Proxy
 from proxywhirl.net.connection import Connection
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing import FleetSpec
+from proxywhirl.urls import ProxyURL
+from proxywhirl.wire.http import basic_credentials
 
 if TYPE_CHECKING:
     from conftest import LabFactory
@@ -190,6 +194,38 @@ async def test_an_address_that_is_not_here_is_an_error() -> None:
         options = GatewayOptions(host=host, port=0, credentials=("me", "open"))
         with pytest.raises(GatewayError, match=re.escape(host)):
             await Gateway(Pool.of([]), options, events=EventBus()).start()
+
+
+async def test_a_name_that_stands_for_an_open_address_is_refused() -> None:
+    """Without credentials it is the addresses that count, not the name: nothing is bound that is not loopback."""
+    with pytest.raises(GatewayError, match="reached from other machines"):
+        await bind("0.0.0.0", 0, loopback_only=True)
+    (listening,) = await bind("127.0.0.1", 0, loopback_only=True)
+    listening.close()
+
+
+@pytest.mark.parametrize("method", ["GET http://t.test/", "CONNECT t.test:443"])
+@pytest.mark.parametrize(("listens_on", "listed_as"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "localhost")])
+async def test_a_gateway_in_its_own_pool_does_not_go_round(listens_on: str, listed_as: str, method: str) -> None:
+    """A pool that lists the gateway itself costs one failed attempt, not a storm of requests to itself."""
+    credentials = ("me", "s3cret")
+    known: dict[str, ProxyURL] = {}
+    pool = Pool(resolve=known.get)
+    failed: list[AttemptFailed] = []
+    events = EventBus()
+    events.subscribe(lambda event: failed.append(event) if isinstance(event, AttemptFailed) else None)
+    options = GatewayOptions(host=listens_on, port=0, credentials=credentials)
+    async with asyncio.timeout(10), Gateway(pool, options, events=events) as gateway:
+        itself = ProxyURL("http", listed_as, gateway.address[1], *credentials)
+        known[itself.key] = itself
+        pool.update([Proxy.of(itself)])
+        client = Connection(*await asyncio.open_connection("127.0.0.1", gateway.address[1]))
+        offer = basic_credentials(*credentials)
+        client.writer.write(f"{method} HTTP/1.1\r\nHost: t\r\nProxy-Authorization: {offer}\r\n\r\n".encode())
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+        assert b"this gateway itself" in await client.reader.readuntil(b"pool.\n")
+        client.abort()
+    assert [event.outcome.blame for event in failed] == [Blame.PROXY]
 
 
 async def test_localhost_and_ipv6_are_listened_on() -> None:

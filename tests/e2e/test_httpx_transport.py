@@ -344,7 +344,7 @@ async def test_an_http_proxy_gets_absolute_form_and_its_own_credential(origin: O
 @pytest.mark.parametrize("account", [None, ("bob", SECRET)])
 @pytest.mark.parametrize("target_tls", [False, True])
 @pytest.mark.parametrize(("scheme", "proxy_tls"), [("http", False), ("https", True), ("socks5", False)])
-async def test_every_scheme_reaches_http_and_https_targets(  # noqa: PLR0917 - a matrix
+async def test_every_scheme_reaches_http_and_https_targets(
     trust: ssl.SSLContext,
     server_tls: ssl.SSLContext,
     scheme: str,

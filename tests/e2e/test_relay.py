@@ -16,7 +16,6 @@ import trustme
 
 from proxywhirl.net.connection import Connection
 from proxywhirl.net.relay import Transferred, relay
-from proxywhirl.testing.faults import reset
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,10 @@ async def test_idle_relay_ends_and_neither_side_reads_a_clean_end() -> None:
         assert moved == Transferred(4, 0, clean=False)
         assert a.writer.is_closing()
         assert b.writer.is_closing()
-        assert await target.reader.read() == b"some"
+        assert await target.reader.readexactly(4) == b"some"
+        for end in (client, target):
+            with pytest.raises(ConnectionResetError):
+                await end.reader.read()
 
 
 async def test_one_busy_direction_keeps_the_other_alive() -> None:
@@ -168,9 +170,11 @@ async def test_reset_on_one_side_ends_the_relay_uncleanly() -> None:
         relaying = asyncio.create_task(relay(a, b, idle_timeout=10))
         target.writer.write(b"half")
         assert await client.reader.readexactly(4) == b"half"
-        reset(target)
+        target.reset()
         async with asyncio.timeout(5):
             assert await relaying == Transferred(0, 4, clean=False)
+            with pytest.raises(ConnectionResetError):
+                await client.reader.read()
         assert a.writer.is_closing()
 
 

@@ -9,7 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import ProxyURLError
-from proxywhirl.urls import SCHEMES, ProxyURL, canonical_host, parse, parse_plain, redact, split_authority
+from proxywhirl.urls import (
+    SCHEMES,
+    ProxyURL,
+    canonical_host,
+    parse,
+    parse_columns,
+    parse_plain,
+    redact,
+    split_authority,
+)
 
 _PIECES = st.sampled_from(
     [*"@:/?#%[],;| \t.\"'\\", "http", "://", "socks5", "203.0.113.9", "::1", "[::1]", ":80", "a.example", "%40", "%ff"]
@@ -58,26 +67,50 @@ def test_no_text_raises_anything_else(text: str) -> None:
     assert message.isprintable()
 
 
+_PLAIN_HOSTS = st.ip_addresses(v=4).map(str) | st.sampled_from(["proxy.example.com", "a.b", "gate-1.example"])
 _PLAIN_NAMES = st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True) | st.sampled_from(["80", "203.0.113.8", "socks5"])
 
 
 @given(
     st.sampled_from(["{h}:{n}", "{h}:{n}/", "{u}:{p}@{h}:{n}", "{h}:{n}:{u}:{p}", "{u}:{p}@{h}:{n}:{p}:{u}"]),
     st.sampled_from(["", "http://", "socks5://"]),
-    st.ip_addresses(v=4),
+    _PLAIN_HOSTS,
     st.integers(1, 65535),
     _PLAIN_NAMES,
     _PLAIN_NAMES,
 )
 def test_the_short_cut_reads_as_the_grammar(
-    form: str, scheme: str, host: ipaddress.IPv4Address, port: int, username: str, password: str
+    form: str, scheme: str, host: str, port: int, username: str, password: str
 ) -> None:
     """What is read in one step is what the whole grammar reads, here made to do so by a comment."""
     text = scheme + form.format(h=host, n=port, u=username, p=password)
     plain = parse_plain(text, "socks4")
     if plain:
         assert parse(f"{text} # grammar", scheme="socks4") == plain
-    assert (plain is None) == (form.count("{u}") > 1)
+    assert plain is None or form.count("{u}") < 2
+    if form.count("{u}") == 0 or "@" in form.partition("{h}")[0]:
+        assert (plain is None) == (form.count("{u}") > 1), "the forms of most lists need no more than one step"
+
+
+@given(
+    st.ip_addresses(v=4),
+    st.integers(1, 65535),
+    st.sampled_from([":", " ", ",", ";", "|", "\t", " , "]),
+    st.sampled_from([" ", ",", ";", "|", "\t", " | ", "  "]),
+    st.lists(
+        st.sampled_from(["US", "elite", "socks5", "HTTPS", "+", "CO-N-S!", "bob", "x1", "12", "", "-"]), max_size=5
+    ),
+)
+def test_the_short_cut_for_columns_reads_as_the_grammar(
+    host: ipaddress.IPv4Address, port: int, joint: str, separator: str, columns: list[str]
+) -> None:
+    """A line of plain columns is what the whole grammar reads, here made to do so by a comment."""
+    text = f"{host}{joint}{port}{separator}{separator.join(columns)}"
+    found = parse_columns(text, "socks4")
+    if found:
+        assert parse(f"{text} # grammar", scheme="socks4") == found.url
+    elif columns == ["US", "elite"]:
+        raise AssertionError(text)
 
 
 @given(_NOISE, st.none() | st.integers(1, 65535))

@@ -146,6 +146,11 @@ def test_a_response_keeps_its_words_and_loses_its_hop() -> None:
     assert list(passed.headers) == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
 
 
+def test_a_response_without_content_has_no_length() -> None:
+    """A 204 that declares a body travels on without it: a client that believed it would wait for ever."""
+    assert list(response_downstream(h11.Response(status_code=204, headers=[("Content-Length", "2")])).headers) == []
+
+
 def test_a_trailer_cannot_change_what_the_head_decided() -> None:
     """Trailers that would change framing, routing or identity are dropped (RFC 9110 section 6.5.1)."""
     trailers = [(b"x-sum", b"7"), (b"content-length", b"1"), (b"host", b"x"), (b"authorization", b"y")]

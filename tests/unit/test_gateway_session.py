@@ -256,11 +256,22 @@ def test_a_body_too_large_to_hold_is_not_sent_again(play: Transcript) -> None:
     play.asks(ReadEither(10.0)).told(FromClient(bytes(size)))
     assert isinstance(play.command, WriteUpstream)
     assert play.command.data == bytes(size)
-    play.told(None).asks(ReadUpstream(10.0)).told(b"")
+    play.told(None).asks(ReadUpstream(300.0)).told(b"")
     play.releases(ok=False)
     failed = play.publishes()
     assert isinstance(failed, AttemptFailed)
     assert failed.final
+
+
+def test_a_large_body_on_a_slow_line_is_waited_for(play: Transcript) -> None:
+    """Where no other proxy can take over, an upstream that takes or answers nothing has the idle timeout."""
+    size = REPLAYED_BODY + 1
+    head = f"PUT http://t.test/ HTTP/1.1\r\nHost: t.test\r\nContent-Length: {size + 1}\r\n\r\n".encode()
+    play.request(head).through(FIRST).told(None).asks(ReadEither(10.0)).told(FromClient(bytes(size))).told(None)
+    play.asks(ReadEither(300.0)).after(100.0).told(FromClient(b"!")).told(None)
+    play.asks(ReadUpstream(300.0)).after(100.0).told(OK)
+    assert play.answers() == OK
+    play.releases(ok=True)
 
 
 def test_a_large_body_can_go_elsewhere_while_none_of_it_was_sent(play: Transcript) -> None:
@@ -488,6 +499,10 @@ def malformed() -> Iterator[tuple[bytes, int]]:
     yield b"GET http://t.test/ HTTP/1.1\r\n\r\n", 400
     yield b"GET http://t.test/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400
     yield b"PUT http://t.test/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501
+    both = b"PUT http://t.test/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    yield both + GET, 400
+    yield b"PUT http://t.test/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400
+    yield b"GET http://t.test/ HTTP/2.0\r\nHost: a\r\n\r\n", 505
     yield b"GET http://t.test/ HTTP/1.1\r\nHost: a\r\nX: " + bytes(66000).replace(b"\0", b"x"), 431
 
 

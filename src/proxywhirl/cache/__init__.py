@@ -1,6 +1,8 @@
 """Remember proxies: three tiers behind one manager."""
 
-from proxywhirl.cache.manager import CacheChanges, CacheManager, Merge
+from proxywhirl.cache.changes import CacheChanges
+from proxywhirl.cache.decisions import Merge
+from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import (
     NEVER,
     CacheConfig,

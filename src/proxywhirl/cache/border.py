@@ -60,7 +60,7 @@ class Border:
             source=entry.source,
             fetched_at=entry.fetch_time.timestamp(),
             ttl=entry.ttl_seconds,
-            expires_at=entry.expires_at.timestamp(),
+            expires_at=min(entry.expires_at.timestamp(), NEVER_TIMESTAMP),  # a float rounds the last µs of 9999 up
             accessed_at=entry.last_accessed.timestamp(),
             access_count=entry.access_count,
             status=entry.health_status.value,
@@ -114,12 +114,18 @@ class Border:
         return record.plain
 
     def password_changed(self, old: Record, new: Record) -> bool:
-        """Whether a newcomer brings another password than the known one; an unreadable known one is another."""
+        """Whether a newcomer with credentials brings others than the known ones; one without a password keeps that.
+
+        A known one that cannot be read is another than any that is brought.
+        """
+        username, password = self.credentials(new) or (None, None)
         try:
             known = self.credentials(old)
         except DecryptionError:
-            return True
-        return known != self.credentials(new)
+            return password is not None
+        if known is not None and password is None:
+            password = known[1]
+        return known != (username, password)
 
     def _secrets(self, record: Record) -> tuple[SecretStr | None, SecretStr | None]:
         if record.plain is not None:

@@ -7,11 +7,13 @@ A key-check value beside the data tells a wrong key from a right one without ope
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import hmac
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from pydantic import SecretStr
 
 from proxywhirl.cache.record import Credentials
 from proxywhirl.errors import CacheError, DecryptionError
+from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["LazySecret", "Sealer", "obtain_key_file"]
 
@@ -28,8 +31,9 @@ class Sealer:
     """Seals and opens credentials with one key."""
 
     def __init__(self, key: SecretStr) -> None:
-        raw = key.get_secret_value().encode()
-        self._fernet = Fernet(raw)
+        text = key.get_secret_value().encode()
+        self._fernet = Fernet(text)
+        raw = base64.urlsafe_b64decode(text)  # one key, however it is spelled
         self.key_check = hmac.new(raw, b"proxywhirl key check", hashlib.sha256).hexdigest()[:16]
 
     def seal(self, entry_key: str, credentials: Credentials) -> str:
@@ -88,7 +92,7 @@ def obtain_key_file(path: Path) -> tuple[SecretStr, bool]:
     try:
         made = False
         if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(path.parent)
             made = _create_once(path, Fernet.generate_key() + b"\n")
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as exc:
@@ -105,17 +109,11 @@ def obtain_key_file(path: Path) -> tuple[SecretStr, bool]:
 
 def _create_once(path: Path, content: bytes) -> bool:
     """Make a whole file appear at once, or leave the one that another process made first."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    try:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as stream:  # of mode 0600
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
         with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+            os.link(stream.name, path)
             return True
-        return False
-    finally:
-        temporary.unlink()
+    return False

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.clock import Clock
-from proxywhirl.errors import TierError
+from proxywhirl.errors import CacheError, FormatVersionError, TierError
 
 __all__ = ["GuardedTier"]
 
@@ -43,7 +43,7 @@ class GuardedTier:
             return default
         try:
             answer = ask(self.tier)
-        except TierError as exc:
+        except (TierError, FormatVersionError) as exc:  # the latter: a newer program came along meanwhile
             self._degrade(exc)
             return default
         if self.degraded:
@@ -51,7 +51,7 @@ class GuardedTier:
             _log.warning("tier %s works again", self.name)
         return answer
 
-    def _degrade(self, exc: TierError) -> None:
+    def _degrade(self, exc: CacheError) -> None:
         pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0**self._failures)
         self._failures += 1
         self._retry_at = self._clock.monotonic() + pause

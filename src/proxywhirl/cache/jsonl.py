@@ -22,9 +22,10 @@ from proxywhirl.cache.expiry import Expiries
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.shard import keys_of, put_fields
-from proxywhirl.cache.shardfile import Located, ShardFile
+from proxywhirl.cache.shardfile import Located, News, ShardFile
 from proxywhirl.cache.tier import Access, Applied, Changes, Decision
 from proxywhirl.errors import TierError
+from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["JsonlTier"]
 
@@ -53,17 +54,22 @@ class JsonlTier:
         self._directory = directory
         self._bound = max_entries
         self._authority = authority
+        self._policy = policy
         self._order = ORDERS[policy]()
         self._journal = Journal()
         self._expiries = Expiries(self._expires_at)
         self._in_order = False
+        self._changed = False
         self.corrupted = 0
         with self._translated("opening"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(directory)
             self._lock = FileLock(directory / ".lock", timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
-            self._shards = [ShardFile(directory / f"shard-{n:02x}.jsonl", fsync=fsync) for n in range(SHARDS)]
-        with self._writing():
-            pass  # catching up reads what is there
+        self._shards = [ShardFile(directory / f"shard-{n:02x}.jsonl", fsync=fsync) for n in range(SHARDS)]
+        try:
+            self.changed_elsewhere()  # reads what is there
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def revision(self) -> int:
@@ -72,9 +78,22 @@ class JsonlTier:
 
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
-        record = self._peek(key)
+        record = self.peek(key)
         if record is not None:
             self._order.touch(key)
+        return record
+
+    def peek(self, key: str) -> Record | None:
+        """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
+        shard = self._shard(key)
+        if key not in shard.index:
+            return None
+        with self._translated("reading"):
+            record = shard.read(key)
+            if record is None:
+                self.corrupted += 1
+                self._order.discard(key)
+                shard.lose(key)
         return record
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
@@ -86,11 +105,10 @@ class JsonlTier:
         """See `Tier`."""
         with self._writing():
             applied = Applied(revision_before=self.revision)
-            batch = decide(self.get_many(keys))
+            batch = decide({key: record for key in keys if (record := self.peek(key)) is not None})
             applied.deletes = [key for key in batch.deletes if self._located(key) is not None]
             self._append([(key, self._removal(key)) for key in applied.deletes])
-            kept, applied.evicted = self._make_room(batch.puts)
-            applied.puts = list(kept)
+            applied.puts, applied.evicted = self._make_room(batch.puts)
             for record in applied.puts:
                 record.revision = self._journal.next()
                 record.generation = record.generation or record.revision
@@ -141,22 +159,21 @@ class JsonlTier:
     def scan(self, after: str, limit: int) -> list[Record]:
         """See `Tier`."""
         later = (key for shard in self._shards for key in shard.index if key > after)
-        return [record for key in heapq.nsmallest(limit, later) if (record := self._peek(key)) is not None]
+        return [record for key in heapq.nsmallest(limit, later) if (record := self.peek(key)) is not None]
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
-        page, more, reset = self._journal.after(revision, limit)
-        upto = page[-1][1] if more else self.revision
-        records = [record for key, _, removed in page if not removed and (record := self._peek(key)) is not None]
-        return Changes(upto, records, [key for key, _, removed in page if removed], reset, more)
+        return self._journal.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: one `stat` for each shard."""
         with self._translated("looking at"):
-            if not any(shard.is_behind() for shard in self._shards):
-                return False
-        with self._writing():
-            return True
+            behind = any(shard.is_behind() for shard in self._shards)
+        if behind:
+            with self._writing():
+                pass  # catching up is all
+        changed, self._changed = self._changed, False
+        return changed
 
     def clear(self, revision: int | None = None) -> int:
         """See `Tier`."""
@@ -167,22 +184,24 @@ class JsonlTier:
             self._follow(revision)
             for shard in self._shards:
                 shard.index.clear()
-                shard.rewrite([], revision=self._journal.revision, floor=self._journal.floor)
-            self._order = type(self._order)()
+                shard.rewrite([], revision=self.revision, floor=self._journal.floor)
+            self._order = ORDERS[self._policy]()
             return held
 
     def get_meta(self, name: str) -> str | None:
         """See `Tier`: each note is a small file beside the shards."""
+        path = self._directory / f"{name}.meta"
         with self._translated("reading"):
-            path = self._directory / f"{name}.meta"
-            return path.read_text() if path.exists() else None
+            return path.read_text(encoding="utf-8") if path.exists() else None
 
     def set_meta(self, name: str, value: str) -> None:
         """See `Tier`."""
+        path = self._directory / f"{name}.meta"
+        temporary = path.with_suffix(".tmp")
         with self._writing():
-            path = self._directory / f"{name}.meta"
-            path.touch(mode=0o600)
-            path.write_text(value)
+            temporary.touch(mode=0o600)
+            temporary.write_text(value, encoding="utf-8")
+            temporary.replace(path)
 
     def close(self) -> None:
         """See `Tier`."""
@@ -206,19 +225,6 @@ class JsonlTier:
         located = self._located(key)
         return None if located is None else located.expires_at
 
-    def _peek(self, key: str) -> Record | None:
-        """Read a record without noting a use. One damaged since it was indexed is counted and lost alone."""
-        shard = self._shard(key)
-        if key not in shard.index:
-            return None
-        with self._translated("reading"):
-            record = shard.read(key)
-        if record is None:
-            self.corrupted += 1
-            shard.forget(key)
-            self._order.discard(key)
-        return record
-
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         try:
@@ -233,75 +239,85 @@ class JsonlTier:
     def _writing(self) -> Iterator[None]:
         """Hold the directory's lock, caught up with what others wrote."""
         with self._translated("writing to"), self._lock:
-            for shard in self._shards:
-                self._catch_up(shard)
-            if not self._in_order:
-                self._restore_order()
             try:
+                self._catch_up()
+                if not self._in_order:
+                    self._restore_order()
                 yield
-            except OSError:
+            except BaseException:
                 self._in_order = False  # the order may name keys that were not written
                 raise
 
-    def _catch_up(self, shard: ShardFile) -> None:
-        news = shard.catch_up()
-        if news is None:
-            return
-        self._journal.revision = max(self._journal.revision, news.revision)
-        self._journal.floor = max(self._journal.floor, news.floor)
-        self._in_order = self._in_order and not news.fresh
-        for op, key, revision in news.lines:
+    def _catch_up(self) -> None:
+        found = [(shard, news) for shard in self._shards if (news := shard.catch_up()) is not None]
+        self._changed = self._changed or bool(found)
+        for _, news in found:
+            self._journal.revision = max(self._journal.revision, news.revision)
+            self._journal.floor = max(self._journal.floor, news.floor)
+            self._in_order = self._in_order and not news.fresh
+        lines = [line for _, news in found for line in news.lines]
+        for op, key, revision in sorted(lines, key=lambda line: line[2]):  # the log is one, the shards are many
             self._follow_line(op, key, revision)
+        for op, key, _ in lines:
+            self._follow_use(op, key)
+        for shard, news in found:
+            self._contain(shard, news)
+
+    def _contain(self, shard: ShardFile, news: News) -> None:
+        """Count damaged lines, keep them aside, and bring the file in order."""
+        if lost := news.damaged + news.torn:
+            self.corrupted += len(lost)
+            shard.set_aside(lost)
         if news.damaged:
-            self.corrupted += len(news.damaged)
-            shard.set_aside(news.damaged)
             self._compact(shard)
 
     def _restore_order(self) -> None:
         """Order the keys as their lines say they were used, and the log as it was written."""
-        self._order = type(self._order)()
         located = {key: where for shard in self._shards for key, where in shard.index.items()}
-        for key in sorted(located, key=lambda k: (located[k].used_at, located[k].revision)):
-            self._order.add(key)
+        if self._bound is not None:
+            self._order = ORDERS[self._policy]()
+            self._order.restore(where.usage(key) for key, where in located.items())
         if self._authority:
             changes = [(key, where.revision, False) for key, where in located.items()]
             changes += [(key, at, True) for key, at in self._journal.removals() if key not in located]
-            self._journal.restore(changes, revision=self._journal.revision, floor=self._journal.floor)
+            self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
         self._in_order = True
 
     def _append(self, lines: Iterable[tuple[str, Line]]) -> None:
         """Write lines, each into the shard of its key."""
         by_shard: dict[int, list[Line]] = {}
-        for key, fields in lines:
-            by_shard.setdefault(_shard_number(key), []).append(fields)
-        for number, group in by_shard.items():
-            self._append_to(self._shards[number], group)
+        placed = [(_shard_number(key), fields) for key, fields in lines]
+        for number, fields in placed:
+            by_shard.setdefault(number, []).append(fields)
+        written: set[int] = set()
+        try:
+            for number, group in by_shard.items():
+                self._shards[number].append(group, revision=self.revision, floor=self._journal.floor)
+                written.add(number)
+        finally:  # what is in a file is in the log, even where the disk was full for the rest
+            self._follow_own(fields for number, fields in placed if number in written)
+        for number in by_shard:
+            if self._shards[number].is_wasteful():
+                self._compact(self._shards[number])
 
-    def _append_to(self, shard: ShardFile, group: Sequence[Line]) -> None:
-        shard.append(group, revision=self.revision, floor=self._journal.floor)
-        for fields in group:
+    def _follow_own(self, lines: Iterable[Line]) -> None:
+        for fields in lines:
             for key in keys_of(fields):
                 self._follow_line(fields["op"], key, fields.get("revision", 0))
-        if shard.is_wasteful():
-            self._compact(shard)
+                if fields["op"] != "put":  # `admit` has noted the use of those
+                    self._follow_use(fields["op"], key)
 
     def _evict(self, keys: Iterable[str]) -> None:
         """Let keys leave the window: one line for each shard."""
         by_shard: dict[int, list[str]] = {}
         for key in keys:
             by_shard.setdefault(_shard_number(key), []).append(key)
-        for number, group in by_shard.items():
-            self._append_to(self._shards[number], [{"op": "evict", "keys": group}])
+        self._append([(group[0], {"op": "evict", "keys": group}) for group in by_shard.values()])
 
     def _follow_line(self, op: str, key: str, revision: int) -> None:
-        """Bring order and log in line with a line that is in the file and in its shard's index."""
+        """Bring the log in line with a line that is in the file and in its shard's index."""
         if op == "hit":
-            self._order.touch(key)
             return
-        if op == "put":
-            self._order.add(key)
-        else:
-            self._order.discard(key)
         self._journal.revision = max(self._journal.revision, revision)
         if self._authority:
             self._journal.note(key, revision, removed=op != "put")
@@ -309,10 +325,19 @@ class JsonlTier:
             if located is not None:
                 self._expiries.add(key, located.expires_at)
 
-    def _make_room(self, records: Sequence[Record]) -> tuple[Sequence[Record], list[str]]:
-        """Take out what must leave for new records; return those that stay in, and the keys that left."""
+    def _follow_use(self, op: str, key: str) -> None:
+        """Bring the order in line with a line; a tier without a bound keeps none."""
         if self._bound is None:
-            return records, []
+            return
+        if op == "put":
+            self._order.add(key)
+        elif op == "hit":
+            self._order.touch(key)
+        else:
+            self._order.discard(key)
+
+    def _make_room(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+        """Take out what must leave for new records; return those that stay in, and the keys that left."""
         kept, victims = admit(records, self._order, self._bound)
         held = [key for key in victims if self._located(key) is not None]
         if self._authority:
@@ -326,7 +351,7 @@ class JsonlTier:
 
     def _compact(self, shard: ShardFile) -> None:
         removals = [(key, at) for key, at in self._journal.removals() if self._shard(key) is shard]
-        shard.rewrite(removals, revision=self.revision, floor=self._journal.floor)
+        self.corrupted += shard.rewrite(removals, revision=self.revision, floor=self._journal.floor)
 
     def _follow(self, revision: int | None) -> None:
         if revision is not None and not self._authority:

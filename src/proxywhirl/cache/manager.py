@@ -8,9 +8,9 @@ each other, and one thread loads what others wait for. What each operation does 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,40 +18,22 @@ from typing import Self
 from proxywhirl import urls
 from proxywhirl.cache import opening, policy, transfer
 from proxywhirl.cache.border import Border
+from proxywhirl.cache.changes import CacheChanges
+from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.models import CacheConfig, CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.stack import Committed, TierStack
+from proxywhirl.cache.selection import Selection
+from proxywhirl.cache.stack import Committed, Reading, TierStack
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Batch, Decision
 from proxywhirl.cache.upkeep import Upkeep
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Proxy
+from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["CacheChanges", "CacheManager", "Merge"]
-
-SWEEP_LIMIT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """How many identities were new or came with another password, and how many were known as they are."""
-
-    loaded: int
-    skipped: int
-
-
-@dataclass(frozen=True, slots=True)
-class CacheChanges:
-    """A page of what changed up to `revision`. With `reset`, forget all that was known before; `more` pages follow."""
-
-    revision: int
-    proxies: list[Proxy]
-    removed: list[str]
-    reset: bool
-    more: bool
+__all__ = ["CacheManager"]
 
 
 class CacheManager:
@@ -88,8 +70,8 @@ class CacheManager:
             self.config,
             clock=clock,
             lock=self._lock,
-            flush=self._flush,
-            sweep=self._sweep,
+            flush=self.flush,
+            sweep=lambda: self._stack.sweep(clock.now()),
             statistics=self.get_statistics,
         )
 
@@ -104,17 +86,18 @@ class CacheManager:
 
     def get(self, key: str) -> CacheEntry | None:
         """Return a snapshot of the entry, None where there is none that is alive."""
-        record, from_below = self._read(key)
-        return None if record is None else self._border.entry(record, evicted_from_l1=from_below)
+        reading = self._read(key)
+        if reading.record is None:
+            return None
+        return self._border.entry(reading.record, evicted_from_l1=reading.evicted_from_l1)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
         """Return the entries that are alive, by key."""
-        found = {key: self.get(key) for key in keys}
-        return {key: entry for key, entry in found.items() if entry is not None}
+        return {key: entry for key in keys if (entry := self.get(key)) is not None}
 
     def endpoint(self, key: str) -> ProxyURL | None:
         """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping."""
-        record, _ = self._read(key)
+        record = self._read(key).record
         return None if record is None else record.endpoint(self._border.credentials(record))
 
     def put(self, key: str, entry: CacheEntry) -> bool:
@@ -150,10 +133,13 @@ class CacheManager:
 
         Raises:
             ProxyURLError: `proxy_url` is not one.
+            ValueError: `ttl` is negative or no number.
         """
         url = urls.parse(proxy_url)
         if username is not None or password is not None:
-            url = ProxyURL(url.scheme, url.host, url.port, username, password)
+            url = url.with_credential(
+                url.username if username is None else username, url.password if password is None else password
+            )
         merge = self.add_many([(url, attributes or Attributes())], source=source, ttl=ttl)
         if merge is None:
             return None
@@ -164,7 +150,12 @@ class CacheManager:
     def add_many(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float | None = None
     ) -> Merge | None:
-        """Merge proxies with what is known, in one transaction; None where the authority has not taken them."""
+        """Merge proxies with what is known, in one transaction; None where the authority has not taken them.
+
+        Raises:
+            ValueError: `ttl` is negative or no number.
+        """
+        policy.check_ttl(ttl)
         now = self._clock.now()
         lifetime = self.config.per_source_ttl.get(source, self.config.default_ttl_seconds) if ttl is None else ttl
         offered = [
@@ -180,16 +171,14 @@ class CacheManager:
     def delete_many(self, keys: Collection[str]) -> int:
         """Remove entries from every tier; return how many there were."""
         now = self._clock.now()
-        expired: list[str] = []
+        there = 0
 
         def decide(present: Mapping[str, Record]) -> Batch:
-            expired.extend(
-                key for key, record in present.items() if policy.state_of(record, now) is policy.Found.EXPIRED
-            )
+            nonlocal there
+            there = sum(policy.state_of(record, now) is not policy.Found.EXPIRED for record in present.values())
             return Batch(deletes=list(present))
 
-        committed = self._write(keys, decide)
-        return len(committed.applied.deletes) - len(expired) if committed is not None else 0
+        return there if self._write(keys, decide) is not None else 0
 
     def clear(self) -> int:
         """Remove everything; return how many entries there were."""
@@ -210,33 +199,20 @@ class CacheManager:
         """Yield the entries that are alive and fit all filters, in the order of their keys, read in pages.
 
         With `retired`, yields those that were taken out of service instead. Secrets are not decrypted.
+
+        Raises:
+            TierError: the authority is degraded, so that some entries cannot be seen.
         """
-        wanted = policy.Found.RETIRED if retired else policy.Found.LIVE
+        wanted = Selection(status, source, scheme, country, tag, retired)
         for record in self._records():
-            if policy.state_of(record, self._clock.now()) is not wanted:
-                continue
-            if (status is None or record.status == status.value) and (source is None or record.source == source):
-                entry = self._border.entry(record)
-                known = entry.attributes
-                if (
-                    (scheme is None or record.url.startswith(f"{scheme}://"))
-                    and (country is None or known.country == country.upper())
-                    and (tag is None or tag in known.tags)
-                ):
-                    yield entry
+            if wanted.takes(record, self._clock.now()):
+                yield self._border.entry(record)
 
     def changes_since(self, revision: int, limit: int = 10_000) -> CacheChanges:
         """Return a page of what changed after a revision, 0 for everything that is there."""
         with self._lock:
             changes = self._stack.changes_since(revision, limit)
-        now = self._clock.now()
-        removed, proxies = list(changes.removed), []
-        for record in changes.records:
-            if policy.state_of(record, now) is policy.Found.LIVE:
-                proxies.append(record.proxy())
-            else:
-                removed.append(record.key)
-        return CacheChanges(changes.revision, proxies, removed, changes.reset, changes.more)
+        return CacheChanges.of(changes, self._clock.now())
 
     def refresh(self) -> None:
         """Bring the tiers of this process in line with what other processes wrote; costs microseconds otherwise."""
@@ -255,18 +231,8 @@ class CacheManager:
         by_key: dict[str, list[HealthCheck | Judge]] = {}
         for key, check in checks:
             by_key.setdefault(key, []).append(check)
-
-        def decide(present: Mapping[str, Record]) -> Batch:
-            changed = []
-            for key, record in present.items():
-                result = record
-                for check in by_key[key]:
-                    given = check if isinstance(check, HealthCheck) else policy.judged(result, check)
-                    result = policy.checked(result, given)
-                changed.append(result)
-            return Batch(puts=changed)
-
-        committed = self._write(by_key, decide)
+        now = self._clock.now()
+        committed = self._write(by_key, lambda present: Batch(puts=check_batch(present, by_key, now)))
         return len(committed.applied.puts) if committed is not None else 0
 
     def invalidate_by_health(self, key: str) -> bool:
@@ -274,35 +240,32 @@ class CacheManager:
 
         It is kept with credentials and history until its time to live ends; a successful check brings it back.
         """
-        threshold, invalidate = self.config.failure_threshold, self.config.health_check_invalidation
-        already: list[str] = []
+        now = self._clock.now()
+        retired: list[str] = []
 
         def decide(present: Mapping[str, Record]) -> Batch:
-            already.extend(k for k, record in present.items() if record.retired)
-            return Batch(
-                puts=[policy.failed(record, threshold=threshold, invalidate=invalidate) for record in present.values()]
-            )
+            nonlocal retired
+            threshold, invalidate = self.config.failure_threshold, self.config.health_check_invalidation
+            puts, retired = fail(present, now, threshold=threshold, invalidate=invalidate)
+            return Batch(puts=puts)
 
         with self._lock:
             committed = self._write([key], decide)
             if committed is None:
                 return False
-            retired = [r.key for r in committed.applied.puts if r.retired and r.key not in already]
             self._stack.count_held(committed, retired, "evictions_health")
         return bool(retired)
 
     def flush(self) -> None:
         """Write the access counts and times that are still in memory."""
         with self._lock:
-            self._flush()
+            if accesses := self._hits.take():
+                self._stack.touch(accesses)
 
     def get_statistics(self) -> CacheStatistics:
         """Return a copy of the statistics of this process, with the sizes of the tiers now."""
         with self._lock:
-            sizes = self._stack.sizes()
-            corrupted = {name: tier.corrupted for name, tier in self._tiers}
-            degraded = {guarded.name: guarded.degraded for guarded in self._stack.tiers}
-        return self._counters.snapshot(sizes, corrupted, degraded)
+            return self._counters.snapshot(*self._stack.measure())
 
     @property
     def statistics_history(self) -> list[tuple[datetime, CacheStatistics]]:
@@ -313,21 +276,31 @@ class CacheManager:
         """Write every entry to a file of mode 0600 (`.json`, `.csv`, else JSON lines); return how many.
 
         Credentials read `"***"` unless asked for by name.
+
+        Raises:
+            CacheError: the file cannot be written, or some entries cannot be seen.
         """
         return transfer.export_entries(self.scan(), Path(path), with_credentials=with_credentials)
 
-    def warm_from_file(self, path: str | Path, ttl_override: float | None = None) -> dict[str, int]:
+    def warm_from_file(
+        self, path: str | Path, ttl_override: float | None = None, *, wanted: Callable[[str], bool] | None = None
+    ) -> dict[str, int]:
         """Merge the entries of an exported file; return counts of `loaded`, `skipped` and `failed`.
 
-        `ttl_override` (seconds, infinity for ever) replaces the times to live of the file.
+        `ttl_override` (seconds, infinity for ever) replaces the times to live of the file. Entries whose key is
+        not `wanted` are skipped.
 
         Raises:
             ListFormatError: the file cannot be read, or is no export.
+            ValueError: `ttl_override` is negative or no number.
         """
+        policy.check_ttl(ttl_override)
         counts = {"loaded": 0, "skipped": 0, "failed": 0}
         for page in transfer.read_entries(Path(path), counts, now=self._clock.now(), ttl=ttl_override):
-            withheld = {entry.key for entry in page if transfer.is_withheld(entry)}
-            records = [self._border.record(transfer.without_secrets(entry)) for entry in page]
+            chosen = [entry for entry in page if wanted is None or wanted(entry.key)]
+            counts["skipped"] += len(page) - len(chosen)
+            withheld = {entry.key for entry in chosen if transfer.is_withheld(entry)}
+            records = [self._border.record(transfer.without_secrets(entry)) for entry in chosen]
             merge = self._merge(records, self._clock.now(), only_known=withheld)
             counts["loaded"] += merge.loaded if merge else 0
             counts["skipped"] += merge.skipped if merge else 0
@@ -341,7 +314,7 @@ class CacheManager:
         self._closed = True
         self._upkeep.stop()
         with self._lock:
-            self._flush()
+            self.flush()
             self._stack.close()
 
     def __enter__(self) -> Self:
@@ -363,59 +336,50 @@ class CacheManager:
         with self._lock:
             return self._stack.sizes()[self._stack.authority.name]
 
-    def _read(self, key: str) -> tuple[Record | None, bool]:
-        """Return the live record and whether it came from below after its eviction from L1; count and note the use."""
+    def _read(self, key: str) -> Reading:
+        """Return what is alive under a key; count it and note the use."""
         now = self._clock.now()
         self._counters.add("requests")
         record = self._l1.get(key) if self._l1 is not None else None
-        from_below = False
-        if record is not None and now < record.expires_at and not record.retired:
+        if policy.state_of(record, now) is policy.Found.LIVE:
             self._counters.add("l1.hits")
+            reading = Reading(record, "l1")
         else:
             with self._lock:
-                record, from_below = self._stack.read(key, now)
-                if record is not None:
-                    self._hits.add_to(record)
-        if record is not None:
+                reading = self._stack.read(key, now)
+                if reading.record is not None and reading.tier != "l1":  # those in L1 have their hits already
+                    self._hits.add_to(reading.record)
+        if reading.record is not None:
             self._counters.add("requests_served")
-            self._hits.note(record, now)
-        self._upkeep.tick(now)
-        return record, from_below
+            self._hits.note(reading.record, now)
+        self._upkeep.tick()
+        return reading
 
     def _write(self, keys: Collection[str], decide: Decision, records: Iterable[Record] = ()) -> Committed | None:
         """Let the authority decide and write, keep the windows in line; None where it has not taken it.
 
         `records` are those that may come in new, with plain credentials or without.
         """
-        self._upkeep.tick(self._clock.now())
+        self._upkeep.tick()
         records = list(records)
         with self._lock:
             if self._sealer is not None and not self._key_noted and any(r.plain is not None for r in records):
-                opening.note_key(self._sealer, self._tiers)
-                self._key_noted = True
+                self._key_noted = self._stack.each_durable(partial(opening.note_key, self._sealer))
             return self._stack.commit(keys, decide, admit=bool(records))
 
     def _merge(self, offered: list[Record], now: float, *, only_known: Collection[str] = ()) -> Merge | None:
         """Merge records in one transaction; those of `only_known` are left out where they are not known."""
-        loaded = skipped = 0
+        merge = Merge(0, 0)
 
         def decide(present: Mapping[str, Record]) -> Batch:
-            nonlocal loaded, skipped
-            latest: dict[str, Record] = dict(present)
-            changed: dict[str, Record] = {}
-            for record in offered:
-                if record.key in only_known and record.key not in latest:
-                    continue
-                result, new = policy.merged(
-                    latest.get(record.key), record, now, password_changed=self._border.password_changed
-                )
-                loaded, skipped = loaded + new, skipped + (not new)
-                if result is not None:
-                    latest[record.key] = changed[record.key] = self._border.sealed(result)
-            return Batch(puts=list(changed.values()))
+            nonlocal merge
+            changed, merge = merge_batch(
+                present, offered, now, only_known=only_known, password_changed=self._border.password_changed
+            )
+            return Batch(puts=[self._border.sealed(record) for record in changed])
 
         committed = self._write([record.key for record in offered], decide, offered)
-        return None if committed is None else Merge(loaded, skipped)
+        return None if committed is None else merge
 
     def _records(self) -> Iterator[Record]:
         after = ""
@@ -426,15 +390,3 @@ class CacheManager:
                 return
             yield from page
             after = page[-1].key
-
-    def _flush(self) -> None:
-        if accesses := self._hits.take():
-            self._stack.touch(accesses)
-
-    def _sweep(self) -> bool:
-        """Remove a bounded batch of expired entries; whether there may be more."""
-        now = self._clock.now()
-        keys = self._stack.expired(now, SWEEP_LIMIT)
-        if keys:
-            self._stack.remove_expired(keys, now)
-        return len(keys) == SWEEP_LIMIT

@@ -20,12 +20,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     SecretStr,
+    ValidationError,
     computed_field,
     field_serializer,
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from proxywhirl import urls
 from proxywhirl.models import Attributes, HealthStatus
@@ -47,12 +50,21 @@ NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 EVICTION_POLICIES = ("lru", "lfu", "fifo")
 FERNET_KEY_BYTES = 32
+CONSEQUENCE = "default_factory_not_called"  # pydantic's word for a default that another error left without its fields
 KEY_VARIABLE = "PROXYWHIRL_CACHE_ENCRYPTION_KEY"
 
 _CANONICAL_URL = re.compile(r"(?:http|https|socks4a?|socks5h?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\]):[1-9][0-9]{0,4}")
 
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("the moment is outside the years 1 to 9999 in UTC") from exc
+
+
 Count = Annotated[int, Field(ge=0)]
-UTCDatetime = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+UTCDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class CacheTierType(str, Enum):
@@ -83,7 +95,26 @@ def _expires_at(data: dict[str, Any]) -> datetime:
     return min(moment, NEVER)
 
 
-class CacheEntry(BaseModel):
+class _Discreet(BaseModel):
+    """A model that holds secrets: what was given to it is in no part of a validation error."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_inputs(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return validate(data)
+        except ValidationError as exc:
+            errors = [_without_input(error) for error in exc.errors() if error["type"] != CONSEQUENCE]
+            raise ValidationError.from_exception_data(exc.title, errors, hide_input=True) from None
+
+
+def _without_input(error: ErrorDetails) -> InitErrorDetails:
+    return InitErrorDetails(type=error["type"], loc=error["loc"], ctx=error.get("ctx", {}), input="***")
+
+
+class CacheEntry(_Discreet):
     """A proxy as the cache remembers it: identity, credentials, time to live, health, use.
 
     Times are timezone-aware and kept in UTC; a naive one is refused. `access_count` counts cache
@@ -102,8 +133,6 @@ class CacheEntry(BaseModel):
     >>> entry.model_dump(mode="json")["password"]
     '***'
     """
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     key: str = Field(min_length=1)
     proxy_url: str
@@ -184,7 +213,7 @@ def _key_from_environment() -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
-class CacheConfig(BaseModel):
+class CacheConfig(_Discreet):
     """How a cache is built and behaves. Times are in seconds, sizes in entries.
 
     `per_source_ttl` maps the name of a source to the time to live of what it gives. `key_file` is
@@ -192,7 +221,7 @@ class CacheConfig(BaseModel):
     `process` (an acknowledged write survives the process) or `power` (and a power cut).
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, validate_default=True)
+    model_config = ConfigDict(validate_default=True)
 
     l1_config: CacheTierConfig = Field(default_factory=lambda: CacheTierConfig(max_entries=1000))
     l2_config: CacheTierConfig = Field(default_factory=lambda: CacheTierConfig(max_entries=5000))

@@ -14,7 +14,7 @@ from proxywhirl.cache.sqlite import SqliteTier
 from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.errors import DecryptionError
 
-__all__ = ["open_sealer", "open_tiers"]
+__all__ = ["key_file", "note_key", "open_sealer", "open_tiers"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,24 +31,32 @@ def open_tiers(config: CacheConfig) -> list[tuple[TierName, Tier]]:
     """
     tiers: list[tuple[TierName, Tier]] = []
     l2, l3 = config.l2_config.enabled, config.l3_config.enabled
-    fsync = config.durability == "power"
-    if config.l1_config.enabled:
-        bound, policy = _limits(config.l1_config)
-        tiers.append(("l1", MemoryTier(max_entries=bound, policy=policy, authority=not (l2 or l3))))
-    if l2:
-        directory = Path(config.l2_cache_dir).expanduser()
-        bound, policy = _limits(config.l2_config)
-        if config.l2_backend is L2BackendType.JSONL:
-            tier: Tier = JsonlTier(directory, max_entries=bound, policy=policy, authority=not l3, fsync=fsync)
-        else:
-            path = directory / L2_DATABASE
-            tier = SqliteTier(path, max_entries=bound, policy=policy, authority=not l3, fsync=fsync)
-        tiers.append(("l2", tier))
-    if l3:
-        path = Path(config.l3_database_path).expanduser()
-        bound, policy = _limits(config.l3_config)
-        tiers.append(("l3", SqliteTier(path, max_entries=bound, policy=policy, authority=True, fsync=fsync)))
+    try:
+        if config.l1_config.enabled:
+            bound, policy = _limits(config.l1_config)
+            tiers.append(("l1", MemoryTier(max_entries=bound, policy=policy, authority=not (l2 or l3))))
+        if l2:
+            tiers.append(("l2", _open_l2(config, authority=not l3)))
+        if l3:
+            path = Path(config.l3_database_path).expanduser()
+            bound, policy = _limits(config.l3_config)
+            fsync = config.durability == "power"
+            tiers.append(("l3", SqliteTier(path, max_entries=bound, policy=policy, authority=True, fsync=fsync)))
+    except BaseException:
+        for _, tier in tiers:
+            tier.close()
+        raise
     return tiers
+
+
+def _open_l2(config: CacheConfig, *, authority: bool) -> Tier:
+    directory = Path(config.l2_cache_dir).expanduser()
+    bound, policy = _limits(config.l2_config)
+    fsync = config.durability == "power"
+    if config.l2_backend is L2BackendType.JSONL:
+        return JsonlTier(directory, max_entries=bound, policy=policy, authority=authority, fsync=fsync)
+    path = directory / L2_DATABASE
+    return SqliteTier(path, max_entries=bound, policy=policy, authority=authority, fsync=fsync)
 
 
 def _limits(config: CacheTierConfig) -> tuple[int | None, str]:
@@ -80,11 +88,18 @@ def open_sealer(config: CacheConfig, tiers: Sequence[tuple[TierName, Tier]]) -> 
             _log.warning("made an encryption key in %s: keep a copy, credentials cannot be read without it", path)
     sealer = Sealer(key)
     if checks - {sealer.key_check}:
-        raise DecryptionError(
-            f"the stored credentials were sealed with another key than the one from {origin}: "
-            f"set {KEY_VARIABLE} to the key that sealed them"
-        )
+        raise _another_key(origin)
+    if checks:
+        for tier in durable:  # one that was lost has come back without its note
+            note_key(sealer, tier)
     return sealer
+
+
+def _another_key(origin: str) -> DecryptionError:
+    return DecryptionError(
+        f"the stored credentials were sealed with another key than the one from {origin}: "
+        f"set {KEY_VARIABLE} to the key that sealed them"
+    )
 
 
 def key_file(config: CacheConfig) -> Path:
@@ -96,8 +111,15 @@ def key_file(config: CacheConfig) -> Path:
     return Path(config.l2_cache_dir).expanduser().with_suffix(".key")
 
 
-def note_key(sealer: Sealer, tiers: Sequence[tuple[TierName, Tier]]) -> None:
-    """Leave the key-check value in each durable tier, before the first sealed credential goes there."""
-    for name, tier in tiers:
-        if name != "l1" and tier.get_meta(KEY_CHECK) is None:
-            tier.set_meta(KEY_CHECK, sealer.key_check)
+def note_key(sealer: Sealer, tier: Tier) -> bool:
+    """Leave the key-check value in a durable tier, before the first sealed credential goes there; return True.
+
+    Raises:
+        DecryptionError: another process has sealed credentials with another key meanwhile.
+    """
+    noted = tier.get_meta(KEY_CHECK)
+    if noted is None:
+        tier.set_meta(KEY_CHECK, sealer.key_check)
+    elif noted != sealer.key_check:
+        raise _another_key("this process's configuration")
+    return True

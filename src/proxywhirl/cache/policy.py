@@ -14,7 +14,7 @@ from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, 
 from proxywhirl.cache.tier import TierName
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
-__all__ = ["Found", "Judge", "Movement", "after_read", "checked", "failed", "judged", "merged", "state_of"]
+__all__ = ["Found", "Judge", "Movement", "after_read", "check_ttl", "checked", "failed", "judged", "merged", "state_of"]
 
 Judge = Callable[[HealthStatus, int, int], HealthCheck]
 """Status, successes in a row and failures in a row to the next health check."""
@@ -48,6 +48,12 @@ def state_of(record: Record | None, now: float) -> Found:
     return Found.RETIRED if record.retired else Found.LIVE
 
 
+def check_ttl(ttl: float | None) -> None:
+    """Refuse a time to live that is none. Raises `ValueError`."""
+    if ttl is not None and not ttl >= 0:
+        raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
+
+
 def after_read(asked: Sequence[TierName], state: Found) -> Movement:
     """Decide what follows a read that asked these tiers, fastest first, and ended in the last one.
 
@@ -66,7 +72,7 @@ def merged(
     """Merge an identity that is seen again: what to write (None: nothing), and whether it counts as loaded.
 
     It gets its new password, source and time to live; it keeps health, counters, use, and what the
-    newcomer does not name. One whose time had ended is new.
+    newcomer does not name, its password too. One whose time had ended is new.
     """
     if old is None or old.expires_at <= now:
         return new, True

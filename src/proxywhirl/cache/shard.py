@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from proxywhirl.cache.record import COLUMNS, Record
@@ -34,8 +35,9 @@ VERSION = 1
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _TRAILER = len(',"crc":"00000000"}')
-_DEFAULTS = Record("", "", "", 0.0, 0, 0.0, 0.0)
-_OMITTED = {name: getattr(_DEFAULTS, name) for name in COLUMNS[7:]}
+_REQUIRED, _OPTIONAL = COLUMNS[:7], COLUMNS[7:]
+_required_values, _optional_values = attrgetter(*_REQUIRED), attrgetter(*_OPTIONAL)
+_DEFAULTS = _optional_values(Record("", "", "", 0.0, 0, 0.0, 0.0))
 
 
 def encode_line(fields: dict[str, Any]) -> bytes:
@@ -82,11 +84,8 @@ def keys_of(fields: dict[str, Any]) -> Sequence[str]:
 
 def put_fields(record: Record) -> dict[str, Any]:
     """Return the fields of a `put` line: a record without the fields that have their default."""
-    fields: dict[str, Any] = {"op": "put"}
-    for name in COLUMNS[:7]:
-        fields[name] = getattr(record, name)
-    for name, default in _OMITTED.items():
-        value = getattr(record, name)
+    fields: dict[str, Any] = {"op": "put", **dict(zip(_REQUIRED, _required_values(record), strict=True))}
+    for name, value, default in zip(_OPTIONAL, _optional_values(record), _DEFAULTS, strict=True):
         if value != default:
             fields[name] = json.loads(value) if name == "attributes" else value
     return fields

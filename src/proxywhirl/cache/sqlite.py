@@ -7,11 +7,16 @@ are in the index of expiry times.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import contextlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 
-from proxywhirl.cache.eviction import ORDERS, admit
+import apsw
+
+from proxywhirl.cache.eviction import ORDERS, Usage, admit
+from proxywhirl.cache.journal import Position
 from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
 from proxywhirl.cache.tier import Access, Applied, Changes, Decision
 from proxywhirl.state.database import Database
@@ -40,6 +45,7 @@ _MIGRATIONS = (
 )
 _NAMES = ", ".join(COLUMNS)
 _SELECT = f"SELECT {_NAMES} FROM entries"  # noqa: S608  # the names are this package's own constants
+_AMONG = "key IN (SELECT value FROM json_each(?))"
 _REPLACE = f"INSERT OR REPLACE INTO entries ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # as above
 _RETIRED = COLUMNS.index("retired")
 
@@ -76,7 +82,7 @@ class SqliteTier:
         self._buried = 0
         self.corrupted = 0
         with self._database.translated("reading"):
-            self._restore_order()
+            self._follow_others()
 
     @property
     def revision(self) -> int:
@@ -86,24 +92,32 @@ class SqliteTier:
 
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
+        record = self.peek(key)
+        if record is not None:
+            self._order.touch(key)
+        return record
+
+    def peek(self, key: str) -> Record | None:
+        """See `Tier`."""
         with self._database.translated("reading"):
             row = self._connection.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        self._order.touch(key)
-        return _record(row)
+        return None if row is None else _record(row)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`."""
-        found = ((key, self.get(key)) for key in sorted(keys))
-        return {key: record for key, record in found if record is not None}
+        asked = list(keys)
+        with self._database.translated("reading"):
+            found = self._peek_many(asked)
+        for key in asked:
+            self._order.touch(key)
+        return found
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """See `Tier`."""
-        with self._database.writing():
+        with self._writing():
             before = int(self._meta("revision"))
             applied = Applied(revision_before=before, revision=before)
-            batch = decide(self.get_many(keys))
+            batch = decide(self._peek_many(keys))
             applied.deletes = [key for key in batch.deletes if self._exists(key)]
             self._bury(applied, applied.deletes)
             for record in batch.puts:
@@ -117,14 +131,14 @@ class SqliteTier:
 
     def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
         """See `Tier`."""
-        with self._database.writing():
+        with self._writing():
             _, evicted = self._admit(records)
             self._follow(revision)
         return evicted
 
     def drop(self, keys: Collection[str], revision: int | None = None) -> list[str]:
         """See `Tier`."""
-        with self._database.writing():
+        with self._writing():
             held = [key for key in keys if self._exists(key)]
             self._delete(held)
             self._follow(revision)
@@ -136,11 +150,11 @@ class SqliteTier:
             "UPDATE entries SET access_count = access_count + ?, accessed_at = max(accessed_at, ?) "
             "WHERE key = ? AND generation = ?"
         )
-        with self._database.writing() as connection:
-            rows = sorted((a.count, a.at, a.key, a.generation) for a in accesses)
-            connection.executemany(statement, rows)
-        for access in accesses:
-            self._order.touch(access.key)
+        with self._writing() as connection:
+            for access in accesses:
+                connection.execute(statement, (access.count, access.at, access.key, access.generation))
+                if connection.changes():
+                    self._order.touch(access.key)
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
@@ -161,17 +175,14 @@ class SqliteTier:
         """See `Tier`."""
         with self._database.translated("reading"), self._connection:  # one snapshot for all queries
             last = int(self._meta("revision"))
-            reset = revision < int(self._meta("floor")) or revision > last
-            since = 0 if reset else revision
-            rows = list(
-                self._connection.execute(f"{_SELECT} WHERE revision > ? ORDER BY revision LIMIT ?", (since, limit))
-            )
-            more = len(rows) == limit
-            records = [_record(row) for row in rows]
-            upto = records[-1].revision if more else last
+            position = Position.of(revision, floor=int(self._meta("floor")), last=last)
+            query = f"{_SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
+            records = [_record(row) for row in self._connection.execute(query, (position.since, limit))]
+            more = len(records) == limit
+            reached = records[-1].revision if more else last
             query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
-            removed = [key for (key,) in self._connection.execute(query, (since, upto))]
-        return Changes(upto, records, removed, reset, more)
+            removed = [key for (key,) in self._connection.execute(query, (position.since, reached))]
+        return Changes(position.after(reached, more=more), records, removed, position.reset, more)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: one pragma."""
@@ -181,15 +192,17 @@ class SqliteTier:
 
     def clear(self, revision: int | None = None) -> int:
         """See `Tier`."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             held = len(self)
             connection.execute("DELETE FROM entries")
             connection.execute("DELETE FROM tombstones")
-            if self._authority:
-                revision = int(self._meta("revision")) + 1
-                self._set_meta("floor", str(revision))
-            self._set_meta("revision", str(revision or self._meta("revision")))
             self._order = ORDERS[self._policy]()
+            if self._authority:
+                floor = str(int(self._meta("revision")) + 1)
+                self._set_meta("floor", floor)
+                self._set_meta("revision", floor)
+            else:
+                self._follow(revision)
         return held
 
     def get_meta(self, name: str) -> str | None:
@@ -200,7 +213,7 @@ class SqliteTier:
 
     def set_meta(self, name: str, value: str) -> None:
         """See `Tier`."""
-        with self._database.writing():
+        with self._writing():
             self._set_meta(name, value)
 
     def close(self) -> None:
@@ -218,6 +231,20 @@ class SqliteTier:
             query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
             return self._connection.execute(query, (str(key),)).fetchone() is not None
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        """Run a write transaction. One that fails may leave the order with keys that are not there."""
+        try:
+            with self._database.writing() as connection:
+                yield connection
+        except BaseException:
+            self._order_is_stale = True
+            raise
+
+    def _peek_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        rows = self._connection.execute(f"{_SELECT} WHERE {_AMONG}", (json.dumps(list(keys)),))
+        return {record.key: record for record in map(_record, rows)}
+
     def _exists(self, key: str) -> bool:
         return self._connection.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
 
@@ -233,12 +260,9 @@ class SqliteTier:
 
     def _admit(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
         """Write records, take out what leaves for them; return those that stay in, and the keys that left."""
-        kept = list(records)
-        victims: list[str] = []
-        if self._bound is not None:
-            self._follow_others()
-            kept, victims = admit(records, self._order, self._bound)
-            self._delete(victims)
+        self._follow_others()
+        kept, victims = admit(records, self._order, self._bound)
+        self._delete(victims)
         if self._authority and self._count("SELECT count(*) FROM (SELECT 1 FROM tombstones LIMIT 1)"):
             self._connection.executemany("DELETE FROM tombstones WHERE key = ?", [(record.key,) for record in kept])
         self._connection.executemany(_REPLACE, [_row(record) for record in kept])
@@ -250,7 +274,7 @@ class SqliteTier:
             self._order.discard(key)
 
     def _bury(self, applied: Applied, keys: Sequence[str]) -> None:
-        """Delete keys and log it, forgetting the oldest half of the log's removals when there are too many."""
+        """Delete keys and log it; from time to time forget the oldest removals where there are too many."""
         self._delete(keys)
         rows = [(applied.revision + n, key) for n, key in enumerate(keys, start=1)]
         applied.revision += len(rows)
@@ -261,7 +285,7 @@ class SqliteTier:
             surplus = self._count("SELECT count(*) FROM tombstones") - TOMBSTONES_KEPT
             if surplus > 0:
                 query = "SELECT revision FROM tombstones ORDER BY revision LIMIT 1 OFFSET ?"
-                floor = self._connection.execute(query, (surplus,)).fetchone()
+                floor = self._connection.execute(query, (surplus - 1,)).fetchone()
                 self._connection.execute("DELETE FROM tombstones WHERE revision <= ?", floor)
                 self._set_meta("floor", str(floor[0]))  # type: ignore[index]  # there are more rows than the offset
 
@@ -272,18 +296,13 @@ class SqliteTier:
 
     def _poll(self) -> None:
         if self._database.changed_elsewhere():
-            self._changed = True
-            self._order_is_stale = self._bound is not None
+            self._changed = self._order_is_stale = True
 
     def _follow_others(self) -> None:
+        """Bring the order in line with what is stored; a tier without a bound keeps none."""
         self._poll()
-        if self._order_is_stale:
-            self._restore_order()
-
-    def _restore_order(self) -> None:
-        """Order the keys as they are stored to have been used; an unbounded tier keeps no order."""
-        self._order = ORDERS[self._policy]()
+        if self._order_is_stale and self._bound is not None:
+            query = "SELECT key, generation, revision, accessed_at, access_count FROM entries"
+            self._order = ORDERS[self._policy]()
+            self._order.restore(Usage(*row) for row in self._connection.execute(query))
         self._order_is_stale = False
-        if self._bound is not None:
-            for (key,) in self._connection.execute("SELECT key FROM entries ORDER BY accessed_at, revision"):
-                self._order.add(key)

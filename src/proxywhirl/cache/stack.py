@@ -20,13 +20,15 @@ from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Access, Applied, Batch, Changes, Decision, Tier, TierName
 from proxywhirl.clock import Clock
+from proxywhirl.errors import TierError
 
-__all__ = ["Committed", "TierStack"]
+__all__ = ["Committed", "Reading", "TierStack"]
 
 _log = logging.getLogger(__name__)
 
 EVICTIONS_REMEMBERED = 65_536
 PAGE = 1_000
+SWEEP_LIMIT = 500
 NO_KEYS: list[str] = []
 
 T = TypeVar("T")
@@ -40,6 +42,15 @@ class Committed:
     held: dict[TierName, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A live record, the tier that it came from, and whether it came from below after its eviction from L1."""
+
+    record: Record | None
+    tier: TierName | None = None
+    evicted_from_l1: bool = False
+
+
 class TierStack:
     """The enabled tiers, fastest first; the last one is the authority."""
 
@@ -51,11 +62,15 @@ class TierStack:
         self._evicted_from_l1: OrderedDict[str, None] = OrderedDict()
         self._seen = next(guarded for guarded in self.tiers if guarded.name != "l1" or len(tiers) == 1).tier.revision
         self._rebuild_authority()
-        if self._seen != self.authority.tier.revision:
+        if self._seen == self.authority.tier.revision:
+            return
+        if any(len(guarded.tier) for guarded in self.windows):
             self._replay()
+        else:
+            self._start_anew()
 
-    def read(self, key: str, now: float) -> tuple[Record | None, bool]:
-        """Return the live record of a key and whether it had been evicted from L1; fill the tiers above."""
+    def read(self, key: str, now: float) -> Reading:
+        """Return what is alive under a key; fill the tiers above."""
         self.refresh()
         record: Record | None = None
         asked: list[TierName] = []
@@ -73,14 +88,14 @@ class TierStack:
         if movement.remove:
             self.remove_expired([key], now)
         if movement.hit is None or record is None:
-            return None, False
+            return Reading(None)
         self._counters.add(f"{movement.hit}.hits")
-        from_below = movement.hit != "l1" and key in self._evicted_from_l1
+        reading = Reading(record, movement.hit, evicted_from_l1=movement.hit != "l1" and key in self._evicted_from_l1)
         for guarded in self.windows:
             if guarded.name in movement.fill:
                 self._fill(guarded, [record], None)
                 self._counters.add("promotions")
-        return record, from_below
+        return reading
 
     def commit(self, keys: Collection[str], decide: Decision, *, admit: bool) -> Committed | None:
         """Let the authority decide and write, then bring the windows in line; None where it is sick.
@@ -106,21 +121,23 @@ class TierStack:
             wanted = served if admit else self._held(guarded, served)
             if wanted:
                 self._fill(guarded, wanted, applied.revision)
-        for key in gone:
-            self._evicted_from_l1.pop(key, None)
+        self._forget_evictions(gone)
         self._note_evictions(self.authority, applied.evicted)
         self._seen = applied.revision
         return committed
 
     def remove_expired(self, keys: Collection[str], now: float) -> None:
-        """Delete those of the keys that are expired still, counting each tier that held one."""
+        """Delete those of the keys that are expired still, counting each tier that served one."""
+        served: list[str] = []
 
         def decide(present: Mapping[str, Record]) -> Batch:
-            return Batch(deletes=[key for key, record in present.items() if state_of(record, now) is Found.EXPIRED])
+            expired = {key: record for key, record in present.items() if state_of(record, now) is Found.EXPIRED}
+            served.extend(key for key, record in expired.items() if not record.retired)
+            return Batch(deletes=list(expired))
 
         committed = self.commit(keys, decide, admit=False)
         if committed is not None:
-            self.count_held(committed, committed.applied.deletes, "evictions_ttl")
+            self.count_held(committed, served, "evictions_ttl")
 
     def count_held(self, committed: Committed, gone: Sequence[str], name: str) -> None:
         """Count keys that went in the authority and in each window that held them."""
@@ -150,24 +167,53 @@ class TierStack:
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """Return a page of the log; an empty one where the authority is sick."""
-        empty = Changes(revision, [], [])
-        return self._ask(self.authority, lambda tier: tier.changes_since(revision, limit), empty)
+        self.refresh()
+        return self._changes_since(revision, limit)
 
     def page(self, after: str) -> list[Record]:
-        """Return the next records in the order of the keys."""
-        return self._ask(self.authority, lambda tier: tier.scan(after, PAGE), [])
+        """Return the next records in the order of the keys.
+
+        Raises:
+            TierError: the authority is sick, and no other tier holds everything.
+        """
+        self.refresh()
+        nothing: tuple[list[Record], ...] = ()
+        answer = self._ask(self.authority, lambda tier: (tier.scan(after, PAGE),), nothing)
+        if not answer:
+            raise TierError(f"the entries cannot be listed while tier {self.authority.name} is degraded")
+        return answer[0]
 
     def peek(self, key: str) -> Record | None:
-        """Return what the authority holds under a key, counting nothing."""
-        return self._ask(self.authority, lambda tier: tier.get(key), None)
+        """Return what is stored under a key, counting nothing."""
+        self.refresh()
+        nothing: tuple[Record | None, ...] = ()
+        for guarded in reversed(self.tiers):
+            answer = self._ask(guarded, lambda tier: (tier.peek(key),), nothing)
+            if answer and (answer[0] is not None or guarded is self.authority):
+                return answer[0]
+        return None
 
-    def expired(self, now: float, limit: int) -> list[str]:
-        """Return up to `limit` keys whose time to live has ended."""
-        return self._ask(self.authority, lambda tier: tier.expired(now, limit), [])
+    def sweep(self, now: float) -> bool:
+        """Remove a bounded batch of expired entries; return whether there may be more."""
+        keys = self._ask(self.authority, lambda tier: tier.expired(now, SWEEP_LIMIT), NO_KEYS)
+        if keys:
+            self.remove_expired(keys, now)
+        return len(keys) == SWEEP_LIMIT
+
+    def each_durable(self, act: Callable[[Tier], bool]) -> bool:
+        """Do something to each tier that outlives the process; whether all of them have answered True."""
+        return all([self._ask(guarded, act, False) for guarded in self.tiers if guarded.name != "l1"])  # noqa: C419  # none is left out
 
     def sizes(self) -> dict[TierName, int]:
         """How many entries each tier holds."""
+        self.refresh()
         return {guarded.name: self._ask(guarded, len, 0) for guarded in self.tiers}
+
+    def measure(self) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
+        """Return each tier's size, how many damaged records it found, and whether it is degraded."""
+        sizes = self.sizes()
+        corrupted = {guarded.name: guarded.tier.corrupted for guarded in self.tiers}
+        return sizes, corrupted, {guarded.name: guarded.degraded for guarded in self.tiers}
 
     def close(self) -> None:
         """Close every tier."""
@@ -195,7 +241,7 @@ class TierStack:
 
     def _keep_hits(self, l1: GuardedTier, record: Record) -> None:
         """Carry hits over that were not flushed yet when a record in L1 is replaced by a changed one."""
-        known = l1.tier.get_many([record.key]).get(record.key)
+        known = l1.tier.peek(record.key)
         if known is not None and known.generation == record.generation:
             record.access_count = max(record.access_count, known.access_count)
             record.accessed_at = max(record.accessed_at, known.accessed_at)
@@ -214,22 +260,39 @@ class TierStack:
     def _held(self, guarded: GuardedTier, records: Sequence[Record]) -> list[Record]:
         return self._ask(guarded, lambda tier: [record for record in records if record.key in tier], [])
 
+    def _changes_since(self, revision: int, limit: int) -> Changes:
+        empty = Changes(revision, [], [])
+        return self._ask(self.authority, lambda tier: tier.changes_since(revision, limit), empty)
+
     def _replay(self) -> None:
         """Bring the windows in line with the log after `seen`."""
         more = True
         while more:
-            changes = self.changes_since(self._seen, PAGE)
+            changes = self._changes_since(self._seen, PAGE)
+            if changes.reset:
+                self._start_anew()
+                return
             more = changes.more
             gone = [*changes.removed, *(record.key for record in changes.records if record.retired)]
             served = [record for record in changes.records if not record.retired]
             for guarded in self.windows:
-                if changes.reset:
-                    self._ask(guarded, lambda tier: tier.clear(self._seen), 0)
                 if gone:
                     self._ask(guarded, lambda tier: tier.drop(gone, changes.revision), NO_KEYS)  # noqa: B023  # called at once
                 if held := self._held(guarded, served):
                     self._fill(guarded, held, changes.revision)
+            self._forget_evictions(gone)
             self._seen = changes.revision
+
+    def _start_anew(self) -> None:
+        """Empty the windows: what they hold can be read from below again."""
+        self._seen = self._ask(self.authority, lambda tier: tier.revision, self._seen)
+        for guarded in self.windows:
+            self._ask(guarded, lambda tier: tier.clear(self._seen), 0)
+        self._evicted_from_l1.clear()
+
+    def _forget_evictions(self, gone: Sequence[str]) -> None:
+        for key in gone:
+            self._evicted_from_l1.pop(key, None)
 
     def _rebuild_authority(self) -> None:
         """Fill an authority that was lost or is new from the window below L1, which may have outlived it."""
@@ -245,7 +308,7 @@ class TierStack:
             record.generation = 0
         applied = self.authority.tier.transact((), lambda _: Batch(puts=records))
         window.clear()
-        window.fill(applied.puts, applied.revision)
+        window.fill([record for record in applied.puts if not record.retired], applied.revision)
         self._seen = applied.revision
         _log.warning(
             "tier %s was empty and was rebuilt from %s: %d entries",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -36,7 +35,8 @@ def export_entries(
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        temporary.unlink(missing_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(fd, "w", encoding="utf-8", newline="") as stream:
                 count = write_entries(entries, stream, suffix or path.suffix.lower(), with_credentials=with_credentials)
@@ -99,7 +99,7 @@ def read_entries(path: Path, counts: dict[str, int], *, now: float, ttl: float |
                 if len(page) == PAGE:
                     yield page
                     page = []
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise ListFormatError(f"{path} cannot be read: {exc}") from exc
     if seen and counts["failed"] == seen:
         raise ListFormatError(f"{path} holds no entries as `export` writes them; a list of proxies is for `import`")
@@ -114,15 +114,32 @@ def _objects(stream: TextIO) -> Iterator[Any]:
     if first not in ("[", "{"):
         for row in csv.DictReader(stream):
             yield {name: value for name, value in row.items() if value != ""}
-        return
-    for line in stream:
-        text = line.strip().rstrip(",")
-        if text in ("", "[", "]", "[]"):
-            continue
-        try:
-            yield json.loads(text)
-        except ValueError:
-            yield None
+    elif _is_line_by_line(stream):
+        for line in stream:
+            if _content(line):
+                yield _parsed(line)
+    else:
+        values = _parsed(stream.read())
+        yield from values if isinstance(values, list) else [values]
+
+
+def _is_line_by_line(stream: TextIO) -> bool:
+    """Whether each entry has its own line, as `export` writes them; other layouts cannot be read in a stream."""
+    first = next((line for line in stream if _content(line)), "")
+    stream.seek(0)
+    return not first or isinstance(_parsed(first), dict)
+
+
+def _content(line: str) -> str:
+    text = line.strip().rstrip(",")
+    return "" if text in ("[", "]", "[]") else text
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(_content(text))
+    except ValueError:
+        return None
 
 
 def _entry(fields: Any, moment: datetime, ttl: float | None) -> CacheEntry:
@@ -131,7 +148,8 @@ def _entry(fields: Any, moment: datetime, ttl: float | None) -> CacheEntry:
     entry = CacheEntry.model_validate(fields)
     if ttl is not None:
         entry.fetch_time = moment
-        entry.expires_at = NEVER if math.isinf(ttl) else min(moment + timedelta(seconds=ttl), NEVER)
+        left = (NEVER - moment).total_seconds()
+        entry.expires_at = moment + timedelta(seconds=min(ttl, left))
         entry.ttl_seconds = int((entry.expires_at - moment).total_seconds())
     return entry
 

@@ -41,7 +41,7 @@ class Upkeep:
             self._tasks.append((config.ttl_cleanup_interval, sweep))
         if config.enable_statistics:
             self._tasks.append((config.statistics_interval, self._remember))
-        self._due = [clock.now() + interval for interval, _ in self._tasks]
+        self._due = [clock.monotonic() + interval for interval, _ in self._tasks]
         self._next = min(self._due)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -51,8 +51,9 @@ class Upkeep:
             )
             self._thread.start()
 
-    def tick(self, now: float) -> None:
+    def tick(self) -> None:
         """Do what is due, unless another thread is at it. Costs one comparison where nothing is due."""
+        now = self._clock.monotonic()  # a wall clock that is set back must not put it off
         if now < self._next or not self._lock.acquire(blocking=False):
             return
         try:

@@ -22,9 +22,10 @@ FORMATS = ("jsonl", "json", "csv")
 @click.option("--with-credentials", is_flag=True, help="Write usernames and passwords in the clear.")
 @home_option
 def export(file: str, form: str | None, with_credentials: bool, home: str | None) -> None:
-    """Write every entry to a file (mode 0600) or stdout, so that `import` can read it back.
+    """Write the store to a file or stdout.
 
-    Without --with-credentials it holds no secret, and importing it over the store keeps the stored ones.
+    The file has mode 0600, and `import` reads it back. Without --with-credentials it holds no secret, and
+    importing it over the store keeps the stored ones.
     """
     ending = Path(file).suffix.lower().removeprefix(".")
     chosen = form or (ending if ending in FORMATS else "jsonl")

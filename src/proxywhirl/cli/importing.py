@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from proxywhirl.cli.options import attribute_options, attributes_of, home_option, json_option, open_runtime, ttl_option
-from proxywhirl.cli.render import note, print_json, stderr
-from proxywhirl.errors import ListFormatError
-from proxywhirl.runtime import Runtime
-from proxywhirl.sources import Candidate, Ignored, parse_list
+from proxywhirl.cli.options import (
+    TEXT,
+    attribute_options,
+    attributes_of,
+    home_option,
+    json_option,
+    open_runtime,
+    ttl_option,
+)
+from proxywhirl.cli.progress import progress, size_of
+from proxywhirl.cli.render import note, print_json, printable
+from proxywhirl.errors import ListFormatError, ProxyWhirlError
+from proxywhirl.runtime import Intake, Runtime
+from proxywhirl.sources import Candidate, Ignored, Item, Rejected, parse_list
 from proxywhirl.urls import SCHEMES
 
 __all__ = ["import_lists"]
 
 BATCH = 20_000
-FOREVER = float("inf")
 EXPORT_MARKS = (b"proxy_url", b"fetch_time")
 SNIFFED = 4096
 
@@ -37,6 +44,14 @@ class Counts:
     skipped: int = 0
     failed: int = 0
     ignored: int = 0
+    blocked: int = 0
+
+    def add(self, intake: Intake) -> None:
+        """Count what was taken in."""
+        self.loaded += intake.loaded
+        self.skipped += intake.skipped
+        self.failed += intake.failed
+        self.blocked += intake.blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +65,26 @@ class Choices:
     country: str | None
 
 
+class Rewound:
+    """A stream whose beginning was read before, and is read once more; `tell` is told of the bytes that it gives."""
+
+    def __init__(self, start: bytes, rest: BinaryIO, tell: Callable[[int], None]) -> None:
+        self._start = start
+        self._rest = rest
+        self._tell = tell
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        piece, self._start = self._start[:size], self._start[size:]
+        piece = piece or self._rest.read(size)
+        self._tell(len(piece))
+        return piece
+
+
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), help="For lines that name none. [default: http]")
-@click.option("--source", metavar="NAME", help="Where they come from. [default: the file's name]")
+@click.option("--source", metavar="NAME", type=TEXT, help="Where they come from. [default: the file's name]")
 @ttl_option
 @attribute_options
 @json_option
@@ -68,29 +99,26 @@ def import_lists(
     as_json: bool,
     home: str | None,
 ) -> int:
-    """Import lists of proxies: text in any spelling, JSON, JSON lines or CSV; - is stdin.
+    """Import lists of proxies; - is stdin.
 
-    The format is recognised by the content. A heading such as "# SOCKS5 Proxies" sets the scheme of the
-    lines below it, before --scheme. What `proxywhirl export` wrote is read back whole.
+    They are text in any spelling, JSON, JSON lines or CSV; the format is recognised by the content. A heading
+    such as "# SOCKS5 Proxies" sets the scheme of the lines below it, before --scheme. What `proxywhirl export`
+    wrote is read back whole.
     """
     choices = Choices(scheme, source, ttl, tags, country)
     counts = Counts()
     with contextlib.ExitStack() as stack:
         streams = [(name, stack.enter_context(_opened(name))) for name in files]
         runtime = stack.enter_context(open_runtime(home))
-        for name, stream in streams:
-            _import_one(runtime, name, stream, choices, counts, quiet=as_json)
-    if as_json:
-        print_json(asdict(counts))
-    else:
-        click.echo(
-            f"loaded {counts.loaded}, skipped {counts.skipped} (known already), "
-            f"failed {counts.failed}, ignored {counts.ignored} (no proxies)"
-        )
-    if counts.loaded or counts.skipped or not (counts.failed or counts.ignored):
-        return 0
-    note("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")
-    return 1
+        try:
+            for name, stream in streams:
+                _import_one(runtime, name, stream, choices, counts, quiet=as_json)
+        except ProxyWhirlError:
+            if counts != Counts():
+                _tell(counts, as_json=as_json)
+            raise
+    _tell(counts, as_json=as_json)
+    return 0 if counts.loaded or counts.skipped or not (counts.failed or counts.ignored) else 1
 
 
 @contextlib.contextmanager
@@ -101,75 +129,110 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(Path(name).open("rb"))
-        except OSError as exc:
-            raise ListFormatError(f"{name} cannot be read: {exc.strerror}") from exc
+        except (OSError, ValueError) as exc:  # the latter: a name with a null character
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            raise ListFormatError(f"{printable(name)} cannot be read: {reason}") from exc
         yield stream
 
 
 def _import_one(
     runtime: Runtime, name: str, stream: BinaryIO, choices: Choices, counts: Counts, *, quiet: bool
 ) -> None:
-    label = "stdin" if name == "-" else Path(name).name
-    with _progress(stream, label, quiet=quiet) as watched:
-        start = stream.peek(SNIFFED) if hasattr(stream, "peek") else b""
-        if all(mark in start[:SNIFFED] for mark in EXPORT_MARKS):
-            _import_export(runtime, watched, choices, counts)
-            return
-        items = parse_list(watched, scheme=choices.scheme or "http")
+    label = "stdin" if name == "-" else printable(Path(name).name)
+    start = _start_of(stream)
+    is_export = all(mark in start for mark in EXPORT_MARKS)
+    with progress(label, None if is_export else size_of(stream), quiet=quiet) as tell:
+        rewound = Rewound(start, stream, tell)
         try:
-            while _import_batch(runtime, items, label, choices, counts):
-                pass
+            if is_export:
+                counts.add(_import_export(runtime, label, name, rewound, choices))
+                return
+            for batch in _batches(parse_list(rewound, scheme=choices.scheme or "http")):
+                _import_batch(runtime, batch, label, choices, counts)
         except ListFormatError as exc:
             raise ListFormatError(f"{label}: {exc}") from exc
 
 
-def _import_batch(runtime: Runtime, items: Iterator[object], label: str, choices: Choices, counts: Counts) -> bool:
-    """Take in the next lines, in one transaction; whether there were any."""
+def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Gather items; those before a damage are not lost by it."""
+    batch: list[Item] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except ListFormatError:
+        yield batch
+        raise
+    yield batch
+
+
+def _start_of(stream: BinaryIO) -> bytes:
+    """Read enough to tell an export from a list; a pipe may give one byte at a time."""
+    start = b""
+    while len(start) < SNIFFED and (more := stream.read(SNIFFED - len(start))):
+        start += more
+    return start
+
+
+def _import_batch(runtime: Runtime, batch: list[Item], label: str, choices: Choices, counts: Counts) -> None:
+    """Take in some lines, in one transaction."""
     offered = []
-    seen = 0
-    for item in islice(items, BATCH):
-        seen += 1
-        if isinstance(item, Candidate):
-            offered.append((item.url, attributes_of(item.attributes, choices.tags, choices.country)))
-        elif isinstance(item, Ignored):
-            counts.ignored += 1
-        else:
-            counts.failed += 1
-            note(f"{label}:{item.line}: {item.reason}")  # type: ignore[attr-defined]  # the only other item
+    for item in batch:
+        match item:
+            case Candidate():
+                offered.append((item.url, attributes_of(item.attributes, choices.tags, choices.country)))
+            case Rejected():
+                counts.failed += 1
+                note(f"{label}:{item.line}: {item.reason}")
+            case Ignored():
+                counts.ignored += 1
     if offered:
-        ttl = FOREVER if choices.ttl is None else choices.ttl
-        merge = runtime.take_in(offered, source=choices.source or label, ttl=ttl)
-        counts.loaded += merge.loaded
-        counts.skipped += merge.skipped
-    return seen > 0
+        ttl = math.inf if choices.ttl is None else choices.ttl
+        counts.add(runtime.take_in(offered, source=choices.source or label, ttl=ttl))
 
 
-def _import_export(runtime: Runtime, stream: IO[bytes], choices: Choices, counts: Counts) -> None:
+def _import_export(runtime: Runtime, label: str, name: str, stream: Rewound, choices: Choices) -> Intake:
     """Read an export back. It says itself where its entries come from and what they are."""
     if choices.scheme or choices.source or choices.tags or choices.country:
-        raise click.UsageError("An export has its own sources, schemes, tags and countries: leave the options out.")
-    with tempfile.TemporaryDirectory() as directory:  # made with mode 0700: the export may hold credentials
+        raise click.UsageError(
+            f"{label} is an export, with sources, schemes, tags and countries of its own: leave these options out."
+        )
+    try:
+        with _as_file(name, stream) as path:
+            intake = runtime.restore(path, ttl=choices.ttl)
+    except ListFormatError as exc:
+        raise ListFormatError("it looks like what `proxywhirl export` writes, but no entry can be read") from exc
+    if intake.failed:
+        note(f"{label}: {intake.failed} not taken in: damaged, or new here and exported without the credentials")
+    return intake
+
+
+@contextlib.contextmanager
+def _as_file(name: str, stream: Rewound) -> Iterator[Path]:
+    """Give a path to what a stream holds, since an export is read from a file; a pipe is copied."""
+    if name != "-" and Path(name).is_file():
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory() as directory:  # made with mode 0700: an export may hold credentials
         path = Path(directory) / "export"
         with path.open("wb") as copy:
             while piece := stream.read(1 << 20):
                 copy.write(piece)
-        result = runtime.cache.warm_from_file(path, ttl_override=choices.ttl)
-    counts.loaded += result["loaded"]
-    counts.skipped += result["skipped"]
-    counts.failed += result["failed"]
-    if result["failed"]:
-        note(f"{result['failed']} entries were damaged, or unknown here and exported without their credentials")
+        yield path
 
 
-@contextlib.contextmanager
-def _progress(stream: BinaryIO, label: str, *, quiet: bool) -> Iterator[IO[bytes]]:
-    """Show how far a stream was read, on a terminal."""
-    console = stderr()
-    if quiet or not console.is_terminal:
-        yield stream
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        total = Path(stream.name).stat().st_size if label != "stdin" else None
-        with progress.wrap_file(stream, total=total, description=label) as watched:
-            yield watched
+def _tell(counts: Counts, *, as_json: bool) -> None:
+    shown = {name: getattr(counts, name) for name in ("loaded", "skipped", "failed", "ignored")}
+    if as_json:
+        print_json(shown)
+    else:
+        click.echo(
+            f"loaded {counts.loaded}, skipped {counts.skipped} (known already), "
+            f"failed {counts.failed}, ignored {counts.ignored} (no proxies)"
+        )
+    if counts.blocked:
+        note(f"{counts.blocked} of those skipped were removed before and stay out; `proxywhirl add` lets one in again")
+    if not (counts.loaded or counts.skipped) and (counts.failed or counts.ignored):
+        note("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")

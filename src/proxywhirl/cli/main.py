@@ -1,10 +1,12 @@
 """The command `proxywhirl`: its groups, and how it ends.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage. An error is one line on stderr that says what to do.
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. An error is one line on stderr that says
+what to do. A reader who closes a pipe early has seen enough: that is no error.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -14,10 +16,12 @@ from typing import NoReturn
 import click
 
 from proxywhirl.cli.demo import demo
-from proxywhirl.cli.entries import add, clear, list_entries, remove
+from proxywhirl.cli.entries import add, clear, remove
 from proxywhirl.cli.exporting import export
 from proxywhirl.cli.importing import import_lists
+from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.options import VERSION
+from proxywhirl.cli.render import note
 from proxywhirl.cli.serving import serve
 from proxywhirl.cli.stats import stats
 from proxywhirl.errors import ProxyWhirlError
@@ -30,7 +34,7 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, package_name="proxywhirl", prog_name="proxywhirl")
 def cli() -> None:
-    r"""Keep a pool of forward proxies alive and useful.
+    """Keep a pool of forward proxies alive and useful.
 
     Import your list, look at it, and serve it as one proxy URL that rotates:
 
@@ -38,7 +42,7 @@ def cli() -> None:
       proxywhirl import proxies.txt
       proxywhirl serve
       curl -x http://127.0.0.1:8899 http://example.com
-    """
+    """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
 
 
@@ -48,22 +52,55 @@ for command in (import_lists, list_entries, stats, serve, add, remove, export, c
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
-    sys.exit(_run(arguments))
+    _prepare_stdout()
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _prepare_stdout() -> None:
+    """Programs get UTF-8; a terminal gets its own encoding, with escapes for what that lacks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8")
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        code = cli.main(args=arguments, prog_name="proxywhirl", standalone_mode=False)
+        code = _invoke(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
+        note("proxywhirl: interrupted; what was done before that stays")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe has seen enough; nothing more can be written to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _give_up_stdout()
         return 0
+    except click.exceptions.NoArgsIsHelpError as exc:
+        note(exc.format_message())
+        return exc.exit_code
     except (click.ClickException, click.Abort, ProxyWhirlError, OSError) as exc:
-        click.echo("proxywhirl: " + " ".join(_message(exc).split()), err=True)
+        note("proxywhirl: " + " ".join(_message(exc).split()))
+        _give_up_stdout()
         return exc.exit_code if isinstance(exc, click.ClickException) else 1
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """Run a command without click's own endings, which take a closed pipe for a failure."""
+    try:
+        with cli.make_context("proxywhirl", list(arguments)) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as exc:  # --help and --version
+        return exc.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _give_up_stdout() -> None:
+    """Write what can still be written; the rest must not fail again when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(exc: Exception) -> str:

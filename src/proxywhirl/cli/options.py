@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 import click
 
+from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
+from proxywhirl.urls import ProxyURL, parse
 
 __all__ = [
+    "TEXT",
     "VERSION",
+    "KeyOrProxy",
+    "ProxyArgument",
     "attribute_options",
     "attributes_of",
     "home_option",
@@ -26,6 +32,8 @@ __all__ = [
 VERSION = version("proxywhirl")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 class TimeToLive(click.ParamType[float]):
@@ -44,6 +52,47 @@ class TimeToLive(click.ParamType[float]):
         return float(value)
 
 
+class Text(click.ParamType[str]):
+    """A text that can be stored and shown: of one line, without control characters."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is."""
+        text = str(value)
+        if not text.isprintable():
+            self.fail("holds a character that cannot be printed.", param, ctx)
+        return text
+
+
+class ProxyArgument(click.ParamType[ProxyURL]):
+    """A proxy in any spelling that lists use."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ProxyURL:
+        """Return the parsed URL; the message about a wrong one is redacted."""
+        try:
+            return value if isinstance(value, ProxyURL) else parse(value)
+        except ProxyURLError as exc:
+            self.fail(f"{exc}.", param, ctx)
+
+
+class KeyOrProxy(click.ParamType[str | ProxyURL]):
+    """A key as `list` shows it, or a proxy in any spelling."""
+
+    name = "KEY|URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | ProxyURL:
+        """Return the key, or the parsed URL."""
+        if isinstance(value, str) and _KEY.fullmatch(value):
+            return value
+        return ProxyArgument().convert(value, param, ctx)
+
+
+TEXT = Text()
+
+
 def _country(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     try:
         return Attributes(country=value).country
@@ -55,15 +104,17 @@ home_option = click.option(
     "--home", metavar="DIR", help="The store to use. [default: PROXYWHIRL_HOME, else the user's]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-ttl_option = click.option("--ttl", type=TimeToLive(), help="How long they live. [default: never ends]")
+ttl_option = click.option(
+    "--ttl", type=TimeToLive(), metavar="SECONDS|never", help="How long they live. [default: never ends]"
+)
 
 
 def attribute_options(command: Command) -> Command:
     """Add `--tag` and `--country`."""
     command = click.option("--country", metavar="CC", callback=_country, help="Their country, such as DE.")(command)
-    return click.option("--tag", "tags", metavar="TAG", multiple=True, help="Give them a tag; may be repeated.")(
-        command
-    )
+    return click.option(
+        "--tag", "tags", metavar="TAG", type=TEXT, multiple=True, help="Give them a tag; may be repeated."
+    )(command)
 
 
 def attributes_of(known: Attributes, tags: tuple[str, ...], country: str | None) -> Attributes:

@@ -1,6 +1,7 @@
 """What the commands print: tables for people, tab-separated lines for pipes, JSON for programs.
 
-Data goes to stdout, everything else to stderr. rich respects NO_COLOR and leaves colours out of pipes.
+Data goes to stdout, everything else to stderr. rich respects NO_COLOR and leaves colours out of pipes. What comes from
+lists and file names is printed without its control characters: it may neither move a cursor nor add a column.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["note", "print_json", "print_table", "stderr", "stdout"]
+__all__ = ["note", "print_json", "print_table", "printable", "stderr", "stdout"]
 
 
 def stdout() -> Console:
@@ -25,6 +26,11 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, markup=False)
 
 
+def printable(text: str) -> str:
+    """Return a text of one line with each character that a terminal would act on replaced."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def note(message: str) -> None:
     """Say something beside the data."""
     click.echo(message, err=True)
@@ -35,15 +41,15 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on a terminal, tab-separated lines with a header into a pipe."""
     console = stdout()
     if not console.is_terminal:
         click.echo("\t".join(columns))
         for row in rows:
-            click.echo("\t".join(row))
+            click.echo("\t".join(map(printable, row)))
         return
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print(table)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import Any
 
 import click
 
 from proxywhirl.cli.options import home_option, open_runtime
 from proxywhirl.cli.render import note
+from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.runtime import Runtime
 
 __all__ = ["serve"]
@@ -21,9 +21,10 @@ __all__ = ["serve"]
 @click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: round_robin]")
 @home_option
 def serve(host: str | None, port: int | None, strategy: str | None, home: str | None) -> None:
-    """Serve the pool as one HTTP proxy that sends each request through another of its proxies.
+    """Serve the pool as one rotating HTTP proxy.
 
-    Any address but a loopback one needs PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD.
+    Each request leaves through another proxy of the pool. Any address but a loopback one needs
+    PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD.
     """
     given: dict[str, dict[str, Any]] = {"gateway": {"host": host, "port": port}, "pool": {"strategy": strategy}}
     overrides = {s: {n: v for n, v in names.items() if v is not None} for s, names in given.items()}
@@ -34,10 +35,7 @@ def serve(host: str | None, port: int | None, strategy: str | None, home: str | 
 async def _serve(runtime: Runtime) -> None:
     gateway = runtime.gateway()
     runtime.start()
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+    told = told_to_stop()
     host, port = await gateway.start()
     try:
         click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}")

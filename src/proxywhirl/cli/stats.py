@@ -14,7 +14,10 @@ __all__ = ["stats"]
 @json_option
 @home_option
 def stats(as_json: bool, home: str | None) -> None:
-    """Show the three tiers: what each holds, and what this command asked of them."""
+    """Show what the three tiers hold.
+
+    Hits, misses and evictions are those of this command alone.
+    """
     with open_runtime(home) as runtime:
         statistics = runtime.cache.get_statistics()
         config = runtime.cache.config

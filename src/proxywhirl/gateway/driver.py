@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
-import struct
+from collections.abc import Callable
 from typing import assert_never
 
 from proxywhirl.errors import CacheError, LocalFailure, PoolEmpty, ProxyFailed, ProxyGone, UpstreamError
@@ -47,7 +46,6 @@ from proxywhirl.urls import ProxyURL
 __all__ = ["Driver"]
 
 _LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, no time: closing sends RST
 
 Answer = bytes | Proxy | ProxyURL | FromClient | FromUpstream | Nothing | tuple[int, int] | None
 
@@ -55,7 +53,15 @@ Answer = bytes | Proxy | ProxyURL | FromClient | FromUpstream | Nothing | tuple[
 class Driver:
     """Serves one client. `idle` while the client owes nothing and is owed nothing."""
 
-    def __init__(self, client: Connection, pool: Pool, events: EventBus, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        client: Connection,
+        pool: Pool,
+        events: EventBus,
+        *,
+        tls: ssl.SSLContext | None,
+        leads_back: Callable[[Connection], bool],
+    ) -> None:
         self.idle = True
         self._client = Stream(client)
         self._upstream: Stream | None = None
@@ -63,6 +69,7 @@ class Driver:
         self._pool = pool
         self._events = events
         self._tls = tls
+        self._leads_back = leads_back
         self._stopping = False
 
     def stop(self) -> None:
@@ -76,7 +83,7 @@ class Driver:
             if ending is Ending.CLOSE:
                 await self._close()
             else:
-                self._reset()
+                self._client.connection.reset()  # nobody is to take what was sent for the whole
         finally:
             session.close()
             await self._abandon()
@@ -157,13 +164,6 @@ class Driver:
                     pass
         await self._client.connection.aclose()
 
-    def _reset(self) -> None:
-        """End the connection so that nobody takes what was sent for the whole."""
-        transport_socket = self._client.connection.writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):  # already gone
-            transport_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._client.connection.abort()
-
     # The upstream.
 
     def _choose(self, exclude: frozenset[str]) -> Proxy | None:
@@ -179,7 +179,8 @@ class Driver:
             endpoint = lease.endpoint()
         except CacheError as exc:
             raise LocalFailure(f"{lease.proxy.url}: its credential cannot be read: {exc}") from exc
-        self._upstream = Stream(await dial(endpoint, target, timeout=patience, tls=self._tls))
+        connection = await dial(endpoint, target, timeout=patience, tls=self._tls, leads_back=self._leads_back)
+        self._upstream = Stream(connection)
         return endpoint
 
     async def _read_upstream(self, patience: float) -> bytes | None:

@@ -172,7 +172,10 @@ class Exchange(Attempt):
         return "answered with something that is not HTTP"
 
     def _wait(self) -> Steps[None]:
-        patience = self.limits.idle if self.request.answered else self._patience()
+        # What can go to no other proxy any more gains nothing by an early end, and on a slow line a large body is
+        # under way long after the last of it was written: the system's buffers alone may hold half a minute of it.
+        committed = self.request.answered or not self.request.body.replayable
+        patience = self.limits.idle if committed else self._patience()
         if self.request.body.complete:
             data: bytes | None = yield ReadUpstream(patience)
             if data is None:

@@ -14,6 +14,8 @@ import socket
 from collections.abc import Callable
 
 from proxywhirl.errors import GatewayError
+from proxywhirl.gateway.exposure import is_loopback, open_without_credentials
+from proxywhirl.net.connection import Connection
 
 __all__ = ["Listener", "bind"]
 
@@ -24,11 +26,12 @@ _EXHAUSTED_PAUSE = 0.5  # seconds without accepting when the system has no descr
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
+async def bind(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
     """Bind and listen on every address of `host`, all on one port (a free one for 0).
 
     Raises:
-        GatewayError: The host has no address, or its port cannot be had.
+        GatewayError: The host has no address, its port cannot be had, or, where `loopback_only`, it has an
+            address that other machines can reach: a hosts file may make "localhost" anything.
     """
     loop = asyncio.get_running_loop()
     name = host.strip("[]") or None
@@ -36,6 +39,8 @@ async def bind(host: str, port: int) -> list[socket.socket]:
         found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as exc:
         raise GatewayError(f"the gateway cannot listen on {host!r}: it is no address of this machine") from exc
+    if loopback_only and (exposed := [str(address[0]) for *_, address in found if not is_loopback(str(address[0]))]):
+        raise GatewayError(open_without_credentials(f"{host} is {exposed[0]}, which"))
     listeners: list[socket.socket] = []
     refused: OSError | None = None
     for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
@@ -85,6 +90,7 @@ class Listener:
     def __init__(self, sockets: list[socket.socket], on_connection: Callable[[socket.socket], None]) -> None:
         self._sockets = sockets
         self._on_connection = on_connection
+        self._addresses = {listener.getsockname()[:2] for listener in sockets}
         self._loop = asyncio.get_running_loop()
         self._listening = False
         self._closed = False
@@ -109,6 +115,16 @@ class Listener:
         self._closed = True
         for listener in self._sockets:
             listener.close()
+
+    def is_other_end_of(self, outgoing: Connection) -> bool:
+        """Tell whether a connection that was made on this machine arrives here."""
+        peer, local = outgoing.writer.get_extra_info("peername"), outgoing.writer.get_extra_info("sockname")
+        if peer is None or local is None:  # lost already
+            return False
+        # An unspecified address stands for all of this machine's; it reaches its own from the very same one.
+        everywhere = "::" if ":" in peer[0] else "0.0.0.0"  # noqa: S104 - compared, not bound
+        is_here = peer[0] == local[0] or is_loopback(peer[0])
+        return peer[:2] in self._addresses or (is_here and (everywhere, peer[1]) in self._addresses)
 
     def _accept(self, listener: socket.socket) -> None:
         # The last connection that was taken may have left no room for this one.

@@ -24,6 +24,7 @@ __all__ = [
     "declared_length",
     "destination",
     "explanation",
+    "faulty_head",
     "request_upstream",
     "response_downstream",
     "trailers_onward",
@@ -73,6 +74,22 @@ class Refusal:
     status: int
     explanation: str
     fields: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def faulty_head(head: h11.Request) -> Refusal | None:
+    """Say why what follows a head cannot be trusted, None where it can; after a refusal the connection must close.
+
+    Both framings at once, or chunks in HTTP/1.0, are how requests are smuggled (RFC 9112 section 6.1).
+    """
+    if not head.http_version.startswith(b"1."):
+        return Refusal(505, "This proxy speaks HTTP/1.1 and HTTP/1.0.")
+    if not _chunked(head):
+        return None
+    if head.http_version == b"1.0":
+        return Refusal(400, "A request of HTTP/1.0 has no transfer coding (RFC 9112 section 6.1).")
+    if any(name == b"content-length" for name, _ in head.headers):
+        return Refusal(400, "A request has a Content-Length or a Transfer-Encoding, not both (RFC 9112 section 6.1).")
+    return None
 
 
 def destination(head: h11.Request) -> Destination | Refusal:
@@ -143,7 +160,11 @@ def _target(method: bytes, destination: Destination, via: ProxyURL | None) -> by
 
 def response_downstream(response: h11.Response) -> h11.Response:
     """Build the response that goes to the client; h11 completes its framing for the client's version."""
-    return h11.Response(status_code=response.status_code, reason=response.reason, headers=_end_to_end(response))
+    fields = _end_to_end(response)
+    if response.status_code == HTTPStatus.NO_CONTENT:
+        # It never has a body; a client that believed a length would wait for one (RFC 9110 section 8.6).
+        fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
+    return h11.Response(status_code=response.status_code, reason=response.reason, headers=fields)
 
 
 def trailers_onward(trailers: Iterable[tuple[bytes, bytes]]) -> Fields:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from dataclasses import dataclass, field
 
 from proxywhirl.errors import GatewayError
 from proxywhirl.gateway.authentication import Credentials
+from proxywhirl.gateway.exposure import is_loopback, open_without_credentials
 from proxywhirl.gateway.limits import Limits
 
 __all__ = ["GatewayOptions"]
@@ -53,11 +53,8 @@ class GatewayOptions:
                 raise GatewayError(f"the gateway's {name} must be more than 0, not {getattr(self, name)}")
         if self.credentials is not None and (not all(self.credentials) or ":" in self.credentials[0]):
             raise GatewayError("the gateway's username and password must not be empty, and the username has no colon")
-        if self.credentials is None and not _is_loopback(self.host):
-            raise GatewayError(
-                f"{self.host or 'every address'} can be reached from other machines: set "
-                "PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD, or listen on 127.0.0.1"
-            )
+        if self.credentials is None and not is_loopback(self.host):
+            raise GatewayError(open_without_credentials(self.host or "every address"))
 
     @property
     def limits(self) -> Limits:
@@ -68,15 +65,3 @@ class GatewayOptions:
             idle=self.idle_timeout,
             header=self.header_timeout,
         )
-
-
-def _is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach `host`; a name other than localhost could be anything."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -54,7 +54,7 @@ class Gateway:
         """
         if self._listener is not None:
             raise GatewayError("the gateway was started before: make another one")
-        sockets = await bind(self._options.host, self._options.port)
+        sockets = await bind(self._options.host, self._options.port, loopback_only=self._options.credentials is None)
         self._listener = Listener(sockets, self._welcome)
         self._listener.resume()
         self._port = sockets[0].getsockname()[1]
@@ -96,6 +96,9 @@ class Gateway:
         if len(self._clients) >= self._options.max_connections and self._listener is not None:
             self._listener.pause()
 
+    def _leads_back(self, outgoing: Connection) -> bool:
+        return self._listener is not None and self._listener.is_other_end_of(outgoing)
+
     def _farewell(self, task: asyncio.Task[None]) -> None:
         client = self._clients.pop(task)
         if isinstance(client, socket.socket):
@@ -106,7 +109,13 @@ class Gateway:
     async def _serve(self, connection: socket.socket) -> None:
         try:
             reader, writer = await asyncio.open_connection(sock=connection, limit=READ_LIMIT)
-            driver = Driver(Connection(reader, writer), self._pool, self._events, self._options.tls)
+            driver = Driver(
+                Connection(reader, writer),
+                self._pool,
+                self._events,
+                tls=self._options.tls,
+                leads_back=self._leads_back,
+            )
             task = asyncio.current_task()
             if task is not None:
                 self._clients[task] = driver

@@ -15,7 +15,7 @@ from proxywhirl.gateway.authentication import CHALLENGE, Credentials, authorized
 from proxywhirl.gateway.commands import ClientGone, Ending, ReadClient, Steps, WriteClient
 from proxywhirl.gateway.forward import Forwarding
 from proxywhirl.gateway.limits import HEAD_LIMIT, Limits
-from proxywhirl.gateway.messages import Destination, Refusal, destination, explanation
+from proxywhirl.gateway.messages import Destination, Refusal, destination, explanation, faulty_head
 from proxywhirl.gateway.request import Body, ClientBroke, Request
 
 __all__ = ["Session"]
@@ -111,7 +111,7 @@ class Session:
                 status = exc.error_status_hint if exc.error_status_hint in _MALFORMED else 400
                 return Refusal(status, _MALFORMED.get(status, "This is not an HTTP/1.1 request."))
             if isinstance(event, h11.Request):
-                return event
+                return faulty_head(event) or event
             data: bytes | None = yield ReadClient(max(0.0, until - self._clock.monotonic()))
             if data is None:
                 return Refusal(408, f"The request's head did not come within {self._limits.header:g} s.")

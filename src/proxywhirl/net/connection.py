@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +18,7 @@ T = TypeVar("T")
 READ_LIMIT = 64 * 1024
 """The stream buffer's size in bytes; no `ReceiveUntil` may ask for more."""
 
+_NO_LINGERING = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST instead of FIN
 _CLOSE_GRACE = 1.0  # seconds: a TLS peer that never says goodbye must not hold the closer for asyncio's 30
 
 
@@ -42,8 +45,16 @@ class Connection:
             await self.writer.wait_closed()
 
     def abort(self) -> None:
-        """Close at once and drop what is unsent."""
+        """Close at once and drop what is unsent; the peer may take that for a regular end."""
         self.writer.transport.abort()
+
+    def reset(self) -> None:
+        """Close at once, with RST, so that the peer cannot take what it has got for the whole."""
+        raw = self.writer.get_extra_info("socket")
+        if raw is not None:  # TLS that is lost has no socket any more
+            with contextlib.suppress(OSError):  # closed already
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+        self.abort()
 
 
 async def drive(handshake: Handshake[T], connection: Connection) -> T:

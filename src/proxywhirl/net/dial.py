@@ -13,8 +13,9 @@ import asyncio
 import functools
 import socket
 import ssl
+from collections.abc import Callable
 
-from proxywhirl.errors import TargetUnreachable, UpstreamError
+from proxywhirl.errors import ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.models import Target
 from proxywhirl.net.connection import READ_LIMIT, Connection, drive
 from proxywhirl.net.failures import translated
@@ -31,6 +32,7 @@ async def dial(
     *,
     timeout: float,  # noqa: ASYNC109 - the deadline is the contract: its expiry is the proxy's failure
     tls: ssl.SSLContext | None = None,
+    leads_back: Callable[[Connection], bool] | None = None,
 ) -> Connection:
     """Connect to a proxy and, where `target` is not None, have it open a tunnel there.
 
@@ -39,6 +41,8 @@ async def dial(
         target: Where the tunnel ends; None for a connection to the proxy itself.
         timeout: Seconds for name lookup, TCP, TLS and handshake together.
         tls: For a proxy of the scheme https; None stands for the system's trusted authorities.
+        leads_back: Tells that a fresh connection ends at the server on whose behalf it was made: a proxy
+            that is this server would send each request round for ever.
 
     Raises:
         ProxyFailed: The proxy refused, timed out, or broke its protocol.
@@ -51,6 +55,7 @@ async def dial(
             handshake = None if target is None else await _handshake(endpoint, target)
             connection = await _connect(endpoint, tls)
             try:
+                _refuse_to_circle(connection, leads_back)
                 if handshake is not None:
                     await drive(handshake, connection)
             except BaseException:  # a cancelled attempt must not leave its socket behind either
@@ -61,6 +66,11 @@ async def dial(
         raise type(exc)(f"{endpoint.canonical} {exc}") from exc
     except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
         raise translated(exc, endpoint.canonical, timeout) from exc
+
+
+def _refuse_to_circle(connection: Connection, leads_back: Callable[[Connection], bool] | None) -> None:
+    if leads_back is not None and leads_back(connection):
+        raise ProxyFailed("is this gateway itself: remove it from the pool")
 
 
 async def _connect(endpoint: ProxyURL, tls: ssl.SSLContext | None) -> Connection:

@@ -3,7 +3,7 @@
 Rules: one side's end is passed on as a half-close while the other way goes on; a side that has no
 half-close (TLS) is closed when the answers have ended, and left a short time for its answer when the
 questions have; a reader is only read when its bytes can be written (back-pressure); a relay that ends in
-any way but both sides' regular end aborts both connections, so that a cut stream never looks complete.
+any way but both sides' regular end resets both connections, so that a cut stream never looks complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Transferred:
 async def relay(a: Connection, b: Connection, *, idle_timeout: float) -> Transferred:
     """Carry bytes both ways; return when both sides have ended, one broke, or nothing moved for too long.
 
-    The caller closes the connections afterwards. Cancelled, it aborts both and leaves no task.
+    The caller closes the connections afterwards. Cancelled, it resets both and leaves no task.
 
     Args:
         a: The side that asks.
@@ -51,8 +51,8 @@ async def relay(a: Connection, b: Connection, *, idle_timeout: float) -> Transfe
         pass
     finally:
         if not clean:
-            a.abort()
-            b.abort()
+            a.reset()
+            b.reset()
     return Transferred(up.moved, down.moved, clean)
 
 

@@ -1,7 +1,8 @@
 """Bytes to text in bounded memory: any encoding that lists come in, never an exception for a byte.
 
-A byte-order mark decides for UTF-8 or UTF-16. Bytes that are not valid in that encoding are read as
-Latin-1, each by itself: a damaged country name must not cost the proxy in front of it.
+A byte-order mark decides, or else the zero bytes that UTF-16 has in every other place of ASCII text.
+Bytes that are not valid in that encoding are read as Latin-1, each by itself: a damaged country name must not
+cost the proxy in front of it.
 """
 
 from __future__ import annotations
@@ -47,8 +48,7 @@ def text_of(stream: Readable) -> Iterator[str]:
     for magic, name in _COMPRESSED.items():
         if data.startswith(magic):
             raise ListFormatError(f"the list is compressed ({name}): unpack it first")
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(_LATIN_1), translate=True)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(_encoding(data))(_LATIN_1), translate=True)
     while data:
         yield decoder.decode(data)
         data = stream.read(CHUNK)
@@ -78,6 +78,15 @@ def _head(stream: Readable) -> bytes:
             break
         data += more
     return data
+
+
+def _encoding(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"  # before UTF-16, whose mark is the beginning of this one
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zeros = bytes(byte == 0 for byte in data[:4])
+    return {b"\0\1\0\1": "utf-16-le", b"\1\0\1\0": "utf-16-be"}.get(zeros, "utf-8-sig")
 
 
 def _as_latin_1(error: UnicodeError) -> tuple[str, int]:

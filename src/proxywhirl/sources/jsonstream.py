@@ -1,7 +1,8 @@
 """Read JSON documents of any size, one value at a time.
 
 A cursor walks through arrays and objects without holding them; only a value that is asked for is
-decoded, and none may be larger than `LARGEST_VALUE`.
+decoded, and none may be larger than `LARGEST_VALUE`. Errors of the decoder hold the text, credentials
+included: ours are raised after they are left, or they would keep it as their context.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ def decode_value(text: str) -> object:
     """
     try:
         value: object = json.loads(text)
-    except json.JSONDecodeError as exc:  # its `doc` is the text, credentials included
-        raise ListFormatError(f"not JSON: {_reason(exc)} at column {exc.pos + 1}") from None
+    except json.JSONDecodeError as exc:
+        reason = f"{_reason(exc)} at column {exc.pos + 1}"
     except (ValueError, RecursionError):
-        raise ListFormatError(f"not JSON: {_BEYOND_REASON}") from None
-    return value
+        reason = _BEYOND_REASON
+    else:
+        return value
+    raise ListFormatError(f"not JSON: {reason}")
 
 
 def _reason(error: json.JSONDecodeError) -> str:
@@ -59,6 +62,9 @@ class Cursor:
 
     def peek(self) -> str:
         """Return the next character that is no white space; empty at the end."""
+        character = self._buffer[self._position : self._position + 1]
+        if character > " ":
+            return character
         while True:
             match = _SPACE.match(self._buffer, self._position)
             self._advance(match.end() if match else self._position)
@@ -76,6 +82,13 @@ class Cursor:
             raise self._broken(f"expected {' or '.join(expected)}")
         self._advance(self._position + 1)
         return found
+
+    def skip(self, character: str) -> bool:
+        """Go past the next character if it is the one given; whether it was."""
+        if self.peek() != character:
+            return False
+        self._advance(self._position + 1)
+        return True
 
     def value(self) -> object:
         """Decode the next value whole and go past it.
@@ -106,28 +119,21 @@ class Cursor:
             try:
                 found, end = _DECODER.raw_decode(self._buffer, self._position)
             except json.JSONDecodeError as exc:
-                cut_short = exc.msg.startswith("Unterminated") or exc.pos > len(self._buffer) - _LONGEST_TOKEN
-                if cut_short and len(self._buffer) - self._position > largest:
-                    return None
-                if not (cut_short and self._more()):
-                    self._advance(exc.pos)
-                    raise self._broken(_reason(exc)) from None  # its `doc` is the text, credentials included
+                where, reason = exc.pos, _reason(exc)
+                cut_short = exc.msg.startswith("Unterminated") or where > len(self._buffer) - _LONGEST_TOKEN
             except (ValueError, RecursionError):
-                raise self._broken(_BEYOND_REASON) from None
+                where, reason, cut_short = self._position, _BEYOND_REASON, False
             else:
                 if end - self._position > largest:
                     return None
                 if end < len(self._buffer) or not self._more():  # a number may go on in the next piece
                     return found, end
-
-    def end(self) -> None:
-        """Check that nothing follows.
-
-        Raises:
-            ListFormatError: something does.
-        """
-        if self.peek():
-            raise self._broken("something follows the end")
+                continue
+            if cut_short and len(self._buffer) - self._position > largest:
+                return None
+            if not (cut_short and self._more()):
+                self._advance(where)
+                raise self._broken(reason)
 
     def _more(self) -> bool:
         """Drop what was read and take more text: as much as is held, so that retries cost O(1) each."""

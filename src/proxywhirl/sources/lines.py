@@ -1,43 +1,35 @@
-"""Read one line of a text list: the proxies in it, or why there are none.
+"""Read the lines of a text list: the proxies in each, or why there are none.
 
 A line that has the shape of an endpoint and is wrong is rejected; one without that shape is prose and
-ignored. Nothing that looks like an endpoint is dropped silently: a line may hold several.
+ignored. Nothing that looks like an endpoint is dropped silently: a line may hold several. A line is read as it
+stands first, and without its markup and quotation marks only where that finds no proxy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 from proxywhirl.errors import ProxyURLError
+from proxywhirl.hosts import IPV4
+from proxywhirl.sources.blocks import Block
+from proxywhirl.sources.dressing import labelled, undressed
 from proxywhirl.sources.items import NOTHING_KNOWN, Candidate, Ignored, Item, Rejected
+from proxywhirl.sources.records import parse_object
+from proxywhirl.sources.shapes import has_shape
 from proxywhirl.sources.words import column_attributes, heading_scheme
-from proxywhirl.urls import LONGEST, parse_first, parse_plain, redact
+from proxywhirl.spellings import credential_fields
+from proxywhirl.urls import LONGEST, ProxyURL, parse_columns, parse_first, parse_plain, redact, words_scheme
 
 __all__ = ["parse_line", "parse_text"]
 
-_SURE = re.compile(r"[0-9]+(?:\.[0-9]+){3}[:\s,;|]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _COMMENT = re.compile(r"[#;]|//(?=\s|/)|--|<!|/\*")
 _BULLET = re.compile(r"(?:[-*+>|\u2022\u00b7]\s+|\|)*(?:\(?[0-9]{1,7}(?:[.)]\s+|\s*[|,;]\s*|\s+)(?=[^\s:]*[.:@\[]))?")
-_LINK = re.compile(r"""["'<]*https?://[^\s/?#@:]+/[^\s/"',;|]""", re.IGNORECASE)
-_CLOCK = re.compile(r"[0-9]{1,4}(?::[0-9]{2}){1,2}(?=\s|$)")
-_LABEL = re.compile(r"[A-Z][A-Za-z-]*:[0-9]+")  # "Total:28" counts something; a host of one label is lower-case
-_SHAPE = re.compile(
-    r"""["'`]?(?:(?:https?|socks[45][ah]?)[\s,;|]+)?(?:"""
-    r"[a-z][a-z0-9+.-]*://"  # a URL, of whatever scheme
-    r"|[0-9]+(?:\.[0-9]+){3}(?![\w-])"  # four numbers
-    r"|[0-9]+(?:\.[0-9]+)+:[0-9]"
-    r"|\[\S*\]:\S|:[0-9]+$"
-    r"|(?=[^\s@]*+@)[^\s@]*:|[^\s@]++@[^\s@]*:[0-9]"
-    r"|[\w-]+(?:\.[\w-]+)+(?::|\s*[,;|]\s*)[0-9]"
-    r"|[^\s:,;|]+(?::[^\s:]*)*:[^\s:]+$"  # a single word with colons in it
-    r")",
-    re.IGNORECASE,
-)
 _INSIDE = re.compile(
     r"(?:^|(?<=[\s,;|(\"']))(?:(?:https?|socks4a?|socks5h?)://)?(?:[^\s,;|/@]+@)?"
-    r"(?:\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3}):[0-9]+",
+    rf"(?:(?:\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}):[0-9]+"
+    rf"|{IPV4}\s*[\t,;|]\s*[0-9]{{1,5}}(?=\s*[\t,;|]|\s*$))"
+    r"|(?:^|(?<=[\s,;|(\"'=]))(?:https?|socks4a?|socks5h?)://[^\s/@]*@?[\w.-]+:[0-9]+",
     re.IGNORECASE,
 )
 
@@ -47,17 +39,18 @@ def parse_text(lines: Iterable[str], *, scheme: str = "http", first_line: int = 
 
     At least one item comes of each line, in the order of the lines.
     """
+    block = Block()
     for number, line in enumerate(lines, first_line):
-        plain = parse_plain(line.rstrip(), scheme)
+        plain = None if block.lines else parse_plain(line.rstrip(), scheme)
         if plain:
             yield Candidate(plain, NOTHING_KNOWN, number)
-            continue
-        heading = heading_scheme(line)
-        if heading:
-            scheme = heading
-            yield Ignored(number)
-        else:
-            yield from parse_line(line, number, scheme=scheme)
+        elif not block.takes(number, line):
+            if block.lines:
+                scheme = yield from _end(block, scheme)
+                block = Block()
+            if not block.takes(number, line):
+                scheme = yield from _alone(line, number, scheme)
+    yield from _end(block, scheme)
 
 
 def parse_line(line: str, number: int, *, scheme: str = "http") -> Iterator[Item]:
@@ -66,15 +59,71 @@ def parse_line(line: str, number: int, *, scheme: str = "http") -> Iterator[Item
     if not text or _COMMENT.match(text):
         yield Ignored(number)
         return
+    text = text[_bullet(text) :]
+    while len(text) > LONGEST and (cut := _last_start(text)):
+        yield from _read(text[:cut], number, scheme)
+        text = text[cut:]
+    yield from _read(text, number, scheme)
+
+
+def _end(block: Block, scheme: str) -> Generator[Item, None, str]:
+    """Read a block that is complete, and return the scheme for the lines below it."""
+    if not block.is_proxy:
+        for number, line in block.lines:
+            scheme = yield from _alone(line, number, scheme)
+        return scheme
+    for number, _ in block.lines:
+        if number == block.endpoint:
+            yield from parse_object(block.fields, number, scheme=scheme)
+        else:
+            yield Ignored(number)
+    return scheme
+
+
+def _alone(line: str, number: int, scheme: str) -> Generator[Item, None, str]:
+    """Read a line that is part of no block, and return the scheme for the lines below it."""
+    found = parse_columns(line.strip(), scheme)
+    if found:
+        yield Candidate(found.url, column_attributes(found.columns), number)
+        return scheme
+    heading = heading_scheme(line)
+    if heading:
+        yield Ignored(number)
+        return heading
+    yield from parse_line(line, number, scheme=scheme)
+    return scheme
+
+
+def _read(text: str, number: int, scheme: str) -> Iterator[Item]:
     if len(text) > LONGEST:
         yield Rejected(number, f"too long for a proxy: {redact(text)}")
         return
-    text = text[_bullet(text) :]
+    records = labelled(text)
+    if records:
+        for record in records:
+            yield from parse_object(record, number, scheme=scheme)
+        return
+    items = list(_proxies(text, number, scheme))
+    if not all(isinstance(item, Candidate) for item in items):
+        bare = undressed(text).strip()
+        again = [] if bare == text else list(_proxies(bare[_bullet(bare) :], number, scheme))
+        if _proxies_in(again) and (not _proxies_in(items) or _proxies_in(again) == len(again)):
+            items = again
+    yield from items
+
+
+def _proxies_in(items: list[Item]) -> int:
+    return sum(isinstance(item, Candidate) for item in items)
+
+
+def _proxies(text: str, number: int, scheme: str) -> Iterator[Item]:
+    """Read a text as it stands: from its beginning where that has the shape, else from the first endpoint in it."""
     before = ""
-    if not _has_shape(text):
+    if not has_shape(text):
         inside = _INSIDE.search(text)
         start = inside.start() if inside else len(text)
         before, text = text[:start], text[start:]
+        scheme = words_scheme(before) or scheme
     if not text:
         yield Ignored(number)
     while text:
@@ -87,12 +136,23 @@ def _next(text: str, number: int, scheme: str, before: str) -> tuple[Item, str]:
     """Read the proxy that a text begins with, and return what is left from the next one on."""
     try:
         found = parse_first(text, scheme=scheme)
+        url = found.url if found.url.username or not before else _with_credential_before(found.url, before)
     except ProxyURLError as exc:
         later = _INSIDE.search(text, len(text.split(None, 1)[0]))
         return Rejected(number, str(exc)), text[later.start() :] if later else ""
     columns = f"{before} {found.columns}" if before else found.columns
     attributes = column_attributes(columns) if columns else NOTHING_KNOWN
-    return Candidate(found.url, attributes, number), found.rest
+    return Candidate(url, attributes, number), found.rest
+
+
+def _with_credential_before(url: ProxyURL, before: str) -> ProxyURL:
+    """Take `user:pass` or two columns that stand before an endpoint for its credential."""
+    delimiter = re.search(r"[,;|\t](?=\s*$)", before)
+    words = before.strip(" \t,;|")
+    if delimiter is None and (":" not in words or " " in words or not before[-1].isspace()):
+        return url
+    credential = credential_fields(words, delimiter and delimiter[0])
+    return url.with_credential(*credential[:2]) if credential else url
 
 
 def _bullet(text: str) -> int:
@@ -100,20 +160,6 @@ def _bullet(text: str) -> int:
     return match.end() if match else 0
 
 
-def _has_shape(text: str) -> bool:
-    """Whether a line begins with what can only be meant as a proxy."""
-    if _SURE.match(text):
-        return True
-    visible = _CONTROL.sub("", text)
-    if _LINK.match(visible) or _CLOCK.match(visible) or _LABEL.fullmatch(visible):
-        return False
-    return _SHAPE.match(visible) is not None or _parses(text)
-
-
-def _parses(text: str) -> bool:
-    """Whether a line without an obvious shape is a proxy all the same, such as `2001:db8::1 8080`."""
-    try:
-        parse_first(text)
-    except ProxyURLError:
-        return False
-    return True
+def _last_start(text: str) -> int:
+    """Return where the last endpoint begins that ends within the longest text for one; 0 where there is none."""
+    return max((match.start() for match in _INSIDE.finditer(text, 1, LONGEST)), default=0)

@@ -11,10 +11,10 @@ from itertools import chain
 
 from proxywhirl.errors import ListFormatError
 from proxywhirl.sources.decode import Readable, lines_of, text_of
+from proxywhirl.sources.fields import field_name, names_endpoint
 from proxywhirl.sources.items import Item
 from proxywhirl.sources.jsonstream import decode_value
 from proxywhirl.sources.lines import parse_text
-from proxywhirl.sources.records import field_name, names_endpoint
 from proxywhirl.sources.structured import parse_csv, parse_json, parse_json_lines
 from proxywhirl.urls import default_port
 
@@ -64,11 +64,11 @@ def _head(texts: Iterable[str]) -> str:
 
 def _is_json_lines(start: str) -> bool:
     """Whether one of the first two lines is a whole value and the other begins like it."""
-    lines = [line.strip() for line in start.split("\n", 3)[:3] if line.strip()][:2]
+    lines = [line.strip() for line in start.split("\n") if line.strip()][:2]
     if len(lines) < 2 or lines[0][0] != lines[1][0]:  # noqa: PLR2004 - one line alone is a document
         return False
     check = all if lines[0][0] == '"' else any  # a quoted field begins like a JSON string
-    return check(map(_is_whole, lines))
+    return check(map(_is_whole, (lines[0].rstrip(","), lines[1])))
 
 
 def _is_whole(line: str) -> bool:

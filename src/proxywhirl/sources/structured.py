@@ -5,17 +5,23 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from proxywhirl.errors import ListFormatError
-from proxywhirl.sources.items import Ignored, Item, Rejected
+from proxywhirl.hosts import IPV4
+from proxywhirl.sources.fields import field_name
+from proxywhirl.sources.items import NOTHING_KNOWN, Candidate, Ignored, Item, Rejected
 from proxywhirl.sources.jsonstream import Cursor, decode_value
-from proxywhirl.sources.records import field_name, is_record, parse_record
-from proxywhirl.urls import protocol_scheme
+from proxywhirl.sources.lines import parse_line
+from proxywhirl.sources.records import is_record, parse_object
+from proxywhirl.sources.words import heading_scheme
+from proxywhirl.urls import parse_plain
 
 __all__ = ["parse_csv", "parse_json", "parse_json_lines"]
 
 _DEEPEST = 3  # lists stand under a key, or under a key of that
-_ENDPOINT_KEY = re.compile(r"\S*[\w\]]:[0-9]{1,5}")  # {"203.0.113.9:8080": {...}}
+_ENDPOINT_KEY = re.compile(rf"\S*[\w\]]:[0-9]{{1,5}}|{IPV4}")  # {"203.0.113.9:8080": {...}}
+_DIVIDER = re.compile(r"[\s|,;:=+-]*")  # between the header and the rows of a Markdown table
 
 
 def parse_json(texts: Iterator[str], *, scheme: str = "http") -> Iterator[Item]:
@@ -27,8 +33,9 @@ def parse_json(texts: Iterator[str], *, scheme: str = "http") -> Iterator[Item]:
         ListFormatError: the document is damaged; what stands before the damage has been yielded.
     """
     cursor = Cursor(texts)
-    yield from _container(cursor, scheme, _DEEPEST)
-    cursor.end()
+    while cursor.peek():  # one document after the other is JSON Lines with its objects spread over lines
+        yield from _container(cursor, scheme, _DEEPEST)
+        cursor.skip(",")
 
 
 def parse_json_lines(lines: Iterable[str], *, scheme: str = "http") -> Iterator[Item]:
@@ -43,7 +50,7 @@ def parse_json_lines(lines: Iterable[str], *, scheme: str = "http") -> Iterator[
         if isinstance(value, dict) and not is_record(value):
             yield from list(_container(Cursor(iter([text]), number), scheme, _DEEPEST)) or [Ignored(number)]
         else:
-            yield from parse_record(value, number, scheme=scheme)
+            yield from _value(value, number, scheme)
 
 
 def parse_csv(lines: Iterable[str], delimiter: str, *, scheme: str = "http") -> Iterator[Item]:
@@ -52,16 +59,19 @@ def parse_csv(lines: Iterable[str], delimiter: str, *, scheme: str = "http") -> 
     Each line is a row of its own: a quotation mark that is never closed must not swallow the rest.
     """
     names: list[str] | None = None
+    header: list[str] = []
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+        if _DIVIDER.fullmatch(line) or line.lstrip().startswith("#"):
             yield Ignored(number)
             continue
         row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
         if names is None:
             names = [field_name(name) for name in row]
+            header = row
+        if row == header:  # again, where tables were put together
             yield Ignored(number)
         else:
-            yield from parse_record(dict(zip(names, row, strict=False)), number, scheme=scheme)
+            yield from parse_object(dict(zip(names, row, strict=False)), number, scheme=scheme)
 
 
 def _container(cursor: Cursor, scheme: str, depth: int) -> Iterator[Item]:
@@ -72,7 +82,28 @@ def _container(cursor: Cursor, scheme: str, depth: int) -> Iterator[Item]:
     elif opening == "{" and depth and not _is_record_ahead(cursor):
         yield from _object(cursor, scheme, depth)
     else:
-        yield from parse_record(cursor.value(), line, scheme=scheme)
+        yield from _value(cursor.value(), line, scheme)
+
+
+def _value(value: object, number: int, scheme: str) -> Iterator[Item]:
+    """Read a string in any spelling of a line, a text of several lines, a row of fields, or an object."""
+    if isinstance(value, str):
+        plain = parse_plain(value, scheme)
+        if plain:
+            yield Candidate(plain, NOTHING_KNOWN, number)
+            return
+        for line in value.splitlines() or [""]:
+            yield from parse_line(line, number, scheme=scheme)
+    elif isinstance(value, dict):
+        yield from parse_object(value, number, scheme=scheme)
+    elif isinstance(value, list) and any(isinstance(field, list | dict) for field in value):
+        for field in value:
+            yield from _value(field, number, scheme)
+    elif isinstance(value, list):
+        row = "\t".join("" if field is None else str(field) for field in value)
+        yield from parse_line(row, number, scheme=scheme)
+    else:
+        yield Ignored(number)
 
 
 def _is_record_ahead(cursor: Cursor) -> bool:
@@ -82,36 +113,36 @@ def _is_record_ahead(cursor: Cursor) -> bool:
 
 def _array(cursor: Cursor, scheme: str) -> Iterator[Item]:
     cursor.take("[")
-    if cursor.peek() == "]":
-        cursor.take("]")
-        return
-    while True:
-        cursor.peek()
+    entry = 0
+    while cursor.peek() != "]":
+        entry += 1
         line = cursor.line
-        yield from parse_record(cursor.value(), line, scheme=scheme)
-        if cursor.take(",", "]") == "]":
-            return
+        for item in _value(cursor.value(), line, scheme):
+            # A document without line ends is all on line 1: there the number of the entry tells more.
+            yield replace(item, reason=f"entry {entry}: {item.reason}") if isinstance(item, Rejected) else item
+        if not cursor.skip(","):
+            break
+    cursor.take("]")
 
 
 def _object(cursor: Cursor, scheme: str, depth: int) -> Iterator[Item]:
     """Go through the members; those that cannot hold a proxy are facts about the list."""
     cursor.take("{")
-    if cursor.peek() == "}":
-        cursor.take("}")
-        return
-    while True:
-        cursor.peek()
+    while cursor.peek() != "}":
         line = cursor.line
         key = str(cursor.value())
         cursor.take(":")
-        protocol = protocol_scheme(key)
+        protocol = heading_scheme(key.replace("_", " "))
         if _ENDPOINT_KEY.fullmatch(key):
             content = cursor.value()
-            facts = content if isinstance(content, dict) else {}
-            yield from parse_record({**facts, "proxy": key}, line, scheme=scheme)
+            facts = content if isinstance(content, dict) else {} if ":" in key else {"port": content}
+            yield from parse_object({**facts, "proxy" if ":" in key else "ip": key}, line, scheme=scheme)
         elif protocol or cursor.peek() in ("[", "{"):
             yield from _container(cursor, protocol or scheme, depth - 1)
         else:
-            cursor.value()
-        if cursor.take(",", "}") == "}":
-            return
+            content = cursor.value()
+            if isinstance(content, str) and "\n" in content:  # a whole text list as one string
+                yield from _value(content, line, scheme)
+        if not cursor.skip(","):
+            break
+    cursor.take("}")

@@ -12,17 +12,20 @@ from proxywhirl.urls import protocol_scheme
 __all__ = ["anonymity", "column_attributes", "heading_scheme"]
 
 _LONGEST_HEADING = 120
-_SEPARATORS = re.compile(r"[\s,;|:/]+")
+_SEPARATORS = re.compile(r"[\s,;|:/()\[\]]+")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_SOCKS_VERSION = re.compile(r"\bsocks[ -]?v?(?=[45])", re.IGNORECASE)
 _FLAGS = re.compile(r"([A-Z]{2})-([NAH])(?:-S)?!?")  # 170.0.2.1:999 CO-N-S! +
 _COUNTRY = re.compile(r"(?!OK)[A-Z]{2}")
 _WORD = re.compile(r"[a-z]+[0-9]?[a-z]*|[0-9]+", re.IGNORECASE)
 _NO_HEADING = re.compile(
-    r"://|@|=|[0-9]\.[0-9]+\.|\.[A-Za-z]|\w-[A-Za-z]+:[0-9]+$"
+    r"://|@|[0-9]\.[0-9]+\.|\.(?!txt\b)[A-Za-z]|\w-[A-Za-z]+:[0-9]+$"
 )  # an address, a link or a name in it
 _HEADING_WORDS = frozenset(
     """
-    a alive all and as available by checked count elite fast found free fresh list lists live new number
-    of on online only open proxies proxy public server servers ssl the tls total type updated verified working
+    a alive all and as at available by checked count date elite fast found free fresh gmt last list lists live new
+    number of on online only open protocol proxies proxy public section server servers ssl the time tls total txt
+    type update updated utc verified working
     """.split()  # noqa: SIM905 - words read better than a column of quotes
 )
 _ANONYMITY: dict[str, Anonymity] = {
@@ -56,6 +59,7 @@ def heading_scheme(line: str) -> str | None:
     """
     if len(line) > _LONGEST_HEADING or _NO_HEADING.search(line):
         return None
+    line = _SOCKS_VERSION.sub("socks", _TAG.sub(" ", line))
     schemes = set()
     for word in _WORD.findall(line.lower()):
         scheme = protocol_scheme(word)
@@ -71,6 +75,7 @@ def anonymity(text: str) -> Anonymity | None:
     return _ANONYMITY.get(re.sub(r"[\s_-]", "", text.lower()))
 
 
+@lru_cache(maxsize=4096)  # a list has millions of lines and a few hundred such columns
 def column_attributes(columns: str) -> Attributes:
     """Take what the columns beside an endpoint tell: country and anonymity."""
     country: str | None = None
@@ -83,9 +88,4 @@ def column_attributes(columns: str) -> Attributes:
             country = country or word
         elif len(word) > 1:
             level = level or anonymity(word)
-    return _attributes(country, level)
-
-
-@lru_cache(maxsize=4096)  # a list has millions of lines and a few hundred such pairs
-def _attributes(country: str | None, level: Anonymity | None) -> Attributes:
     return Attributes(country=country, anonymity=level) if country or level else NOTHING_KNOWN

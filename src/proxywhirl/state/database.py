@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 
 from proxywhirl.errors import FormatVersionError, TierError
+from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["Database"]
 
@@ -31,7 +32,7 @@ class Database:
         self._path = path
         self._data_version = 0
         with self.translated("opening"):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(path.parent)
             path.touch(mode=0o600)
             self.connection = apsw.Connection(str(path))
             try:
@@ -42,6 +43,7 @@ class Database:
 
     def _prepare(self, migrations: Sequence[Sequence[str]], *, fsync: bool) -> None:
         self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self._check_version(migrations)  # before anything is written
         self._pragma("journal_mode", "wal")
         self._pragma("synchronous", 2 if fsync else 1)
         self._pragma("mmap_size", 0)
@@ -55,14 +57,17 @@ class Database:
         if (now := self.connection.pragma(name)) != value:
             raise TierError(f"{self._path}: SQLite keeps {name} at {now!r}; the file system may not allow {value!r}")
 
-    def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
+    def _check_version(self, migrations: Sequence[Sequence[str]]) -> int:
         version = self.connection.pragma("user_version")
         if not isinstance(version, int) or version > len(migrations):
             raise FormatVersionError(
                 f"{self._path} has format version {version}; this program knows versions up to {len(migrations)}: "
                 "upgrade ProxyWhirl, or name another home"
             )
-        for statements in migrations[version:]:
+        return version
+
+    def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
+        for statements in migrations[self._check_version(migrations) :]:
             for statement in statements:
                 self.connection.execute(statement)
         self.connection.pragma("user_version", len(migrations))
@@ -74,10 +79,11 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # some errors, such as a full disk, have rolled back already
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def translated(self, doing: str) -> Iterator[None]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from enum import Enum
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["Fault", "obstructed", "reset"]
+__all__ = ["Fault", "obstructed"]
 
 _GARBAGE = b"\x00\xff\xfe\x01 this is neither HTTP nor SOCKS \x80\x81\r\n\r\n" * 4
 
@@ -45,7 +43,7 @@ async def obstructed(fault: Fault, delay: float, connection: Connection) -> bool
             while await connection.reader.read(65536):
                 continue
         case Fault.RESET:
-            reset(connection)
+            connection.reset()
         case Fault.GARBAGE:
             connection.writer.write(_GARBAGE)
         case Fault.REFUSE:
@@ -53,10 +51,3 @@ async def obstructed(fault: Fault, delay: float, connection: Connection) -> bool
         case _:
             return False
     return True
-
-
-def reset(connection: Connection) -> None:
-    """Close at once with a RST instead of a FIN: a lingering time of zero discards the connection."""
-    raw: socket.socket = connection.writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.abort()

@@ -1,0 +1,87 @@
+"""`proxywhirl list`: the entries of the store, and what was removed from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import click
+
+from proxywhirl.cache.models import NEVER, CacheEntry
+from proxywhirl.cli.options import home_option, json_option, open_runtime
+from proxywhirl.cli.render import note, print_json, print_table, stdout
+from proxywhirl.models import HealthStatus
+from proxywhirl.runtime import Runtime
+from proxywhirl.urls import SCHEMES
+
+__all__ = ["list_entries"]
+
+TERMINAL_ROWS = 100
+COLUMNS = ("KEY", "PROXY", "LABEL", "STATUS", "COUNTRY", "SOURCE", "EXPIRES", "USED")
+REMOVED_COLUMNS = ("KEY", "PROXY", "REASON")
+
+
+@click.command("list")
+@click.option("--status", type=click.Choice([status.value for status in HealthStatus]), help="Only of this health.")
+@click.option("--scheme", type=click.Choice(list(SCHEMES)), help="Only of this scheme.")
+@click.option("--source", metavar="NAME", help="Only from this source.")
+@click.option("--country", metavar="CC", help="Only from this country.")
+@click.option("--tag", metavar="TAG", help="Only with this tag.")
+@click.option("--retired", is_flag=True, help="Those taken out of service instead.")
+@click.option("--removed", is_flag=True, help="What you removed and is kept out instead, with the reason.")
+@click.option("--limit", type=click.IntRange(1), help="So many at the most. [default: 100 on a terminal, else all]")
+@json_option
+@home_option
+def list_entries(removed: bool, limit: int | None, as_json: bool, home: str | None, **filters: Any) -> None:
+    """List the proxies of the store.
+
+    --json gives JSON lines, without credentials.
+    """
+    if removed and any(filters.values()):
+        raise click.UsageError("--removed goes with no filter.")
+    with open_runtime(home) as runtime:
+        if removed:
+            _list_removed(runtime, limit, as_json=as_json)
+            return
+        status = filters.pop("status")
+        entries = runtime.cache.scan(status=HealthStatus(status) if status else None, **filters)
+        if as_json:
+            for entry in islice(entries, limit):
+                click.echo(entry.model_dump_json())
+            return
+        shown = limit or (TERMINAL_ROWS if stdout().is_terminal else None)
+        print_table(COLUMNS, map(_row, islice(entries, shown)))
+        if limit is None and next(entries, None) is not None:
+            note(f"… and more than these {shown}: narrow them down, or say --limit")
+
+
+def _list_removed(runtime: Runtime, limit: int | None, *, as_json: bool) -> None:
+    blocked = islice(runtime.blocked().items(), limit)
+    if as_json:
+        for key, block in blocked:
+            print_json({"key": key, "proxy_url": block.proxy_url, "reason": block.reason})
+    else:
+        print_table(REMOVED_COLUMNS, ((key, block.proxy_url, block.reason) for key, block in blocked))
+
+
+def _row(entry: CacheEntry) -> tuple[str, ...]:
+    known = entry.attributes
+    label = known.label or (f"user-{entry.key[:6]}" if entry.username is not None else "")
+    return (
+        entry.key,
+        entry.proxy_url,
+        label,
+        entry.health_status.value,
+        known.country or "",
+        entry.source,
+        _remaining(entry.expires_at),
+        str(entry.access_count),
+    )
+
+
+def _remaining(expires_at: datetime) -> str:
+    if expires_at >= NEVER:
+        return "never"
+    left = expires_at - datetime.now(UTC)
+    return f"in {timedelta(seconds=max(0, round(left.total_seconds())))}"

@@ -1,0 +1,47 @@
+"""A bar that shows how far an import is, on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from proxywhirl.cli.render import stderr
+
+__all__ = ["progress", "size_of"]
+
+
+@contextlib.contextmanager
+def progress(label: str, size: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar for as long as the block runs; what it gives is told how many bytes were read.
+
+    With a `size` of None, as that of a pipe, it only moves. Nothing is shown without a terminal, or where it is
+    to be `quiet`.
+    """
+    console = stderr()
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import (  # noqa: PLC0415  # a tenth of the time that a command takes to start
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=size)
+        yield lambda count: bar.advance(task, count)
+
+
+def size_of(stream: BinaryIO) -> int | None:
+    """Return the size of a file in bytes; None for a pipe and anything else that has none."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # a stream that is no file of the system
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -1,0 +1,334 @@
+"""How commands fail: exit code 1 or 2, one line on stderr, never a traceback; and what pipes and terminals get."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import click
+import pytest
+from cryptography.fernet import Fernet
+
+from proxywhirl.cli.main import cli
+
+Run = Callable[..., Any]
+
+COMMAND = f"{sys.executable} -m proxywhirl"
+
+
+def assert_one_line(done: Any, code: int, *words: str) -> None:
+    """A command ended with a code and one line on stderr that has these words."""
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith("proxywhirl: ")
+    assert done.err.count("\n") == 1
+    for word in words:
+        assert word in done.err
+
+
+@pytest.mark.parametrize("name", ["", *cli.commands])
+def test_help_mentions_every_option(run: Run, name: str) -> None:
+    """`--help` and `-h` print what the command does and each of its options, and end well."""
+    command: click.Command = cli.commands.get(name, cli)
+    done = run(*filter(None, [name]), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == run(*filter(None, [name]), "-h").out
+    assert len(done.out.splitlines()[2]) > 10
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+            assert all(option in done.out for option in parameter.opts)
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    """`--version` prints name and version."""
+    assert run("--version").out.startswith("proxywhirl, version ")
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    """No command is wrong usage, answered with the help in its own lines."""
+    done = run()
+    assert (done.code, done.out) == (2, "")
+    assert "\n  import  " in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("bogus",), "No such command 'bogus'"),
+        (("import",), "Missing argument"),
+        (("import", "x", "--ttl", "soon"), "'soon' is neither"),
+        (("import", "x", "--scheme", "ftp"), "'ftp' is not one of"),
+        (("import", "x", "--country", "XXX"), "two-letter code"),
+        (("list", "--status", "fine"), "'fine' is not one of"),
+        (("list", "--limit", "0"), "0 is not in the range"),
+        (("serve", "--port", "70000"), "70000 is not in the range"),
+        (("remove", "nothing"), "no port"),
+        (("stats", "--no-such"), "No such option"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], word: str) -> None:
+    """The line says what is wrong and where help is."""
+    assert_one_line(run(*arguments), 2, word, "--help'.")
+
+
+@pytest.mark.parametrize("name", ["list", "stats", "export", "serve"])
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[[[", "settings.toml cannot be read"),
+        ("[proxies]\na = 1\n", "unknown section 'proxies'; known: cache, gateway, pool"),
+        ("cache = 3\n", "cache must be a table"),
+        ("[gateway]\nport = 'x'\n", "setting gateway.port (PROXYWHIRL_GATEWAY_PORT or "),
+        ("[pool]\nstrat = 'x'\n", "setting pool.strat (PROXYWHIRL_POOL_STRAT or "),
+        ("[pool]\nstrategy = 'x'\n", "unknown strategy 'x'; known: random, round_robin"),
+        ("[cache.l1_config]\neviction_policy = 'x'\n", "Invalid eviction policy"),
+    ],
+)
+def test_a_wrong_settings_file_is_named(run: Run, home: Path, name: str, text: str, word: str) -> None:
+    """Every command that opens a home says what is wrong in its settings file."""
+    home.mkdir()
+    (home / "settings.toml").write_text(text)
+    assert_one_line(run(name), 1, word)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("PROXYWHIRL_GATEWAY_PORT", "s3cret", "setting gateway.port (PROXYWHIRL_GATEWAY_PORT"),
+        ("PROXYWHIRL_GATEWAY_PRT", "s3cret", "none of this name; known: "),
+        ("PROXYWHIRL_CACHE_ENCRYPTION_KEY", "s3cret", "is not a Fernet key"),
+        ("PROXYWHIRL_CACHE_L1_CONFIG", "s3cret", "PROXYWHIRL_CACHE_L1_CONFIG: a table is written as JSON"),
+        ("PROXYWHIRL_CACHE_DURABILITY", "s3cret", "setting cache.durability"),
+    ],
+)
+def test_a_wrong_variable_is_named_without_its_value(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, word: str
+) -> None:
+    """The line says which variable is wrong, and does not show what it holds."""
+    monkeypatch.setenv(name, value)
+    done = run("list")
+    assert_one_line(done, 1, word)
+    assert value not in done.err
+
+
+def test_a_home_that_cannot_be_one_is_named(run: Run, tmp_path: Path) -> None:
+    """A file as a home, a home below a file, and a name too long are errors that name them."""
+    file = tmp_path / "file"
+    file.touch()
+    assert_one_line(run("list", "--home", file), 1, f"the home {file} is a file: name a directory")
+    assert_one_line(run("list", "--home", file / "below"), 1, "Not a directory")
+    assert_one_line(run("list", "--home", "x" * 300), 1, "File name too long")
+
+
+def test_a_missing_or_wrong_key_is_named(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With credentials stored, no command goes on without the key that sealed them, nor makes a new one."""
+    run("add", "http://alice:s3cret@203.0.113.1:80")
+    monkeypatch.setenv("PROXYWHIRL_CACHE_ENCRYPTION_KEY", Fernet.generate_key().decode())
+    assert_one_line(run("list"), 1, "sealed with another key", "PROXYWHIRL_CACHE_ENCRYPTION_KEY")
+    monkeypatch.delenv("PROXYWHIRL_CACHE_ENCRYPTION_KEY")
+    (home / "key").unlink()
+    assert_one_line(run("list"), 1, "there is no key", str(home / "key"))
+    assert not (home / "key").exists()
+
+
+@pytest.mark.parametrize("name", ["proxywhirl.db", "state.db"])
+def test_a_newer_database_is_refused_by_name(run: Run, home: Path, name: str) -> None:
+    """A file of a newer version is left as it is."""
+    run("add", "203.0.113.1:80")
+    with closing(apsw.Connection(str(home / "db" / name))) as connection:
+        connection.pragma("user_version", 999)
+    assert_one_line(run("list"), 1, name, "version 999", "upgrade ProxyWhirl")
+
+
+def test_a_damaged_state_file_is_named(run: Run, home: Path) -> None:
+    """A file that is no database is an error that says what to do with it."""
+    run("add", "203.0.113.1:80")
+    for path in (home / "db").glob("state.db*"):
+        path.write_bytes(b"nonsense" * 1000)
+    assert_one_line(run("list"), 1, "state.db")
+
+
+def test_a_store_that_cannot_grow_fails_the_command(home: Path, process: Run, tmp_path: Path) -> None:
+    """Where the system lets no file grow, an import says so and ends with exit code 1; the store opens afterwards."""
+    assert process("add", "203.0.113.1:80").code == 0
+    lines = tmp_path / "list.txt"
+    lines.write_text("".join(f"10.0.{n >> 8}.{n & 255}:80\n" for n in range(20_000)))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 300; exec {COMMAND} import {lines}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "the store cannot be written to" in done.stderr.splitlines()[-1]
+    assert process("import", lines).code == 0
+
+
+def test_no_command_needs_a_home_directory(process: Run, tmp_path: Path) -> None:
+    """Without HOME and PROXYWHIRL_HOME a command finds a place, or says how to name one; with --home it works."""
+    done = subprocess.run(
+        [sys.executable, "-m", "proxywhirl", "stats", "--json", "--home", tmp_path / "named"],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "named" / "db").is_dir()
+
+
+def test_the_users_data_directory_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """Without --home and PROXYWHIRL_HOME the store is where platformdirs has the user's data."""
+    monkeypatch.delenv("PROXYWHIRL_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert run("add", "203.0.113.1:80").code == 0
+    assert [path.name for path in tmp_path.rglob("key")] == ["key"]
+
+
+@pytest.mark.parametrize("command", ["list", "list --json", "export", "--help"])
+def test_a_pipe_that_is_closed_early_is_no_error(home: Path, process: Run, command: str) -> None:
+    """`| head -1` leaves no complaint, and the command ends with 0."""
+    process("import", "-", stdin="".join(f"10.0.{n >> 8}.{n & 255}:80\n" for n in range(3_000)))
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{COMMAND} {command} | head -1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert "roken pipe" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "export"])
+def test_a_pipe_gets_utf_8_whatever_the_terminal(process: Run, command: str) -> None:
+    """A label outside the encoding that Python has chosen for stdout comes out whole."""
+    process("add", "http://a:b@203.0.113.1:80", "--label", "Zürich")
+    done = process(command, PYTHONIOENCODING="ascii")
+    assert done.code == 0
+    assert "Zürich" in done.out
+
+
+def test_an_ascii_terminal_gets_what_it_can_show(home: Path, process: Run) -> None:
+    """On a terminal such a label is escaped."""
+    process("add", "http://a:b@203.0.113.1:80", "--label", "Zürich")
+    code, shown = terminal("list", PYTHONIOENCODING="ascii")
+    assert code == 0
+    assert "\\xfcrich" in shown
+
+
+def terminal(*arguments: object, stdin: str | None = None, **variables: str) -> tuple[int, str]:
+    """Run a command whose stdout and stderr are a terminal of 100 columns; return exit code and what was shown."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxywhirl", *map(str, arguments)],
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **variables},
+        stdin=subprocess.PIPE if stdin is not None else theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        if process.stdin is not None:
+            process.stdin.write((stdin or "").encode())
+            process.stdin.close()
+        shown = b"".join(pieces(ours))
+        os.close(ours)
+        return process.wait(timeout=60), shown.decode()
+
+
+def pieces(descriptor: int) -> Iterator[bytes]:
+    """Read from a terminal until its other side is closed."""
+    while True:
+        try:
+            piece = os.read(descriptor, 65536)
+        except OSError:  # Linux says EIO where others say end of file
+            return
+        if not piece:
+            return
+        yield piece
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """Write a list of three good lines and a wrong one."""
+    path = tmp_path / "few.txt"
+    path.write_text("203.0.113.1:80\n203.0.113.2:80\n203.0.113.2:0\n203.0.113.3:80\n")
+    return path
+
+
+def test_a_terminal_gets_a_progress_bar(home: Path, few: Path) -> None:
+    """A bar with the size of the file is drawn and wiped; wrong lines and counts stay readable."""
+    code, shown = terminal("import", few)
+    assert code == 0
+    assert "few.txt" in shown
+    assert f"{few.stat().st_size}/{few.stat().st_size} bytes" in shown
+    assert "few.txt:3: " in shown
+    assert "loaded 3, skipped 0 (known already), failed 1" in shown
+
+
+def test_a_pipe_into_a_terminal_gets_a_bar_without_an_end(home: Path, few: Path) -> None:
+    """The size of stdin is unknown: the bar moves all the same."""
+    code, shown = terminal("import", "-", stdin=few.read_text())
+    assert code == 0
+    assert "stdin" in shown
+    assert "loaded 3" in shown
+
+
+def test_no_bar_where_it_would_be_in_the_way(process: Run, few: Path) -> None:
+    """In a pipe, and with --json, there is no bar."""
+    assert "\x1b" not in process("import", few).err
+    assert "bytes" not in terminal("import", few, "--json")[1]
+
+
+def test_a_terminal_gets_a_table(home: Path, process: Run) -> None:
+    """`list` draws a table of at most 100 rows, and says that there are more."""
+    process("import", "-", stdin="".join(f"10.0.0.{n}:80\n" for n in range(120)))
+    _, shown = terminal("list")
+    assert shown.count(":80 ") == 100
+    assert "more than these 100" in shown
+    assert terminal("list", "--limit", "110")[1].count(":80 ") == 110
+
+
+def test_no_color_is_respected(home: Path, process: Run, few: Path) -> None:
+    """With NO_COLOR no colour is set."""
+    _, shown = terminal("import", few, NO_COLOR="1")
+    assert "\x1b[3" not in shown
+    assert "\x1b[9" not in shown
+
+
+def test_clear_takes_no_for_an_answer(home: Path, process: Run) -> None:
+    """On a terminal `clear` asks; anything but yes leaves the store as it is, with exit code 1."""
+    process("add", "203.0.113.1:80")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxywhirl", "clear"], stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True
+    ) as asking:
+        os.write(ours, b"n\n")
+        _, err = asking.communicate(timeout=60)
+    os.close(theirs)
+    os.close(ours)
+    assert asking.returncode == 1
+    assert "Remove every proxy of the store?" in err
+    assert err.endswith("proxywhirl: nothing was done\n")
+    assert len(process("list").rows) == 1
+
+
+def test_the_log_of_the_library_is_left_alone(run: Run) -> None:
+    """Running commands in a process adds no handler where there are some."""
+    before = list(logging.getLogger().handlers)
+    run("list")
+    assert logging.getLogger().handlers == before

@@ -1,0 +1,79 @@
+"""The log of changes in memory, and where its readers stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxywhirl.cache.journal import REMOVALS_KEPT, Journal, Position
+from proxywhirl.cache.record import Record
+
+
+def peek(key: str) -> Record:
+    """Make the record of a key."""
+    return Record(key, "http://192.0.2.1:80", "s", 0.0, 0, 0.0, 0.0)
+
+
+def read(journal: Journal, revision: int, limit: int) -> tuple[set[str], set[str], int, int]:
+    """Read the log in pages as a follower does; return keys there, keys removed, resets, the last revision."""
+    there: set[str] = set()
+    removed: set[str] = set()
+    resets = 0
+    for _ in range(1000):
+        page = journal.page(revision, limit, peek)
+        if page.reset:
+            resets += 1
+            there.clear()
+            removed.clear()
+        there |= {record.key for record in page.records}
+        removed |= set(page.removed)
+        revision = page.revision
+        if not page.more:
+            return there, removed, resets, revision
+    raise AssertionError("the pages never end")
+
+
+def test_a_log_that_forgot_its_oldest_removals_is_read_from_its_start_in_pages() -> None:
+    """A reader from before the forgotten removals starts anew once, and comes to the end; a later one goes on."""
+    journal = Journal()
+    for name in ("old", "older"):
+        journal.note(name, journal.next(), removed=False)
+    for n in range(REMOVALS_KEPT + 10):
+        journal.note(f"k{n}", journal.next(), removed=True)
+    journal.note("new", journal.next(), removed=False)
+    assert journal.floor > 2
+    assert len(journal.removals()) <= REMOVALS_KEPT
+    for since in (0, 1, journal.floor - 1, journal.revision + 1):
+        there, _, resets, revision = read(journal, since, 20_000)
+        assert (there, resets, revision) == ({"old", "older", "new"}, 1, journal.revision)
+    there, removed, resets, _ = read(journal, journal.revision - 3, 1)
+    assert (there, len(removed), resets) == ({"new"}, 2, 0)
+    assert journal.page(journal.floor, 10, peek).reset is False
+
+
+def test_what_is_restored_is_in_the_order_of_its_revisions() -> None:
+    """Changes read from disk in any order make the log that was written."""
+    journal = Journal()
+    journal.restore([("c", 3, False), ("a", 1, True), ("b", 2, False)], revision=7, floor=0)
+    assert journal.after(1, 10) == ([("b", 2, False), ("c", 3, False)], False)
+    assert journal.after(0, 2) == ([("a", 1, True), ("b", 2, False)], True)
+    assert journal.removals() == [("a", 1)]
+    assert journal.next() == 8
+
+
+@pytest.mark.parametrize(
+    ("revision", "expected"),
+    [
+        (5, Position(5, reset=False, from_start=False)),
+        (9, Position(9, reset=False, from_start=False)),
+        (4, Position(0, reset=True, from_start=True)),
+        (10, Position(0, reset=True, from_start=True)),
+        (-3, Position(3, reset=False, from_start=True)),
+        (-10, Position(0, reset=True, from_start=True)),
+    ],
+)
+def test_a_reader_stands_where_the_log_is_whole_for_it(revision: int, expected: Position) -> None:
+    """Between floor and end, or on the way from the start; anywhere else it starts anew."""
+    position = Position.of(revision, floor=5, last=9)
+    assert position == expected
+    assert position.after(7, more=True) == (-7 if expected.from_start else 7)
+    assert position.after(9, more=False) == 9

@@ -1,0 +1,335 @@
+"""The public models of the cache: names, types, defaults, bounds, computed fields, JSON form, error texts."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from proxywhirl.cache import (
+    NEVER,
+    CacheConfig,
+    CacheEntry,
+    CacheStatistics,
+    CacheTierConfig,
+    CacheTierType,
+    HealthStatus,
+    L2BackendType,
+    TierStatistics,
+)
+from proxywhirl.models import Attributes
+from proxywhirl.models import HealthStatus as SharedHealthStatus
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+VARIABLE = "PROXYWHIRL_CACHE_ENCRYPTION_KEY"
+SECRET = "hunter2-secret"
+
+
+def entry(**fields: Any) -> CacheEntry:
+    """Make an entry of the least that is needed, and what is given."""
+    least = {"key": "k", "proxy_url": "http://192.0.2.7:8080", "source": "s", "fetch_time": NOW, "ttl_seconds": 3600}
+    return CacheEntry.model_validate({**least, **fields})
+
+
+@pytest.fixture(autouse=True)
+def _without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+def test_the_enums_have_their_values() -> None:
+    """The enums are strings with the values of the contract."""
+    assert [status.value for status in HealthStatus] == ["unknown", "healthy", "degraded", "unhealthy", "dead"]
+    assert {tier.name: tier.value for tier in CacheTierType} == {"L1": "l1", "L2": "l2", "L3": "l3"}
+    assert {kind.name: kind.value for kind in L2BackendType} == {"JSONL": "jsonl", "SQLITE": "sqlite"}
+    assert HealthStatus is SharedHealthStatus
+    assert all(issubclass(kind, str) for kind in (HealthStatus, CacheTierType, L2BackendType))
+
+
+def test_an_entry_has_its_defaults() -> None:
+    """The least that names an entry is enough; everything else has its default."""
+    assert entry().model_dump() == {
+        "key": "k",
+        "proxy_url": "http://192.0.2.7:8080",
+        "username": None,
+        "password": None,
+        "source": "s",
+        "fetch_time": NOW,
+        "last_accessed": NOW,
+        "access_count": 0,
+        "ttl_seconds": 3600,
+        "expires_at": NOW + timedelta(hours=1),
+        "health_status": HealthStatus.UNKNOWN,
+        "failure_count": 0,
+        "evicted_from_l1": False,
+        "last_health_check": None,
+        "consecutive_health_failures": 0,
+        "consecutive_health_successes": 0,
+        "recovery_attempt": 0,
+        "next_check_time": None,
+        "last_health_error": None,
+        "total_health_checks": 0,
+        "total_health_check_failures": 0,
+        "attributes": {name: getattr(Attributes(), name) for name in Attributes.__slots__},
+    }
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "ttl_seconds",
+        "failure_count",
+        "access_count",
+        "consecutive_health_failures",
+        "consecutive_health_successes",
+        "recovery_attempt",
+        "total_health_checks",
+        "total_health_check_failures",
+    ],
+)
+def test_the_counts_of_an_entry_are_not_negative(field: str) -> None:
+    """Zero is allowed, less is not."""
+    assert getattr(entry(**{field: 0}), field) == 0
+    with pytest.raises(ValidationError, match=f"(?s){field}.*greater than or equal to 0"):
+        entry(**{field: -1})
+
+
+@pytest.mark.parametrize("field", ["fetch_time", "last_accessed", "expires_at", "last_health_check", "next_check_time"])
+def test_a_naive_datetime_is_an_error_that_says_so(field: str) -> None:
+    """A datetime needs its timezone; one of another zone is kept in UTC."""
+    with pytest.raises(ValidationError, match=f"(?s){field}.*timezone") as caught:
+        entry(**{field: datetime(2026, 1, 1)})  # noqa: DTZ001  # the error under test
+    assert caught.value.error_count() == 1
+    east = datetime(2026, 1, 1, 14, tzinfo=timezone(timedelta(hours=2)))
+    kept = getattr(entry(**{field: east}), field)
+    assert (kept, kept.tzinfo) == (NOW, UTC)
+
+
+def test_a_moment_that_no_calendar_holds_in_utc_is_refused() -> None:
+    """The year 9999 in the far west is past the end in UTC: a ValidationError, nothing else."""
+    west = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))
+    with pytest.raises(ValidationError, match="years 1 to 9999"):
+        entry(expires_at=west)
+
+
+@pytest.mark.parametrize("ttl", [10**9 * 400, 10**30])
+def test_a_time_to_live_past_the_year_9999_never_ends(ttl: int) -> None:
+    """`expires_at` is at most the end of time."""
+    assert entry(ttl_seconds=ttl).expires_at == NEVER
+    assert NEVER.year == 9999
+
+
+def test_expiry_is_inclusive_and_asks_the_real_clock() -> None:
+    """An entry is expired from `expires_at` on."""
+    now = datetime.now(UTC)
+    assert entry(expires_at=now).is_expired
+    assert not entry(expires_at=now + timedelta(hours=1)).is_expired
+    assert not entry(expires_at=NEVER).is_expired
+
+
+def test_healthy_is_one_status_alone() -> None:
+    """`is_healthy` is true of HEALTHY only."""
+    assert [status for status in HealthStatus if entry(health_status=status).is_healthy] == [HealthStatus.HEALTHY]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://192.0.2.7:8080", "http://192.0.2.7:8080"),
+        ("HTTP://Proxy.Example:8080/", "http://proxy.example:8080"),
+        ("socks5://[2001:DB8::1]:1080", "socks5://[2001:db8::1]:1080"),
+    ],
+)
+def test_the_url_is_kept_canonical(given: str, kept: str) -> None:
+    """One endpoint has one text."""
+    assert entry(proxy_url=given).proxy_url == kept
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"proxy_url": f"http://bob:{SECRET}@192.0.2.7:8080"},
+        {"proxy_url": f"http://{SECRET}@192.0.2.7:8080"},
+        {"proxy_url": f"http://bob:{SECRET}@192.0.2.7:99999"},
+        {"proxy_url": "nonsense", "password": SECRET},
+        {"password": SECRET, "ttl_seconds": -1},
+        {"password": [SECRET]},
+        {"passwort": SECRET},
+        {"key": "", "username": SECRET},
+    ],
+)
+def test_no_secret_is_in_any_part_of_an_error(fields: dict[str, Any]) -> None:
+    """Text, repr, structured errors and JSON of a ValidationError repeat nothing that was given."""
+    with pytest.raises(ValidationError) as caught:
+        entry(**fields)
+    error = caught.value
+    for told in (str(error), repr(error), repr(error.errors()), error.json(), repr(error.__cause__)):
+        assert SECRET not in told
+    assert SECRET not in "".join(traceback.format_exception_only(error))
+
+
+def test_no_secret_shows_in_any_form_of_an_entry() -> None:
+    """`repr`, `str` and JSON mask the credential; reading it takes a call by name."""
+    made = entry(username="bob", password=SECRET)
+    told = made.model_dump_json()
+    assert SECRET not in repr(made) + str(made) + told + repr(made.model_dump())
+    fields = json.loads(told)
+    assert (fields["username"], fields["password"]) == ("***", "***")
+    assert json.loads(entry().model_dump_json())["password"] is None
+    assert fields["fetch_time"] == "2026-01-01T12:00:00Z"
+    assert datetime.fromisoformat(fields["expires_at"]) == made.expires_at
+    assert made.password == SecretStr(SECRET)
+
+
+def test_a_tier_has_its_defaults_and_bounds() -> None:
+    """A tier is on, unlimited and evicts the least recently used; a bound is at least one entry."""
+    assert CacheTierConfig().model_dump() == {"enabled": True, "max_entries": None, "eviction_policy": "lru"}
+    for policy in ("lru", "lfu", "fifo"):
+        assert CacheTierConfig(eviction_policy=policy).eviction_policy == policy
+    with pytest.raises(ValueError, match="Invalid eviction policy: mru"):
+        CacheTierConfig(eviction_policy="mru")
+    with pytest.raises(ValidationError):
+        CacheTierConfig(max_entries=0)
+
+
+def test_the_configuration_has_its_defaults() -> None:
+    """Every setting has the default of the contract."""
+    tiers = {"enabled": True, "eviction_policy": "lru"}
+    assert CacheConfig().model_dump() == {
+        "l1_config": {**tiers, "max_entries": 1000},
+        "l2_config": {**tiers, "max_entries": 5000},
+        "l2_backend": L2BackendType.JSONL,
+        "l3_config": {**tiers, "max_entries": None},
+        "default_ttl_seconds": 3600,
+        "ttl_cleanup_interval": 60,
+        "enable_background_cleanup": False,
+        "cleanup_interval_seconds": 60,
+        "per_source_ttl": {},
+        "l2_cache_dir": ".cache/proxies",
+        "l3_database_path": ".cache/db/proxywhirl.db",
+        "encryption_key": None,
+        "key_file": None,
+        "health_check_invalidation": True,
+        "failure_threshold": 3,
+        "enable_statistics": True,
+        "statistics_interval": 5,
+        "flush_interval_seconds": 1.0,
+        "durability": "process",
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "least"),
+    [
+        ("default_ttl_seconds", 60),
+        ("ttl_cleanup_interval", 10),
+        ("cleanup_interval_seconds", 5),
+        ("failure_threshold", 1),
+        ("statistics_interval", 1),
+    ],
+)
+def test_the_settings_have_their_bounds(field: str, least: int) -> None:
+    """The bound itself is allowed, one less is not."""
+    assert getattr(CacheConfig.model_validate({field: least}), field) == least
+    with pytest.raises(ValidationError, match=f"(?s){field}.*greater than or equal to {least}"):
+        CacheConfig.model_validate({field: least - 1})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"durability": "sometimes"},
+        {"flush_interval_seconds": 0},
+        {"l2_backend": "xml"},
+        {"no_such_setting": 1},
+        {tier: {"enabled": False} for tier in ("l1_config", "l2_config", "l3_config")},
+    ],
+)
+def test_an_impossible_configuration_is_refused(fields: dict[str, Any]) -> None:
+    """Unknown names and values, and a cache without a tier, are errors."""
+    with pytest.raises(ValidationError):
+        CacheConfig.model_validate(fields)
+
+
+def test_the_key_comes_from_the_environment_where_it_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is the default alone; an empty one is none."""
+    one, other = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    monkeypatch.setenv(VARIABLE, f" {one}\n")
+    assert CacheConfig().encryption_key == SecretStr(one)
+    assert CacheConfig(encryption_key=SecretStr(other)).encryption_key == SecretStr(other)
+    assert one not in repr(CacheConfig()) + CacheConfig().model_dump_json()
+    monkeypatch.setenv(VARIABLE, "")
+    assert CacheConfig().encryption_key is None
+
+
+@pytest.mark.parametrize("key", [SECRET, "A" * 43, "", "\udcff"])
+def test_a_key_that_is_none_is_refused_without_being_repeated(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names setting and variable, and shows no part of what was given."""
+    with pytest.raises(ValidationError, match=rf"encryption_key \(or {VARIABLE}\) is not a Fernet key") as caught:
+        CacheConfig(encryption_key=SecretStr(key))
+    assert SECRET not in str(caught.value) + repr(caught.value.errors()) + caught.value.json()
+    monkeypatch.setenv(VARIABLE, SECRET)
+    with pytest.raises(ValidationError, match=VARIABLE) as caught:
+        CacheConfig()
+    assert SECRET not in str(caught.value) + repr(caught.value.errors())
+
+
+@pytest.mark.parametrize("model", [TierStatistics, CacheStatistics])
+def test_statistics_start_at_zero_and_are_not_negative(model: type[BaseModel]) -> None:
+    """All counts are zero by default; a negative one is refused."""
+    counts = [name for name, value in model().model_dump().items() if isinstance(value, int) and value is not False]
+    assert counts
+    for name in counts:
+        assert getattr(model(), name) == 0
+        if name in model.model_fields:
+            with pytest.raises(ValidationError):
+                model.model_validate({name: -1})
+
+
+def test_a_tier_computes_its_rates() -> None:
+    """`hit_rate` is 0.0 where nothing was asked; `total_evictions` adds all four reasons."""
+    assert TierStatistics().hit_rate == 0.0
+    counts = TierStatistics(
+        hits=1, misses=3, evictions_lru=1, evictions_ttl=2, evictions_health=4, evictions_corruption=8
+    )
+    assert (counts.hit_rate, counts.total_evictions) == (0.25, 15)
+    dumped = counts.model_dump()
+    assert (dumped["hit_rate"], dumped["total_evictions"]) == (0.25, 15)
+
+
+def test_the_cache_computes_its_rates_and_names_its_metrics() -> None:
+    """The overall rate divides all hits by those and the largest tier's misses."""
+    assert CacheStatistics().overall_hit_rate == 0.0
+    assert CacheStatistics().request_hit_rate == 0.0
+    told = CacheStatistics(
+        l1_stats=TierStatistics(hits=6, misses=4, current_size=1),
+        l2_stats=TierStatistics(hits=2, misses=2, current_size=2),
+        l3_stats=TierStatistics(hits=1, misses=1, current_size=4),
+        promotions=5,
+        demotions=7,
+        requests=10,
+        requests_served=9,
+    )
+    assert told.overall_hit_rate == pytest.approx(9 / 13)
+    assert told.request_hit_rate == 0.9
+    assert told.total_size == 7
+    assert told.to_metrics_dict() == {
+        "cache.l1.hit_rate": 0.6,
+        "cache.l2.hit_rate": 0.5,
+        "cache.l3.hit_rate": 0.5,
+        "cache.overall.hit_rate": told.overall_hit_rate,
+        "cache.total_size": 7.0,
+        "cache.promotions": 5.0,
+        "cache.demotions": 7.0,
+        "cache.l1.size": 1.0,
+        "cache.l2.size": 2.0,
+        "cache.l3.size": 4.0,
+    }
+    assert all(isinstance(value, float) for value in told.to_metrics_dict().values())
+    dumped = told.model_dump()
+    assert dumped["total_size"] == 7
+    assert dumped["l1_degraded"] is dumped["l2_degraded"] is dumped["l3_degraded"] is False

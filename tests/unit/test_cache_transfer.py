@@ -1,0 +1,243 @@
+"""Exporting entries to a file and warming a cache from one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager
+from proxywhirl.errors import CacheError, ListFormatError
+from proxywhirl.models import Attributes
+from proxywhirl.testing import ManualClock
+
+Opener = Callable[[str], CacheManager]
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+FORMATS = ["out.json", "out.jsonl", "out.csv", "out.backup"]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Give a clock that stands at `START`."""
+    return ManualClock(now=START.timestamp())
+
+
+@pytest.fixture
+def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
+    """Give a function that opens a cache in a home of its own."""
+    caches: list[CacheManager] = []
+
+    def opening(home: str) -> CacheManager:
+        places = {"l2_cache_dir": str(tmp_path / home / "l2"), "l3_database_path": str(tmp_path / home / "l3.db")}
+        key = Fernet.generate_key().decode()
+        caches.append(CacheManager(CacheConfig.model_validate({**places, "encryption_key": key}), clock=clock))
+        return caches[-1]
+
+    yield opening
+    for cache in caches:
+        cache.close()
+
+
+def entry(key: str, **fields: Any) -> CacheEntry:
+    """Make an entry that is fetched at `START`."""
+    least = {"key": key, "proxy_url": "http://192.0.2.1:80", "source": "s", "fetch_time": START, "ttl_seconds": 3600}
+    return CacheEntry.model_validate({**least, **fields})
+
+
+ENTRIES = [
+    entry("a"),
+    entry(
+        "b",
+        source='qu"ote, comma\nline ☃',
+        username="bob",
+        password="hun,ter\n2",
+        expires_at=NEVER,
+        health_status="degraded",
+        failure_count=2,
+        access_count=5,
+        last_health_check=START - timedelta(microseconds=1),
+        last_health_error="timed out",
+        attributes=Attributes(country="DE", tags=("a", "b"), weight=0.5, asn=1),
+    ),
+    entry("c", username="bob"),
+    entry("d", password="hunter2"),
+]
+
+
+def everything(cache: CacheManager) -> list[CacheEntry]:
+    """List a cache."""
+    return list(cache.scan())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_was_exported_with_credentials_comes_back_equal(opened: Opener, tmp_path: Path, name: str) -> None:
+    """Through every format, into an empty cache with another key, each field is as it was."""
+    one, other = opened("one"), opened("other")
+    one.put_many(ENTRIES)
+    path = tmp_path / name
+    assert one.export_to_file(path, with_credentials=True) == 4
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert other.warm_from_file(path) == {"loaded": 4, "skipped": 0, "failed": 0}
+    assert everything(other) == everything(one) == ENTRIES
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [name]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_holds_no_credential_unless_it_is_asked_for(opened: Opener, tmp_path: Path, name: str) -> None:
+    """A secret reads `***`; warming the same cache keeps what is stored."""
+    cache = opened("one")
+    cache.put_many(ENTRIES)
+    path = tmp_path / name
+    assert cache.export_to_file(path) == 4
+    text = path.read_text(encoding="utf-8")
+    assert "hun" not in text
+    assert "bob" not in text
+    assert "***" in text
+    assert cache.warm_from_file(path) == {"loaded": 0, "skipped": 4, "failed": 0}
+    assert everything(cache) == ENTRIES
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_entries_without_their_credentials_are_not_loaded_without(
+    opened: Opener, tmp_path: Path, clock: ManualClock, name: str
+) -> None:
+    """Where they are not known, or no longer, they are counted as failed; those that never had any are loaded."""
+    one, other = opened("one"), opened("other")
+    one.put_many(ENTRIES)
+    one.export_to_file(tmp_path / name)
+    other.put("c", entry("c", username="old", ttl_seconds=1))
+    clock.advance(1)
+    assert other.warm_from_file(tmp_path / name) == {"loaded": 1, "skipped": 0, "failed": 3}
+    assert [found.key for found in everything(other)] == ["a"]
+
+
+def test_an_export_replaces_a_file_whole_or_not_at_all(opened: Opener, tmp_path: Path) -> None:
+    """A file that cannot be written is an error that names it; what was there stays, and nothing is left over."""
+    cache = opened("one")
+    cache.put_many(ENTRIES)
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    path.with_name("out.json.tmp").write_text("left over, open to all")
+    cache.export_to_file(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(json.loads(path.read_text(encoding="utf-8"))) == 4
+    with pytest.raises(CacheError, match="nowhere"):
+        cache.export_to_file(tmp_path / "nowhere" / "out.json")
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    with pytest.raises(CacheError, match="directory"):
+        cache.export_to_file(directory)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_empty_cache_makes_a_file_that_can_be_read(opened: Opener, tmp_path: Path, name: str) -> None:
+    """Nothing exported is nothing loaded."""
+    cache = opened("one")
+    assert cache.export_to_file(tmp_path / name) == 0
+    assert cache.warm_from_file(tmp_path / name) == {"loaded": 0, "skipped": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("layout", ["indented", "one line", "single", "bom"])
+def test_json_of_any_layout_is_read(opened: Opener, tmp_path: Path, layout: str) -> None:
+    """An array that another program has laid out is an array all the same."""
+    fields = [json.loads(made.model_dump_json()) for made in (entry("a"), entry("b"))]
+    texts = {
+        "indented": json.dumps(fields, indent=2),
+        "one line": json.dumps(fields),
+        "single": json.dumps(fields[0], indent=2),
+        "bom": "\ufeff" + "\n".join(map(json.dumps, fields)),
+    }
+    path = tmp_path / "in.json"
+    path.write_text(texts[layout], encoding="utf-8")
+    expected = 1 if layout == "single" else 2
+    assert opened("one").warm_from_file(path) == {"loaded": expected, "skipped": 0, "failed": 0}
+
+
+def test_a_damaged_line_fails_alone(opened: Opener, tmp_path: Path) -> None:
+    """Lines that are no entry are counted as failed, expired ones as skipped, the rest is loaded."""
+    lines = [
+        entry("a").model_dump_json(),
+        '{"key": "torn", "proxy_',
+        "[1, 2]",
+        '"text"',
+        json.dumps({**json.loads(entry("b").model_dump_json()), "ttl_seconds": -1}),
+        json.dumps({**json.loads(entry("c").model_dump_json()), "attributes": {"country": "Germany"}}),
+        entry("old", expires_at=START).model_dump_json(),
+        entry("z").model_dump_json(),
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    cache = opened("one")
+    assert cache.warm_from_file(path) == {"loaded": 2, "skipped": 1, "failed": 5}
+    assert [found.key for found in everything(cache)] == ["a", "z"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"http://192.0.2.1:80\nhttp://192.0.2.2:80\n",
+        b"\xff\xfe\x00",
+        b'[1, 2, {"a": 3}]',
+        b"[{",
+        b'key,key\n"' + b"x" * 200_000,
+    ],
+)
+def test_what_is_no_export_is_an_error(opened: Opener, tmp_path: Path, content: bytes) -> None:
+    """A file in which nothing is an entry is a ListFormatError that names it."""
+    path = tmp_path / "in.txt"
+    path.write_bytes(content)
+    cache = opened("one")
+    with pytest.raises(ListFormatError, match=r"in\.txt"):
+        cache.warm_from_file(path)
+    with pytest.raises(ListFormatError, match="missing"):
+        cache.warm_from_file(tmp_path / "missing")
+    assert len(cache) == 0
+
+
+@pytest.mark.parametrize(
+    ("ttl", "expires_at"),
+    [(60, START + timedelta(seconds=160)), (math.inf, NEVER), (1e18, NEVER)],
+)
+def test_a_time_to_live_can_be_given_to_all(
+    opened: Opener, tmp_path: Path, clock: ManualClock, ttl: float, expires_at: datetime
+) -> None:
+    """It begins now, replaces that of the file, and brings expired entries back."""
+    one, other = opened("one"), opened("other")
+    one.put_many([entry("a", ttl_seconds=50), entry("b")])
+    one.export_to_file(tmp_path / "out.csv")
+    clock.advance(100)
+    assert other.warm_from_file(tmp_path / "out.csv", ttl_override=ttl) == {"loaded": 2, "skipped": 0, "failed": 0}
+    assert {found.expires_at for found in everything(other)} == {expires_at}
+    for wrong in (-1, math.nan):
+        with pytest.raises(ValueError, match="time to live"):
+            other.warm_from_file(tmp_path / "out.csv", ttl_override=wrong)
+
+
+def test_warming_merges(opened: Opener, tmp_path: Path) -> None:
+    """A password that changed counts as loaded; health and counters of what is known are kept."""
+    one, other = opened("one"), opened("other")
+    one.put_many([entry("a", username="bob", password="new", failure_count=2), entry("b")])
+    one.export_to_file(tmp_path / "out.jsonl", with_credentials=True)
+    other.put_many([entry("a", username="bob", password="old", failure_count=1), entry("b", health_status="healthy")])
+    assert other.warm_from_file(tmp_path / "out.jsonl") == {"loaded": 1, "skipped": 1, "failed": 0}
+    a, b = everything(other)
+    assert (a.password, a.failure_count) == (SecretStr("new"), 1)
+    assert b.is_healthy
+
+
+def test_a_large_file_is_taken_in_pages(opened: Opener, tmp_path: Path) -> None:
+    """More entries than a page holds are all loaded."""
+    one, other = opened("one"), opened("other")
+    one.put_many([entry(f"k{n:04}") for n in range(2300)])
+    assert one.export_to_file(tmp_path / "out.json") == 2300
+    assert other.warm_from_file(tmp_path / "out.json") == {"loaded": 2300, "skipped": 0, "failed": 0}
+    assert len(other) == 2300

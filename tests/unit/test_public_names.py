@@ -1,0 +1,78 @@
+"""What `import proxywhirl` gives, and what it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import proxywhirl
+
+NAMES = [
+    "AsyncProxyWhirl",
+    "Attributes",
+    "Blame",
+    "CacheConfig",
+    "CacheEntry",
+    "CacheError",
+    "CacheManager",
+    "CacheStatistics",
+    "CacheTierConfig",
+    "CacheTierType",
+    "DecryptionError",
+    "Gateway",
+    "GatewayError",
+    "GatewayOptions",
+    "HealthCheck",
+    "HealthStatus",
+    "L2BackendType",
+    "Lease",
+    "Outcome",
+    "Pool",
+    "PoolEmpty",
+    "Proxy",
+    "ProxyURL",
+    "ProxyURLError",
+    "ProxyWhirl",
+    "ProxyWhirlError",
+    "SettingsError",
+    "Target",
+    "TierStatistics",
+    "UpstreamError",
+    "WhirlTransport",
+]
+HEAVY = {"apsw", "asyncio", "click", "cryptography", "httpx2", "pydantic", "pydantic_settings", "rich", "ssl"}
+
+
+def test_the_public_names_are_these() -> None:
+    """A name is added or removed on purpose only; each is there, and `dir` tells of it."""
+    assert proxywhirl.__all__ == NAMES
+    for name in NAMES:
+        assert getattr(proxywhirl, name).__name__ == name
+    assert set(NAMES) <= set(dir(proxywhirl))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """A lazy package refuses what it does not have like any other."""
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = proxywhirl.no_such_name
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    """`import proxywhirl` takes a fraction of 0.3 s, since what the names need comes when they are used."""
+    program = (
+        "import sys, time\nstart = time.perf_counter()\nimport proxywhirl\n"
+        "print(time.perf_counter() - start, *(name for name in sys.modules if '.' not in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    seconds, *modules = done.stdout.split()
+    assert float(seconds) < 0.3
+    assert set(modules) & HEAVY == set()
+
+
+def test_names_are_imported_one_by_one() -> None:
+    """A pool in memory needs neither the store nor the network."""
+    program = "import sys\nfrom proxywhirl import Pool, Outcome\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert set(done.stdout.split()) & {"apsw", "asyncio", "cryptography", "httpx2", "pydantic", "ssl"} == set()
