@@ -399,6 +399,16 @@ def test_each_policy_chooses_its_victim(opened: Opener, policy: str, evicted: li
     assert all_keys(tier) == sorted({"a", "b", "c", "d"} - set(evicted))
 
 
+def test_a_write_counts_as_one_use(opened: Opener) -> None:
+    """Where the least often used goes first, one put and two gets are more than two puts."""
+    tier = opened(max_entries=2, policy="lfu")
+    put(tier, record("a"), record("b"))
+    tier.get("b")
+    tier.get_many(["b"])
+    tier.transact(["a"], putting(record("a")))
+    assert tier.transact([], putting(record("c"))).evicted == ["a"]
+
+
 def test_a_batch_larger_than_the_bound_leaves_its_last_records(opened: Opener) -> None:
     """Records that came and went in one call are not reported as written."""
     tier = opened(max_entries=2)

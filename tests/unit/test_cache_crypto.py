@@ -176,7 +176,7 @@ def test_a_wrong_key_is_refused(tmp_path: Path, layout: dict[str, object]) -> No
     """Another key than the one that sealed is an error that names the setting and not the key."""
     store_a_credential(tmp_path, **layout)
     wrong = a_key()
-    with pytest.raises(DecryptionError, match=VARIABLE) as caught:
+    with pytest.raises(DecryptionError, match=f"than the one from encryption_key or {VARIABLE}") as caught:
         CacheManager(config(tmp_path, **layout, encryption_key=wrong))
     assert wrong.get_secret_value() not in str(caught.value)
     with CacheManager(config(tmp_path, **layout)) as cache:

@@ -119,6 +119,18 @@ def test_evicted_from_l1_is_told_by_the_process_that_evicted(opened: Opener) -> 
     assert not got.evicted_from_l1
 
 
+def test_a_new_incarnation_was_not_evicted(opened: Opener) -> None:
+    """An eviction of an entry that was deleted since, here or elsewhere, says nothing of the one that came after."""
+    cache, other = opened(l1_config={"max_entries": 1}), opened()
+    put(cache, "a", "b")
+    other.delete("a")
+    cache.refresh()
+    put(other, "a")
+    got = cache.get("a")
+    assert got is not None
+    assert not got.evicted_from_l1
+
+
 def test_statistics_are_a_copy(opened: Opener) -> None:
     """Changing them changes nothing, and they do not move with the cache."""
     cache = opened()
@@ -234,6 +246,22 @@ def test_counts_are_exact_with_many_threads(opened: Opener) -> None:
     cache.flush()
     assert sum(found.access_count for found in cache.scan()) == served
     assert told.l3_stats.misses == THREADS * rounds
+
+
+def test_threads_that_wait_for_one_load_count_their_own_hit_alone(opened: Opener) -> None:
+    """One that finds the entry in L1 when the load is done does not add the waiting hits a second time."""
+    cache = opened(l1_config={"max_entries": 1})
+    for n in range(20):
+        put(cache, "a", "b")
+        with ThreadPoolExecutor(1) as threads:
+            with cache._lock:
+                waiting = threads.submit(cache.get, "a")
+                while cache.get_statistics().requests == 2 * n and not waiting.done():
+                    pass  # until the other thread has begun
+                assert cache.get("a") is not None
+            got = waiting.result(timeout=10)
+        assert got is not None
+        assert got.access_count == 2
 
 
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
@@ -472,6 +500,36 @@ def test_an_entry_that_was_retired_in_l2_alone_can_come_back_above_a_new_databas
     assert again.get("a") is None
     assert again.record_check("a", HealthCheck(True, HealthStatus.HEALTHY, 1.0))
     assert again.get("a") is not None
+
+
+@pytest.mark.parametrize("backend", ["jsonl", "sqlite"])
+def test_a_second_tier_that_was_away_follows_the_log_when_it_is_opened(opened: Opener, backend: str) -> None:
+    """What changed without it is not served stale, and what was deleted does not come back."""
+    cache = opened(l2_backend=backend)
+    put(cache, "changed", "deleted", "same")
+    cache.close()
+    without = opened(l2_config=OFF)
+    without.delete("deleted")
+    assert without.put("changed", entry("changed", source="new"))
+    without.close()
+    again = opened(l2_backend=backend)
+    assert again.get("deleted") is None
+    got = again.get("changed")
+    assert got is not None
+    assert got.source == "new"
+    assert again.get("same") is not None
+    assert sizes(again.get_statistics()) == (2, 2, 2)
+
+
+def test_what_another_wrote_just_before_a_write_is_followed_too() -> None:
+    """A write that finds the log further on than it knew brings its windows in line first."""
+    tiers = Tiers()
+    assert tiers.put("a")
+    other = TierStack([("l3", tiers.l3)], clock=tiers.clock, counters=Counters(enabled=True))
+    other.commit([], lambda _: Batch(deletes=["a"]), admit=False)
+    assert tiers.get("a") == "s"  # nothing has told yet
+    assert tiers.put("b")
+    assert tiers.get("a") is None
 
 
 def test_a_lost_second_tier_fills_again(opened: Opener, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from itertools import count
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import count, islice
 from typing import NamedTuple, Protocol
 
 from proxywhirl.cache.record import Record
@@ -99,6 +99,18 @@ class LeastRecentlyUsed:
             except RuntimeError:  # another thread touched a key between `iter` and `next`
                 continue
         return _nothing()
+
+    def flood(self, keys: Collection[str], bound: int) -> list[str]:
+        """Take in `bound` or more different keys at once: the last `bound` stay. Return those that left.
+
+        The same as adding them one by one with an eviction for each, in a fraction of the time: what a
+        large import does to a small window.
+        """
+        staying = dict.fromkeys(islice(keys, len(keys) - bound, None))
+        left = [key for key in self._keys if key not in staying]
+        left += [key for key in islice(keys, len(keys) - bound) if key not in self._keys]
+        self._keys = OrderedDict(staying)
+        return left
 
 
 class FirstInFirstOut:
@@ -216,6 +228,14 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
     """
     if bound is None:
         return list({record.key: record for record in records}.values()), []
+    if len(records) >= bound and isinstance(order, LeastRecentlyUsed):
+        latest: dict[str, Record] = {}
+        for record in records:
+            latest.pop(record.key, None)
+            latest[record.key] = record
+        if len(latest) >= bound:
+            left = order.flood(latest, bound)
+            return list(latest.values())[-bound:], left
     kept: dict[str, Record] = {}
     victims: dict[str, None] = {}
     for record in records:

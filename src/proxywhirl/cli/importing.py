@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import sys
 import tempfile
@@ -31,7 +32,8 @@ from proxywhirl.urls import SCHEMES
 
 __all__ = ["import_lists"]
 
-BATCH = 20_000
+BATCH = 50_000
+COLLECT_AFTER = 50_000
 EXPORT_MARKS = (b"proxy_url", b"fetch_time")
 SNIFFED = 4096
 
@@ -110,6 +112,7 @@ def import_lists(
     with contextlib.ExitStack() as stack:
         streams = [(name, stack.enter_context(_opened(name))) for name in files]
         runtime = stack.enter_context(open_runtime(home))
+        stack.enter_context(_rare_collections())
         try:
             for name, stream in streams:
                 _import_one(runtime, name, stream, choices, counts, quiet=as_json)
@@ -119,6 +122,17 @@ def import_lists(
             raise
     _tell(counts, as_json=as_json)
     return 0 if counts.loaded or counts.skipped or not (counts.failed or counts.ignored) else 1
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Let the garbage collector look less often: lines become many values and no cycles (a sixth of the time)."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 @contextlib.contextmanager
