@@ -18,7 +18,8 @@ from proxywhirl.urls import SCHEMES
 __all__ = ["list_entries"]
 
 TERMINAL_ROWS = 100
-COLUMNS = ("KEY", "PROXY", "LABEL", "STATUS", "COUNTRY", "SOURCE", "EXPIRES", "USED")
+COLUMNS = ("KEY", "PROXY", "LABEL", "STATUS", "CC", "SOURCE", "EXPIRES", "USED")
+EXPENDABLE = ("USED", "LABEL", "EXPIRES", "SOURCE", "CC")
 REMOVED_COLUMNS = ("KEY", "PROXY", "REASON")
 
 
@@ -51,7 +52,7 @@ def list_entries(removed: bool, limit: int | None, as_json: bool, home: str | No
                 click.echo(entry.model_dump_json())
             return
         shown = limit or (TERMINAL_ROWS if stdout().is_terminal else None)
-        print_table(COLUMNS, map(_row, islice(entries, shown)))
+        print_table(COLUMNS, map(_row, islice(entries, shown)), expendable=EXPENDABLE)
         if limit is None and next(entries, None) is not None:
             note(f"… and more than these {shown}: narrow them down, or say --limit")
 

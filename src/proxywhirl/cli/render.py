@@ -10,10 +10,14 @@ import json
 from collections.abc import Iterable, Sequence
 
 import click
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 __all__ = ["note", "print_json", "print_table", "printable", "stderr", "stdout"]
+
+GAP = 2  # columns of the terminal between those of a table
 
 
 def stdout() -> Console:
@@ -41,15 +45,25 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on a terminal, tab-separated lines with a header into a pipe."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, expendable: Sequence[str] = ()) -> None:
+    """Print a table on a terminal, tab-separated lines with a header into a pipe.
+
+    A terminal that is too narrow goes without the `expendable` columns, as many of them as it must, in their order.
+    """
     console = stdout()
     if not console.is_terminal:
         click.echo("\t".join(columns))
         for row in rows:
             click.echo("\t".join(map(printable, row)))
         return
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*map(printable, row))
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = {column[0]: max(map(cell_len, column)) + GAP for column in zip(columns, *cells, strict=True)}
+    for name in expendable:
+        if sum(widths.values()) > console.width:
+            del widths[name]
+    table = Table(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in widths:
+        table.add_column(name, overflow="fold")
+    for row in cells:
+        table.add_row(*(cell for name, cell in zip(columns, row, strict=True) if name in widths))
     console.print(table)

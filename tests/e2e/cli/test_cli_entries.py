@@ -42,7 +42,7 @@ def test_list_is_a_table_of_tabs_in_a_pipe(filled: Run) -> None:
     """A header and a line for each entry, the username replaced by a label."""
     done = filled("list", "--scheme", "socks5")
     header, *rows = (line.split("\t") for line in done.out.splitlines())
-    assert header == ["KEY", "PROXY", "LABEL", "STATUS", "COUNTRY", "SOURCE", "EXPIRES", "USED"]
+    assert header == ["KEY", "PROXY", "LABEL", "STATUS", "CC", "SOURCE", "EXPIRES", "USED"]
     assert [row[1:2] + row[3:] for row in rows] == [
         ["socks5://203.0.113.2:1080", "unknown", "DE", "shop", "never", "0"]
     ] * 2

@@ -270,6 +270,17 @@ def few(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_narrow_terminal_shows_whole_names(process: Run) -> None:
+    """Columns that do not fit are left out; keys and URLs are never cut."""
+    process("add", "http://alice:s3cret@gate.example.net:8000", "--country", "DE")
+    for columns in (60, 80, 120):
+        _, shown = terminal("list", COLUMNS=str(columns), NO_COLOR="1")
+        lines = click.unstyle(shown).replace("\r", "").splitlines()
+        assert max(map(len, lines)) <= columns
+        assert any("2e16dd5d8f40da29" in line and "http://gate.example.net:8000" in line for line in lines)
+        assert any("USED" in line for line in lines) == (columns == 120)
+
+
 def test_a_terminal_gets_a_progress_bar(home: Path, few: Path) -> None:
     """A bar with the size of the file is drawn and wiped; wrong lines and counts stay readable."""
     code, shown = terminal("import", few)
