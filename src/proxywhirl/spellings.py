@@ -55,7 +55,7 @@ _ATTRIBUTE = re.compile(
 )
 _PAIR = re.compile(r"([^\s:]+):(\S+)")
 _NO_USER = re.compile(  # "ping:120", "12:30"
-    r"[\W0-9]*|[a-z]*(country|city|region|type|proto\w*|anon\w*|speed|ping|latency|delay|time|response|score|rank"
+    r"[\W0-9]*|\$.*|[a-z]*(country|city|region|type|proto\w*|anon\w*|speed|ping|latency|delay|time|response|score|rank"
     r"|status|checked|updated|seen|last|uptime|exit|isp|org|asn?|cc|geo|ip|port|google|ssl|level)",
     re.IGNORECASE,
 )
@@ -102,7 +102,7 @@ def host_then_port(body: str) -> Reading | None:
 
 def joined(body: str, port: int | None) -> Reading | None:
     """Read the forms that hold no white space; `port` is the default, None where it must be written."""
-    token = body.split(None, 1)[0] if body else ""
+    token = next(iter(body.split(None, 1)), "")
     head = SEPARATOR.split(token, maxsplit=1)[0]
     if "@" not in token:
         return _colons(head, port) or _glued(token)

@@ -240,7 +240,7 @@ def parse_plain(text: str, scheme: str) -> ProxyURL | None:
         return None
     named, username, password, host, port, late_username, late_password = match.groups()
     if late_username:
-        if username or is_attribute(late_username) or (late_password.isdigit() and late_username.count(".") == 3):  # noqa: PLR2004
+        if username or is_attribute(late_username) or (late_password.isdigit() and "." in late_username):
             return None  # a fact perhaps, or another endpoint
         username, password = late_username, late_password
     return ProxyURL(named or scheme, host, int(port), username, password)

@@ -109,6 +109,7 @@ def test_a_spelling_has_one_reading(text: str) -> None:
 WRONG = {
     "": "host is empty",
     "   ": "host is empty",
+    '"\t"': "host is empty",
     "http://": "host is empty",
     ":8080": "host is empty",
     "http://:8080": "host is empty",

@@ -41,7 +41,7 @@ class Block:
             return False
         if self.endpoint and compared in ROLES["url"] and _SHAPE.search(value):
             return False  # another proxy, under another name
-        if compared in ROLES["host"] or compared in ROLES["url"]:
+        if not self.endpoint and (compared in ROLES["host"] or compared in ROLES["url"]):
             self.endpoint = number
         self.fields[compared] = value
         self.lines.append((number, line))

@@ -45,8 +45,5 @@ def labelled(text: str) -> list[dict[str, object]]:
             records.append({})
         if label in _KNOWN:
             records[-1][label] = next(filter(None, values), "")
-    return [record for record in records if _is_whole(record)]
-
-
-def _is_whole(record: dict[str, object]) -> bool:
-    return not (record.keys().isdisjoint(ROLES["host"]) or record.keys().isdisjoint(ROLES["port"]))
+    hosts = [record for record in records if not record.keys().isdisjoint(ROLES["host"])]
+    return [] if all(record.keys().isdisjoint(ROLES["port"]) for record in hosts) else hosts

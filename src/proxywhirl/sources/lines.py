@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.hosts import IPV4
 from proxywhirl.sources.blocks import Block
+from proxywhirl.sources.decode import LONGEST_LINE
 from proxywhirl.sources.dressing import labelled, undressed
 from proxywhirl.sources.items import NOTHING_KNOWN, Candidate, Ignored, Item, Rejected
 from proxywhirl.sources.records import parse_object
@@ -23,13 +24,14 @@ from proxywhirl.urls import LONGEST, ProxyURL, parse_columns, parse_first, parse
 
 __all__ = ["parse_line", "parse_text"]
 
+_PART = 1024  # characters: reading costs the length of what is still to come for each proxy
 _COMMENT = re.compile(r"[#;]|//(?=\s|/)|--|<!|/\*")
 _BULLET = re.compile(r"(?:[-*+>|\u2022\u00b7]\s+|\|)*(?:\(?[0-9]{1,7}(?:[.)]\s+|\s*[|,;]\s*|\s+)(?=[^\s:]*[.:@\[]))?")
 _INSIDE = re.compile(
-    r"(?:^|(?<=[\s,;|(\"']))(?:(?:https?|socks4a?|socks5h?)://)?(?:[^\s,;|/@]+@)?"
+    r"(?:^|(?<=[\s,;|(\"'<>]))(?:(?:https?|socks4a?|socks5h?)://)?(?:[^\s,;|/@]+@)?"
     rf"(?:(?:\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}):[0-9]+"
     rf"|{IPV4}\s*[\t,;|]\s*[0-9]{{1,5}}(?=\s*[\t,;|]|\s*$))"
-    r"|(?:^|(?<=[\s,;|(\"'=]))(?:https?|socks4a?|socks5h?)://[^\s/@]*@?[\w.-]+:[0-9]+",
+    r"|(?:^|(?<=[\s,;|(\"'<>]))(?:https?|socks4a?|socks5h?)://[^\s/@]*@?[\w.-]+:[0-9]+(?![0-9]|/[^\s\"'])",
     re.IGNORECASE,
 )
 
@@ -63,7 +65,10 @@ def parse_line(line: str, number: int, *, scheme: str = "http") -> Iterator[Item
     while len(text) > LONGEST and (cut := _last_start(text)):
         yield from _read(text[:cut], number, scheme)
         text = text[cut:]
-    yield from _read(text, number, scheme)
+    if len(line) > LONGEST_LINE and len(text) <= LONGEST:
+        yield Rejected(number, f"the line is longer than {LONGEST_LINE} characters: its end was not read")
+    else:
+        yield from _read(text, number, scheme)
 
 
 def _end(block: Block, scheme: str) -> Generator[Item, None, str]:
@@ -161,5 +166,9 @@ def _bullet(text: str) -> int:
 
 
 def _last_start(text: str) -> int:
-    """Return where the last endpoint begins that ends within the longest text for one; 0 where there is none."""
-    return max((match.start() for match in _INSIDE.finditer(text, 1, LONGEST)), default=0)
+    """Return where to cut a line of many: before the last endpoint of its first part, 0 where there is none."""
+    for part in (_PART, LONGEST):
+        cut = max((match.start() for match in _INSIDE.finditer(text, 1, part)), default=0)
+        if cut:
+            return cut
+    return 0
