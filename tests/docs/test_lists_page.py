@@ -25,3 +25,23 @@ def test_spelling_is_read_as_shown(line: str, endpoint: str, username: str, pass
 def test_the_table_was_found() -> None:
     """The page's table is long enough to be the one that is meant."""
     assert len(ROWS) >= 14
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"data": [{"ip": "203.0.113.7", "port": "8080", "protocols": ["http"], "country": "DE"}]}',
+        '["http://203.0.113.7:8080"]',
+        '{"host": "203.0.113.7", "port": 8080}\n{"host": "203.0.113.7", "port": 8080}',
+        "ip;port;protocol\n203.0.113.7;8080;HTTPS\n",
+        "203.0.113.7\t8080\tGermany\telite proxy\tyes\n",
+        "- ip: 203.0.113.7\n  port: 8080\n",
+        "http_proxy=http://203.0.113.7:8080\n",
+        "<li>203.0.113.7:8080</li>\n",
+        "* `203.0.113.7:8080`,\n",
+    ],
+)
+def test_format_is_read_as_the_page_says(text: str) -> None:
+    """Each format that the page names gives the proxy in it."""
+    found = {item.url.canonical for item in parse_list(io.BytesIO(text.encode())) if isinstance(item, Candidate)}
+    assert found == {"http://203.0.113.7:8080"}
