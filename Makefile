@@ -10,7 +10,7 @@ STAMP := .venv/.ready
 test: check unit            ## run every check and every test
 
 demo: $(STAMP)              ## run the main job against a local fleet of faulty proxies
-	@$(BIN)/proxywhirl demo
+	@$(BIN)/proxywhirl demo --once
 
 bench: $(STAMP)             ## measure; results go to benchmarks/results
 	@$(BIN)/python benchmarks/import_list.py
