@@ -34,6 +34,20 @@ T = TypeVar("T")
 CLOSED = "this ProxyWhirl is closed, or was while the request was under way: make another one"
 
 
+def _listed(proxies: Iterable[str | ProxyURL] | None) -> Iterable[str | ProxyURL]:
+    if isinstance(proxies, str | ProxyURL):
+        raise TypeError("proxies must be a list of proxy URLs, not one: put it in brackets")
+    return proxies or ()
+
+
+def _url(proxy: object) -> ProxyURL:
+    if isinstance(proxy, ProxyURL):
+        return proxy
+    if isinstance(proxy, str):
+        return parse(proxy)
+    raise TypeError(f"a proxy must be a URL as text or a ProxyURL, not {type(proxy).__name__}")
+
+
 class _Requests:
     """What both faces have: where the proxies come from."""
 
@@ -48,7 +62,7 @@ class _Requests:
         settings = Settings.in_memory() if in_memory else Settings.load(home)
         if strategy is not None:
             settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
-        given = [(parse(p) if isinstance(p, str) else p, Attributes()) for p in proxies or ()]
+        given = [(_url(proxy), Attributes()) for proxy in _listed(proxies)]
         with contextlib.ExitStack() as undo:
             self._runtime = undo.enter_context(Runtime(settings))
             if given:

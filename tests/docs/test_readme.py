@@ -99,3 +99,9 @@ def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_make_demo_ends_by_itself() -> None:
+    """`make demo` runs the demonstration once: it must not wait for a key in a log or in CI."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "proxywhirl demo --once" in makefile

@@ -284,3 +284,10 @@ def test_wrong_arguments_are_refused_and_leave_nothing_open(
         ProxyWhirl(**arguments)
     assert "hunter2" not in str(refused.value)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("proxies", ["203.0.113.1:80", [None], [203]])
+def test_what_is_no_list_of_urls_is_told(proxies: Any) -> None:
+    """A lone URL, or something else in the list, is an error that names the mistake."""
+    with pytest.raises(TypeError, match="prox"):
+        ProxyWhirl(proxies=proxies)

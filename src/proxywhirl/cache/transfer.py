@@ -28,18 +28,24 @@ def export_entries(
 ) -> int:
     """Write entries to a file that appears whole or not at all; return how many.
 
-    The format is that of `suffix`, else of the file's own.
+    The format is that of `suffix`, else of the file's own. A link stays a link, and what is no regular file (a
+    pipe, a device) is written through: replacing it would take it away from others.
 
     Raises:
         CacheError: the file cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    form = suffix or path.suffix.lower()
     try:
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                return write_entries(entries, stream, form, with_credentials=with_credentials)
+        path = path.resolve()
+        temporary = path.with_name(f"{path.name}.tmp")
         temporary.unlink(missing_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(fd, "w", encoding="utf-8", newline="") as stream:
-                count = write_entries(entries, stream, suffix or path.suffix.lower(), with_credentials=with_credentials)
+                count = write_entries(entries, stream, form, with_credentials=with_credentials)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -65,7 +66,15 @@ def _prepare_stdout() -> None:
             sys.stdout.reconfigure(encoding="utf-8")
 
 
+def _open_standard_streams() -> None:
+    """Put the null device where the caller has closed stdin, stdout or stderr, as cron and daemons do."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
+
+
 def _run(arguments: Sequence[str]) -> int:
+    _open_standard_streams()
     try:
         code = _invoke(arguments)
         sys.stdout.flush()

@@ -60,6 +60,8 @@ class Text(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text as it is."""
         text = str(value)
+        if not text.strip():
+            self.fail("is empty.", param, ctx)
         if not text.isprintable():
             self.fail("holds a character that cannot be printed.", param, ctx)
         return text

@@ -343,3 +343,25 @@ def test_the_log_of_the_library_is_left_alone(run: Run) -> None:
     before = list(logging.getLogger().handlers)
     run("list")
     assert logging.getLogger().handlers == before
+
+
+@pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_defect(home: Path, closing: str) -> None:
+    """A command that is started without stdin, stdout or stderr ends as it would with them."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m proxywhirl import - {closing}"],
+        env={**os.environ, "PROXYWHIRL_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_name_is_wrong_usage(run: Run) -> None:
+    """A tag or source without a name is refused before anything is stored."""
+    for option in ("--tag", "--source"):
+        assert run("add", "203.0.113.1:80", option, "").code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -148,3 +149,25 @@ def test_a_full_disk_is_an_error_in_one_line(filled: Run, home: Path) -> None:
     )
     assert command.returncode == 1
     assert command.stderr == "proxywhirl: the system: No space left on device\n"
+
+
+def test_a_link_stays_a_link(run: Run, tmp_path: Path) -> None:
+    """Exporting to a symbolic link writes the file that it names."""
+    run("add", "203.0.113.1:80")
+    target, link = tmp_path / "target.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    run("export", link)
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 1
+
+
+def test_a_pipe_is_written_through(run: Run, tmp_path: Path) -> None:
+    """Exporting to a named pipe reaches its reader, and the pipe stays one."""
+    run("add", "203.0.113.1:80")
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, text=True) as reader:
+        run("export", fifo)
+        assert reader.stdout is not None
+        assert len(reader.stdout.read().splitlines()) == 1
+    assert fifo.is_fifo()
