@@ -95,6 +95,7 @@ class AsyncProxyWhirl(_Requests):
 
     Raises:
         ProxyURLError: one of `proxies` is not one.
+        TypeError: `proxies` is a lone URL, or holds something that is neither text nor a `ProxyURL`.
         SettingsError: a setting of the home or the environment is impossible.
         CacheError: the store cannot be opened.
     """
