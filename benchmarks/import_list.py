@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import resource
 import subprocess
@@ -23,8 +22,8 @@ from pathlib import Path
 
 import apsw
 
+from benchmarks.conditions import conditions
 from proxywhirl.cli.importing import BATCH
-from proxywhirl.cli.options import VERSION
 
 RESULTS = Path(__file__).parent / "results" / "import.json"
 FLOOR_LINES_PER_SECOND = 20_000
@@ -87,13 +86,7 @@ def main() -> int:
         "ceiling_megabytes": CEILING_MEGABYTES,
         "bare_lines_per_second": round(lines / bare),
         "times_the_bare_insert": round(seconds / bare, 1),
-        "conditions": {
-            "version": VERSION,
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "processors": os.cpu_count(),
-            "load_average_before": round(load_before, 1),
-        },
+        "conditions": conditions(load_before),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")

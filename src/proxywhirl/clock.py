@@ -28,13 +28,8 @@ class SystemClock:
 
     __slots__ = ()
 
-    def now(self) -> float:
-        """Return `time.time()`."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return `time.monotonic()`."""
-        return time.monotonic()
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
 
 SYSTEM_CLOCK = SystemClock()

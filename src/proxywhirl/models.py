@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from proxywhirl.errors import Blame, ProxyURLError
 from proxywhirl.urls import ProxyURL, default_port, split_authority
 
-__all__ = ["Anonymity", "Attributes", "Blame", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Target"]
+__all__ = ["Anonymity", "Attributes", "Blame", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Sketch", "Target"]
 
 Anonymity = Literal["transparent", "anonymous", "elite"]
 
@@ -115,6 +115,14 @@ class Proxy:
     def __str__(self) -> str:
         """Return the endpoint and, where there is one, the label."""
         return f"{self.url} ({self.label})" if self.label else self.url
+
+
+Sketch = tuple[str, str]
+"""A `Proxy` in the least memory: its URL, and a text of all else that many proxies share.
+
+A plain tuple of plain values: the garbage collector looks at it once, so that a pool of a million costs no pauses.
+Who makes sketches makes values of them too (`cache.portray`); to others the text means nothing.
+"""
 
 
 @dataclass(frozen=True, slots=True)

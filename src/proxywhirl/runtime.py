@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from proxywhirl.cache import CacheManager
+from proxywhirl.cache import CacheManager, portray
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, TierError
 from proxywhirl.events import EventBus
@@ -76,7 +76,8 @@ class Runtime:
         self._next_record = 0.0
         self._feeder: Feeder | None = None
         with contextlib.ExitStack() as files:
-            self.pool = Pool(settings.pool.strategy, resolve=self._endpoint, clock=clock, on_report=self._take)
+            strategy = settings.pool.strategy
+            self.pool = Pool(strategy, resolve=self._endpoint, clock=clock, on_report=self._take, portray=portray)
             self._blocklist = None
             if settings.home is not None:
                 state = StateStore(settings.home / "db" / "state.db")
@@ -168,10 +169,11 @@ class Runtime:
         while more:
             changes = self.cache.changes_since(self._revision)
             if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
-                self._stale = {use.proxy.key for use in self.pool.snapshot()}
+                self._stale = set(self.pool.keys())
             self.pool.discard(changes.removed)
-            self.pool.update(changes.proxies)
-            self._stale.difference_update(proxy.key for proxy in changes.proxies)
+            self.pool.stock(changes.sketches)
+            self.pool.stock(changes.dead, dead=True)
+            self._stale.difference_update(changes.sketches, changes.dead)
             self._revision, more = changes.revision, changes.more
         self.pool.discard(self._stale)
         self._stale = set()
@@ -231,9 +233,13 @@ class Runtime:
         ]
 
     def _insist(self) -> None:
-        """Raise where the authority was too sick to do what it was told."""
-        figures = self.cache.get_statistics()
-        if figures.l3_degraded if self.settings.cache.l3_config.enabled else figures.l2_degraded:
+        """Raise where no durable tier was well enough to do what it was told."""
+        figures, tiers = self.cache.get_statistics(), self.settings.cache
+        if tiers.l3_config.enabled:
+            sick = figures.l3_degraded and (figures.l2_degraded or not tiers.l2_config.enabled)
+        else:
+            sick = figures.l2_degraded
+        if sick:
             raise CacheError(UNWRITABLE)
 
     def _take(self, proxy: Proxy, outcome: Outcome) -> None:

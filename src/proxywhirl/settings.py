@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
+import tempfile
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self, get_origin
 
@@ -22,8 +25,9 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
+from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["GatewaySettings", "PoolSettings", "Settings"]
+__all__ = ["SETTINGS_FILE", "GatewaySettings", "PoolSettings", "Settings"]
 
 SETTINGS_FILE = "settings.toml"
 
@@ -152,6 +156,31 @@ class Settings(BaseSettings):
         return settings.model_copy(update={"home": directory, **changed})
 
     @classmethod
+    def prepare_change(cls, home: str | Path | None, section: str, name: str, value: str) -> Callable[[], bool]:
+        """Return what writes a text into the settings file of a home, and tells whether that changed it.
+
+        The rest of the file stays as it is, comments too.
+
+        Raises:
+            SettingsError: the file cannot be changed so, or the environment says something else, which wins.
+        """
+        path = _home(home) / SETTINGS_FILE
+        text, changed = _changed_text(path, section, name, value)
+        settings = cls._checked(tomllib.loads(changed), path)
+        if getattr(getattr(settings, section), name) != value:
+            variable = f"PROXYWHIRL_{section}_{name}".upper()
+            raise SettingsError(
+                f"the environment sets {section}.{name}, which wins over {path}: set {variable} to {value}, or unset it"
+            )
+
+        def write() -> bool:
+            if changed != text:
+                _replace(path, changed)
+            return changed != text
+
+        return write
+
+    @classmethod
     def in_memory(cls) -> Self:
         """Return the settings of a store that lives in memory alone: L1 without a bound, no files, no key.
 
@@ -161,7 +190,13 @@ class Settings(BaseSettings):
         off = CacheTierConfig(enabled=False)
         settings = cls._checked({}, None)
         cache = settings.cache.model_copy(
-            update={"l1_config": CacheTierConfig(), "l2_config": off, "l3_config": off, "encryption_key": None}
+            update={
+                "l1_config": CacheTierConfig(),
+                "l2_config": off,
+                "l3_config": off,
+                "encryption_key": None,
+                "key_previous": None,
+            }
         )
         return settings.model_copy(update={"home": None, "cache": cache})
 
@@ -210,6 +245,54 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(names, dict):
             raise SettingsError(f"{path}: {section} must be a table: write [{section}] and its settings below it")
     return values
+
+
+def _changed_text(path: Path, section: str, name: str, value: str) -> tuple[str, str]:
+    """Return the text of a settings file, "" where there is none, and that with a text set in it."""
+    values = _read(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    line = f"{name} = {json.dumps(value)}"
+    header = rf"^[ \t]*\[[ \t]*{section}[ \t]*\][^\n]*\n"
+    known = re.compile(
+        rf"({header}(?:[ \t]*(?!\[)[^\n]*\n)*?[ \t]*){name}[ \t]*=[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*')", re.MULTILINE
+    )
+    whole = text if text.endswith("\n") or not text else f"{text}\n"
+    changed, found = known.subn(rf"\g<1>{line}", whole, count=1)
+    if not found:
+        changed, found = re.subn(rf"({header})", rf"\g<1>{line}\n", whole, count=1, flags=re.MULTILINE)
+    if not found:
+        changed = f"{whole}{chr(10) * bool(whole)}[{section}]\n{line}\n"
+    wanted = {**values, section: {**values.get(section, {}), name: value}}
+    if values.get(section, {}).get(name) == value:
+        return text, text
+    if not _says(changed, wanted):
+        raise SettingsError(
+            f"{path} is written in a way that cannot be changed here: set {section}.{line} in it yourself"
+        )
+    return text, changed
+
+
+def _says(text: str, values: dict[str, Any]) -> bool:
+    try:
+        return tomllib.loads(text) == values
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a settings file so that others see the old one or the new one; its mode stays, a new one has 0600."""
+    target = path.resolve()
+    try:
+        make_private_directory(target.parent)
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, encoding="utf-8", delete=False) as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            Path(stream.name).chmod(target.stat().st_mode & 0o777)
+        Path(stream.name).replace(target)
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _explain(exc: ValidationError, path: Path | None, *within: str) -> str:

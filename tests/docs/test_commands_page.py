@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -32,9 +33,17 @@ def help_of(*path: str) -> str:
     return f"\n## `{title}`\n\n```\n{command.get_help(context)}\n```\n"
 
 
+def paths(group: click.Group) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each command, a group before those in it."""
+    for name, command in group.commands.items():
+        yield (name,)
+        if isinstance(command, click.Group):
+            yield from ((name, *path) for path in paths(command))
+
+
 def test_the_page_is_what_help_prints() -> None:
     """Every command and option is on the page, with the words of its help."""
-    page = INTRODUCTION + help_of() + "".join(help_of(name) for name in cli.commands)
+    page = INTRODUCTION + help_of() + "".join(help_of(*path) for path in paths(cli))
     if os.environ.get("RENEW_PAGES"):
         PAGE.write_text(page, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == page
@@ -42,7 +51,12 @@ def test_the_page_is_what_help_prints() -> None:
 
 def test_every_option_has_a_help_text() -> None:
     """No command and no option stands there without a word."""
-    for name, command in cli.commands.items():
+    for path in paths(cli):
+        name = " ".join(path)
+        command: click.Command = cli
+        for part in path:
+            assert isinstance(command, click.Group)
+            command = command.commands[part]
         assert command.help, name
         for parameter in command.params:
             if isinstance(parameter, click.Option):

@@ -188,21 +188,29 @@ def test_a_damaged_credential_costs_one_proxy(tmp_path: Path, caplog: pytest.Log
     assert [record.message for record in caplog.records if "left out" in record.message]
 
 
-def test_a_sick_store_is_an_error_and_not_a_number(tmp_path: Path) -> None:
-    """Where the authority cannot be written to, taking in, removing and clearing raise."""
-    settings = Settings.load(tmp_path)
+@pytest.mark.parametrize("second", [True, False])
+def test_a_sick_store_is_an_error_and_not_a_number(tmp_path: Path, *, second: bool) -> None:
+    """Where no durable tier takes it, taking in and removing raise; the second tier takes it where there is one.
+
+    Clearing always raises: what L3 has would be back when it is well.
+    """
+    settings = Settings.load(tmp_path, overrides={"cache": {"l2_config": {"enabled": second}}})
     with Runtime(settings) as runtime:
         take_in(runtime, "203.0.113.1:80")
         connection = apsw.Connection(settings.cache.l3_database_path)
-        connection.execute("DROP TABLE entries")
+        connection.execute("ALTER TABLE entries RENAME TO hidden")
         connection.close()
         for act in (
             lambda: take_in(runtime, "203.0.113.2:80"),
             lambda: runtime.remove([parse("203.0.113.1:80").key], "test"),
-            runtime.clear,
         ):
-            with pytest.raises(CacheError, match="cannot be written to"):
+            if second:
                 act()
+            else:
+                with pytest.raises(CacheError, match="cannot be written to"):
+                    act()
+        with pytest.raises(CacheError, match="nothing was removed: tier l3 is degraded"):
+            runtime.clear()
 
 
 def test_feeding_goes_on_when_the_store_is_sick(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxywhirl.errors import Blame, LeaseReported, PoolEmpty
-from proxywhirl.models import HealthStatus, Outcome, Proxy
+from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retry import FAILURES_TO_CAP, backoff
@@ -19,6 +19,11 @@ from proxywhirl.testing.clock import ManualClock
 
 KEYS = [f"key-{n}" for n in range(6)]
 BLAMES = [None, *Blame]
+
+
+def portray(key: str, sketch: Sketch) -> Proxy:
+    """Make the value of a sketch, which says nothing but its label."""
+    return Proxy(key, "http", "192.0.2.1", 8080, label=sketch[1])
 
 
 @dataclass
@@ -54,9 +59,12 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         # Two generators of the same seed: as long as pool and model draw alike, their delays agree.
-        self.pool = Pool(self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock)
+        self.pool = Pool(
+            self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock, portray=portray
+        )
         self.rng = random.Random(5)
         self.known: dict[str, Known] = {}
+        self.labels: dict[str, str | None] = {}
         self.turn: list[str] = []
         self.out: list[Out] = []
 
@@ -65,6 +73,19 @@ class PoolMachine(RuleBasedStateMachine):
         """Add a proxy, or replace it without consequences."""
         status = HealthStatus.DEAD if dead else HealthStatus.UNKNOWN
         self.pool.update([Proxy(key, "http", "192.0.2.1", 8080, status=status)])
+        self.take(key, dead=dead)
+        self.labels[key] = None
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), unique=True, min_size=1), dead=st.booleans(), label=st.text("xyz"))
+    def stock(self, keys: list[str], dead: bool, label: str) -> None:
+        """Do the same with some sketches at once."""
+        self.pool.stock(dict.fromkeys(keys, ("", label)), dead=dead)
+        for key in keys:
+            self.take(key, dead=dead)
+            self.labels[key] = label
+
+    def take(self, key: str, *, dead: bool) -> None:
+        """Do to the model what comes of a proxy that is handed in."""
         if key in self.known:
             return
         known = self.known[key] = Known()
@@ -100,6 +121,7 @@ class PoolMachine(RuleBasedStateMachine):
             return
         lease = self.pool.acquire(exclude=exclude)
         key = lease.proxy.key
+        assert lease.proxy.label == self.labels[key]
         if ready:
             self.check_choice(key, ready)
             self.turn.remove(key)
@@ -176,6 +198,8 @@ class PoolMachine(RuleBasedStateMachine):
             for use in self.pool.snapshot()
         }
         assert seen == {key: (k.served, k.failed, k.in_flight, k.until, k.failures) for key, k in self.known.items()}
+        assert all(use.proxy.label == self.labels[use.proxy.key] for use in self.pool.snapshot())
+        assert self.pool.keys() == list(self.known)
         assert len(self.pool) == len(self.known)
         assert all((key in self.pool) == (key in self.known) for key in KEYS)
 

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig
 from proxywhirl.cache.border import Border
-from proxywhirl.cache.crypto import LazySecret, Sealer, obtain_key_file
-from proxywhirl.cache.opening import key_file
+from proxywhirl.cache.crypto import LazySecret, Sealer
+from proxywhirl.cache.keyfile import KeyFile
+from proxywhirl.cache.keys import key_file
 from proxywhirl.cache.record import Record
 from proxywhirl.errors import CacheError, DecryptionError
 
@@ -106,9 +107,12 @@ def test_a_lazy_secret_equals_a_plain_one() -> None:
 def test_a_key_file_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     """The file and the directories that are made for it are closed to others; the second call reads it."""
     path = tmp_path / "a" / "b" / "key"
-    key, made = obtain_key_file(path)
-    assert made
-    assert obtain_key_file(path) == (key, False)
+    keeper = KeyFile(path)
+    assert keeper.read() == []
+    assert keeper.create()
+    kept = keeper.read()
+    assert not keeper.create()
+    assert keeper.read() == kept != []
     assert path.stat().st_mode & 0o777 == 0o600
     assert [directory.stat().st_mode & 0o777 for directory in (path.parent, path.parent.parent)] == [0o700, 0o700]
     assert sorted(file.name for file in path.parent.iterdir()) == ["key"]
@@ -120,16 +124,16 @@ def test_a_key_file_without_a_key_is_an_error_and_stays_as_it_is(tmp_path: Path,
     path = tmp_path / "key"
     path.write_bytes(content)
     with pytest.raises(CacheError, match=str(path)):
-        obtain_key_file(path)
+        KeyFile(path).read()
     assert path.read_bytes() == content
 
 
 def test_threads_that_make_the_key_at_once_agree(tmp_path: Path) -> None:
     """Of many that find no key, one makes it and all use it."""
     with ThreadPoolExecutor(8) as threads:
-        keys = list(threads.map(lambda _: obtain_key_file(tmp_path / "key"), range(64)))
-    assert len({key.get_secret_value() for key, _ in keys}) == 1
-    assert sum(made for _, made in keys) == 1
+        made = list(threads.map(lambda _: KeyFile(tmp_path / "key").create(), range(64)))
+    assert sum(made) == 1
+    assert len(KeyFile(tmp_path / "key").read()) == 1
 
 
 def test_a_key_is_made_beside_the_database_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

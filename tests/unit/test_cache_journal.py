@@ -61,19 +61,27 @@ def test_what_is_restored_is_in_the_order_of_its_revisions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "expected"),
-    [
-        (5, Position(5, reset=False, from_start=False)),
-        (9, Position(9, reset=False, from_start=False)),
-        (4, Position(0, reset=True, from_start=True)),
-        (10, Position(0, reset=True, from_start=True)),
-        (-3, Position(3, reset=False, from_start=True)),
-        (-10, Position(0, reset=True, from_start=True)),
-    ],
+    ("revision", "since", "reset"),
+    [(5, 5, False), (9, 9, False), (4, 0, True), (10, 0, True), (0, 0, True), (-3, 0, True), (-10, 0, True)],
 )
-def test_a_reader_stands_where_the_log_is_whole_for_it(revision: int, expected: Position) -> None:
-    """Between floor and end, or on the way from the start; anywhere else it starts anew."""
+def test_a_reader_stands_where_the_log_is_whole_for_it(revision: int, since: int, *, reset: bool) -> None:
+    """Between floor and end; anywhere else it starts anew."""
     position = Position.of(revision, floor=5, last=9)
-    assert position == expected
-    assert position.after(7, more=True) == (-7 if expected.from_start else 7)
+    assert (position.since, position.reset, position.from_start) == (since, reset, reset)
     assert position.after(9, more=False) == 9
+    if not reset:
+        assert position.after(7, more=True) == 7
+
+
+def test_a_reader_on_its_way_from_the_start_goes_on_while_nothing_is_forgotten() -> None:
+    """Behind the floor too; once the floor has moved, it may have missed a removal or a clear, and starts anew."""
+    asking = Position.of(0, floor=5, last=9).after(3, more=True)
+    assert asking < 0
+    position = Position.of(asking, floor=5, last=12)
+    assert (position.since, position.reset) == (3, False)
+    further = position.after(8, more=True)
+    assert Position.of(further, floor=5, last=12).since == 8
+    assert position.after(12, more=False) == 12
+    for floor, last in ((6, 12), (13, 13), (0, 12), (5, 7)):
+        position = Position.of(further, floor=floor, last=last)
+        assert (position.since, position.reset) == (0, True)

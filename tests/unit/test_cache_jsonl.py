@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.cache.jsonl import SHARDS, JsonlTier
+from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.shard import FORMAT, VERSION, decode_line, encode_line
-from proxywhirl.cache.tier import Access, Batch
+from proxywhirl.cache.shards import SHARDS
+from proxywhirl.cache.tier import Access, Batch, Stretch
 from proxywhirl.errors import FormatVersionError, TierError
 
 
@@ -300,3 +301,57 @@ def test_power_durability_writes_through(tmp_path: Path) -> None:
     put(tier, "c")
     tier.close()
     assert [r.key for r in opened(tmp_path / "l2").scan("", 9)] == ["c"]
+
+
+def test_a_window_stands_exactly_where_it_was_left(tmp_path: Path) -> None:
+    """A window is at the revision it followed to, a lower one after a clear that says so, never at that of a record."""
+    window = JsonlTier(tmp_path)
+    window.follow(Stretch(0, 20, [record("a", revision=5)], admit=True))
+    assert window.fill([record("b", revision=30)], 30) == []
+    assert JsonlTier(tmp_path).revision == 20
+    assert window.follow(Stretch(19, 40)) is None
+    window.clear(7)
+    again = JsonlTier(tmp_path)
+    assert (again.revision, len(again)) == (7, 0)
+
+
+def test_two_windows_on_the_same_files_follow_as_one(tmp_path: Path) -> None:
+    """What one followed the other need not, and what was read before that is refused."""
+    one, other = JsonlTier(tmp_path), JsonlTier(tmp_path)
+    assert one.follow(Stretch(0, 5, [record("a", revision=5)], admit=True)) is not None
+    assert other.follow(Stretch(0, 5, [record("a", revision=5)], admit=True)) is None
+    assert other.revision == 5
+    assert one.follow(Stretch(5, 6, removed=["a"])) is not None
+    assert other.fill([record("a", revision=5)], 5) is None
+    assert "a" not in other
+    assert other.revision == 6
+
+
+def test_following_what_is_held_already_writes_nothing_but_the_mark(tmp_path: Path) -> None:
+    """A stretch that is applied a second time is harmless and costs no line."""
+    window = JsonlTier(tmp_path)
+    window.follow(Stretch(0, 5, [record("a", revision=5)], admit=True))
+    size = shard_of(tmp_path, "a").stat().st_size
+    window.follow(Stretch(5, 6, [record("a", revision=5)], ["gone"], admit=True))
+    assert shard_of(tmp_path, "a").stat().st_size == size
+    assert JsonlTier(tmp_path).revision == 6
+
+
+def test_what_is_evicted_within_a_batch_is_never_written(tmp_path: Path) -> None:
+    """A batch larger than the window leaves only what stays in the files."""
+    window = JsonlTier(tmp_path, max_entries=10)
+    window.follow(Stretch(0, 50, [record(f"k{n}", revision=n) for n in range(1, 51)], admit=True))
+    lines = [line for path in tmp_path.glob("shard-*") for line in path.read_bytes().splitlines()]
+    assert len([line for line in lines if b'"put"' in line]) == len(window) == 10
+
+
+def test_text_that_utf8_cannot_hold_comes_back(tmp_path: Path) -> None:
+    """Half of a surrogate pair, in a field or in a key, is escaped."""
+    tier = opened(tmp_path)
+    odd = record("k\ud800", source="s\udfff", attributes='{"label":"\ud801"}')
+    tier.transact([], lambda _: Batch(puts=[odd]))
+    tier.close()
+    found = opened(tmp_path).get("k\ud800")
+    assert found is not None
+    assert found.source == "s\udfff"
+    assert json.loads(found.attributes) == {"label": "\ud801"}

@@ -188,7 +188,7 @@ def test_no_secret_shows_in_any_form_of_an_entry() -> None:
 def test_a_tier_has_its_defaults_and_bounds() -> None:
     """A tier is on, unlimited and evicts the least recently used; a bound is at least one entry."""
     assert CacheTierConfig().model_dump() == {"enabled": True, "max_entries": None, "eviction_policy": "lru"}
-    for policy in ("lru", "lfu", "fifo"):
+    for policy in ("lru", "lfu", "fifo", "sieve"):
         assert CacheTierConfig(eviction_policy=policy).eviction_policy == policy
     with pytest.raises(ValueError, match="Invalid eviction policy: mru"):
         CacheTierConfig(eviction_policy="mru")
@@ -203,6 +203,8 @@ def test_the_configuration_has_its_defaults() -> None:
         "l1_config": {**tiers, "max_entries": 1000},
         "l2_config": {**tiers, "max_entries": 5000},
         "l2_backend": L2BackendType.JSONL,
+        "l2_tier": None,
+        "l3_tier": None,
         "l3_config": {**tiers, "max_entries": None},
         "default_ttl_seconds": 3600,
         "ttl_cleanup_interval": 60,
@@ -212,7 +214,9 @@ def test_the_configuration_has_its_defaults() -> None:
         "l2_cache_dir": ".cache/proxies",
         "l3_database_path": ".cache/db/proxywhirl.db",
         "encryption_key": None,
+        "key_previous": None,
         "key_file": None,
+        "use_keyring": False,
         "health_check_invalidation": True,
         "failure_threshold": 3,
         "enable_statistics": True,

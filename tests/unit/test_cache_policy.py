@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
-from proxywhirl.cache.policy import Found, after_read, check_ttl, checked, failed, merged, state_of
+from proxywhirl.cache.policy import (
+    Debt,
+    Found,
+    after_read,
+    check_ttl,
+    checked,
+    failed,
+    judged,
+    merged,
+    settled,
+    state_of,
+)
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
 from proxywhirl.cache.selection import Selection
-from proxywhirl.cache.tier import TierName
+from proxywhirl.cache.tier import Batch, TierName
 from proxywhirl.models import HealthCheck, HealthStatus
 
 NOW = 1000.0
@@ -31,31 +44,81 @@ def differs(old: Record, new: Record) -> bool:
     return old.plain != new.plain
 
 
-@pytest.mark.parametrize("retired", [True, False])
-@pytest.mark.parametrize(("expires_at", "expired"), [(NOW - 1, True), (NOW, True), (NOW + 0.001, False)])
-def test_expiry_is_inclusive_and_goes_before_retirement(*, expires_at: float, expired: bool, retired: bool) -> None:
+@pytest.mark.parametrize(
+    ("expires_at", "retired", "state"),
+    [
+        (NOW - 1, False, Found.EXPIRED),
+        (NOW - 1, True, Found.EXPIRED),
+        (NOW, False, Found.EXPIRED),
+        (NOW, True, Found.EXPIRED),
+        (NOW + 0.001, False, Found.LIVE),
+        (NOW + 0.001, True, Found.RETIRED),
+        (NEVER_TIMESTAMP, False, Found.LIVE),
+        (NEVER_TIMESTAMP, True, Found.RETIRED),
+    ],
+)
+def test_expiry_is_inclusive_and_goes_before_retirement(expires_at: float, state: Found, *, retired: bool) -> None:
     """Each combination of expiry and retirement is one state."""
-    expected = Found.EXPIRED if expired else Found.RETIRED if retired else Found.LIVE
-    assert state_of(record(expires_at=expires_at, retired=retired), NOW) is expected
+    assert state_of(record(expires_at=expires_at, retired=retired), NOW) is state
     assert state_of(None, NOW) is Found.NOTHING
 
 
+MOVEMENTS = """\
+| asked, in this order | found | hit | misses | filled | removed everywhere |
+|---|---|---|---|---|---|
+| L1 | live | L1 | none | none | no |
+| L1 | nothing | none | L1 | none | no |
+| L1 | expired | none | L1 | none | yes |
+| L1 | retired | none | L1 | none | no |
+| L2 | live | L2 | none | none | no |
+| L2 | nothing | none | L2 | none | no |
+| L2 | expired | none | L2 | none | yes |
+| L2 | retired | none | L2 | none | no |
+| L3 | live | L3 | none | none | no |
+| L3 | nothing | none | L3 | none | no |
+| L3 | expired | none | L3 | none | yes |
+| L3 | retired | none | L3 | none | no |
+| L1, L2 | live | L2 | L1 | L1 | no |
+| L1, L2 | nothing | none | L1, L2 | none | no |
+| L1, L2 | expired | none | L1, L2 | none | yes |
+| L1, L2 | retired | none | L1, L2 | none | no |
+| L1, L3 | live | L3 | L1 | L1 | no |
+| L1, L3 | nothing | none | L1, L3 | none | no |
+| L1, L3 | expired | none | L1, L3 | none | yes |
+| L1, L3 | retired | none | L1, L3 | none | no |
+| L2, L3 | live | L3 | L2 | L2 | no |
+| L2, L3 | nothing | none | L2, L3 | none | no |
+| L2, L3 | expired | none | L2, L3 | none | yes |
+| L2, L3 | retired | none | L2, L3 | none | no |
+| L1, L2, L3 | live | L3 | L1, L2 | L1, L2 | no |
+| L1, L2, L3 | nothing | none | L1, L2, L3 | none | no |
+| L1, L2, L3 | expired | none | L1, L2, L3 | none | yes |
+| L1, L2, L3 | retired | none | L1, L2, L3 | none | no |
+"""
+CELLS = [[cell.strip() for cell in line.strip("|").split("|")] for line in MOVEMENTS.splitlines()[2:]]
 ASKED = [asked for n in (1, 2, 3) for asked in itertools.combinations(TIERS, n)]
 
 
-@pytest.mark.parametrize("asked", ASKED)
-@pytest.mark.parametrize("state", Found)
-def test_the_table_of_movements(asked: tuple[TierName, ...], state: Found) -> None:
-    """A live find is one hit and fills the tiers that missed before it; anything else is a miss of all."""
-    movement = after_read(asked, state)
-    if state is Found.LIVE:
-        assert movement.hit == asked[-1]
-        assert movement.misses == movement.fill == asked[:-1]
-    else:
-        assert movement.hit is None
-        assert movement.misses == asked
-        assert movement.fill == ()
-    assert movement.remove is (state is Found.EXPIRED)
+def tiers(cell: str) -> tuple[str, ...]:
+    """Read a cell of the table that lists tiers."""
+    return () if cell == "none" else tuple(cell.lower().split(", "))
+
+
+@pytest.mark.parametrize(("asked", "state", "hit", "misses", "fill", "remove"), CELLS)
+def test_the_table_of_movements(asked: str, state: str, hit: str, misses: str, fill: str, remove: str) -> None:
+    """Each cell: a live find is one hit and fills the tiers that missed before it; anything else is a miss of all."""
+    movement = after_read(cast("tuple[TierName, ...]", tiers(asked)), Found[state.upper()])
+    assert (movement.hit,) == (tiers(hit) or (None,))
+    assert (movement.misses, movement.fill) == (tiers(misses), tiers(fill))
+    assert movement.remove is (remove == "yes")
+
+
+def test_the_table_of_movements_is_whole() -> None:
+    """It has each combination of tiers and states once, and the page on the cache shows it."""
+    rows = [(tiers(asked), Found[state.upper()]) for asked, state, *_ in CELLS]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == set(itertools.product(ASKED, Found))
+    assert MOVEMENTS in (Path(__file__).parents[2] / "docs" / "cache.md").read_text(encoding="utf-8")
 
 
 def test_a_read_that_no_tier_could_answer_moves_nothing() -> None:
@@ -104,13 +167,95 @@ def test_a_changed_password_counts_as_loaded(known: Any, brought: Any, kept: Any
     assert (result.plain, counted) == (kept, loaded)
 
 
-def test_what_is_known_for_ever_and_comes_again_is_not_written() -> None:
-    """A repeated import changes nothing, so nothing is written; another source is a change."""
-    known = record(expires_at=NEVER_TIMESTAMP)
-    again = record(expires_at=NEVER_TIMESTAMP, fetched_at=990.0)
-    assert merged(known, again, NOW, password_changed=differs) == (None, False)
-    result, _ = merged(known, record(expires_at=NEVER_TIMESTAMP, source="x"), NOW, password_changed=differs)
-    assert result is not None
+OLD_STATES: dict[str, dict[str, Any] | None] = {
+    "nothing": None,
+    "expired": {"expires_at": NOW},
+    "expired, retired": {"expires_at": NOW, "retired": True},
+    "live": {},
+    "retired": {"retired": True},
+    "for ever": {"expires_at": NEVER_TIMESTAMP},
+    "for ever, retired": {"expires_at": NEVER_TIMESTAMP, "retired": True},
+}
+CREDENTIALS: dict[str, tuple[Any, Any]] = {  # known, brought
+    "none, none": (None, None),
+    "none, new": (None, ("u", "p")),
+    "known, none": (("u", "p"), None),
+    "known, same": (("u", "p"), ("u", "p")),
+    "known, other": (("u", "p"), ("u", "q")),
+}
+EXPIRIES = {"a while": 3000.0, "for ever": NEVER_TIMESTAMP}
+ATTRIBUTES = {  # known, brought, merged
+    "none, none": ("", "", ""),
+    "none, new": ("", '{"asn":2}', '{"asn":2}'),
+    "known, none": ('{"asn":1}', "", '{"asn":1}'),
+    "known, same": ('{"asn":1}', '{"asn":1}', '{"asn":1}'),
+    "known, more": ('{"city":"Bonn","asn":1}', '{"asn":2}', '{"city":"Bonn","asn":2}'),
+}
+SOURCES = {"same": "src", "other": "later"}
+# By what was known and which credential came: N the newcomer as it is, L merged and loaded, S merged and skipped,
+# s the same, but not written where both live for ever, the source is the same and no attribute is new
+MERGED = {
+    "nothing": "NNNNN",
+    "expired": "NNNNN",
+    "expired, retired": "NNNNN",
+    "live": "SLSSL",
+    "retired": "SLSSL",
+    "for ever": "sLssL",
+    "for ever, retired": "sLssL",
+}
+NOTHING_NEW = {"none, none", "known, none", "known, same"}  # attributes
+
+
+@pytest.mark.parametrize("state", OLD_STATES)
+@pytest.mark.parametrize("credential", CREDENTIALS)
+def test_the_table_of_merges(state: str, credential: str) -> None:
+    """Each combination of state, credential, time to live, attributes and source; what is given stays as it is."""
+    verdict = MERGED[state][list(CREDENTIALS).index(credential)]
+    known, brought = CREDENTIALS[credential]
+    for expiry, attributes, source in itertools.product(EXPIRIES, ATTRIBUTES, SOURCES):
+        before, comes, after = ATTRIBUTES[attributes]
+        state_fields = OLD_STATES[state]
+        old = None
+        if state_fields is not None:
+            history: dict[str, Any] = {"failure_count": 2, "checks": 4, "access_count": 7, "status": "degraded"}
+            old = record(plain=known, attributes=before, **history, **state_fields)
+        news: dict[str, Any] = {
+            "fetched_at": 950.0,
+            "ttl": 60,
+            "expires_at": EXPIRIES[expiry],
+            "source": SOURCES[source],
+        }
+        new = record(plain=brought, attributes=comes, generation=0, revision=0, **news)
+        copies = (replace(old) if old is not None else None, replace(new))
+        result, loaded = merged(old, new, NOW, password_changed=differs)
+        case = (expiry, attributes, source)
+        silent = verdict == "s" and expiry == "for ever" and source == "same" and attributes in NOTHING_NEW
+        if verdict == "N":
+            assert (result, loaded) == (new, True), case
+        elif silent:
+            assert (result, loaded) == (None, False), case
+        else:
+            assert old is not None
+            secret = brought if verdict == "L" else known
+            assert result == replace(old, plain=secret, attributes=after, **news), case
+            assert loaded is (verdict == "L"), case
+        assert (old, new) == copies, case
+
+
+def test_the_table_of_merges_is_whole() -> None:
+    """Each state of what was known has a verdict for each credential."""
+    assert MERGED.keys() == OLD_STATES.keys()
+    assert {len(row) for row in MERGED.values()} == {len(CREDENTIALS)}
+
+
+def test_a_token_goes_with_its_record() -> None:
+    """What is sealed is kept where no other password came, and goes with the password that it stands for."""
+    old = record(sealed="old-token", plain=("u", "p"))
+    same, _ = merged(old, record(plain=("u", "p")), NOW, password_changed=differs)
+    other, _ = merged(old, record(plain=("u", "q")), NOW, password_changed=differs)
+    assert same is not None
+    assert other is not None
+    assert (same.sealed, other.sealed) == ("old-token", None)
 
 
 def test_a_batch_merges_in_its_order() -> None:
@@ -124,23 +269,59 @@ def test_a_batch_merges_in_its_order() -> None:
     assert sorted(r.key for r in changed) == ["a", "b", "known"]
 
 
-def test_a_success_moves_all_health_fields_together() -> None:
-    """A success ends the streak of failures and the retirement, and clears the error."""
-    old = record(failure_count=3, check_failures=4, checks=9, failed_checks=5, error="refused", retired=True)
-    check = HealthCheck(True, HealthStatus.HEALTHY, 990.0, next_check=1500.0, recovery_attempt=2, error="ignored")
-    new = checked(old, check)
-    assert (new.status, new.failure_count, new.check_failures, new.check_successes) == ("healthy", 0, 0, 1)
-    assert (new.last_check_at, new.next_check_at, new.recovery_attempt) == (990.0, 1500.0, 2)
-    assert (new.error, new.checks, new.failed_checks, new.retired) == (None, 10, 5, False)
-    assert old.retired
+HEALTH = {  # field: after a success, after a failure, where it was what `ILL` says
+    "failure_count": (0, 3),
+    "last_check_at": (990.0, 990.0),
+    "check_failures": (0, 5),
+    "check_successes": (3, 0),
+    "recovery_attempt": (2, 2),
+    "next_check_at": (1500.0, 1500.0),
+    "error": (None, "refused"),
+    "checks": (10, 10),
+    "failed_checks": (5, 6),
+}
+ILL: dict[str, Any] = {
+    "failure_count": 3,
+    "last_check_at": 900.0,
+    "check_failures": 4,
+    "check_successes": 2,
+    "recovery_attempt": 7,
+    "next_check_at": 950.0,
+    "error": "timed out",
+    "checks": 9,
+    "failed_checks": 5,
+    "access_count": 8,
+    "sealed": "token",
+}
 
 
-def test_a_failed_check_ends_the_streak_of_successes() -> None:
-    """A failure counts in streak and total, and does not bring back."""
-    old = record(failure_count=1, check_successes=4, checks=9, failed_checks=5, retired=True)
-    new = checked(old, HealthCheck(False, HealthStatus.DEAD, 990.0, error="timed out"))
-    assert (new.status, new.failure_count, new.check_failures, new.check_successes) == ("dead", 1, 1, 0)
-    assert (new.error, new.checks, new.failed_checks, new.retired) == ("timed out", 10, 6, True)
+@pytest.mark.parametrize("before", HealthStatus)
+@pytest.mark.parametrize("after", HealthStatus)
+@pytest.mark.parametrize("retired", [True, False])
+@pytest.mark.parametrize("ok", [True, False])
+def test_the_table_of_checks(before: HealthStatus, after: HealthStatus, *, retired: bool, ok: bool) -> None:
+    """Whatever the status was and becomes: all health fields move together, and nothing else does."""
+    old = record(status=before.value, retired=retired, **ILL)
+    copy = replace(old)
+    new = checked(old, HealthCheck(ok, after, 990.0, next_check=1500.0, recovery_attempt=2, error="refused"))
+    expected: dict[str, Any] = {name: cells[not ok] for name, cells in HEALTH.items()}
+    expected |= {"status": after.value, "retired": retired and not ok}
+    assert new == replace(old, **expected)
+    assert old == copy
+
+
+@pytest.mark.parametrize("status", HealthStatus)
+def test_a_judge_sees_status_and_streaks(status: HealthStatus) -> None:
+    """It is asked with what is stored, successes first, and its answer is the check."""
+    answer = HealthCheck(True, HealthStatus.HEALTHY, 990.0)
+    asked: list[tuple[HealthStatus, int, int]] = []
+
+    def judge(*state: Any) -> HealthCheck:
+        asked.append(state)
+        return answer
+
+    assert judged(record(status=status.value, check_successes=2, check_failures=3), judge) is answer
+    assert asked == [(status, 2, 3)]
 
 
 def test_checks_apply_in_their_order_and_skip_what_has_expired() -> None:
@@ -158,14 +339,26 @@ def test_checks_apply_in_their_order_and_skip_what_has_expired() -> None:
     assert seen == [(HealthStatus.UNHEALTHY, 0, 1)]
 
 
-@pytest.mark.parametrize(
-    ("failures", "invalidate", "retired"), [(1, True, False), (2, True, True), (5, True, True), (9, False, False)]
-)
-def test_the_threshold_retires(failures: int, *, invalidate: bool, retired: bool) -> None:
-    """The failure that reaches the threshold retires, where invalidation is on."""
-    new = failed(record(failure_count=failures), threshold=3, invalidate=invalidate)
-    assert (new.failure_count, new.retired) == (failures + 1, retired)
-    assert new.status == ("unhealthy" if retired else "unknown")
+RETIRES = {1: "RRRRR", 2: "-RRRR", 3: "--RRR", 5: "----R"}  # by threshold and failures before, 0 to 4
+
+
+@pytest.mark.parametrize("status", HealthStatus)
+@pytest.mark.parametrize("threshold", RETIRES)
+@pytest.mark.parametrize("failures", range(5))
+@pytest.mark.parametrize("retired", [True, False])
+@pytest.mark.parametrize("invalidate", [True, False])
+def test_the_threshold_retires(
+    status: HealthStatus, threshold: int, failures: int, *, retired: bool, invalidate: bool
+) -> None:
+    """The failure that reaches the threshold retires, where invalidation is on; each is counted, nothing else moves."""
+    old = record(failure_count=failures, status=status.value, retired=retired, check_failures=1)
+    copy = replace(old)
+    new = failed(old, threshold=threshold, invalidate=invalidate)
+    expected: dict[str, Any] = {"failure_count": failures + 1}
+    if invalidate and RETIRES[threshold][failures] == "R":
+        expected |= {"status": "unhealthy", "retired": True}
+    assert new == replace(old, **expected)
+    assert old == copy
 
 
 def test_only_the_failure_that_retires_is_reported() -> None:
@@ -216,3 +409,88 @@ def test_a_time_to_live_is_a_duration() -> None:
     for ttl in (-1, float("nan")):
         with pytest.raises(ValueError, match="time to live"):
             check_ttl(ttl)
+
+
+BASE, WROTE_AT = 5, 950.0
+STORED: dict[str, Record | None] = {
+    "nothing, never removed": None,
+    "nothing, removed since": None,
+    "as at the base": record(revision=BASE, fetched_at=990.0, last_check_at=990.0),
+    "changed before": record(revision=BASE + 1, last_check_at=WROTE_AT),
+    "fetched later": record(revision=BASE + 1, fetched_at=WROTE_AT + 1),
+    "checked later": record(revision=BASE + 1, last_check_at=WROTE_AT + 1),
+    "another, made before": record(revision=BASE + 1, generation=BASE + 1),
+    "another, made later": record(revision=BASE + 1, generation=BASE + 1, fetched_at=WROTE_AT + 1),
+}
+OWED: dict[str, Debt] = {
+    name: Debt("k", owed, BASE, WROTE_AT, merge)
+    for name, owed, merge in [
+        ("delete", None, False),
+        ("put", record(generation=0, failure_count=8), False),
+        ("update", record(generation=3, failure_count=8), False),
+        ("merge new", record(generation=0, failure_count=8, source="later"), True),
+        ("merge known", record(generation=3, failure_count=8, source="later"), True),
+    ]
+}
+SETTLED = {  # what is written: - nothing, d the deletion, p the record that is owed, m that one merged with the stored
+    "nothing, never removed": "-pppp",
+    "nothing, removed since": "-p-pp",
+    "as at the base": "dppmm",
+    "changed before": "dppmm",
+    "fetched later": "-----",
+    "checked later": "-----",
+    "another, made before": "dp-mm",
+    "another, made later": "-----",
+}
+
+
+@pytest.mark.parametrize("found", STORED)
+@pytest.mark.parametrize(("manner", "owed"), OWED.items())
+def test_the_table_of_debts(found: str, manner: str, owed: Debt) -> None:
+    """The last write wins, an update brings nothing back, and settling twice is settling once."""
+    stored, removed = STORED[found], found == "nothing, removed since"
+    before = replace(stored) if stored is not None else None
+    batch = settled(owed, stored, NOW, removed=removed, password_changed=differs)
+    verdict = SETTLED[found][list(OWED).index(manner)]
+    assert list(batch.deletes) == (["k"] if verdict == "d" else [])
+    if verdict == "p":
+        assert list(batch.puts) == [owed.record]
+    elif verdict == "m":
+        assert list(batch.puts) == [replace(record(), source="later", **kept(stored))]
+    else:
+        assert list(batch.puts) == []
+    assert all(written is not owed.record for written in batch.puts)
+    assert stored == before
+    if batch.puts:
+        (written,) = batch.puts
+        written.revision = BASE + 2
+        written.generation = written.generation or BASE + 2
+        again = settled(owed, written, NOW, removed=False, password_changed=differs).puts
+        assert all(without_numbers(record) == without_numbers(written) for record in again)
+    elif verdict == "d":
+        assert settled(owed, None, NOW, removed=True, password_changed=differs) == Batch()
+
+
+def kept(stored: Record | None) -> dict[str, Any]:
+    """Return what a merge must leave as it is stored, and the fetching that it brings."""
+    assert stored is not None
+    names = ("failure_count", "last_check_at", "generation", "revision")
+    return {name: getattr(stored, name) for name in names}
+
+
+def without_numbers(settled_one: Record) -> Record:
+    """Return a record without what the transaction gives it."""
+    return replace(settled_one, revision=0, generation=0)
+
+
+def test_a_debt_merges_as_an_addition_does() -> None:
+    """The new password is taken, an entry that is the same for ever is not written, one that has expired is new."""
+    stored = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, checks=4)
+    same = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, generation=0)
+    owed = Debt("k", same, BASE, WROTE_AT, merge=True)
+    assert settled(owed, stored, NOW, removed=False, password_changed=differs).puts == []
+    owed = Debt("k", replace(same, plain=("u", "new")), BASE, WROTE_AT, merge=True)
+    (written,) = settled(owed, stored, NOW, removed=False, password_changed=differs).puts
+    assert (written.plain, written.checks) == (("u", "new"), 4)
+    (written,) = settled(owed, replace(stored, expires_at=NOW), NOW, removed=False, password_changed=differs).puts
+    assert (written.plain, written.checks) == (("u", "new"), 0)

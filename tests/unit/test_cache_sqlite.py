@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.sqlite import TOMBSTONES_KEPT, SqliteTier
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.table import MIGRATIONS
+from proxywhirl.cache.tier import Batch, Changes, Stretch, Tier
 from proxywhirl.errors import FormatVersionError, TierError
 from proxywhirl.state.database import Database
 
@@ -79,14 +86,6 @@ def test_a_newer_version_is_refused_by_name_and_left_alone(tmp_path: Path) -> No
         SqliteTier(path, authority=True)
     assert path.read_bytes() == content
     assert [file.name for file in tmp_path.iterdir()] == ["tier.db"]
-
-
-def test_a_file_that_is_no_database_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    """Damage is a TierError that names the file."""
-    path = tmp_path / "tier.db"
-    path.write_bytes(b"this is no database, and long enough to be looked at" * 40)
-    with pytest.raises(TierError, match=rf"{path} is damaged or no database .*move it away"):
-        SqliteTier(path, authority=True)
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path: Path) -> None:
@@ -179,7 +178,7 @@ def test_the_oldest_removals_are_forgotten_and_readers_from_before_start_anew(tm
         "INSERT INTO tombstones SELECT i, 'gone' || i FROM n",
         (TOMBSTONES_KEPT + 5,),
     )
-    connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (str(TOMBSTONES_KEPT + 5),))
+    connection.execute("UPDATE state SET revision = ?, buried = ?", (TOMBSTONES_KEPT + 5, TOMBSTONES_KEPT))
     batch = [f"k{n}" for n in range(TOMBSTONES_KEPT // 10 + 1)]
     put(tier, *batch)
     tier.transact([], lambda _: Batch(deletes=batch))
@@ -197,3 +196,169 @@ def test_the_oldest_removals_are_forgotten_and_readers_from_before_start_anew(tm
     assert (seen, resets, revision) == ([f"old{n}" for n in range(5)], 1, tier.revision)
     assert not tier.changes_since(tier.revision - 1, 2).reset
     tier.close()
+
+
+def test_the_first_format_is_brought_to_the_present_one(tmp_path: Path) -> None:
+    """Entries, removals, revision, floor and notes of a file of version 1 are there after it is opened."""
+    path = tmp_path / "tier.db"
+    old = Database(path, MIGRATIONS[:1])
+    row = [(f"k{n}", n, int(n == 3)) for n in range(1, 4)]
+    old.connection.executemany(
+        "INSERT INTO entries VALUES (?2, ?1, 'http://192.0.2.1:80', 's', 1, 1, 9, 1, 0, 'unknown', 0, NULL, 0, 0, 0, "
+        "NULL, NULL, 0, 0, '', NULL, ?3, ?2)",
+        row,
+    )
+    old.connection.execute("INSERT INTO tombstones VALUES (4, 'gone')")
+    old.connection.execute("INSERT INTO meta VALUES ('store_id', 'x')")
+    old.connection.execute("UPDATE meta SET value = '5' WHERE name = 'revision'")
+    old.connection.execute("UPDATE meta SET value = '2' WHERE name = 'floor'")
+    old.close()
+    tier = SqliteTier(path, authority=True)
+    assert (len(tier), tier.revision, tier.metas("")) == (2, 5, {"store_id": "x"})
+    assert tier.changes_since(1, 10).reset
+    changes = tier.changes_since(2, 10)
+    assert ([found.key for found in changes.records], changes.removed, changes.reset) == (["k3"], ["gone"], False)
+    put(tier, "k3", "new")
+    assert (len(tier), tier.revision) == (4, 7)
+    tier.close()
+
+
+def test_a_window_that_becomes_the_authority_takes_no_revision_twice(tmp_path: Path) -> None:
+    """What was filled into a window ahead of its revision keeps its own; readers of the log start anew."""
+    window = SqliteTier(tmp_path / "tier.db")
+    ahead = record("ahead")
+    ahead.revision = ahead.generation = 9
+    assert window.follow(Stretch(0, 5)) is not None
+    assert window.fill([ahead], 9) == []
+    window.close()
+    tier = SqliteTier(tmp_path / "tier.db", authority=True)
+    put(tier, "new")
+    assert (tier.revision, len(tier)) == (10, 2)
+    assert tier.changes_since(6, 10).reset
+    tier.close()
+
+
+KEYS = st.sampled_from(["a", "b", "c", "d", "e"])
+MARKS = st.dictionaries(KEYS, st.booleans(), max_size=4)  # records by key, retired or not
+KEY_SETS = st.frozensets(KEYS, max_size=3)
+
+
+class Twins(RuleBasedStateMachine):
+    """A tier in memory and one in a file that are told the same answer the same and hold the same."""
+
+    authority = True
+
+    @initialize(bound=st.sampled_from([None, 1, 3]), policy=st.sampled_from(["lru", "lfu", "fifo"]))
+    def open(self, bound: int | None, policy: str) -> None:
+        """Begin with two empty tiers."""
+        self.directory = tempfile.TemporaryDirectory()
+        self.memory = MemoryTier(max_entries=bound, policy=policy, authority=self.authority)
+        path = Path(self.directory.name) / "tier.db"
+        self.file = SqliteTier(path, max_entries=bound, policy=policy, authority=self.authority)
+        self.log = 0
+
+    def teardown(self) -> None:
+        """Close the file."""
+        self.file.close()
+        self.directory.cleanup()
+
+    def both(self, ask: Callable[[Tier], object]) -> None:
+        """Compare one answer."""
+        assert ask(self.file) == ask(self.memory)
+
+    def records(self, marks: Mapping[str, bool]) -> list[Record]:
+        """Make records in the order of their keys; a window's have their place in the log."""
+        made = []
+        for key, retired in sorted(marks.items()):
+            self.log += 1
+            made.append(replace(record(key), retired=retired, fetched_at=float(self.log)))
+            if not self.authority:
+                made[-1].revision = made[-1].generation = self.log
+        return made
+
+    @rule(key=KEYS)
+    def get(self, key: str) -> None:
+        """A hit counts for the order."""
+        self.both(lambda tier: tier.get(key))
+
+    @rule(keys=KEY_SETS)
+    def get_many(self, keys: frozenset[str]) -> None:
+        """Hits count for the order."""
+        self.both(lambda tier: tier.get_many(sorted(keys)))
+
+    @rule(revision=st.none() | st.integers(0, 40))
+    def clear(self, revision: int | None) -> None:
+        """Everything goes."""
+        self.both(lambda tier: tier.clear(revision))
+
+    @invariant()
+    def agree(self) -> None:
+        """Contents, size, revision."""
+        self.both(lambda tier: (tier.scan("", 99), len(tier), tier.revision, [key in tier for key in "abcde"]))
+
+
+def told(changes: Changes) -> tuple[object, ...]:
+    """Tell a page of the log without the order of its removals."""
+    return changes.records, sorted(changes.removed), changes.revision, changes.reset, changes.more
+
+
+class AuthorityTwins(Twins):
+    """What an authority is told."""
+
+    @rule(marks=MARKS, deletes=KEY_SETS, asked=KEY_SETS)
+    def transact(self, marks: Mapping[str, bool], deletes: frozenset[str], asked: frozenset[str]) -> None:
+        """Write and delete."""
+        made = self.records(marks)
+
+        def ask(tier: Tier) -> object:
+            shown = []
+            puts = [replace(each) for each in made]
+
+            def decide(present: Mapping[str, Record]) -> Batch:
+                shown.extend(sorted(present))
+                return Batch(puts, sorted(deletes - set(marks)))
+
+            return shown, tier.transact(sorted(asked), decide)
+
+        self.both(ask)
+
+    @invariant()
+    def log_agrees(self) -> None:
+        """The log from everywhere."""
+        for since in range(self.memory.revision + 2):
+            self.both(lambda tier: told(tier.changes_since(since, 99)))  # noqa: B023  # called at once
+
+
+class WindowTwins(Twins):
+    """What a window is told."""
+
+    authority = False
+
+    @rule(marks=MARKS, removed=KEY_SETS, off=st.sampled_from([0, 0, 0, -1, 1]), admit=st.booleans())
+    def follow(self, marks: Mapping[str, bool], removed: frozenset[str], off: int, *, admit: bool) -> None:
+        """Apply a stretch that begins where the window stands, or not."""
+        made, since = self.records(marks), self.memory.revision + off
+        gone = sorted(removed - set(marks))
+
+        def ask(tier: Tier) -> object:
+            return tier.follow(Stretch(since, max(since, self.log), [replace(each) for each in made], gone, admit))
+
+        self.both(ask)
+
+    @rule(marks=MARKS, late=st.sampled_from([0, 0, 1, 5]))
+    def fill(self, marks: Mapping[str, bool], late: int) -> None:
+        """Promote what was read from the log at some time."""
+        made = self.records(marks)
+        self.both(lambda tier: tier.fill([replace(each) for each in made], self.log - late))
+
+    @rule(keys=KEY_SETS)
+    def drop(self, keys: frozenset[str]) -> None:
+        """Forget keys."""
+        self.both(lambda tier: sorted(tier.drop(sorted(keys))))
+
+
+AuthorityTwins.TestCase.settings = WindowTwins.TestCase.settings = settings(
+    max_examples=30, stateful_step_count=20, deadline=None
+)
+TestAuthorityTwins = AuthorityTwins.TestCase
+TestWindowTwins = WindowTwins.TestCase

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from cryptography.fernet import Fernet
 
@@ -180,45 +182,38 @@ def test_snapshots_form_the_history(opened: Opener, clock: ManualClock) -> None:
         clock.advance(7)
         cache.get("x")
         cache.get("x")
-    times, told = zip(*cache.statistics_history, strict=True)
-    assert list(times) == [START + timedelta(seconds=n) for n in (7, 14, 21)]
-    assert [snapshot.requests for snapshot in told] == [1, 3, 5]
+    points = cache.statistics_history
+    assert [point.time for point in points] == [START + timedelta(seconds=n) for n in (7, 14, 21)]
+    asked = [point.requests for point in points]
+    assert asked == sorted(asked)
+    for before, after in pairwise(points):
+        assert after.requests_per_second == pytest.approx((after.requests - before.requests) / 7)
     for _ in range(1000):
         clock.advance(7)
         cache.get("x")
     assert len(cache.statistics_history) == 720
 
 
-class NoticedClock(ManualClock):
-    """A manual clock that tells when the cleaning thread has looked at it."""
+def test_the_background_thread_removes_what_has_expired(opened: Opener, clock: ManualClock) -> None:
+    """Every `cleanup_interval_seconds`, however much it is, without any call; and the thread ends with the cache."""
+    cache = opened(enable_background_cleanup=True, cleanup_interval_seconds=3600)
+    cache.put_many([entry(f"k{n}") for n in range(1200)])
+    assert cache.put("stays", entry("stays", ttl_seconds=9999))
+    swept = threading.Event()
+    sweep = cache._running().stack.sweep
 
-    def __init__(self) -> None:
-        super().__init__(now=START.timestamp())
-        self.looked = threading.Semaphore(0)
+    def noticed(now: float) -> bool:
+        more = sweep(now)
+        if not more:
+            swept.set()
+        return more
 
-    def now(self) -> float:
-        """Return the time, and note who asked."""
-        if threading.current_thread().name == "proxywhirl-cleanup":
-            self.looked.release()
-        return super().now()
-
-
-def test_the_background_thread_removes_what_has_expired(tmp_path: Path) -> None:
-    """Without any call; and it ends with the cache."""
-    clock = NoticedClock()
-    places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-    config = CacheConfig.model_validate({**places, "enable_background_cleanup": True, "encryption_key": SEALING_KEY})
-    quick = config.model_copy(update={"cleanup_interval_seconds": 0.01})  # the contract's least is 5 s
-    with CacheManager(quick, clock=clock) as cache:
-        put(cache, *(f"k{n}" for n in range(5)))
-        assert cache.put("stays", entry("stays", ttl_seconds=9999))
-        clock.advance(3600)
-        while clock.looked.acquire(blocking=False):
-            pass
-        for _ in range(3):  # the one that may be under way, a whole one, and the beginning of the next
-            assert clock.looked.acquire(timeout=10)
-        assert sizes(cache.get_statistics()) == (1, 1, 1)
-    assert not [thread for thread in threading.enumerate() if thread.name == "proxywhirl-cleanup"]
+    cache._running().stack.sweep = noticed  # type: ignore[method-assign]  # to know when, without sleeping
+    clock.advance(3600)
+    assert swept.wait(timeout=10)
+    assert sizes(cache.get_statistics()) == (1, 1, 1)
+    cache.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "proxywhirl-cache"]
 
 
 def test_counts_are_exact_with_many_threads(opened: Opener) -> None:
@@ -248,20 +243,29 @@ def test_counts_are_exact_with_many_threads(opened: Opener) -> None:
     assert told.l3_stats.misses == THREADS * rounds
 
 
-def test_threads_that_wait_for_one_load_count_their_own_hit_alone(opened: Opener) -> None:
-    """One that finds the entry in L1 when the load is done does not add the waiting hits a second time."""
-    cache = opened(l1_config={"max_entries": 1})
-    for n in range(20):
-        put(cache, "a", "b")
-        with ThreadPoolExecutor(1) as threads:
-            with cache._lock:
-                waiting = threads.submit(cache.get, "a")
-                while cache.get_statistics().requests == 2 * n and not waiting.done():
-                    pass  # until the other thread has begun
-                assert cache.get("a") is not None
-            got = waiting.result(timeout=10)
-        assert got is not None
-        assert got.access_count == 2
+def test_threads_that_miss_at_once_load_once(opened: Opener) -> None:
+    """A thousand threads that ask for a key that is not in L1 make one read below, and count a hit each."""
+    cache = opened(l1_config={"max_entries": 1}, l2_config=OFF)
+    put(cache, "a", "b")
+    start = threading.Barrier(1000)
+
+    def ask(_: int) -> int:
+        start.wait()
+        got = cache.get("a")
+        return 0 if got is None else 1
+
+    threading.stack_size(128 * 1024)
+    try:
+        with ThreadPoolExecutor(1000) as threads:
+            assert sum(threads.map(ask, range(1000))) == 1000
+    finally:
+        threading.stack_size(0)
+    told = cache.get_statistics()
+    assert (hits(told), told.promotions) == ((999, 0, 1), 1)
+    assert told.requests_served == 1000
+    cache.flush()
+    (found,) = (found for found in cache.scan() if found.key == "a")
+    assert found.access_count == 1000
 
 
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
@@ -359,18 +363,19 @@ class Tiers:
 
     def get(self, key: str) -> str | None:
         """Read a record's source."""
-        record = self.stack.read(key, self.clock.now()).record
-        return None if record is None else record.source
+        reading = self.stack.read(key, self.clock.now())
+        return None if reading is None else reading.record.source
 
     def degraded(self) -> list[str]:
         """Name the tiers that are marked."""
         return [name for name, marked in self.stack.measure()[2].items() if marked]
 
 
-def test_a_sick_window_is_left_out_and_comes_back_empty(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sick_window_is_left_out_and_comes_back_in_line(caplog: pytest.LogCaptureFixture) -> None:
     """Gets and puts go on; it is tried again with back-off, and what it missed is not served stale."""
     tiers = Tiers()
     assert all(tiers.put(key) for key in "abc")
+    tiers.stack.refresh()
     tiers.l2.sick = True
     assert tiers.get("a") == "s"
     assert tiers.degraded() == ["l2"]
@@ -384,11 +389,13 @@ def test_a_sick_window_is_left_out_and_comes_back_empty(caplog: pytest.LogCaptur
     tiers.l2.sick = False
     assert tiers.degraded() == ["l2"]
     tiers.clock.advance(1)
-    tiers.l1.clear()
-    assert tiers.get("b") == "new"
-    assert tiers.get("c") is None
+    tiers.stack.refresh()
     assert tiers.degraded() == []
     assert "c" not in tiers.l2
+    assert [record.source for record in tiers.l2.scan("", 9)] == ["s", "new"]
+    tiers.stack.front.forget(tiers.stack.front.revision)
+    assert tiers.get("b") == "new"
+    assert tiers.get("c") is None
     assert [text for text in caplog.messages if "l2" in text] == [
         "tier l2 is degraded, next try in 1 s: the disk is away",
         "tier l2 works again",
@@ -426,7 +433,8 @@ def test_a_sick_authority_takes_nothing_and_fails_nothing() -> None:
     with pytest.raises(TierError, match="l3 is degraded"):
         tiers.stack.page("")
     assert tiers.stack.changes_since(0, 10).records == []
-    assert tiers.stack.clear() == 0
+    with pytest.raises(TierError, match="nothing was removed: tier l3 is degraded"):
+        tiers.stack.clear()
     tiers.l3.sick = False
     tiers.clock.advance(60)
     assert tiers.put("b")
@@ -434,19 +442,19 @@ def test_a_sick_authority_takes_nothing_and_fails_nothing() -> None:
     assert tiers.degraded() == []
 
 
-def test_a_real_disk_that_goes_away_fails_no_request(opened: Opener, tmp_path: Path, clock: ManualClock) -> None:
-    """With L2's directory replaced by a file, gets and puts go on; with it back, L2 works again."""
-    cache = opened(l1_config={"max_entries": 1})
+def test_a_directory_that_goes_away_fails_no_request(opened: Opener, tmp_path: Path, clock: ManualClock) -> None:
+    """With L2's database replaced by a directory, gets and puts go on; with it back, L2 works again."""
+    cache = opened(l1_config={"max_entries": 1}, l2_backend="sqlite")
     put(cache, "a", "b")
-    (tmp_path / "l2").rename(tmp_path / "away")
-    (tmp_path / "l2").write_text("in the way")
+    held = apsw.Connection(str(tmp_path / "l2" / "l2.db"))
+    held.execute("ALTER TABLE entries RENAME TO away")
     put(cache, "c")
     assert cache.get("a") is not None
     assert cache.delete("b")
     told = cache.get_statistics()
     assert (told.l1_degraded, told.l2_degraded, told.l3_degraded) == (False, True, False)
-    (tmp_path / "l2").unlink()
-    (tmp_path / "away").rename(tmp_path / "l2")
+    held.execute("ALTER TABLE away RENAME TO entries")
+    held.close()
     clock.advance(60)
     assert cache.get("b") is None
     assert {found.key for found in cache.scan()} == {"a", "c"}
@@ -589,6 +597,7 @@ def test_writing_counts_does_not_hide_what_another_wrote(opened: Opener) -> None
     """A flush that reads the files on its way leaves the deletion to be followed."""
     one, other = opened(l3_config=OFF), opened(l3_config=OFF)
     put(one, "a")
+    other.refresh()
     assert other.get("a") is not None
     one.delete("a")
     other.flush()

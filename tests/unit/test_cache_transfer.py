@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +17,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager
+from proxywhirl.cache.transfer import export_entries, read_entries
 from proxywhirl.errors import CacheError, ListFormatError
 from proxywhirl.models import Attributes
 from proxywhirl.testing import ManualClock
@@ -241,3 +245,52 @@ def test_a_large_file_is_taken_in_pages(opened: Opener, tmp_path: Path) -> None:
     assert one.export_to_file(tmp_path / "out.json") == 2300
     assert other.warm_from_file(tmp_path / "out.json") == {"loaded": 2300, "skipped": 0, "failed": 0}
     assert len(other) == 2300
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_is_read_and_written_in_a_stream(tmp_path: Path, name: str) -> None:
+    """Four thousand entries, which would take more than 10 MB at once, pass through 5 MB in each direction."""
+    many = 4_000
+    path = tmp_path / name
+    tracemalloc.start()
+    try:
+        made = (entry(f"{n:06}", username="bob", password=f"pass{n}") for n in range(many))
+        assert export_entries(made, path, with_credentials=True) == many
+        counts = {"loaded": 0, "skipped": 0, "failed": 0}
+        pages = read_entries(path, counts, now=START.timestamp(), ttl=None)
+        assert sum(map(len, pages)) == many
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+STREAMING = """
+import json, resource, sys
+from pathlib import Path
+from proxywhirl.cache import CacheConfig, CacheManager
+
+def lines(first, count):
+    for n in range(first, first + count):
+        line = {"key": f"{n:016x}", "proxy_url": "http://192.0.2.1:80", "source": "s", "ttl_seconds": 3600}
+        yield json.dumps({**line, "fetch_time": "2025-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z"}) + "\\n"
+
+home = Path(sys.argv[1])
+places = {"l2_cache_dir": str(home / "l2"), "l3_database_path": str(home / "l3.db")}
+peaks = []
+with CacheManager(CacheConfig.model_validate(places)) as cache:
+    for first, count in ((0, 6_000), (6_000, 44_000)):
+        with (home / "in.jsonl").open("w") as stream:
+            stream.writelines(lines(first, count))
+        assert cache.warm_from_file(home / "in.jsonl")["loaded"] == count
+        assert cache.export_to_file(home / "out.jsonl") == first + count
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peaks[1] - peaks[0])
+"""
+
+
+def test_a_cache_is_warmed_and_exported_in_a_stream(tmp_path: Path) -> None:
+    """Fifty thousand entries, more than 120 MB if they were held, add less than 40 MB to the process."""
+    command = [sys.executable, "-c", STREAMING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 40

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import Blame, LeaseReported, PoolEmpty, ProxyGone
-from proxywhirl.models import HealthStatus, Outcome, Proxy
+from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
-from proxywhirl.rotation.retry import BACKOFF_CAP
+from proxywhirl.rotation.retry import BACKOFF_CAP, FAILURES_TO_CAP
 from proxywhirl.rotation.set_aside import SetAside
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import ProxyURL
@@ -243,6 +243,73 @@ def test_a_dead_proxy_starts_set_aside(clock: ManualClock) -> None:
     assert clock.monotonic() < until <= clock.monotonic() + BACKOFF_CAP
     clock.advance(until - clock.monotonic())
     assert dead.key in {use(pool, OK) for _ in range(2)}
+
+
+def drawer(made: list[str]) -> Callable[[str, Sketch], Proxy]:
+    """Return a `portray` that notes each key of which it makes the value."""
+
+    def portray(key: str, sketch: Sketch) -> Proxy:
+        made.append(key)
+        return Proxy(key, "http", "192.0.2.1", 8080, label=sketch[1])
+
+    return portray
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "random"])
+def test_of_a_sketch_no_value_is_made_until_it_is_chosen(strategy: str) -> None:
+    """Filling, replacing and counting make none of ten thousand values; a choice makes one, its repetition none."""
+    made: list[str] = []
+    pool = Pool(strategy, resolve=lambda _key: None, rng=random.Random(1), portray=drawer(made))
+    for label in ("old", "new"):
+        pool.stock({str(n): ("", label) for n in range(10_000)})
+    assert (len(pool), len(pool.keys()), made) == (10_000, 10_000, [])
+    with pool.acquire() as lease:
+        assert lease.proxy.label == "new"
+    pool.discard(set(pool.keys()) - {lease.proxy.key})
+    use(pool, OK)
+    assert made == [lease.proxy.key]
+
+
+def test_filling_with_sketches_takes_no_step_for_each() -> None:
+    """Twenty thousand new sketches run as few lines of Python as a hundred: what is done for each is not Python."""
+    counts = []
+    for size in (100, 20_000):
+        pool = Pool(resolve=lambda _key: None, portray=drawer([]))
+        sketches = {str(n): ("", "") for n in range(size)}
+        counts.append(lines_run(lambda pool=pool, sketches=sketches: pool.stock(sketches)))  # type: ignore[misc]  # bound now
+    assert counts[1] == counts[0]
+
+
+def test_a_used_proxy_shows_what_its_next_sketch_says(clock: ManualClock) -> None:
+    """A sketch of a known key replaces the value, and leaves statistics and back-off as they are."""
+    pool = Pool(resolve=lambda _key: None, clock=clock, portray=drawer([]))
+    pool.stock({"a": ("", "one")})
+    before = fail(pool, "a")
+    pool.stock({"a": ("", "two"), "b": ("", "two")})
+    assert [(u.proxy.label, u.failed, u.set_aside_until) for u in pool.snapshot()] == [
+        ("two", 1, before),
+        ("two", 0, None),
+    ]
+
+
+def test_dead_sketches_start_set_aside_and_come_back(clock: ManualClock) -> None:
+    """They serve last; when they are due they are tried, and one failure sends them to the longest back-off again."""
+    pool = Pool(resolve=lambda _key: None, clock=clock, rng=random.Random(3), portray=drawer([]))
+    pool.stock({"dead": ("", "")}, dead=True)
+    pool.stock({"fresh": ("", "")})
+    assert {use(pool, OK) for _ in range(3)} == {"fresh"}
+    assert (state(pool, "dead").consecutive_failures, state(pool, "fresh").consecutive_failures) == (FAILURES_TO_CAP, 0)
+    clock.advance(BACKOFF_CAP)
+    fail(pool, "dead")
+    assert state(pool, "dead").consecutive_failures == FAILURES_TO_CAP + 1
+
+
+def test_a_pool_that_cannot_read_sketches_says_so() -> None:
+    """Without `portray` the first use of a sketch names what is missing."""
+    pool = Pool(resolve=lambda _key: None)
+    pool.stock({"a": ("", "")})
+    with pytest.raises(TypeError, match="portray"):
+        pool.acquire()
 
 
 def test_discarding_a_leased_proxy_is_safe(pool: Pool) -> None:

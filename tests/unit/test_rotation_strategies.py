@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxywhirl.errors import SettingsError, UnknownNameError
-from proxywhirl.models import Proxy
+from proxywhirl.models import Proxy, Sketch
+from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.strategies import RandomChoice, RoundRobin
-from proxywhirl.rotation.strategy import Strategy, make_strategy, strategy_names
+from proxywhirl.rotation.strategy import KeyStrategy, Strategy, make_strategy, strategy_names
 
 
 def proxy(key: str) -> Proxy:
@@ -69,6 +72,50 @@ def test_adding_and_removing_leave_the_turn_of_the_others_as_it_was() -> None:
     strategy.add(proxy("e"))
     strategy.add(proxy("c"))
     assert [strategy.choose(()) for _ in range(4)] == list("cdae")
+
+
+@pytest.mark.parametrize("built_in", [RoundRobin(), urn("")])
+def test_keys_alone_are_taken_in_like_proxies(built_in: RoundRobin | RandomChoice) -> None:
+    """`add_keys` does as `add` does with each."""
+    assert isinstance(built_in, KeyStrategy)
+    built_in.add(proxy("a"))
+    built_in.add_keys({"b": None, "c": None}.keys())
+    built_in.remove("b")
+    assert {built_in.choose(()) for _ in range(50)} == {"a", "c"}
+    assert built_in.choose({"a"}) == "c"
+
+
+@given(st.lists(st.tuples(st.sampled_from("arc"), st.sets(st.integers(0, 5)))))
+def test_round_robin_is_a_list_whose_chosen_one_goes_to_its_end(steps: list[tuple[str, set[int]]]) -> None:
+    """Adding, removing and choosing in any order give what a plain list gives."""
+    strategy = RoundRobin()
+    turn: list[str] = []
+    for what, numbers in steps:
+        keys = {str(number) for number in numbers}
+        if what == "a":
+            for key in sorted(keys):
+                strategy.add(proxy(key))
+                turn += [key] if key not in turn else []
+        elif what == "r":
+            for key in keys.intersection(turn):
+                strategy.remove(key)
+                turn.remove(key)
+        else:
+            expected = next((key for key in turn if key not in keys), None)
+            assert strategy.choose(keys) == expected
+            if expected is not None:
+                turn.remove(expected)
+                turn.append(expected)
+
+
+def test_places_that_were_left_do_not_pile_up() -> None:
+    """However often proxies come and go between two choices, the queue stays as long as the ring, and a constant."""
+    strategy = ring("abc")
+    for _ in range(10_000):
+        strategy.remove("b")
+        strategy.add(proxy("b"))
+    assert len(strategy._turn) < 100
+    assert [strategy.choose(()) for _ in range(4)] == list("acba")
 
 
 @pytest.mark.parametrize("build", [ring, urn])
@@ -133,6 +180,27 @@ def test_an_entry_point_offers_a_strategy(third_party: None) -> None:
     strategy.add(proxy("b"))
     assert [strategy.choose(()), strategy.choose({"a"})] == ["a", "b"]
     assert strategy_names() == ["broken", "first", "random", "round_robin"]
+
+
+def test_a_strategy_that_wants_values_gets_them_of_sketches(third_party: None) -> None:
+    """One without `add_keys` is told the whole proxy, and told again when it changes."""
+
+    def portray(key: str, sketch: Sketch) -> Proxy:
+        return Proxy(key, "http", "192.0.2.1", 8080, label=sketch[1])
+
+    pool = Pool("first", resolve=lambda _key: None, portray=portray)
+    told: list[Proxy] = []
+    take = pool._ready.add
+
+    def listen(proxy: Proxy) -> None:
+        told.append(proxy)
+        take(proxy)
+
+    pool._ready.add = listen  # type: ignore[method-assign]  # to hear what it is told
+    pool.stock({"a": ("", "one"), "b": ("", "one")})
+    pool.stock({"a": ("", "two")})
+    assert [(proxy.key, proxy.label) for proxy in told] == [("a", "one"), ("b", "one"), ("a", "two")]
+    assert pool.acquire().proxy.label == "two"
 
 
 def test_a_built_in_name_cannot_be_taken_over(third_party: None) -> None:

@@ -75,12 +75,16 @@ def test_a_newer_format_is_refused_and_left_alone(store: StateStore, path: Path)
         StateStore(path)
 
 
-def test_a_file_that_is_no_database_is_named(path: Path) -> None:
-    """What is not ours is an error that says what to do."""
+def test_a_file_that_is_no_database_is_named(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is set aside under a name that the log tells, and the store begins anew."""
     path.parent.mkdir()
     path.write_bytes(b"not a database" * 100)
-    with pytest.raises(TierError, match=r"state\.db is damaged or no database"):
-        StateStore(path)
+    store = StateStore(path)
+    (aside,) = path.parent.glob("state.db.damaged-*")
+    assert aside.read_bytes() == b"not a database" * 100
+    assert str(aside) in caplog.text
+    assert store.items("kind") == {}
+    store.close()
 
 
 def test_a_place_that_cannot_be_is_named(tmp_path: Path) -> None:

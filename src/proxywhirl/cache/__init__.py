@@ -1,6 +1,6 @@
 """Remember proxies: three tiers behind one manager."""
 
-from proxywhirl.cache.changes import CacheChanges
+from proxywhirl.cache.changes import CacheChanges, portray
 from proxywhirl.cache.decisions import Merge
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import (
@@ -14,6 +14,7 @@ from proxywhirl.cache.models import (
     L2BackendType,
     TierStatistics,
 )
+from proxywhirl.cache.tier import Finding
 
 __all__ = [
     "NEVER",
@@ -24,8 +25,10 @@ __all__ = [
     "CacheStatistics",
     "CacheTierConfig",
     "CacheTierType",
+    "Finding",
     "HealthStatus",
     "L2BackendType",
     "Merge",
     "TierStatistics",
+    "portray",
 ]

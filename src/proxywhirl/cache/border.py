@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from proxywhirl.cache.crypto import LazySecret, Sealer
-from proxywhirl.cache.models import CacheEntry
+from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
 from proxywhirl.errors import DecryptionError
 from proxywhirl.models import Attributes, HealthStatus
@@ -17,39 +21,90 @@ from proxywhirl.urls import ProxyURL
 __all__ = ["Border"]
 
 
+_STATUSES = {status.value: status for status in HealthStatus}
+_ALL_FIELDS = set(CacheEntry.model_fields)  # of each snapshot: assigning a field adds a name that is in already
+_SNAPSHOTS_KEPT = 4_096
+MOMENT_SECONDS = 0.001
+
+_new_entry = CacheEntry.__new__
+_set = object.__setattr__
+_set_fields = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
+_from_timestamp = datetime.fromtimestamp
+_NO_ATTRIBUTES = Attributes()
+
+
 class Border:
-    """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone)."""
+    """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone).
+
+    What is in the tiers was validated when it came in, so an entry is put together without validating it again: the
+    values are copied from a template that hot records keep.
+    """
 
     def __init__(self, sealer: Sealer | None) -> None:
         self._sealer = sealer
+        self._templates: deque[Record] = deque()
+        self._moment = (0.0, _from_timestamp(0.0, UTC))
 
     def entry(self, record: Record, *, evicted_from_l1: bool = False) -> CacheEntry:
         """Return a snapshot of a record. Credentials are decrypted when they are first read."""
+        values = self._values(record)
+        if evicted_from_l1:
+            values["evicted_from_l1"] = True
+        return _entry_of(values)
+
+    def snapshot(self, record: Record, now: float) -> CacheEntry:
+        """Return a snapshot of a record in L1 that is used now, to the millisecond, and is likely to be used again."""
+        since, moment = self._moment
+        if not 0.0 <= now - since < MOMENT_SECONDS:  # making a datetime costs more than the rest
+            since, moment = self._moment = (now, _from_timestamp(now, UTC))
+        record.accessed_at = since
+        values = (record.snapshot or self._keep(record)).copy()
+        values["access_count"] = record.access_count
+        values["last_accessed"] = moment
+        entry = _new_entry(CacheEntry)
+        _set(entry, "__dict__", values)
+        _set_fields(entry, _ALL_FIELDS)
+        _set_extra(entry, None)
+        _set_private(entry, None)
+        return entry
+
+    def _keep(self, record: Record) -> dict[str, Any]:
+        """Make the template of a record; the oldest one of all goes for it where there are many."""
+        record.snapshot = template = self._values(record)
+        self._templates.append(record)
+        if len(self._templates) > _SNAPSHOTS_KEPT:
+            with contextlib.suppress(IndexError):  # other threads keep and let go as well
+                self._templates.popleft().snapshot = None
+        return template
+
+    def _values(self, record: Record) -> dict[str, Any]:
         username, password = self._secrets(record)
-        return CacheEntry(
-            key=record.key,
-            proxy_url=record.url,
-            username=username,
-            password=password,
-            source=record.source,
-            fetch_time=_moment(record.fetched_at),
-            ttl_seconds=record.ttl,
-            last_accessed=_moment(record.accessed_at),
-            expires_at=_moment(record.expires_at),
-            access_count=record.access_count,
-            health_status=HealthStatus(record.status),
-            failure_count=record.failure_count,
-            evicted_from_l1=evicted_from_l1,
-            last_health_check=_moment_or_none(record.last_check_at),
-            consecutive_health_failures=record.check_failures,
-            consecutive_health_successes=record.check_successes,
-            recovery_attempt=record.recovery_attempt,
-            next_check_time=_moment_or_none(record.next_check_at),
-            last_health_error=record.error,
-            total_health_checks=record.checks,
-            total_health_check_failures=record.failed_checks,
-            attributes=decode_attributes(record.attributes),
-        )
+        return {
+            "key": record.key,
+            "proxy_url": record.url,
+            "username": username,
+            "password": password,
+            "source": record.source,
+            "fetch_time": _shared_moment(record.fetched_at),
+            "ttl_seconds": record.ttl,
+            "last_accessed": _moment(record.accessed_at),
+            "expires_at": NEVER if record.expires_at >= NEVER_TIMESTAMP else _shared_moment(record.expires_at),
+            "access_count": record.access_count,
+            "health_status": _STATUSES[record.status],
+            "failure_count": record.failure_count,
+            "evicted_from_l1": False,
+            "last_health_check": _moment_or_none(record.last_check_at),
+            "consecutive_health_failures": record.check_failures,
+            "consecutive_health_successes": record.check_successes,
+            "recovery_attempt": record.recovery_attempt,
+            "next_check_time": _moment_or_none(record.next_check_at),
+            "last_health_error": record.error,
+            "total_health_checks": record.checks,
+            "total_health_check_failures": record.failed_checks,
+            "attributes": decode_attributes(record.attributes) if record.attributes else _NO_ATTRIBUTES,
+        }
 
     def record(self, entry: CacheEntry) -> Record:
         """Return the record of an entry that a caller made or changed."""
@@ -96,8 +151,16 @@ class Border:
         )
 
     def sealed(self, record: Record) -> Record:
-        """Return the record with its credentials sealed, ready for a durable tier."""
-        if self._sealer is not None and record.plain is not None and record.sealed is None:
+        """Return the record with its credentials sealed, ready for a durable tier.
+
+        What an earlier key sealed is sealed anew where it is at hand in the clear: it may have been before that
+        transaction in which the key was looked at.
+        """
+        if (
+            self._sealer is not None
+            and record.plain is not None
+            and (record.sealed is None or not self._sealer.is_current(record.sealed))
+        ):
             record.sealed = self._sealer.seal(record.key, record.plain)
         return record
 
@@ -143,6 +206,15 @@ class Border:
         return (credentials[place] if credentials is not None else None) or ""
 
 
+def _entry_of(values: dict[str, Any]) -> CacheEntry:
+    entry = _new_entry(CacheEntry)
+    _set(entry, "__dict__", values)
+    _set_fields(entry, _ALL_FIELDS)
+    _set_extra(entry, None)
+    _set_private(entry, None)
+    return entry
+
+
 def _secret(value: str | None) -> SecretStr | None:
     return None if value is None else SecretStr(value)
 
@@ -152,7 +224,11 @@ def _reveal(secret: SecretStr | None) -> str | None:
 
 
 def _moment(timestamp: float) -> datetime:
-    return datetime.fromtimestamp(timestamp, UTC)
+    return _from_timestamp(timestamp, UTC)
+
+
+_shared_moment = lru_cache(maxsize=1024)(_moment)
+"""For times that many entries have in common: those of a batch are fetched, and expire, together."""
 
 
 def _moment_or_none(timestamp: float | None) -> datetime | None:

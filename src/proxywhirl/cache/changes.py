@@ -1,34 +1,123 @@
-"""The log of changes as the pool reads it: proxies that came or changed, keys that went."""
+"""The log of changes as the pool reads it: proxies that came or changed, keys that went.
+
+A pool needs a third of a record's columns, and of a million proxies it uses a few at a time. So a tier may offer
+the log as outlines, and the pool keeps sketches, from which a `Proxy` is made when one is chosen.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from sys import intern
+from typing import Protocol, Self, runtime_checkable
 
 from proxywhirl.cache.policy import Found, state_of
-from proxywhirl.cache.tier import Changes
-from proxywhirl.models import Proxy
+from proxywhirl.cache.record import Record, decode_attributes
+from proxywhirl.cache.tier import Changes, Tier
+from proxywhirl.models import HealthStatus, Proxy, Sketch
 
-__all__ = ["CacheChanges"]
+__all__ = ["DEAD", "GONE", "SERVING", "CacheChanges", "Outline", "Outlines", "Outlining", "portray", "read_changes"]
+
+Outline = tuple[str, str, str, int, int]
+"""Of a record: key, URL, traits, standing, revision.
+
+Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
+line break, or nothing. Its standing is one of the three below.
+"""
+GONE, SERVING, DEAD = range(3)
+
+_STATUSES = {status.value: status for status in HealthStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """A page of the log like `Changes`, with outlines instead of records."""
+
+    revision: int
+    outlines: list[Outline]
+    removed: list[str]
+    reset: bool = False
+    more: bool = False
+
+    @classmethod
+    def of(cls, changes: Changes, now: float) -> Self:
+        """Return the outlines, at a time, of a page of records."""
+        outlines = [_outline(record, now) for record in changes.records]
+        return cls(changes.revision, outlines, changes.removed, changes.reset, changes.more)
+
+
+@runtime_checkable
+class Outlining(Protocol):
+    """What a tier may offer beside `Tier`, where it reads a part of a record in less time than the whole."""
+
+    def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
+        """Return a page of the log after `revision` as `changes_since` does, of records as they stand at `now`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class CacheChanges:
     """A page of what changed. With `reset`, forget all that was known before; with `more`, another page follows.
 
-    `revision` is what to ask with next, and says nothing else.
+    `revision` is what to ask with next, and says nothing else. `dead` are those of which the last check said so,
+    `sketches` the others; a key is in one of them or in `removed`, once.
     """
 
     revision: int
-    proxies: list[Proxy]
+    sketches: dict[str, Sketch]
+    dead: dict[str, Sketch]
     removed: list[str]
     reset: bool
     more: bool
 
     @classmethod
-    def of(cls, changes: Changes, now: float) -> Self:
-        """Return a page of a tier's log as it is to a reader at a time: what is not alive is removed."""
-        alive = [record for record in changes.records if state_of(record, now) is Found.LIVE]
-        others = [record.key for record in changes.records if state_of(record, now) is not Found.LIVE]
-        proxies = [record.proxy() for record in alive]
-        return cls(changes.revision, proxies, [*changes.removed, *others], changes.reset, changes.more)
+    def of(cls, page: Outlines) -> Self:
+        """Return a page of a tier's log as it is to a pool: what is not alive is removed."""
+        sketches: dict[str, Sketch] = {}
+        dead: dict[str, Sketch] = {}
+        removed = list(page.removed)
+        shared: dict[str, str] = {}  # the same text is in memory once for each page
+        share = shared.setdefault
+        for key, url, traits, standing, _ in page.outlines:
+            if standing == SERVING:
+                sketches[key] = (url, share(traits, traits))
+            elif standing == DEAD:
+                dead[key] = (url, share(traits, traits))
+            else:
+                removed.append(key)
+        return cls(page.revision, sketches, dead, removed, page.reset, page.more)
+
+    @classmethod
+    def nothing(cls, revision: int) -> Self:
+        """Return the page of a log that cannot be read now."""
+        return cls(revision, {}, {}, [], reset=False, more=False)
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        """Those that came or changed, made anew at each call. O(n)."""
+        return [portray(*item) for sketches in (self.sketches, self.dead) for item in sketches.items()]
+
+
+def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:
+    """Read a page of a tier's log after a revision, the fastest way that the tier offers."""
+    if isinstance(tier, Outlining):
+        return CacheChanges.of(tier.outlines_since(revision, limit, now))
+    return CacheChanges.of(Outlines.of(tier.changes_since(revision, limit), now))
+
+
+def portray(key: str, sketch: Sketch) -> Proxy:
+    """Make the value that a sketch stands for."""
+    url, traits = sketch
+    facts, _, source = traits.partition("\n")
+    status, credential, attributes = facts.split(" ", 2)
+    scheme, _, authority = url.partition("://")
+    host, _, port = authority.rpartition(":")
+    known = decode_attributes(attributes)
+    label = known.label or (f"user-{key[:6]}" if credential == "1" else None)
+    return Proxy(key, intern(scheme), host, int(port), label, intern(source), _STATUSES[status], known)
+
+
+def _outline(record: Record, now: float) -> Outline:
+    alive = state_of(record, now) is Found.LIVE
+    standing = (DEAD if record.status == "dead" else SERVING) if alive else GONE
+    traits = f"{record.status} {record.has_credentials:d} {record.attributes}\n{record.source}"
+    return record.key, record.url, traits, standing, record.revision

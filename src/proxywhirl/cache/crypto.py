@@ -1,68 +1,153 @@
 """Credentials at rest: one Fernet token for each entry, bound to the entry's key.
 
-A sealed credential is `u:`, `p:` or `up:` (which of username and password there are) and the token of
-username and password together with the entry's key, so that a token moved to another entry does not open.
-A key-check value beside the data tells a wrong key from a right one without opening anything.
+A sealed credential is `up.<fingerprint>:<token>`: which of username and password there are, which key sealed
+it, and both together with the entry's key, so that a token moved to another entry does not open. The
+fingerprint of a key tells keys apart and tells nothing else of them. Pure, but for what `reread` does.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
-import os
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, Self
 
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import SecretStr
 
 from proxywhirl.cache.record import Credentials
 from proxywhirl.errors import CacheError, DecryptionError
-from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["LazySecret", "Sealer", "obtain_key_file"]
+__all__ = ["LazySecret", "Sealer", "fingerprint", "generate_key", "sealed_with"]
+
+_log = logging.getLogger(__name__)
+
+FINGERPRINT_DIGITS = 12
+
+
+def generate_key() -> SecretStr:
+    """Make a new key."""
+    return SecretStr(Fernet.generate_key().decode())
+
+
+def fingerprint(key: SecretStr) -> str:
+    """Return the key-check value of a key: twelve hex digits, the same however the key is spelled."""
+    raw = base64.urlsafe_b64decode(key.get_secret_value().encode())
+    return hmac.new(raw, b"proxywhirl key check", hashlib.sha256).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def sealed_with(sealed: str) -> str:
+    """Return the fingerprint of the key that sealed a credential, "" where it does not say."""
+    return sealed.partition(":")[0].partition(".")[2]
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes one each time
 
 
 class Sealer:
-    """Seals and opens credentials with one key."""
+    """Seals with one key, opens with that and all that it has known before.
 
-    def __init__(self, key: SecretStr) -> None:
-        text = key.get_secret_value().encode()
-        self._fernet = Fernet(text)
-        raw = base64.urlsafe_b64decode(text)  # one key, however it is spelled
-        self.key_check = hmac.new(raw, b"proxywhirl key check", hashlib.sha256).hexdigest()[:16]
+    `reread` gives the keys as they are kept now, the sealing one first. It is asked when something was sealed with an
+    unknown key: another process may have changed the key. Keys that were known once stay known, since what this
+    process has in memory may still need them. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        key: SecretStr,
+        previous: Iterable[SecretStr] = (),
+        *,
+        reread: Callable[[], Sequence[SecretStr]] | None = None,
+    ) -> None:
+        self._reread = reread
+        self._fernets: dict[str, Fernet] = {}
+        self._take([key, *previous])
+
+    @property
+    def key_check(self) -> str:
+        """The fingerprint of the key that seals."""
+        return self._current[0]
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The fingerprints of all keys that can open."""
+        return frozenset(self._fernets)
 
     def seal(self, entry_key: str, credentials: Credentials) -> str:
         """Return the sealed form of a username and a password."""
         username, password = credentials
         shape = ("u" if username is not None else "") + ("p" if password is not None else "")
-        content = json.dumps([entry_key, username, password], ensure_ascii=False)
-        return f"{shape}:{self._fernet.encrypt(content.encode()).decode()}"
+        content = _encode([entry_key, username, password])
+        check, fernet = self._current  # one read: another thread may change it
+        return f"{shape}.{check}:{fernet.encrypt(content.encode()).decode()}"
 
     def open(self, entry_key: str, sealed: str) -> Credentials:
         """Return the username and password of a sealed credential.
 
         Raises:
-            DecryptionError: another key made it, it was damaged, or it belongs to another entry.
+            DecryptionError: an unknown key made it, it was damaged, or it belongs to another entry.
         """
         _, _, token = sealed.partition(":")
+        for fernet in self._candidates(entry_key, sealed_with(sealed)):
+            try:
+                bound_to, username, password = json.loads(fernet.decrypt(token.encode()))
+            except (InvalidToken, ValueError):
+                continue
+            if bound_to != entry_key:
+                raise DecryptionError(f"the credentials stored with entry {entry_key} belong to another entry")
+            return username, password
+        raise DecryptionError(f"the credentials of entry {entry_key} cannot be read: they are damaged")
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The fingerprints of the keys as they were last read, the sealing one first."""
+        return self._kept
+
+    def seal_with(self, check: str) -> None:
+        """Seal with another known key until the keys are read again."""
+        self._current = (check, self._fernets[check])
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether the key that seals now made this."""
+        return sealed_with(sealed) == self.key_check
+
+    def reload(self) -> bool:
+        """Read the keys again where they are kept; return whether another one seals now."""
+        if self._reread is None:
+            return False
+        before = self.key_check
         try:
-            bound_to, username, password = json.loads(self._fernet.decrypt(token.encode()))
-        except (InvalidToken, ValueError) as exc:
+            self._take(self._reread())
+        except CacheError as exc:
+            _log.warning("the keys could not be read again: %s", exc)
+        return self.key_check != before
+
+    def _candidates(self, entry_key: str, check: str) -> list[Fernet]:
+        if not check:  # from before tokens named their key
+            return list(self._fernets.values())
+        if check not in self._fernets:
+            self.reload()
+        if check not in self._fernets:
             raise DecryptionError(
-                f"the credentials of entry {entry_key} cannot be read: they are damaged or were sealed with another key"
-            ) from exc
-        if bound_to != entry_key:
-            raise DecryptionError(f"the credentials stored with entry {entry_key} belong to another entry")
-        return username, password
+                f"the credentials of entry {entry_key} were sealed with the key {check}, which is not at hand: "
+                "set PROXYWHIRL_CACHE_KEY_PREVIOUS to it"
+            )
+        return [self._fernets[check]]
+
+    def _take(self, keys: Sequence[SecretStr]) -> None:
+        """Know these keys too, and seal with the first."""
+        if keys:
+            added = {fingerprint(key): Fernet(key.get_secret_value().encode()) for key in keys}
+            self._fernets = {**self._fernets, **added}
+            self._kept = tuple(added)
+            self.seal_with(self._kept[0])
 
 
 class LazySecret(SecretStr):
-    """A secret that is decrypted when it is first read."""
+    """A secret that is decrypted when it is read. It can be copied, which decrypts nothing, and not be pickled."""
 
     def __init__(self, reveal: Callable[[], str]) -> None:
         self._reveal = reveal
@@ -72,48 +157,19 @@ class LazySecret(SecretStr):
         return self._reveal()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretStr) and SecretStr(self._reveal()) == SecretStr(other.get_secret_value())
+        return isinstance(other, SecretStr) and self._reveal() == other.get_secret_value()
 
     def __hash__(self) -> int:
         return hash(self._reveal())
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret that is sealed at rest is not pickled: read it, or export it by name")
+
     def _display(self) -> str:
         return "**********"
-
-
-def obtain_key_file(path: Path) -> tuple[SecretStr, bool]:
-    """Return the key kept in a file and whether it was made now, with mode 0600.
-
-    Two processes that make it at once end with the same key.
-
-    Raises:
-        CacheError: the file cannot be read or made, or holds no key.
-    """
-    try:
-        made = False
-        if not path.exists():
-            make_private_directory(path.parent)
-            made = _create_once(path, Fernet.generate_key() + b"\n")
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CacheError(f"the key file {path} cannot be read or made: {exc}") from exc
-    try:
-        Fernet(text.encode())
-    except ValueError as exc:
-        raise CacheError(
-            f"the key file {path} holds no Fernet key: restore it from a back-up, "
-            "or set PROXYWHIRL_CACHE_ENCRYPTION_KEY"
-        ) from exc
-    return SecretStr(text), made
-
-
-def _create_once(path: Path, content: bytes) -> bool:
-    """Make a whole file appear at once, or leave the one that another process made first."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as stream:  # of mode 0600
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(stream.name, path)
-            return True
-    return False

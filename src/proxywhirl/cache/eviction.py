@@ -9,11 +9,13 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count, islice
+from math import inf
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from proxywhirl.cache.record import Record
 
-__all__ = ["ORDERS", "EvictionOrder", "Usage", "admit"]
+__all__ = ["ORDERS", "EvictionOrder", "Usage", "admit", "order_for"]
 
 
 class Usage(NamedTuple):
@@ -24,6 +26,10 @@ class Usage(NamedTuple):
     revision: int
     used_at: float
     uses: int
+
+
+_by_use: Callable[[Usage], tuple[float, int]] = itemgetter(3, 2)
+_by_generation: Callable[[Usage], int] = itemgetter(1)
 
 
 class EvictionOrder(Protocol):
@@ -37,12 +43,16 @@ class EvictionOrder(Protocol):
         """Note that a key was used; an unknown one is ignored."""
         ...
 
+    def settle(self, key: str, uses: int, used_at: float) -> None:
+        """Take over what is stored of a key's use: how often in all, and when last (Unix seconds)."""
+        ...
+
     def discard(self, key: str) -> None:
         """Forget a key; an unknown one is ignored."""
         ...
 
     def victim(self) -> str:
-        """Return the key that goes first. Raises `KeyError` when there is none."""
+        """Return the key that goes first, to be discarded next. Raises `KeyError` when there is none."""
         ...
 
     def restore(self, usages: Iterable[Usage]) -> None:
@@ -71,8 +81,7 @@ class LeastRecentlyUsed:
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
-        for usage in sorted(usages, key=lambda usage: (usage.used_at, usage.revision)):
-            self.add(usage.key)
+        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_use)))
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -86,6 +95,9 @@ class LeastRecentlyUsed:
             self._keys.move_to_end(key)
         except KeyError:  # evicted by another thread between its lookup and here
             return
+
+    def settle(self, key: str, uses: int, used_at: float) -> None:
+        """See `EvictionOrder`: the order of the uses is all that counts."""
 
     def discard(self, key: str) -> None:
         """See `EvictionOrder`."""
@@ -107,9 +119,9 @@ class LeastRecentlyUsed:
         large import does to a small window.
         """
         staying = dict.fromkeys(islice(keys, len(keys) - bound, None))
-        left = [key for key in self._keys if key not in staying]
-        left += [key for key in islice(keys, len(keys) - bound) if key not in self._keys]
-        self._keys = OrderedDict(staying)
+        before, self._keys = self._keys, OrderedDict(staying)
+        left = [key for key in _listed(before) if key not in staying]
+        left += [key for key in islice(keys, len(keys) - bound) if key not in before]
         return left
 
 
@@ -125,8 +137,7 @@ class FirstInFirstOut:
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
-        for usage in sorted(usages, key=lambda usage: usage.generation):
-            self.add(usage.key)
+        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_generation)))
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -136,6 +147,9 @@ class FirstInFirstOut:
 
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
+
+    def settle(self, key: str, uses: int, used_at: float) -> None:
+        """See `EvictionOrder`: uses do not count."""
 
     def discard(self, key: str) -> None:
         """See `EvictionOrder`."""
@@ -147,29 +161,32 @@ class FirstInFirstOut:
 
 
 class LeastFrequentlyUsed:
-    """Fewest uses go first (writing counts as one); among equals the least recently used.
+    """Fewest uses go first, as the entry counts them; among equals the one of which the last use is longest ago.
 
-    A rank is [uses, tick] and only grows, so a heap of possibly outdated ranks is enough: an outdated one
-    that surfaces is pushed back with its present rank. A touch changes a rank in place, so that one that
-    comes after the key was discarded does not bring the key back.
+    A write is no use, or checking a proxy each minute would keep it in: it brings the count that is written. A rank is
+    [uses, last use, tick]; a use that is not stored yet is later than any that is. Most ranks grow, so a heap of
+    possibly outdated ones is enough: an outdated one that surfaces is pushed back with its present rank. One
+    that may shrink is replaced by a new one, and it is the rank's identity that tells a key from its former life. A
+    touch changes a rank in place, so that one that comes after the key was discarded does not bring the key
+    back; two at once may lose one of them.
     """
 
     def __init__(self) -> None:
-        self._ranks: dict[str, list[int]] = {}
-        self._heap: list[tuple[list[int], str]] = []
+        self._ranks: dict[str, list[float]] = {}
+        self._heap: list[tuple[list[float], str, list[float]]] = []  # (rank when it was pushed, key, the rank itself)
         self._ticks = count()
 
     def add(self, key: str) -> None:
         """See `EvictionOrder`."""
-        if key in self._ranks:
-            self.touch(key)
-        else:
-            self._enter(key, 1)
+        if key not in self._ranks:
+            self._push(key, [0, inf, next(self._ticks)])
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
-        for usage in sorted(usages, key=lambda usage: (usage.used_at, usage.revision)):
-            self._enter(usage.key, 1 + usage.uses)
+        for key, _, _, used_at, uses in sorted(usages, key=_by_use):
+            self._ranks[key] = rank = [uses, used_at, next(self._ticks)]
+            self._heap.append((rank.copy(), key, rank))
+        heapq.heapify(self._heap)
 
     def __contains__(self, key: object) -> bool:
         return key in self._ranks
@@ -182,30 +199,131 @@ class LeastFrequentlyUsed:
         rank = self._ranks.get(key)
         if rank is not None:
             rank[0] += 1
-            rank[1] = next(self._ticks)
+            rank[1] = inf
+            rank[2] = next(self._ticks)
+
+    def settle(self, key: str, uses: int, used_at: float) -> None:
+        """See `EvictionOrder`."""
+        if key in self._ranks:
+            self._push(key, [uses, used_at, next(self._ticks)])
 
     def discard(self, key: str) -> None:
         """See `EvictionOrder`."""
         self._ranks.pop(key, None)
-        if len(self._heap) > 2 * len(self._ranks) + 64:
-            self._heap = [(rank.copy(), key) for key, rank in self._ranks.items()]
-            heapq.heapify(self._heap)
+        self._tidy()
 
     def victim(self) -> str:
         """See `EvictionOrder`."""
         while self._heap:
-            noted, key = self._heap[0]
-            present = self._ranks.get(key)
-            if present == noted:
+            noted, key, rank = self._heap[0]
+            if self._ranks.get(key) is not rank:
+                heapq.heappop(self._heap)
+            elif rank == noted:
                 return key
-            heapq.heappop(self._heap)
-            if present is not None and present > noted:
-                heapq.heappush(self._heap, (present.copy(), key))
+            else:
+                heapq.heapreplace(self._heap, (rank.copy(), key, rank))
         return _nothing()
 
-    def _enter(self, key: str, uses: int) -> None:
-        self._ranks[key] = rank = [uses, next(self._ticks)]
-        heapq.heappush(self._heap, (rank.copy(), key))
+    def _push(self, key: str, rank: list[float]) -> None:
+        self._ranks[key] = rank
+        heapq.heappush(self._heap, (rank.copy(), key, rank))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if len(self._heap) > 2 * len(self._ranks) + 64:
+            self._heap = [(rank.copy(), key, rank) for key, rank in self._ranks.items()]
+            heapq.heapify(self._heap)
+
+
+class _Place:
+    """A key's place in the queue of `Sieve`, and whether the key was used since the hand was here."""
+
+    __slots__ = ("key", "newer", "older", "used")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.used = False
+        self.older = self.newer = self
+
+
+class Sieve:
+    """The oldest key that was not used since the hand last passed it goes first.
+
+    SIEVE (Zhang et al., NSDI 2024): a queue in the order of first writes and a hand that moves from the
+    oldest key to the newest and begins anew behind it. A use only marks its key; the hand spares a marked
+    key and takes the mark away. A key that is never used again leaves soon, so that a scan does not wash out
+    what is in use.
+
+    The places form a ring, closed by one without a key: its `newer` is the oldest key, its `older` the newest.
+    The hand stands on the place that is looked at next. Only `victim` moves it, at most once around: amortised
+    one step for each use, however busily other threads set marks meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, _Place] = {}
+        self._end = self._hand = _Place("")
+
+    def add(self, key: str) -> None:
+        """See `EvictionOrder`."""
+        known = self._places.get(key)
+        if known is not None:
+            known.used = True
+            return
+        self._places[key] = place = _Place(key)
+        end = self._end
+        place.newer, place.older = end, end.older
+        end.older.newer = end.older = place
+
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """See `EvictionOrder`. The store does not know the hand: a key that was ever used begins as marked."""
+        for key, _, _, _, uses in sorted(usages, key=_by_generation):
+            self.add(key)
+            self._places[key].used = uses > 0
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def touch(self, key: str) -> None:
+        """See `EvictionOrder`. A mark on a place that another thread takes out just now changes nothing."""
+        place = self._places.get(key)
+        if place is not None:
+            place.used = True
+
+    def settle(self, key: str, uses: int, used_at: float) -> None:
+        """See `EvictionOrder`: that there was a use is all that counts."""
+
+    def discard(self, key: str) -> None:
+        """See `EvictionOrder`."""
+        place = self._places.pop(key, None)
+        if place is None:
+            return
+        if self._hand is place:
+            self._hand = place.newer
+        place.older.newer, place.newer.older = place.newer, place.older
+
+    def victim(self) -> str:
+        """See `EvictionOrder`."""
+        if not self._places:
+            return _nothing()
+        place = self._hand if self._hand is not self._end else self._end.newer
+        for _ in range(len(self._places)):
+            if not place.used:
+                break
+            place.used = False
+            place = place.newer if place.newer is not self._end else self._end.newer
+        self._hand = place
+        return place.key
+
+
+def _listed(keys: OrderedDict[str, None]) -> list[str]:
+    while True:
+        try:
+            return list(keys)
+        except RuntimeError:  # another thread, here since before the exchange, touched a key
+            continue
 
 
 def _nothing() -> str:
@@ -216,7 +334,13 @@ ORDERS: dict[str, Callable[[], EvictionOrder]] = {
     "lru": LeastRecentlyUsed,
     "lfu": LeastFrequentlyUsed,
     "fifo": FirstInFirstOut,
+    "sieve": Sieve,
 }
+
+
+def order_for(policy: str, bound: int | None) -> EvictionOrder:
+    """Make the order of a tier of `bound` entries; one without a bound has none, and the cheapest `touch`."""
+    return FirstInFirstOut() if bound is None else ORDERS[policy]()
 
 
 def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) -> tuple[list[Record], list[str]]:
@@ -228,6 +352,10 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
     """
     if bound is None:
         return list({record.key: record for record in records}.values()), []
+    victims: dict[str, None] = {}
+    while len(order) > bound:  # what was stored when the bound was a larger one
+        victims[order.victim()] = None
+        order.discard(next(reversed(victims)))
     if len(records) >= bound and isinstance(order, LeastRecentlyUsed):
         latest: dict[str, Record] = {}
         for record in records:
@@ -235,9 +363,9 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
             latest[record.key] = record
         if len(latest) >= bound:
             left = order.flood(latest, bound)
+            left += [key for key in victims if key not in latest]
             return list(latest.values())[-bound:], left
     kept: dict[str, Record] = {}
-    victims: dict[str, None] = {}
     for record in records:
         if record.key not in order:
             while len(order) >= bound:
@@ -248,4 +376,5 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
             victims.pop(record.key, None)
         kept[record.key] = record
         order.add(record.key)
+        order.settle(record.key, record.access_count, record.accessed_at)
     return list(kept.values()), list(victims)

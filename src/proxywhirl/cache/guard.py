@@ -1,59 +1,159 @@
-"""Keep a sick tier from failing a request: mark it degraded, leave it out, try it again with back-off."""
+"""Keep a sick tier from failing a request: mark it degraded, leave it out, try it again with back-off.
+
+Sick is a tier that raises, whatever it raises, one that takes seconds for what takes microseconds, and one that
+returns something that it cannot have been asked for. A slow answer is used; the next questions are not asked.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
-from proxywhirl.cache.tier import Tier, TierName
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tier import Batch, Decision, Tier, TierName
 from proxywhirl.clock import Clock
-from proxywhirl.errors import CacheError, FormatVersionError, TierError
+from proxywhirl.errors import TierError
 
-__all__ = ["GuardedTier"]
+__all__ = ["LEFT_OUT", "DecisionError", "GuardedTier", "LeftOut", "guarded_decision", "sound"]
 
 _log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
+SLOW_CALL_SECONDS = 2.0
+SLOW_RECORD_SECONDS = 0.001
 
 T = TypeVar("T")
 
 
+class DecisionError(Exception):
+    """What a decision raised inside a transaction: not the tier's fault."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class LeftOut:
+    """Stands for the answer of a tier that was not asked, or gave none."""
+
+
+LEFT_OUT = LeftOut()
+
+
+def guarded_decision(decide: Decision) -> Decision:
+    """Return the decision so that its own errors are told from the tier's."""
+
+    def decided(present: Mapping[str, Record]) -> Batch:
+        try:
+            return decide(present)
+        except Exception as exc:
+            raise DecisionError(exc) from exc
+
+    return decided
+
+
 class GuardedTier:
-    """A tier with its name and its health. `missed` is true when it was left out of a change."""
+    """A tier with its name, its lock and its health.
+
+    `behind` is true for a window that was left out of a change: it follows the log before it is used again.
+    """
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
         self.name = name
         self.tier = tier
         self.degraded = False
-        self.missed = False
-        self._clock = clock
+        self.behind = False
+        self._lock = threading.RLock()
+        self._monotonic = clock.monotonic
         self._failures = 0
         self._retry_at = 0.0
 
     @property
     def available(self) -> bool:
         """Whether to ask the tier now: it is well, or its back-off has ended."""
-        return not self.degraded or self._clock.monotonic() >= self._retry_at
+        return not self.degraded or self._monotonic() >= self._retry_at
 
-    def call(self, ask: Callable[[Tier], T], default: T) -> T:
-        """Ask the tier; `default` where it is left out or fails."""
+    def call(self, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
+        """Ask the tier about `size` records; `default` where it is left out or fails."""
         if not self.available:
             return default
+        if not self._lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
+            return default  # a call that is under way hangs; it will be the one to say so
+        try:
+            return self._call(ask, default, size) if self.available else default
+        finally:
+            self._lock.release()
+
+    def get(self, key: str) -> Record | LeftOut | None:
+        """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
+        if self.degraded or not self._lock.acquire(blocking=False):
+            nothing: Record | LeftOut | None = LEFT_OUT
+            return self.call(partial(_fetch, key), nothing)
+        try:
+            began = self._monotonic()
+            answer = self.tier.get(key)
+            if (answer is None or (type(answer) is Record and answer.key == key)) and (
+                self._monotonic() - began <= SLOW_CALL_SECONDS
+            ):
+                return answer
+            return self._judge(key, answer, self._monotonic() - began)
+        except Exception as exc:  # noqa: BLE001  # as in `_call`
+            self._degrade(_reason(exc))
+            return LEFT_OUT
+        finally:
+            self._lock.release()
+
+    def _judge(self, key: str, answer: object, took: float) -> Record | None:
+        """Return an answer that came late; refuse one that is none."""
+        found = sound(key, answer)
+        self._degrade(f"a call took {took:.1f} s")
+        return found
+
+    def _call(self, ask: Callable[[Tier], T], default: T, size: int) -> T:
+        began = self._monotonic()
         try:
             answer = ask(self.tier)
-        except (TierError, FormatVersionError) as exc:  # the latter: a newer program came along meanwhile
-            self._degrade(exc)
+        except DecisionError as exc:
+            raise exc.cause from exc.cause.__cause__
+        except Exception as exc:  # noqa: BLE001  # whatever is wrong with a tier, the others serve
+            self._degrade(_reason(exc))
             return default
-        if self.degraded:
+        took = self._monotonic() - began
+        if took > SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS:
+            self._degrade(f"a call took {took:.1f} s")
+        elif self.degraded:
             self.degraded, self._failures = False, 0
             _log.warning("tier %s works again", self.name)
         return answer
 
-    def _degrade(self, exc: CacheError) -> None:
-        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0**self._failures)
+    def _degrade(self, reason: str) -> None:
+        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures, 10))
         self._failures += 1
-        self._retry_at = self._clock.monotonic() + pause
+        self._retry_at = self._monotonic() + pause
         self.degraded = True
-        _log.warning("tier %s is degraded, next try in %g s: %s", self.name, pause, exc)
+        _log.warning("tier %s is degraded, next try in %g s: %s", self.name, pause, reason)
+
+
+def _fetch(key: str, tier: Tier) -> Record | LeftOut | None:
+    return sound(key, tier.get(key))
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc) if isinstance(exc, TierError) else f"{type(exc).__name__}: {exc}"
+
+
+def sound(key: str, answer: object) -> Record | None:
+    """Return the answer of a tier that was asked for a key.
+
+    Raises:
+        TierError: it is no answer to that.
+    """
+    if answer is None:
+        return None
+    if type(answer) is not Record or answer.key != key:
+        raise TierError(f"asked for an entry, it answered with {type(answer).__name__}")
+    return answer

@@ -15,31 +15,37 @@ from proxywhirl.cache.tier import Changes
 __all__ = ["Journal", "Position"]
 
 REMOVALS_KEPT = 100_000
+REVISIONS = 2**48  # more than a log will ever give
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where a reader of a log stands: changes after `since` are news to it.
 
-    A log that forgot its oldest removals (all up to `floor`) is whole only for readers that are past them, and
-    for those that read it from its start; the negative revision of a page tells these on their way.
+    A log that forgot its oldest changes (all up to `floor`) is whole only for readers that are past them, and
+    for those that read it from its start while it forgets no more. The negative revision of a page tells these on
+    their way: it holds the floor at which they began beside how far they came.
     """
 
     since: int
     reset: bool
     from_start: bool
+    floor: int
 
     @classmethod
     def of(cls, revision: int, *, floor: int, last: int) -> Position:
         """Return the position of a reader that asks with a revision (see `Changes`)."""
-        if -last <= revision < 0:
-            return cls(-revision, reset=False, from_start=True)
+        if revision < 0:
+            began, since = divmod(-revision, REVISIONS)
+            if began == floor and since <= last:
+                return cls(since, reset=False, from_start=True, floor=floor)
+            return cls(0, reset=True, from_start=True, floor=floor)
         reset = revision < floor or revision > last
-        return cls(0 if reset else revision, reset, from_start=reset)
+        return cls(0 if reset else revision, reset, from_start=reset, floor=floor)
 
     def after(self, reached: int, *, more: bool) -> int:
         """Return the revision to ask with next, after a page that reached one."""
-        return -reached if more and self.from_start else reached
+        return -(self.floor * REVISIONS + reached) if more and self.from_start else reached
 
 
 class Journal:
@@ -68,10 +74,11 @@ class Journal:
             if self._removals > REMOVALS_KEPT:
                 self._forget_half()
 
-    def restart(self) -> None:
+    def restart(self, at_least: int = 0) -> None:
         """Forget the log after everything was removed: readers behind this point start anew."""
         self._latest.clear()
         self._removals = 0
+        self.revision = max(self.revision, at_least - 1)
         self.floor = self.next()
 
     def restore(self, changes: Iterable[tuple[str, int, bool]], *, revision: int, floor: int) -> None:

@@ -4,43 +4,42 @@ Rules: every write happens under the directory's lock, after catching up with wh
 appended; a line is never changed in place; a shard whose lines are mostly outdated is rewritten into a new
 file that replaces the old one by an atomic rename, so a reader always sees one or the other.
 Only the index is in memory: a record is read from its line when it is asked for.
+
+Damage costs the lines that it hit. What a lost line said may be missed later: a window goes back to a revision
+at which it was right and follows the log from there, an authority has all who read its log start anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
-import zlib
+import logging
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from proxywhirl.cache.eviction import ORDERS, admit
+from proxywhirl.cache.eviction import Usage
 from proxywhirl.cache.expiry import Expiries
+from proxywhirl.cache.inspection import differing, left_over, mend, too_open
 from proxywhirl.cache.journal import Journal
+from proxywhirl.cache.notes import Notes
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import keys_of, put_fields
-from proxywhirl.cache.shardfile import Located, News, ShardFile
-from proxywhirl.cache.tier import Access, Applied, Changes, Decision
+from proxywhirl.cache.shards import CaughtUp, Line, Shards, shard_number
+from proxywhirl.cache.standing import StandingOrder
+from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
 from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["JsonlTier"]
 
-SHARDS = 16
-LOCK_TIMEOUT_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
-Line = dict[str, Any]
-
-
-def _shard_number(key: str) -> int:
-    return zlib.crc32(key.encode()) % SHARDS
+KEYS_IN_A_LINE = 256
 
 
 class JsonlTier:
-    """Records in `SHARDS` files of one directory, which is made with mode 0700."""
+    """Records in the shards of one directory, which is made with mode 0700."""
 
     def __init__(
         self,
@@ -52,19 +51,18 @@ class JsonlTier:
         fsync: bool = False,
     ) -> None:
         self._directory = directory
-        self._bound = max_entries
         self._authority = authority
-        self._policy = policy
-        self._order = ORDERS[policy]()
+        self._notes = Notes(directory)
+        self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
         self._journal = Journal()
         self._expiries = Expiries(self._expires_at)
+        self._sorted: list[str] | None = None
         self._in_order = False
         self._changed = False
-        self.corrupted = 0
+        self._locked = False
         with self._translated("opening"):
             make_private_directory(directory)
-            self._lock = FileLock(directory / ".lock", timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
-        self._shards = [ShardFile(directory / f"shard-{n:02x}.jsonl", fsync=fsync) for n in range(SHARDS)]
+            self._shards = Shards(directory, fsync=fsync)
         try:
             self.changed_elsewhere()  # reads what is there
         except BaseException:
@@ -76,6 +74,11 @@ class JsonlTier:
         """See `Tier`."""
         return self._journal.revision
 
+    @property
+    def corrupted(self) -> int:
+        """See `Tier`."""
+        return self._shards.damaged
+
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
         record = self.peek(key)
@@ -85,16 +88,11 @@ class JsonlTier:
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
-        shard = self._shard(key)
-        if key not in shard.index:
-            return None
-        with self._translated("reading"):
-            record = shard.read(key)
-            if record is None:
-                self.corrupted += 1
-                self._order.discard(key)
-                shard.lose(key)
-        return record
+        try:
+            record = self._shards.read(key)
+        except OSError as exc:
+            raise self._error("reading", exc) from exc
+        return self._read_again(key) if record is None and self._shards.locate(key) is not None else record
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`."""
@@ -106,69 +104,83 @@ class JsonlTier:
         with self._writing():
             applied = Applied(revision_before=self.revision)
             batch = decide({key: record for key in keys if (record := self.peek(key)) is not None})
-            applied.deletes = [key for key in batch.deletes if self._located(key) is not None]
-            self._append([(key, self._removal(key)) for key in applied.deletes])
-            applied.puts, applied.evicted = self._make_room(batch.puts)
-            for record in applied.puts:
-                record.revision = self._journal.next()
-                record.generation = record.generation or record.revision
-            self._append([(record.key, put_fields(record)) for record in applied.puts])
+            applied.deletes = [key for key in batch.deletes if self._shards.locate(key) is not None]
+            applied.puts, applied.evicted = self._order.admit(batch.puts, applied.deletes)
+            gone = [*applied.deletes, *(key for key in applied.evicted if self._shards.locate(key) is not None)]
+            first = self.revision + 1 + len(gone)
+            given = [record.generation for record in applied.puts]
+            for revision, record in enumerate(applied.puts, start=first):
+                record.revision = revision
+                record.generation = record.generation or revision
+            lines = [Line.removal(key, self.revision + n) for n, key in enumerate(gone, start=1)]
+            try:
+                self._commit([*lines, *map(Line.put, applied.puts)], first - 1 + len(applied.puts))
+            except BaseException:
+                for record, generation in zip(applied.puts, given, strict=True):
+                    record.revision, record.generation = 0, generation  # it may be put again
+                raise
+            self._note_changes(gone, applied.puts, applied.revision_before)
             applied.revision = self.revision
         return applied
 
-    def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
+    def follow(self, stretch: Stretch) -> Followed | None:
         """See `Tier`."""
         with self._writing():
-            kept, evicted = self._make_room(records)
-            self._append([(record.key, put_fields(record)) for record in kept])
-            self._follow(revision)
+            if stretch.since != self.revision:
+                return None
+            followed = Followed([key for key in stretch.removed if key in self])
+            removed = [key for key in stretch.removed if self._shards.locate(key) is not None]
+            records = [record for record in stretch.records if self._takes(record, admit=stretch.admit)]
+            kept, followed.evicted = self._order.admit(records, removed)
+            self._commit([*self._evictions([*removed, *followed.evicted]), *map(Line.put, kept)], stretch.revision)
+            return followed
+
+    def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
+        """See `Tier`."""
+        with self._writing():
+            if self.revision > revision:
+                return None
+            kept, evicted = self._order.admit([record for record in records if self._is_news(record)])
+            self._commit([*self._evictions(evicted), *map(Line.put, kept)], self.revision)
             return evicted
 
-    def drop(self, keys: Collection[str], revision: int | None = None) -> list[str]:
+    def drop(self, keys: Collection[str]) -> list[str]:
         """See `Tier`."""
         with self._writing():
-            held = [key for key in keys if self._located(key) is not None]
-            if revision is None:
-                self._evict(held)
-            else:
-                self._append([(key, {"op": "del", "key": key, "revision": revision}) for key in held])
-            self._follow(revision)
+            held = [key for key in keys if key in self]
+            self._order.discard(keys)
+            self._commit(self._evictions(keys), self.revision)
             return held
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
         """See `Tier`."""
         with self._writing():
-            lines: list[tuple[str, Line]] = []
-            for a in accesses:
-                located = self._located(a.key)
-                if located is not None and located.generation == a.generation:
-                    hit = {
-                        "op": "hit",
-                        "key": a.key,
-                        "generation": a.generation,
-                        "count": a.count,
-                        "at": a.at,
-                    }
-                    lines.append((a.key, hit))
-            self._append(lines)
+            known = [(access, self._shards.locate(access.key)) for access in accesses]
+            hits = [(access, where) for access, where in known if where and where.generation == access.generation]
+            self._commit([Line.hit(access) for access, _ in hits], self.revision)
+            self._order.settle([where.usage(access.key) for access, where in hits])
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
         return self._expiries.due(now, limit)
 
     def scan(self, after: str, limit: int) -> list[Record]:
-        """See `Tier`."""
-        later = (key for shard in self._shards for key in shard.index if key > after)
-        return [record for key in heapq.nsmallest(limit, later) if (record := self.peek(key)) is not None]
+        """See `Tier`. The order of the keys is kept until one comes or goes."""
+        if self._sorted is None:
+            self._sorted = sorted(key for key, _ in self._shards.located())
+        keys = self._sorted
+        later = (keys[n] for n in range(bisect_right(keys, after), len(keys)))
+        found = (record for key in later if (record := self.peek(key)) is not None)
+        return list(islice(found, limit))
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
         return self._journal.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
-        """See `Tier`: one `stat` for each shard."""
+        """See `Tier`: two system calls where nothing changed."""
         with self._translated("looking at"):
-            behind = any(shard.is_behind() for shard in self._shards)
+            behind = self._shards.is_behind()
         if behind:
             with self._writing():
                 pass  # catching up is all
@@ -179,180 +191,201 @@ class JsonlTier:
         """See `Tier`."""
         with self._writing():
             held = len(self)
+            reached = self.revision if revision is None else revision
             if self._authority:
-                self._journal.restart()
-            self._follow(revision)
-            for shard in self._shards:
-                shard.index.clear()
-                shard.rewrite([], revision=self.revision, floor=self._journal.floor)
-            self._order = ORDERS[self._policy]()
+                self._journal.restart(revision or 0)
+                reached = self.revision
+            self._journal.revision = reached
+            self._shards.clear(reached, self._floor(reached))
+            self._order.forget()
+            self._sorted = None
             return held
 
     def get_meta(self, name: str) -> str | None:
         """See `Tier`: each note is a small file beside the shards."""
-        path = self._directory / f"{name}.meta"
         with self._translated("reading"):
-            return path.read_text(encoding="utf-8") if path.exists() else None
+            return self._notes.read(name)
 
-    def set_meta(self, name: str, value: str) -> None:
+    def set_meta(self, name: str, value: str | None) -> None:
         """See `Tier`."""
-        path = self._directory / f"{name}.meta"
-        temporary = path.with_suffix(".tmp")
         with self._writing():
-            temporary.touch(mode=0o600)
-            temporary.write_text(value, encoding="utf-8")
-            temporary.replace(path)
+            self._notes.write(name, value)
+
+    def metas(self, prefix: str) -> dict[str, str]:
+        """See `Tier`."""
+        with self._translated("reading"):
+            return self._notes.beginning_with(prefix)
+
+    def examine(self, *, repair: bool = False) -> list[Finding]:
+        """See `Tier`: reads every file from its start."""
+        with self._writing():
+            files = differing(self._shards)
+            around = [*left_over(self._directory), *too_open(self._directory)]
+            if repair:
+                for shard, _ in files:
+                    self._shards.doubt(shard)
+                self._catch_up()
+                mend(around)
+            where = {finding.where for _, finding in (*files, *around) if repair and finding.advice.startswith(REPAIR)}
+            return [replace(finding, repaired=finding.where in where) for _, finding in (*files, *around)]
+
+    def abandon(self) -> None:
+        """Give descriptors back in a child process; the lock stays with the parent, which may hold it."""
+        self._shards.close()
 
     def close(self) -> None:
         """See `Tier`."""
-        for shard in self._shards:
-            shard.close()
+        self._shards.close()
 
     def __len__(self) -> int:
-        return sum(len(shard.index) - shard.retired for shard in self._shards)
+        return len(self._shards)
 
     def __contains__(self, key: object) -> bool:
-        located = self._located(key) if isinstance(key, str) else None
+        located = self._shards.locate(key) if isinstance(key, str) else None
         return located is not None and not located.retired
 
-    def _shard(self, key: str) -> ShardFile:
-        return self._shards[_shard_number(key)]
-
-    def _located(self, key: str) -> Located | None:
-        return self._shard(key).index.get(key)
-
     def _expires_at(self, key: str) -> float | None:
-        located = self._located(key)
+        located = self._shards.locate(key)
         return None if located is None else located.expires_at
+
+    def _takes(self, record: Record, *, admit: bool) -> bool:
+        """Whether a window wants a changed record: one that it holds in another state, or any."""
+        known = self._shards.locate(record.key)
+        return admit if known is None else (known.revision, known.generation) != (record.revision, record.generation)
+
+    def _is_news(self, record: Record) -> bool:
+        known = self._shards.locate(record.key)
+        return known is None or known.revision < record.revision
+
+    def _error(self, doing: str, exc: OSError) -> TierError:
+        return TierError(f"{doing} {self._directory} failed: {exc.strerror or exc}")
 
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except Timeout as exc:
-            wait = f"{LOCK_TIMEOUT_SECONDS:g} s"
-            raise TierError(f"{self._directory} stayed locked by another process for {wait}") from exc
         except OSError as exc:
-            raise TierError(f"{doing} {self._directory} failed: {exc.strerror or exc}") from exc
+            raise self._error(doing, exc) from exc
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the directory's lock, caught up with what others wrote."""
-        with self._translated("writing to"), self._lock:
+        with self._translated("writing to"):
+            self._shards.lock()
+            self._locked = True
             try:
                 self._catch_up()
-                if not self._in_order:
-                    self._restore_order()
                 yield
             except BaseException:
                 self._in_order = False  # the order may name keys that were not written
                 raise
+            finally:
+                self._locked = False
+                self._shards.unlock()
 
     def _catch_up(self) -> None:
-        found = [(shard, news) for shard in self._shards if (news := shard.catch_up()) is not None]
-        self._changed = self._changed or bool(found)
-        for _, news in found:
-            self._journal.revision = max(self._journal.revision, news.revision)
-            self._journal.floor = max(self._journal.floor, news.floor)
-            self._in_order = self._in_order and not news.fresh
-        lines = [line for _, news in found for line in news.lines]
-        for op, key, revision in sorted(lines, key=lambda line: line[2]):  # the log is one, the shards are many
-            self._follow_line(op, key, revision)
-        for op, key, _ in lines:
-            self._follow_use(op, key)
-        for shard, news in found:
-            self._contain(shard, news)
+        caught = self._shards.catch_up()
+        if caught is not None:
+            self._changed = True
+            self._sorted = None
+            self._in_order = self._in_order and not caught.fresh
+            self._take_position(caught)
+            for op, key, revision in caught.lines:
+                self._follow_line(op, key, revision)
+                self._follow_use(op, key)
+            self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
+        if not self._in_order:
+            self._restore_order()
 
-    def _contain(self, shard: ShardFile, news: News) -> None:
-        """Count damaged lines, keep them aside, and bring the file in order."""
-        if lost := news.damaged + news.torn:
-            self.corrupted += len(lost)
-            shard.set_aside(lost)
-        if news.damaged:
-            self._compact(shard)
+    def _take_position(self, caught: CaughtUp) -> None:
+        """Stand where the writers stand; where something was lost, so that it will be missed nowhere."""
+        revision, floor = caught.revision, max(caught.floor, self._journal.floor)
+        if not self._authority:
+            revision, floor = caught.mark.revision if caught.mark is not None else 0, 0
+            if caught.right_at is not None:
+                revision = min(revision, caught.right_at)
+        else:
+            revision = max(revision, self.revision)
+            if revision and (caught.mark is None or caught.right_at is not None):
+                revision = floor = revision + 1
+        self._journal.revision, self._journal.floor = revision, floor
+
+    def _floor(self, revision: int) -> int:
+        """Return from where on the log is whole when it stands at a revision: a window keeps none."""
+        return self._journal.floor if self._authority else revision
+
+    def _read_again(self, key: str) -> Record | None:
+        """Read a shard anew in which a line is not what it was; what is damaged there is set aside."""
+        self._shards.doubt(self._shards.file_of(key))
+        if self._locked:
+            self._catch_up()
+        else:
+            with self._writing():
+                pass
+        with self._translated("reading"):
+            return self._shards.read(key)
 
     def _restore_order(self) -> None:
         """Order the keys as their lines say they were used, and the log as it was written."""
-        located = {key: where for shard in self._shards for key, where in shard.index.items()}
-        if self._bound is not None:
-            self._order = ORDERS[self._policy]()
-            self._order.restore(where.usage(key) for key, where in located.items())
+        located = dict(self._shards.located())
+        self._order.forget()
         if self._authority:
             changes = [(key, where.revision, False) for key, where in located.items()]
             changes += [(key, at, True) for key, at in self._journal.removals() if key not in located]
             self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
         self._in_order = True
 
-    def _append(self, lines: Iterable[tuple[str, Line]]) -> None:
-        """Write lines, each into the shard of its key."""
-        by_shard: dict[int, list[Line]] = {}
-        placed = [(_shard_number(key), fields) for key, fields in lines]
-        for number, fields in placed:
-            by_shard.setdefault(number, []).append(fields)
-        written: set[int] = set()
-        try:
-            for number, group in by_shard.items():
-                self._shards[number].append(group, revision=self.revision, floor=self._journal.floor)
-                written.add(number)
-        finally:  # what is in a file is in the log, even where the disk was full for the rest
-            self._follow_own(fields for number, fields in placed if number in written)
-        for number in by_shard:
-            if self._shards[number].is_wasteful():
-                self._compact(self._shards[number])
+    def _commit(self, lines: Iterable[Line], revision: int) -> None:
+        """Write lines, and stand at a revision then; rewrite files that are mostly outdated."""
+        written = list(lines)
+        if not written and revision == self.revision:
+            return
+        wasteful = self._shards.commit(written, revision, self._floor(revision))
+        self._journal.revision = revision
+        self._sorted = None
+        if wasteful:
+            try:
+                self._shards.rewrite(wasteful, revision, self._floor(revision), self._journal.removals())
+            except OSError as exc:  # what was to be written is: this costs only space
+                self._shards.doubt()
+                _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
 
-    def _follow_own(self, lines: Iterable[Line]) -> None:
-        for fields in lines:
-            for key in keys_of(fields):
-                self._follow_line(fields["op"], key, fields.get("revision", 0))
-                if fields["op"] != "put":  # `admit` has noted the use of those
-                    self._follow_use(fields["op"], key)
-
-    def _evict(self, keys: Iterable[str]) -> None:
-        """Let keys leave the window: one line for each shard."""
+    def _evictions(self, keys: Iterable[str]) -> Iterator[Line]:
+        """Make the lines of those of the keys that are in the window, and leave it."""
         by_shard: dict[int, list[str]] = {}
         for key in keys:
-            by_shard.setdefault(_shard_number(key), []).append(key)
-        self._append([(group[0], {"op": "evict", "keys": group}) for group in by_shard.values()])
+            if self._shards.locate(key) is not None:
+                by_shard.setdefault(shard_number(key), []).append(key)
+        for number, group in by_shard.items():
+            for n in range(0, len(group), KEYS_IN_A_LINE):
+                some = group[n : n + KEYS_IN_A_LINE]
+                yield Line.evictions(number, some)
 
     def _follow_line(self, op: str, key: str, revision: int) -> None:
         """Bring the log in line with a line that is in the file and in its shard's index."""
-        if op == "hit":
-            return
-        self._journal.revision = max(self._journal.revision, revision)
-        if self._authority:
+        if self._authority and op in {"put", "del"}:
             self._journal.note(key, revision, removed=op != "put")
-            located = self._located(key)
-            if located is not None:
+            if (located := self._shards.locate(key)) is not None:
                 self._expiries.add(key, located.expires_at)
 
     def _follow_use(self, op: str, key: str) -> None:
-        """Bring the order in line with a line; a tier without a bound keeps none."""
-        if self._bound is None:
-            return
-        if op == "put":
-            self._order.add(key)
-        elif op == "hit":
-            self._order.touch(key)
-        else:
-            self._order.discard(key)
+        """Bring the order in line with a line."""
+        located = self._shards.locate(key)
+        if op in {"put", "hit"} and located is not None:
+            self._order.follow(located.usage(key))
+        elif op not in {"put", "hit"}:
+            self._order.discard((key,))
 
-    def _make_room(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-        """Take out what must leave for new records; return those that stay in, and the keys that left."""
-        kept, victims = admit(records, self._order, self._bound)
-        held = [key for key in victims if self._located(key) is not None]
-        if self._authority:
-            self._append([(key, self._removal(key)) for key in held])
-        else:
-            self._evict(held)
-        return kept, victims
+    def _usages(self) -> Iterator[Usage]:
+        return (where.usage(key) for key, where in self._shards.located())
 
-    def _removal(self, key: str) -> Line:
-        return {"op": "del", "key": key, "revision": self._journal.next()}
+    def _number(self) -> int:
+        return sum(1 for _ in self._shards.located())
 
-    def _compact(self, shard: ShardFile) -> None:
-        removals = [(key, at) for key, at in self._journal.removals() if self._shard(key) is shard]
-        self.corrupted += shard.rewrite(removals, revision=self.revision, floor=self._journal.floor)
-
-    def _follow(self, revision: int | None) -> None:
-        if revision is not None and not self._authority:
-            self._journal.revision = max(self._journal.revision, revision)
+    def _note_changes(self, gone: Iterable[str], puts: Iterable[Record], revision: int) -> None:
+        """Bring the log in line with what this tier wrote after a revision."""
+        for at, key in enumerate(gone, start=revision + 1):
+            self._journal.note(key, at, removed=True)
+        for record in puts:
+            self._journal.note(record.key, record.revision, removed=False)
+            self._expiries.add(record.key, record.expires_at)

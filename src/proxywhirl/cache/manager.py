@@ -1,79 +1,53 @@
 """The cache: three tiers behind one synchronous, thread-safe face.
 
-A hit in L1 takes no lock. Everything else holds one lock, so that a load and a delete of the same key follow
-each other, and one thread loads what others wait for. What each operation does to which tier is decided in
-`policy` and carried out by `stack`.
+A hit in L1 takes no lock. What each operation does to which tier is decided in `policy` and carried out by
+`stack`; `engine` puts the parts together.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from pydantic import SecretStr
 
 from proxywhirl import urls
-from proxywhirl.cache import opening, policy, transfer
-from proxywhirl.cache.border import Border
-from proxywhirl.cache.changes import CacheChanges
+from proxywhirl.cache import policy, rekeying, transfer
+from proxywhirl.cache.changes import CacheChanges, read_changes
 from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
-from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.models import CacheConfig, CacheEntry, CacheStatistics
+from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
+from proxywhirl.cache.lifecycle import Lifecycle
+from proxywhirl.cache.models import CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.rekeying import Rotation, Store
 from proxywhirl.cache.selection import Selection
-from proxywhirl.cache.stack import Committed, Reading, TierStack
-from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tier import Batch, Decision
-from proxywhirl.cache.upkeep import Upkeep
-from proxywhirl.clock import SYSTEM_CLOCK, Clock
+from proxywhirl.cache.stack import Committed, Reading
+from proxywhirl.cache.statistics import L1_HITS
+from proxywhirl.cache.tier import Batch, Decision, Finding
+from proxywhirl.cache.verification import inspect
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["CacheManager"]
 
+BATCH = 5_000
 
-class CacheManager:
+
+class CacheManager(Lifecycle):
     """Remember proxies in memory, on disk and in a database.
 
-    Opens (and makes) the files of the enabled tiers at once. Safe for threads and, through the files, for
-    several processes; a process that only reads calls `refresh` to notice what others wrote to what it has in memory.
+    Opens (and makes) the files of the enabled tiers at once. Safe for threads, and through the files for several
+    processes: what one writes, the others see within 100 ms. After a fork the child opens the files anew at its
+    first call. A closed one raises `CacheError`.
 
     Raises:
         TierError: a durable tier cannot be opened.
         DecryptionError: credentials are stored and the key is missing or wrong.
         FormatVersionError: a file was written by a newer version.
     """
-
-    def __init__(self, config: CacheConfig | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.config = config or CacheConfig()
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._counters = Counters(enabled=self.config.enable_statistics)
-        self._tiers = opening.open_tiers(self.config)
-        try:
-            self._sealer = opening.open_sealer(self.config, self._tiers)
-            self._border = Border(self._sealer)
-            self._stack = TierStack(self._tiers, clock=clock, counters=self._counters)
-        except BaseException:
-            for _, tier in self._tiers:
-                tier.close()
-            raise
-        self._l1 = self._tiers[0][1] if self._tiers[0][0] == "l1" else None
-        self._hits = HitLog(durable=self._tiers[-1][0] != "l1")
-        self._key_noted = False
-        self._closed = False
-        self._upkeep = Upkeep(
-            self.config,
-            clock=clock,
-            lock=self._lock,
-            flush=self.flush,
-            sweep=lambda: self._stack.sweep(clock.now()),
-            statistics=self.get_statistics,
-        )
 
     @staticmethod
     def generate_cache_key(proxy_url: str) -> str:
@@ -86,19 +60,59 @@ class CacheManager:
 
     def get(self, key: str) -> CacheEntry | None:
         """Return a snapshot of the entry, None where there is none that is alive."""
-        reading = self._read(key)
-        if reading.record is None:
-            return None
-        return self._border.entry(reading.record, evicted_from_l1=reading.evicted_from_l1)
+        now = self._now()
+        record = self._look_up(key)
+        if record is None or now >= record.expires_at or record.retired:
+            reading = self._read_below(key, now)
+            return None if reading is None else self._entry(reading)
+        self._touch(key)
+        if self._counts:
+            try:
+                self._local.counts[L1_HITS] += 1
+            except AttributeError:
+                self._mine()[L1_HITS] += 1
+        record.access_count += 1
+        if not record.noted:
+            self._note(record)
+        if now >= self._upkeep.due:
+            self._running().ask_for_upkeep()
+        return self._snapshot(record, now)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
-        """Return the entries that are alive, by key."""
-        return {key: entry for key in keys if (entry := self.get(key)) is not None}
+        """Return the entries that are alive, by key, each key once."""
+        now = self._now()
+        asked = list(dict.fromkeys(keys))
+        entries: dict[str, CacheEntry] = {}
+        below: list[str] = []
+        for key in asked:
+            record = self._look_up(key)
+            if record is None or now >= record.expires_at or record.retired:
+                below.append(key)
+                continue
+            self._count_hit(record, now)
+            entries[key] = self._snapshot(record, now)
+        if not below:
+            return entries
+        engine = self._running()
+        engine.upkeep.tick()
+        readings = engine.stack.read_many(below, now)
+        for key, reading in readings.items():
+            engine.hits.note(reading.record, now)
+            entries[key] = self._entry(reading)
+        return {key: entries[key] for key in asked if key in entries}
 
     def endpoint(self, key: str) -> ProxyURL | None:
         """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping."""
-        record = self._read(key).record
-        return None if record is None else record.endpoint(self._border.credentials(record))
+        now = self._now()
+        record = self._look_up(key)
+        if record is None or now >= record.expires_at or record.retired:
+            reading = self._read_below(key, now)
+            if reading is None:
+                return None
+            record = reading.record
+        else:
+            self._count_hit(record, now)
+        return record.endpoint(self._running().border.credentials(record))
 
     def put(self, key: str, entry: CacheEntry) -> bool:
         """Replace whatever is stored under the key. True only when the authority has taken it.
@@ -112,9 +126,13 @@ class CacheManager:
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
         """Replace whatever is stored under the entries' keys; return how many the authority has taken."""
-        records = list({entry.key: self._border.record(entry) for entry in entries}.values())
-        committed = self._write((), lambda _: Batch(puts=[self._border.sealed(record) for record in records]), records)
-        return len(records) if committed is not None else 0
+        border = self._running().border
+        latest = {entry.key: entry for entry in entries}.values()
+        taken = 0
+        for batch in _batches(border.sealed(border.record(entry)) for entry in latest):
+            committed = self._write((), lambda _: Batch(puts=[border.sealed(record) for record in batch]), batch)  # noqa: B023  # called at once
+            taken += len(batch) if committed is not None else 0
+        return taken
 
     def add(
         self,
@@ -143,9 +161,8 @@ class CacheManager:
         merge = self.add_many([(url, attributes or Attributes())], source=source, ttl=ttl)
         if merge is None:
             return None
-        with self._lock:
-            record = self._stack.peek(url.key)
-        return None if record is None else self._border.entry(record)
+        record = self._running().stack.peek(url.key)
+        return None if record is None else self._running().border.entry(record)
 
     def add_many(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float | None = None
@@ -158,8 +175,9 @@ class CacheManager:
         policy.check_ttl(ttl)
         now = self._clock.now()
         lifetime = self.config.per_source_ttl.get(source, self.config.default_ttl_seconds) if ttl is None else ttl
+        border = self._running().border
         offered = [
-            self._border.newcomer(url, source=source, ttl=lifetime, now=now, attributes=attributes)
+            border.newcomer(url, source=source, ttl=lifetime, now=now, attributes=attributes)
             for url, attributes in proxies
         ]
         return self._merge(offered, now)
@@ -176,15 +194,19 @@ class CacheManager:
         def decide(present: Mapping[str, Record]) -> Batch:
             nonlocal there
             there = sum(policy.state_of(record, now) is not policy.Found.EXPIRED for record in present.values())
-            return Batch(deletes=list(present))
+            return Batch(deletes=list(keys))
 
         return there if self._write(keys, decide) is not None else 0
 
     def clear(self) -> int:
-        """Remove everything; return how many entries there were."""
-        with self._lock:
-            self._hits.take()
-            return self._stack.clear()
+        """Remove everything; return how many entries there were.
+
+        Raises:
+            TierError: the authority is sick; nothing was removed.
+        """
+        engine = self._running()
+        engine.hits.take()
+        return engine.stack.clear()
 
     def scan(
         self,
@@ -206,18 +228,16 @@ class CacheManager:
         wanted = Selection(status, source, scheme, country, tag, retired)
         for record in self._records():
             if wanted.takes(record, self._clock.now()):
-                yield self._border.entry(record)
+                yield self._running().border.entry(record)
 
-    def changes_since(self, revision: int, limit: int = 10_000) -> CacheChanges:
+    def changes_since(self, revision: int, limit: int = 5_000) -> CacheChanges:
         """Return a page of what changed after a revision, 0 for everything that is there."""
-        with self._lock:
-            changes = self._stack.changes_since(revision, limit)
-        return CacheChanges.of(changes, self._clock.now())
+        read = partial(read_changes, revision=revision, limit=limit, now=self._clock.now())
+        return self._running().stack.ask_authority(read, CacheChanges.nothing(revision), limit)
 
     def refresh(self) -> None:
-        """Bring the tiers of this process in line with what other processes wrote; costs microseconds otherwise."""
-        with self._lock:
-            self._stack.refresh()
+        """Bring this process in line with what others wrote, now rather than within 100 ms."""
+        self._running().stack.refresh()
 
     def record_check(self, key: str, check: HealthCheck) -> bool:
         """Record a health check; return whether the entry was there. Brings a retired one back on success."""
@@ -249,28 +269,33 @@ class CacheManager:
             puts, retired = fail(present, now, threshold=threshold, invalidate=invalidate)
             return Batch(puts=puts)
 
-        with self._lock:
-            committed = self._write([key], decide)
-            if committed is None:
-                return False
-            self._stack.count_held(committed, retired, "evictions_health")
+        committed = self._write([key], decide)
+        if committed is None:
+            return False
+        self._running().stack.count_held(committed, retired, "evictions_health")
         return bool(retired)
 
     def flush(self) -> None:
         """Write the access counts and times that are still in memory."""
-        with self._lock:
-            if accesses := self._hits.take():
-                self._stack.touch(accesses)
+        self._running().flush()
 
     def get_statistics(self) -> CacheStatistics:
         """Return a copy of the statistics of this process, with the sizes of the tiers now."""
-        with self._lock:
-            return self._counters.snapshot(*self._stack.measure())
+        engine = self._running()
+        engine.upkeep.tick()
+        return engine.statistics()
+
+    def process_statistics(self) -> list[ProcessStatistics]:
+        """Return what each process on these files has published of itself, the latest first.
+
+        A process writes its row every `statistics_interval` seconds in which it was used, and when it closes.
+        """
+        return self._running().published()
 
     @property
-    def statistics_history(self) -> list[tuple[datetime, CacheStatistics]]:
-        """The snapshots taken every `statistics_interval` seconds of use, oldest first, the last 720."""
-        return list(self._upkeep.history)
+    def statistics_history(self) -> list[StatisticsPoint]:
+        """The points taken every `statistics_interval` seconds, oldest first, the last 720."""
+        return list(self._running().history)
 
     def export_to_file(self, path: str | Path, *, with_credentials: bool = False) -> int:
         """Write every entry to a file of mode 0600 (`.json`, `.csv`, else JSON lines); return how many.
@@ -295,98 +320,122 @@ class CacheManager:
             ValueError: `ttl_override` is negative or no number.
         """
         policy.check_ttl(ttl_override)
+        border = self._running().border
         counts = {"loaded": 0, "skipped": 0, "failed": 0}
         for page in transfer.read_entries(Path(path), counts, now=self._clock.now(), ttl=ttl_override):
             chosen = [entry for entry in page if wanted is None or wanted(entry.key)]
             counts["skipped"] += len(page) - len(chosen)
             withheld = {entry.key for entry in chosen if transfer.is_withheld(entry)}
-            records = [self._border.record(transfer.without_secrets(entry)) for entry in chosen]
+            records = [border.record(transfer.without_secrets(entry)) for entry in chosen]
             merge = self._merge(records, self._clock.now(), only_known=withheld)
             counts["loaded"] += merge.loaded if merge else 0
             counts["skipped"] += merge.skipped if merge else 0
             counts["failed"] += len(records) - (merge.loaded + merge.skipped if merge else 0)
         return counts
 
-    def close(self) -> None:
-        """Flush and close. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        self._upkeep.stop()
-        with self._lock:
-            self.flush()
-            self._stack.close()
+    def rotate_keys(self, new_key: SecretStr | None = None) -> Rotation:
+        """Seal all credentials with a new key, made or given; other processes may read and write meanwhile.
 
-    def __enter__(self) -> Self:
-        return self
+        One that was cut off is gone on with. With a configured `encryption_key`, everything that `key_previous` has
+        sealed is sealed with that instead.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        Raises:
+            CacheError: a tier is degraded, or another rotation is under way; rotate again later.
+            ValueError: there is no key at all, or none can be given here.
+        """
+        engine = self._running()
+        if engine.sealer is None:
+            raise ValueError("a cache in memory has no key")
+        store = Store(
+            authority=engine.tiers[-1][1],
+            page=engine.stack.page,
+            transact=lambda keys, decide: self._write(keys, decide) is not None,
+            each_durable=engine.stack.each_durable,
+            settle=engine.stack.settle,
+        )
+        return rekeying.rotate(self.config, engine.sealer, store, new_key)
+
+    def verify(self, repair: bool = False) -> list[Finding]:
+        """Return what is wrong with the store and its surroundings; with `repair`, what could be mended says so.
+
+        Reads all of it and opens every credential, keeping none: seconds for a large store. Other threads and processes
+        may use it meanwhile.
+        """
+        engine = self._running()
+        return inspect(self.config, engine.stack, engine.border, repair=repair)
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
             return False
-        with self._lock:
-            record = self._stack.peek(key)
+        record = self._running().stack.peek(key)
         return policy.state_of(record, self._clock.now()) is policy.Found.LIVE
 
     def __len__(self) -> int:
-        with self._lock:
-            return self._stack.sizes()[self._stack.authority.name]
+        engine = self._running()
+        engine.upkeep.tick()
+        return engine.stack.size()
 
-    def _read(self, key: str) -> Reading:
-        """Return what is alive under a key; count it and note the use."""
-        now = self._clock.now()
-        self._counters.add("requests")
-        record = self._l1.get(key) if self._l1 is not None else None
-        if policy.state_of(record, now) is policy.Found.LIVE:
-            self._counters.add("l1.hits")
-            reading = Reading(record, "l1")
-        else:
-            with self._lock:
-                reading = self._stack.read(key, now)
-                if reading.record is not None and reading.tier != "l1":  # those in L1 have their hits already
-                    self._hits.add_to(reading.record)
-        if reading.record is not None:
-            self._counters.add("requests_served")
-            self._hits.note(reading.record, now)
-        self._upkeep.tick()
+    def _count_hit(self, record: Record, now: float) -> None:
+        self._touch(record.key)
+        if self._counts:
+            self._mine()[L1_HITS] += 1
+        self._running().hits.note(record, now)
+
+    def _read_below(self, key: str, now: float) -> Reading | None:
+        """Return what is alive under a key that is not in L1; count it and note the use."""
+        engine = self._running()
+        engine.upkeep.tick()
+        reading = engine.stack.read(key, now)
+        if reading is not None:
+            engine.hits.note(reading.record, now)
         return reading
 
-    def _write(self, keys: Collection[str], decide: Decision, records: Iterable[Record] = ()) -> Committed | None:
-        """Let the authority decide and write, keep the windows in line; None where it has not taken it.
+    def _entry(self, reading: Reading) -> CacheEntry:
+        return self._running().border.entry(reading.record, evicted_from_l1=reading.evicted_from_l1)
+
+    def _write(
+        self, keys: Collection[str], decide: Decision, records: Collection[Record] = (), *, merge: bool = False
+    ) -> Committed | None:
+        """Let the authority decide and write, keep the windows in line; None where nothing durable has taken it.
 
         `records` are those that may come in new, with plain credentials or without.
         """
-        self._upkeep.tick()
-        records = list(records)
-        with self._lock:
-            if self._sealer is not None and not self._key_noted and any(r.plain is not None for r in records):
-                self._key_noted = self._stack.each_durable(partial(opening.note_key, self._sealer))
-            return self._stack.commit(keys, decide, admit=bool(records))
+        engine = self._running()
+        engine.upkeep.tick()
+        sealing = None
+        if engine.keys is not None and any(record.plain is not None for record in records):
+            engine.keys.prepare(engine.stack.each_durable)
+            sealing = engine.keys.guard
+            if engine.stack.authority.degraded and engine.sealer is not None:
+                engine.sealer.reload()  # what is owed for long must not be sealed with a key that is gone by then
+        size = max(len(keys), len(records))
+        return engine.stack.commit(keys, decide, admit=bool(records), merge=merge, size=size, sealing=sealing)
 
     def _merge(self, offered: list[Record], now: float, *, only_known: Collection[str] = ()) -> Merge | None:
         """Merge records in one transaction; those of `only_known` are left out where they are not known."""
         merge = Merge(0, 0)
 
+        border = self._running().border
+
         def decide(present: Mapping[str, Record]) -> Batch:
             nonlocal merge
             changed, merge = merge_batch(
-                present, offered, now, only_known=only_known, password_changed=self._border.password_changed
+                present, offered, now, only_known=only_known, password_changed=border.password_changed
             )
-            return Batch(puts=[self._border.sealed(record) for record in changed])
+            return Batch(puts=[border.sealed(record) for record in changed])
 
-        committed = self._write([record.key for record in offered], decide, offered)
+        committed = self._write([record.key for record in offered], decide, offered, merge=True)
         return None if committed is None else merge
 
     def _records(self) -> Iterator[Record]:
-        after = ""
-        while True:
-            with self._lock:
-                page = self._stack.page(after)
-            if not page:
-                return
+        stack = self._running().stack
+        page = stack.page("")
+        while page:
             yield from page
-            after = page[-1].key
+            page = stack.page(page[-1].key)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    stream = iter(records)
+    while batch := list(islice(stream, BATCH)):
+        yield batch

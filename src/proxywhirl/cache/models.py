@@ -48,10 +48,11 @@ __all__ = [
 NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The `expires_at` of an entry that does not expire."""
 
-EVICTION_POLICIES = ("lru", "lfu", "fifo")
+EVICTION_POLICIES = ("lru", "lfu", "fifo", "sieve")
 FERNET_KEY_BYTES = 32
 CONSEQUENCE = "default_factory_not_called"  # pydantic's word for a default that another error left without its fields
 KEY_VARIABLE = "PROXYWHIRL_CACHE_ENCRYPTION_KEY"
+PREVIOUS_VARIABLE = "PROXYWHIRL_CACHE_KEY_PREVIOUS"
 
 _CANONICAL_URL = re.compile(r"(?:http|https|socks4a?|socks5h?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\]):[1-9][0-9]{0,4}")
 
@@ -183,14 +184,17 @@ class CacheEntry(_Discreet):
 
 
 class CacheTierConfig(BaseModel):
-    """One tier: whether it is used, how much it holds (None = unlimited), what goes first.
+    """One tier: whether it is used, how much it holds (None = unlimited), what goes first when it is full.
+
+    `eviction_policy` is `lru` (the least recently used goes first), `lfu` (the least often used), `fifo` (the oldest)
+    or `sieve` (the oldest that was not used since the queue was last gone through).
 
     >>> CacheTierConfig(eviction_policy="mru")
     Traceback (most recent call last):
     ...
     pydantic_core._pydantic_core.ValidationError: 1 validation error for CacheTierConfig
     eviction_policy
-      Value error, Invalid eviction policy: mru; use one of lru, lfu, fifo [type=value_error, ...]
+      Value error, Invalid eviction policy: mru; use one of lru, lfu, fifo, sieve [type=value_error, ...]
         ...
     """
 
@@ -209,16 +213,44 @@ class CacheTierConfig(BaseModel):
 
 
 def _key_from_environment() -> SecretStr | None:
-    value = os.environ.get(KEY_VARIABLE, "").strip()
+    return _variable(KEY_VARIABLE)
+
+
+def _previous_from_environment() -> SecretStr | None:
+    return _variable(PREVIOUS_VARIABLE)
+
+
+def _variable(name: str) -> SecretStr | None:
+    value = os.environ.get(name, "").strip()
     return SecretStr(value) if value else None
+
+
+def _split(keys: SecretStr | None) -> list[SecretStr]:
+    parts = [] if keys is None else keys.get_secret_value().split(",")
+    return [SecretStr(part.strip()) for part in parts if part.strip()]
+
+
+def check_key(text: str, setting: str) -> None:
+    """Raise `ValueError`, without the text, where it is no Fernet key."""
+    try:
+        raw = base64.urlsafe_b64decode(text.encode())
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != FERNET_KEY_BYTES:
+        raise ValueError(
+            f"{setting} is not a Fernet key: it must be 32 bytes in URL-safe base64, as `proxywhirl keys generate` "
+            "makes them"
+        )
 
 
 class CacheConfig(_Discreet):
     """How a cache is built and behaves. Times are in seconds, sizes in entries.
 
-    `per_source_ttl` maps the name of a source to the time to live of what it gives. `key_file` is
-    where a key is kept when none is configured (None: beside the database). `durability` is
-    `process` (an acknowledged write survives the process) or `power` (and a power cut).
+    `l2_tier` and `l3_tier` name a tier by its entry point, before `l2_backend` and the database. `per_source_ttl`
+    maps the name of a source to the time to live of what it gives. `key_previous` holds keys, separated by commas, that
+    stored credentials may still be sealed with. `key_file` is where a key is kept when none is configured (None: beside
+    the database); with `use_keyring` one that is missing is made in the keyring of the operating system instead.
+    `durability` is `process` (an acknowledged write survives the process) or `power` (and a power cut).
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -226,7 +258,9 @@ class CacheConfig(_Discreet):
     l1_config: CacheTierConfig = Field(default_factory=lambda: CacheTierConfig(max_entries=1000))
     l2_config: CacheTierConfig = Field(default_factory=lambda: CacheTierConfig(max_entries=5000))
     l2_backend: L2BackendType = L2BackendType.JSONL
+    l2_tier: str | None = None
     l3_config: CacheTierConfig = Field(default_factory=CacheTierConfig)
+    l3_tier: str | None = None
     default_ttl_seconds: int = Field(default=3600, ge=60)
     ttl_cleanup_interval: int = Field(default=60, ge=10)
     enable_background_cleanup: bool = False
@@ -235,7 +269,9 @@ class CacheConfig(_Discreet):
     l2_cache_dir: str = ".cache/proxies"
     l3_database_path: str = ".cache/db/proxywhirl.db"
     encryption_key: SecretStr | None = Field(default_factory=_key_from_environment)
+    key_previous: SecretStr | None = Field(default_factory=_previous_from_environment)
     key_file: str | None = None
+    use_keyring: bool = False
     health_check_invalidation: bool = True
     failure_threshold: int = Field(default=3, ge=1)
     enable_statistics: bool = True
@@ -246,18 +282,21 @@ class CacheConfig(_Discreet):
     @field_validator("encryption_key")
     @classmethod
     def _fernet_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            raw = base64.urlsafe_b64decode(value.get_secret_value().encode())
-        except (binascii.Error, ValueError):
-            raw = b""
-        if len(raw) != FERNET_KEY_BYTES:
-            raise ValueError(
-                f"encryption_key (or {KEY_VARIABLE}) is not a Fernet key: it must be 32 bytes in URL-safe base64, "
-                "as cryptography.fernet.Fernet.generate_key() makes them"
-            )
+        if value is not None:
+            check_key(value.get_secret_value(), f"encryption_key (or {KEY_VARIABLE})")
         return value
+
+    @field_validator("key_previous")
+    @classmethod
+    def _fernet_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        for key in _split(value):
+            check_key(key.get_secret_value(), f"key_previous (or {PREVIOUS_VARIABLE})")
+        return value
+
+    @property
+    def previous_keys(self) -> list[SecretStr]:
+        """The keys of `key_previous`, one by one."""
+        return _split(self.key_previous)
 
     @model_validator(mode="after")
     def _some_tier(self) -> Self:

@@ -6,15 +6,29 @@ changed; a changed one is a new value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import cache
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
-from proxywhirl.cache.tier import TierName
+from proxywhirl.cache.tier import Batch, TierName
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
-__all__ = ["Found", "Judge", "Movement", "after_read", "check_ttl", "checked", "failed", "judged", "merged", "state_of"]
+__all__ = [
+    "Debt",
+    "Found",
+    "Judge",
+    "Movement",
+    "after_read",
+    "check_ttl",
+    "checked",
+    "failed",
+    "judged",
+    "merged",
+    "settled",
+    "state_of",
+]
 
 Judge = Callable[[HealthStatus, int, int], HealthCheck]
 """Status, successes in a row and failures in a row to the next health check."""
@@ -38,6 +52,28 @@ class Movement:
     fill: tuple[TierName, ...]
     remove: bool = False
 
+    def counts(self) -> tuple[str, ...]:
+        """Return the names of the counts that such a read adds one to, each as often as it is added to."""
+        misses = tuple(f"{tier}.misses" for tier in self.misses)
+        if self.hit is None:
+            return (*misses, "unserved")
+        return (*misses, f"{self.hit}.hits", *["promotions"] * len(self.fill))
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What the authority must still be told of a key: a record, or None for its deletion.
+
+    `base` is the revision of the authority up to which the writer knew it, `at` when it wrote (Unix seconds). With
+    `merge` the record joins the one that is stored, else it replaces it.
+    """
+
+    key: str
+    record: Record | None
+    base: int
+    at: float
+    merge: bool
+
 
 def state_of(record: Record | None, now: float) -> Found:
     """Tell in which state a record is at a time. Expiry goes before retirement: history ends with the TTL."""
@@ -54,7 +90,8 @@ def check_ttl(ttl: float | None) -> None:
         raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
 
 
-def after_read(asked: Sequence[TierName], state: Found) -> Movement:
+@cache
+def after_read(asked: tuple[TierName, ...], state: Found) -> Movement:
     """Decide what follows a read that asked these tiers, fastest first, and ended in the last one.
 
     A live record is a hit where it was found, and fills each tier that was asked before. Anything
@@ -63,7 +100,7 @@ def after_read(asked: Sequence[TierName], state: Found) -> Movement:
     if state is Found.LIVE:
         *above, found_in = asked
         return Movement(found_in, tuple(above), tuple(above))
-    return Movement(None, tuple(asked), (), remove=state is Found.EXPIRED)
+    return Movement(None, asked, (), remove=state is Found.EXPIRED)
 
 
 def merged(
@@ -93,6 +130,30 @@ def merged(
         plain=secret.plain,
     )
     return result, changed
+
+
+def settled(
+    owed: Debt, stored: Record | None, now: float, *, removed: bool, password_changed: Callable[[Record, Record], bool]
+) -> Batch:
+    """Decide what a debt writes over what is stored; applying it twice is harmless.
+
+    The last write wins: nothing is written over a record that changed after the debt's base and was fetched or
+    checked later. An update, which is a record with a generation that does not merge, is dropped where that
+    incarnation went after the base: `removed` tells that the log says so of a key under which nothing is stored.
+    """
+    changed = stored if stored is not None and stored.revision > owed.base else None
+    if changed is not None and max(changed.fetched_at, changed.last_check_at or 0.0) > owed.at:
+        return Batch()
+    if owed.record is None:
+        return Batch(deletes=[owed.key]) if stored is not None else Batch()
+    record = replace(owed.record)  # the transaction numbers what it writes
+    if record.generation and not owed.merge:
+        gone = removed if stored is None else changed is not None and changed.generation != record.generation
+        return Batch() if gone else Batch(puts=[record])
+    if not owed.merge:
+        return Batch(puts=[record])
+    result, _ = merged(stored, record, now, password_changed=password_changed)
+    return Batch(puts=[result] if result is not None else [])
 
 
 def _merge_attributes(old: str, new: str) -> str:

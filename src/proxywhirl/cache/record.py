@@ -7,11 +7,11 @@ sealed (see `crypto`) or, before they were first stored, plain. `CacheEntry` is 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
-from proxywhirl.models import Attributes, HealthStatus, Proxy
+from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["COLUMNS", "NEVER_TIMESTAMP", "Credentials", "Record", "decode_attributes", "encode_attributes"]
@@ -27,6 +27,9 @@ class Record:
 
     An update that was decided on one generation must not be applied to another: the entry was deleted
     or replaced meanwhile. A retired record is kept for its history and not served.
+
+    `saved_count` is how much of `access_count` was handed on to the durable tiers, `noted` whether the record waits for
+    that, `snapshot` what copies of its entry are made from: they belong to the first tier alone.
     """
 
     key: str
@@ -53,6 +56,9 @@ class Record:
     revision: int = 0
     generation: int = 0
     plain: Credentials | None = None
+    saved_count: int = field(default=0, init=False, compare=False)
+    noted: bool = field(default=False, init=False, compare=False)
+    snapshot: dict[str, Any] | None = field(default=None, init=False, compare=False)
 
     def __repr__(self) -> str:
         """Name the record without anything that could be a secret."""
@@ -67,14 +73,6 @@ class Record:
         """Return the fields that a durable tier keeps, by name: all but the plain credentials."""
         return {name: getattr(self, name) for name in COLUMNS}
 
-    def proxy(self) -> Proxy:
-        """Return the value that the pool works with."""
-        scheme, _, authority = self.url.partition("://")
-        host, _, port = authority.rpartition(":")
-        known = decode_attributes(self.attributes)
-        label = known.label or (f"user-{self.key[:6]}" if self.has_credentials else None)
-        return Proxy(self.key, scheme, host, int(port), label, self.source, HealthStatus(self.status), known)
-
     def endpoint(self, credentials: Credentials | None) -> ProxyURL:
         """Return the URL to connect to, with the given credential."""
         scheme, _, authority = self.url.partition("://")
@@ -83,7 +81,7 @@ class Record:
         return ProxyURL(scheme, host, int(port), username, password)
 
 
-COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record) if f.name != "plain")
+COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record) if f.init and f.name != "plain")
 
 
 @lru_cache(maxsize=4096)

@@ -1,24 +1,40 @@
 """One shard on disk with its index: append, read back by offset, follow other writers, rewrite.
 
-The caller holds the directory's lock for all but `read` and `is_behind`. Errors are `OSError`.
+The caller holds the directory's lock for all but `read`. Errors are `OSError`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxywhirl.cache.damage import removal_in, whole_lines
 from proxywhirl.cache.eviction import Usage
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import check_header, decode_line, encode_line, header, keys_of, put_fields, record_of
+from proxywhirl.cache.replacing import replace_file, write_all
+from proxywhirl.cache.shard import (
+    check_header,
+    decode_line,
+    decode_record,
+    encode_hit,
+    encode_removal,
+    header,
+    is_whole,
+    keys_of,
+)
+from proxywhirl.cache.tier import Access
 
-__all__ = ["Located", "News", "ShardFile"]
+__all__ = ["LineRead", "Located", "News", "ShardFile"]
+
+LineRead = tuple[str, str, int]
+"""What a line says: (op, key, revision)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Located:
     """Where a record's line is, what the index must know of it, and the hits noted since."""
 
@@ -39,130 +55,167 @@ class Located:
 
 @dataclass(slots=True)
 class News:
-    """What a shard's file says that its index did not: lines as (op, key, revision), damaged ones, a torn one."""
+    """What a file says that its index did not, in the order of the file.
+
+    `fresh` where it was read from its start, `shorter` where it had lost something that was read before. `damaged`
+    are lines that are not what was written, `torn` is the piece of one after the last newline.
+    """
 
     fresh: bool = False
-    lines: list[tuple[str, str, int]] = field(default_factory=list)
+    shorter: bool = False
+    lines: list[LineRead] = field(default_factory=list)
     damaged: list[bytes] = field(default_factory=list)
-    torn: list[bytes] = field(default_factory=list)
+    torn: bytes = b""
     revision: int = 0
     floor: int = 0
 
 
 class ShardFile:
-    """A shard file, made with mode 0600 when first written to."""
+    """A shard file, made with mode 0600, for the keys that belong there.
 
-    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+    `base` is a revision at which all that it held was right, 0 where its first line does not say.
+    """
+
+    def __init__(self, path: Path, belongs: Callable[[str], bool], *, fsync: bool = False) -> None:
         self.path = path
         self.index: dict[str, Located] = {}
-        self.lines = 0
+        self.retired = 0
+        self.base = 0
+        self._belongs = belongs
+        self._lines = 0
         self._fsync = fsync
         self._needed_lines = 0  # how many there were when the file was last rewritten
         self._fd = -1
         self._identity = (0, 0)
         self._size = 0
 
-    def is_behind(self) -> bool:
-        """Whether the file is not the one, or not as long as, that was last seen."""
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return self._fd >= 0
-        return (status.st_dev, status.st_ino) != self._identity or status.st_size != self._size
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file with a line in it."""
+        return self._size > 0
 
-    def read(self, key: str) -> Record | None:
+    def read(self, key: str, located: Located) -> Record | None:
         """Return the record of an indexed key, None where its line is damaged."""
-        located = self.index[key]
-        fields = decode_line(self._line(located).rstrip(b"\n"))
-        if fields is None or fields.get("key") != key:
-            return None
-        record = record_of(fields)
-        record.access_count += located.hits
-        record.accessed_at = max(record.accessed_at, located.used_at)
+        record = decode_record(os.pread(self._fd, located.length, located.offset), key)
+        if record is not None and located.hits:
+            record.access_count += located.hits
+            record.accessed_at = max(record.accessed_at, located.used_at)
         return record
 
     def catch_up(self) -> News | None:
-        """Index what the file holds beyond what was seen; cut off a torn last line. None: nothing new.
+        """Index what the file holds beyond what was seen; None: nothing new. A torn end is left to `cut`.
 
         Raises:
-            FormatVersionError: a newer version wrote the file, which is left as it is.
+            FormatVersionError: a newer version wrote the file.
         """
-        if not self.is_behind():
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            if self._fd < 0:
+                return None
+            self.forget()
+            return News(fresh=True, shorter=True)
+        if (status.st_dev, status.st_ino) == self._identity and status.st_size == self._size:
             return None
-        news = News(fresh=self._reopen())
-        if self._fd < 0:
-            return news
+        news = self._reopen(status)
         end = os.fstat(self._fd).st_size
-        data = os.pread(self._fd, end - self._size, self._size)
-        *lines, torn = data.split(b"\n")
-        offset = self._size
+        *lines, news.torn = os.pread(self._fd, end - self._size, self._size).split(b"\n")
+        damaged: list[tuple[int, bytes]] = []
         for line in lines:
-            self._take_line(line, offset, news)
-            offset += len(line) + 1
-        if torn:
-            os.ftruncate(self._fd, offset)
-            news.torn.append(torn)
-        self._size = offset
+            if self._take_line(line, self._size, news):
+                self._take_damaged(damaged, news)
+            else:
+                damaged.append((self._size, line))
+            self._size += len(line) + 1
+        self._take_damaged(damaged, news)
+        if whole_lines(news.torn):  # it is only the newline that is missing
+            self._take_damaged([(self._size, news.torn)], news)
+            self._size += len(news.torn)
+            news.torn = b""
         return news
 
-    def append(self, lines: Sequence[dict[str, Any]], *, revision: int, floor: int) -> None:
-        """Write lines at the end of the file, in one system call where the system allows, and index them."""
-        if self._size == 0:  # not there yet, or its header was torn
-            self.close()
-            self._create(header(revision, floor))
-        encoded = [encode_line(fields) for fields in lines]
-        self._write(b"".join(encoded))
-        for fields, line in zip(lines, encoded, strict=True):
-            self._index_line(fields, self._size, len(line))
-            self._size += len(line)
+    def reading_anew(self) -> ShardFile:
+        """Return the same file as one who knows nothing of it sees it."""
+        return ShardFile(self.path, self._belongs)
 
-    def lose(self, key: str) -> None:
-        """Take a key whose line is damaged out of the index, and keep the line aside."""
-        self.set_aside([self._line(self.index.pop(key)).rstrip(b"\n")])
+    def cut(self) -> None:
+        """Cut off what stands behind the last line that was noted."""
+        os.ftruncate(self._fd, self._size)
 
-    @property
-    def retired(self) -> int:
-        """How many indexed records are retired."""
-        return sum(located.retired for located in self.index.values())
+    def forget(self) -> None:
+        """Forget what was read, so that the next `catch_up` reads the file from its start."""
+        self.close()
+        self._clear()
+
+    def check(self) -> None:
+        """Look whether the file is as it was seen last.
+
+        Raises:
+            OSError: `ESTALE` where it is not: whoever changed it did not hold the lock.
+        """
+        status = os.fstat(self._fd)
+        if status.st_size != self._size or not status.st_nlink:
+            raise OSError(errno.ESTALE, f"{self.path.name} was changed by something else than ProxyWhirl")
+
+    def write(self, data: bytes) -> None:
+        """Write lines at the end of the file; until they are noted, `cut` takes them back."""
+        write_all(self._fd, data)
+        if self._fsync:
+            os.fsync(self._fd)
+
+    def note(self, what: Record | Access | Sequence[str], length: int) -> None:
+        """Bring the index in line with the line that was written next: a record, hits, or keys that went."""
+        if isinstance(what, Record):
+            located = Located(
+                self._size,
+                length - 1,  # without its newline
+                what.revision,
+                what.generation,
+                what.expires_at,
+                what.accessed_at,
+                what.retired,
+                what.access_count,
+            )
+            self._place(what.key, located)
+        elif isinstance(what, Access):
+            self._hit(what.key, what.generation, what.count, what.at)
+        else:
+            for key in what:
+                self._remove(key)
+        self._size += length
+        self._lines += 1
 
     def is_wasteful(self) -> bool:
         """Whether most lines are outdated, so that rewriting pays."""
-        return self.lines > 2 * max(self._needed_lines, len(self.index)) + 512
+        return self._lines > 2 * max(self._needed_lines, len(self.index)) + 512
 
-    def rewrite(self, removals: Iterable[tuple[str, int]], *, revision: int, floor: int) -> int:
+    def rewrite(self, removals: Iterable[tuple[str, int]], *, revision: int, floor: int) -> list[bytes]:
         """Replace the file by one that holds each indexed record once, and the given removals.
 
-        Returns how many records were found damaged and set aside.
+        Returns the lines of records that were found damaged and are not in the new file.
         """
-        records = {key: self.read(key) for key in self.index}
-        damaged = [key for key, record in records.items() if record is None]
-        for key in damaged:
-            self.lose(key)
-        fields = [put_fields(record) for record in records.values() if record is not None]
-        fields += [{"op": "del", "key": key, "revision": at} for key, at in removals]
-        temporary = self.path.with_suffix(".tmp")
+        self._needed_lines = self._lines  # should this fail, it is not tried again at once
+        kept, damaged = self._gather()
+        lines = [header(revision, floor)]
+        size = len(lines[0])
+        offsets: list[int] = []
+        for key, located, line in kept:
+            offsets.append(size)
+            hits = Access(key, located.generation, located.hits, located.used_at)
+            group = (line, encode_hit(hits)) if located.hits else (line,)
+            lines += group
+            size += sum(map(len, group))
+        lines += [encode_removal(key, at) for key, at in removals]
+        fd = replace_file(self.path, b"".join(lines), temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
         self.close()
-        try:
-            self._create(header(revision, floor), path=temporary)
-            self.index.clear()
-            if fields:
-                self.append(fields, revision=revision, floor=floor)
-                os.fsync(self._fd)  # or a power cut could leave the new name with nothing in it
-            temporary.replace(self.path)
-            self._sync_directory()
-        except OSError:
-            self.close()  # the old file stands: the next catch-up reads it anew
-            raise
-        self._needed_lines = self.lines
-        return len(damaged)
-
-    def set_aside(self, damaged: Sequence[bytes]) -> None:
-        """Keep damaged lines in `damaged.jsonl` beside the shards."""
-        fd = os.open(self.path.parent / "damaged.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(fd, b"".join(line + b"\n" for line in damaged))
-        finally:
-            os.close(fd)
+        self._open(fd)
+        self._clear()
+        for (key, located, _), offset in zip(kept, offsets, strict=True):
+            located.offset = offset
+            self._place(key, located)
+        self._size, self.base = sum(map(len, lines)), revision
+        self._lines = self._needed_lines = len(lines) - 1
+        return damaged
 
     def close(self) -> None:
         """Give the file back. Idempotent."""
@@ -170,80 +223,79 @@ class ShardFile:
             os.close(self._fd)
         self._fd, self._identity, self._size = -1, (0, 0), 0
 
-    def _reopen(self) -> bool:
-        """Open the file anew where it was replaced or shortened; whether the index starts anew."""
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            fresh = self._fd >= 0
-            self.close()
-            self.index.clear()
-            return fresh
-        if (status.st_dev, status.st_ino) == self._identity and status.st_size >= self._size:
-            return False
-        self.close()
-        self.index.clear()
-        self.lines = self._needed_lines = 0
-        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        self._identify()
-        return True
-
-    def _create(self, first_line: bytes, path: Path | None = None) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._fd = os.open(path or self.path, flags, 0o600)
-        self._identify()
-        self._size, self.lines = 0, 0
-        self._write(first_line)
-        self._size = len(first_line)
-        if path is None:
-            self._sync_directory()
-
-    def _sync_directory(self) -> None:
-        """Where power cuts count, make the file's name durable as well."""
-        if self._fsync:
-            fd = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-    def _line(self, located: Located) -> bytes:
-        return os.pread(self._fd, located.length, located.offset)
-
-    def _identify(self) -> None:
-        status = os.fstat(self._fd)
+    def _open(self, fd: int) -> None:
+        self._fd = fd
+        status = os.fstat(fd)
         self._identity = (status.st_dev, status.st_ino)
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        if self._fsync:
-            os.fsync(self._fd)
+    def _clear(self) -> None:
+        self.index.clear()
+        self.retired = self._lines = self._needed_lines = self.base = 0
 
-    def _take_line(self, line: bytes, offset: int, news: News) -> None:
+    def _gather(self) -> tuple[list[tuple[str, Located, bytes]], list[bytes]]:
+        """Return the lines of the indexed records, and those that are damaged."""
+        data = os.pread(self._fd, self._size, 0) if self.index else b""
+        kept: list[tuple[str, Located, bytes]] = []
+        damaged: list[bytes] = []
+        for key, located in self.index.items():
+            line = data[located.offset : located.offset + located.length].rstrip(b"\n")
+            if is_whole(line):
+                kept.append((key, located, line + b"\n"))
+            else:
+                damaged.append(line)
+        return kept, damaged
+
+    def _reopen(self, status: os.stat_result) -> News:
+        """Open the file anew where it was replaced or shortened."""
+        same = (status.st_dev, status.st_ino) == self._identity
+        if same and status.st_size > self._size:
+            return News()
+        self.forget()
+        self._open(os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
+        return News(fresh=True, shorter=same)
+
+    def _take_line(self, line: bytes, offset: int, news: News) -> bool:
+        """Index a line; whether it is what was written, and belongs here."""
         fields = decode_line(line)
-        if fields is None:
-            news.damaged.append(line)
-            return
-        if fields.get("op") == "head":
+        try:
+            return fields is not None and self._follow(fields, offset, len(line), news)
+        except (KeyError, TypeError, AttributeError):  # a checksum that fits, of something that no version wrote
+            return False
+
+    def _follow(self, fields: dict[str, Any], offset: int, length: int, news: News) -> bool:
+        if fields["op"] == "head":
             check_header(fields, str(self.path))
-            news.revision = max(news.revision, fields["revision"])
-            news.floor = max(news.floor, fields["floor"])
-            return
-        news.lines += [(fields["op"], key, fields.get("revision", 0)) for key in keys_of(fields)]
-        self._index_line(fields, offset, len(line) + 1)
+            news.revision, news.floor = int(fields["revision"]), int(fields["floor"])
+            self.base = news.revision if offset == 0 else self.base
+            return True
+        keys = keys_of(fields)
+        if fields["op"] not in {"put", "del", "evict", "hit"} or not all(map(self._belongs, keys)):
+            return False
+        self._index_line(fields, offset, length)
+        news.lines += [(fields["op"], key, fields.get("revision", 0)) for key in keys]
+        return True
+
+    def _take_damaged(self, lines: list[tuple[int, bytes]], news: News) -> None:
+        """Note a run of damaged lines, and take from it what can be told for sure."""
+        while lines:
+            offset, line = lines.pop(0)
+            removal = removal_in(line)
+            if removal is None and lines:  # the wrong byte may be a newline that was none
+                both = b"%s\n%s" % (line, lines[0][1])
+                removal = removal_in(both)
+                if removal is not None:
+                    line = both
+                    del lines[0]
+            if removal is not None:
+                self._follow(removal, offset, len(line), news)
+            for start, end in whole_lines(line):
+                self._take_line(line[start:end], offset + start, news)
+            news.damaged.append(line)
 
     def _index_line(self, fields: dict[str, Any], offset: int, length: int) -> None:
-        self.lines += 1
-        if fields["op"] == "evict":
-            for key in fields["keys"]:
-                self.index.pop(key, None)
-            return
-        key = fields["key"]
-        known = self.index.get(key)
+        self._lines += 1
         if fields["op"] == "put":
-            self.index[key] = Located(
+            located = Located(
                 offset,
                 length,
                 fields["revision"],
@@ -253,8 +305,25 @@ class ShardFile:
                 fields.get("retired", False),
                 fields.get("access_count", 0),
             )
-        elif fields["op"] != "hit":
-            self.index.pop(key, None)
-        elif known is not None and known.generation == fields["generation"]:
-            used_at = max(known.used_at, fields["at"])
-            self.index[key] = replace(known, hits=known.hits + fields["count"], used_at=used_at)
+            self._place(fields["key"], located)
+        elif fields["op"] == "hit":
+            self._hit(fields["key"], fields["generation"], fields["count"], fields["at"])
+        else:
+            for key in keys_of(fields):
+                self._remove(key)
+
+    def _place(self, key: str, located: Located) -> None:
+        self._remove(key)
+        self.index[key] = located
+        self.retired += located.retired
+
+    def _remove(self, key: str) -> None:
+        known = self.index.pop(key, None)
+        if known is not None:
+            self.retired -= known.retired
+
+    def _hit(self, key: str, generation: int, count: int, at: float) -> None:
+        known = self.index.get(key)
+        if known is not None and known.generation == generation:
+            known.hits += count
+            known.used_at = max(known.used_at, at)

@@ -1,62 +1,38 @@
-"""The SQLite tier, for the second and the third place.
+"""The SQLite tier, for the second and the third place (see `table` for how it lays records out).
 
-The table is clustered by revision, so the log of changes is a range of its primary key and a bulk import
-appends; the key has a unique index. Removals stay as tombstones up to a bound. Only entries that expire
-are in the index of expiry times.
+Every write is one transaction that reads where the tier stands and says where it stands then. What it reads is
+remembered between writes for as long as SQLite's own version of the data is the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import starmap, takewhile
 from operator import attrgetter
 from pathlib import Path
+from typing import cast
 
 import apsw
 
-from proxywhirl.cache.eviction import ORDERS, Usage, admit
+from proxywhirl.cache import table
+from proxywhirl.cache.changes import Outline, Outlines
+from proxywhirl.cache.eviction import Usage
+from proxywhirl.cache.examination import disagreements
 from proxywhirl.cache.journal import Position
-from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
-from proxywhirl.cache.tier import Access, Applied, Changes, Decision
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.standing import StandingOrder
+from proxywhirl.cache.table import State, as_record, as_row
+from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
+from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
 __all__ = ["SqliteTier"]
 
 TOMBSTONES_KEPT = 100_000
 
-_MIGRATIONS = (
-    (
-        """CREATE TABLE entries (
-            revision INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, url TEXT NOT NULL, source TEXT NOT NULL,
-            fetched_at REAL NOT NULL, ttl INTEGER NOT NULL, expires_at REAL NOT NULL, accessed_at REAL NOT NULL,
-            access_count INTEGER NOT NULL, status TEXT NOT NULL, failure_count INTEGER NOT NULL,
-            last_check_at REAL, check_failures INTEGER NOT NULL, check_successes INTEGER NOT NULL,
-            recovery_attempt INTEGER NOT NULL, next_check_at REAL, error TEXT, checks INTEGER NOT NULL,
-            failed_checks INTEGER NOT NULL, attributes TEXT NOT NULL, sealed TEXT, retired INTEGER NOT NULL,
-            generation INTEGER NOT NULL
-        ) STRICT""",
-        f"CREATE INDEX entries_expiring ON entries (expires_at) WHERE expires_at < {NEVER_TIMESTAMP}",
-        "CREATE INDEX entries_retired ON entries (retired) WHERE retired = 1",
-        "CREATE TABLE tombstones (revision INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT",
-        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-        "INSERT INTO meta VALUES ('revision', '0'), ('floor', '0')",
-    ),
-)
-_NAMES = ", ".join(COLUMNS)
-_SELECT = f"SELECT {_NAMES} FROM entries"  # noqa: S608  # the names are this package's own constants
-_AMONG = "key IN (SELECT value FROM json_each(?))"
-_REPLACE = f"INSERT OR REPLACE INTO entries ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # as above
-_RETIRED = COLUMNS.index("retired")
-
-
-_row = attrgetter(*COLUMNS)
-
-
-def _record(row: tuple[object, ...]) -> Record:
-    record = Record(*row)  # type: ignore[arg-type]  # the table is STRICT: the columns have the fields' types
-    record.retired = bool(record.retired)
-    return record
+_by_key = attrgetter("key")
 
 
 class SqliteTier:
@@ -71,24 +47,27 @@ class SqliteTier:
         authority: bool = False,
         fsync: bool = False,
     ) -> None:
-        self._database = Database(path, _MIGRATIONS, fsync=fsync)
-        self._connection = self._database.connection
+        self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
         self._bound = max_entries
         self._authority = authority
-        self._policy = policy
-        self._order = ORDERS[policy]()
-        self._order_is_stale = True
-        self._changed = False
-        self._buried = 0
+        self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
+        self._state: State | None = None
+        self._state_version: tuple[apsw.Connection, int] | None = None
         self.corrupted = 0
-        with self._database.translated("reading"):
-            self._follow_others()
+        try:
+            self._start()
+        except TierError:
+            if not self.damaged:
+                self.close()
+                raise
+            self.reopen()
+            self._start()
 
     @property
     def revision(self) -> int:
         """See `Tier`."""
         with self._database.translated("reading"):
-            return int(self._meta("revision"))
+            return self._read_state().revision
 
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
@@ -99,122 +78,197 @@ class SqliteTier:
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`."""
-        with self._database.translated("reading"):
-            row = self._connection.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _record(row)
+        try:
+            row = self._database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
+        except (apsw.Error, UnicodeDecodeError) as exc:
+            raise self._database.failure("reading", exc) from exc
+        return None if row is None else as_record(row)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`."""
         asked = list(keys)
         with self._database.translated("reading"):
             found = self._peek_many(asked)
-        for key in asked:
-            self._order.touch(key)
+        if self._bound is not None:
+            for key in filter(found.__contains__, asked):
+                self._order.touch(key)
         return found
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """See `Tier`."""
-        with self._writing():
-            before = int(self._meta("revision"))
-            applied = Applied(revision_before=before, revision=before)
-            batch = decide(self._peek_many(keys))
-            applied.deletes = [key for key in batch.deletes if self._exists(key)]
-            self._bury(applied, applied.deletes)
-            for record in batch.puts:
-                applied.revision += 1
-                record.revision = applied.revision
-                record.generation = record.generation or record.revision
-            applied.puts, applied.evicted = self._admit(batch.puts)
-            self._bury(applied, applied.evicted)
-            self._set_meta("revision", str(applied.revision))
+        with self._writing() as state:
+            applied = Applied(revision_before=state.revision)
+            present = self._peek_many(keys)
+            was_served = {key: not record.retired for key, record in present.items()}  # a decision may change records
+            batch = decide(present)
+            removed = self._remove(batch.deletes, state)
+            applied.deletes = [key for key in batch.deletes if key in removed]
+            applied.puts, applied.evicted = self._admit(batch.puts, state)
+            asked = set(keys)
+            was_served |= self._served(record.key for record in applied.puts if record.key not in asked)
+            self._unbury([*map(_by_key, applied.puts), *applied.evicted], state)
+            self._bury([*applied.deletes, *applied.evicted], state)
+            if self._bound is None:  # no order of arrival counts: that of the keys touches each page of the index once
+                applied.puts.sort(key=_by_key)
+            state.number(applied.puts)
+            self._store(applied.puts, was_served, state)
+            applied.revision = state.revision
         return applied
 
-    def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
+    def follow(self, stretch: Stretch) -> Followed | None:
         """See `Tier`."""
-        with self._writing():
-            _, evicted = self._admit(records)
-            self._follow(revision)
+        with self._writing() as state:
+            if state.revision != stretch.since:
+                return None
+            removed = self._remove(stretch.removed, state)
+            followed = Followed([key for key in stretch.removed if removed.get(key)])
+            was_served = self._served(map(_by_key, stretch.records))
+            wanted = stretch.records if stretch.admit else [r for r in stretch.records if r.key in was_served]
+            kept, followed.evicted = self._admit(wanted, state)
+            self._store(kept, was_served, state)
+            state.revision = state.floor = stretch.revision  # what a window's removals were is in no log of its own
+        return followed
+
+    def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
+        """See `Tier`."""
+        with self._writing() as state:
+            if state.revision > revision:
+                return None
+            query = f"SELECT key, revision FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
+            known = dict(self._database.connection.execute(query, (_listed(map(_by_key, records)),)))
+            news = [record for record in records if record.revision > known.get(record.key, -1)]
+            kept, evicted = self._admit(news, state)
+            self._store(kept, self._served(record.key for record in kept if record.key in known), state)
         return evicted
 
-    def drop(self, keys: Collection[str], revision: int | None = None) -> list[str]:
+    def drop(self, keys: Collection[str]) -> list[str]:
         """See `Tier`."""
-        with self._writing():
-            held = [key for key in keys if self._exists(key)]
-            self._delete(held)
-            self._follow(revision)
-        return held
+        with self._writing() as state:
+            removed = self._remove(keys, state)
+            return [key for key in keys if removed.get(key)]
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
         """See `Tier`."""
-        statement = (
-            "UPDATE entries SET access_count = access_count + ?, accessed_at = max(accessed_at, ?) "
-            "WHERE key = ? AND generation = ?"
-        )
-        with self._writing() as connection:
+        with self._writing():
+            stored: list[Usage] = []
             for access in accesses:
-                connection.execute(statement, (access.count, access.at, access.key, access.generation))
-                if connection.changes():
-                    self._order.touch(access.key)
+                values = access.count, access.at, access.key, access.generation
+                stored += starmap(Usage, self._database.connection.execute(table.TOUCH, values))
+            self._order.settle(stored)
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
-        query = (
-            f"SELECT key FROM entries WHERE expires_at < {NEVER_TIMESTAMP} AND expires_at <= ? "  # noqa: S608  # a constant
-            "ORDER BY expires_at LIMIT ?"
-        )
         with self._database.translated("reading"):
-            return [key for (key,) in self._connection.execute(query, (now, limit))]
+            rows = self._database.connection.execute(table.EXPIRED, (limit,))
+            return [key for key, _ in takewhile(lambda row: row[1] <= now, rows)]
 
     def scan(self, after: str, limit: int) -> list[Record]:
         """See `Tier`."""
         with self._database.translated("reading"):
-            rows = self._connection.execute(f"{_SELECT} WHERE key > ? ORDER BY key LIMIT ?", (after, limit))
-            return [_record(row) for row in rows]
+            rows = self._database.connection.execute(
+                f"{table.SELECT} WHERE key > ? ORDER BY key LIMIT ?", (after, limit)
+            )
+            return [as_record(row) for row in rows]
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
-        with self._database.translated("reading"), self._connection:  # one snapshot for all queries
-            last = int(self._meta("revision"))
-            position = Position.of(revision, floor=int(self._meta("floor")), last=last)
-            query = f"{_SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
-            records = [_record(row) for row in self._connection.execute(query, (position.since, limit))]
+        with self._database.translated("reading"), self._database.connection:  # one snapshot for all queries
+            state = self._read_state()
+            position = Position.of(revision, floor=state.floor, last=state.revision)
+            query = f"{table.SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
+            records = [as_record(row) for row in self._database.connection.execute(query, (position.since, limit))]
             more = len(records) == limit
-            reached = records[-1].revision if more else last
+            reached = records[-1].revision if more else state.revision
             query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
-            removed = [key for (key,) in self._connection.execute(query, (position.since, reached))]
+            removed = [key for (key,) in self._database.connection.execute(query, (position.since, reached))]
         return Changes(position.after(reached, more=more), records, removed, position.reset, more)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: one pragma."""
-        self._poll()
-        changed, self._changed = self._changed, False
-        return changed
+        return self._database.changed_elsewhere()
 
     def clear(self, revision: int | None = None) -> int:
         """See `Tier`."""
-        with self._writing() as connection:
-            held = len(self)
-            connection.execute("DELETE FROM entries")
-            connection.execute("DELETE FROM tombstones")
-            self._order = ORDERS[self._policy]()
+        with self._writing() as state:
+            held = state.served
+            self._database.connection.execute("DELETE FROM entries")
+            self._database.connection.execute("DELETE FROM tombstones")
+            state.served = state.buried = 0
+            self._order.forget()
             if self._authority:
-                floor = str(int(self._meta("revision")) + 1)
-                self._set_meta("floor", floor)
-                self._set_meta("revision", floor)
-            else:
-                self._follow(revision)
+                state.revision = max(state.revision + 1, revision or 0)
+            elif revision is not None:
+                state.revision = revision
+            state.floor = state.revision
         return held
 
     def get_meta(self, name: str) -> str | None:
         """See `Tier`."""
         with self._database.translated("reading"):
-            row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+            row = self._database.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
-    def set_meta(self, name: str, value: str) -> None:
+    def set_meta(self, name: str, value: str | None) -> None:
         """See `Tier`."""
         with self._writing():
-            self._set_meta(name, value)
+            if value is None:
+                self._database.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
+            else:
+                self._database.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def metas(self, prefix: str) -> dict[str, str]:
+        """See `Tier`."""
+        query = "SELECT name, value FROM meta WHERE name >= ? AND name < ?"
+        with self._database.translated("reading"):
+            rows = self._database.connection.execute(
+                query, (prefix, f"{prefix}~")
+            )  # `~` is after all that a name is made of
+            return {str(name): str(value) for name, value in rows}
+
+    def examine(self, *, repair: bool = False) -> list[Finding]:
+        """See `Tier`: the pages of the file, then what it says of itself. Damage to pages is mended by `reopen`."""
+        where = self._database.name
+        faults = self._database.faults()
+        if faults:
+            if repair:
+                self.reopen()
+            return [
+                Finding(where, fault, f"{REPAIR}: it is set aside, and what can be read is saved", repair)
+                for fault in faults
+            ]
+        with self._database.translated("examining"), self._database.connection as connection:  # one snapshot
+            found = list(disagreements(connection, authority=self._authority, repair=False))
+        if found and repair:  # else no writer waits for this
+            try:
+                with self._database.writing() as connection:
+                    found = list(disagreements(connection, authority=self._authority, repair=True))
+            finally:
+                self._state = None
+                self._order.forget()
+        return [Finding(where, what, f"{REPAIR}: it is counted anew", repair) for what in found]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a call met damage in the file: `reopen` is the way out."""
+        return self._database.damaged
+
+    @property
+    def set_aside(self) -> Path | None:
+        """Where the damaged file went that this tier found, at its opening or since; None where it found none."""
+        return self._database.set_aside
+
+    def reopen(self) -> None:
+        """Set the damaged file aside and go on with a new one; an authority takes over what can be read of it.
+
+        Readers of its log start anew. Raises `TierError` where there can be no new file.
+        """
+        self._state = None
+        self._order.forget()
+        self._database.reopen()
+
+    def abandon(self) -> None:
+        """Forget the connection without closing it, in a child after a fork."""
+        self._database.abandon()
 
     def close(self) -> None:
         """See `Tier`."""
@@ -222,87 +276,142 @@ class SqliteTier:
 
     def __len__(self) -> int:
         with self._database.translated("reading"):
-            return self._count("SELECT count(*) FROM entries") - self._count(
-                "SELECT count(*) FROM entries WHERE retired = 1"
-            )
+            return self._read_state().served
 
     def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
         with self._database.translated("reading"):
             query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
-            return self._connection.execute(query, (str(key),)).fetchone() is not None
+            return self._database.connection.execute(query, (key,)).fetchone() is not None
+
+    def _start(self) -> None:
+        with self._database.translated("reading"):
+            ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
+        if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
+            with self._writing() as state:
+                state.revision = state.floor = max(newest, state.revision)
+
+    def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
+        """See `Outlining`."""
+        connection = self._database.connection
+        with self._database.translated("reading"), connection:  # one snapshot for all queries
+            state = self._read_state()
+            position = Position.of(revision, floor=state.floor, last=state.revision)
+            rows = connection.execute(table.OUTLINES, (now, position.since, limit)).fetchall()
+            outlines = cast("list[Outline]", rows)  # the table is STRICT
+            more = len(outlines) == limit
+            reached = outlines[-1][-1] if more else state.revision
+            query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
+            removed = [key for (key,) in connection.execute(query, (position.since, reached))]
+        return Outlines(position.after(reached, more=more), outlines, removed, position.reset, more)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[apsw.Connection]:
-        """Run a write transaction. One that fails may leave the order with keys that are not there."""
+    def _writing(self) -> Iterator[State]:
+        """Run a write transaction; the state that it changes is stored at its end.
+
+        One that fails may leave the order with keys that are not there.
+        """
         try:
             with self._database.writing() as connection:
-                yield connection
+                state = self._follow_others()
+                before = (state.revision, state.floor, state.served, state.buried)
+                yield state
+                after = (state.revision, state.floor, state.served, state.buried)
+                if after != before:
+                    connection.execute(table.WRITE_STATE, after)
+            self._state_version = connection, connection.data_version()
         except BaseException:
-            self._order_is_stale = True
+            self._state = None
+            self._order.forget()
             raise
 
-    def _peek_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        rows = self._connection.execute(f"{_SELECT} WHERE {_AMONG}", (json.dumps(list(keys)),))
-        return {record.key: record for record in map(_record, rows)}
+    def _follow_others(self) -> State:
+        """Return the state that a transaction begins with, and bring the order in line with what is stored."""
+        version = self._database.connection, self._database.connection.data_version()
+        state = self._state
+        if state is None or version != self._state_version:
+            if state is not None or self._state_version is not None:
+                self._order.forget()
+            state = self._state = self._read_state()
+        return state
 
-    def _exists(self, key: str) -> bool:
-        return self._connection.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is not None
+    def _read_state(self) -> State:
+        row = self._database.connection.execute(table.READ_STATE).fetchone()
+        return State(*row)  # type: ignore[misc]  # there is one row
 
-    def _count(self, query: str) -> int:
-        return int(self._connection.execute(query).fetchone()[0])  # type: ignore[index]  # count(*) gives one row
+    def _usages(self) -> Iterable[Usage]:
+        return starmap(Usage, self._database.connection.execute(table.USAGES))
 
-    def _meta(self, name: str) -> str:
-        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return str(row[0]) if row is not None else "0"
+    def _number(self) -> int:
+        ((number,),) = self._database.connection.execute("SELECT count(*) FROM entries")
+        return cast("int", number)
 
-    def _set_meta(self, name: str, value: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+    def _peek_many(self, keys: Collection[str]) -> dict[str, Record]:
+        if not keys:
+            return {}
+        if len(keys) == 1:
+            rows = self._database.connection.execute(table.SELECT_ONE, tuple(keys))
+        else:
+            rows = self._database.connection.execute(f"{table.SELECT} WHERE {table.AMONG}", (_listed(keys),))
+        return {record.key: record for record in map(as_record, rows)}
 
-    def _admit(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-        """Write records, take out what leaves for them; return those that stay in, and the keys that left."""
-        self._follow_others()
-        kept, victims = admit(records, self._order, self._bound)
-        self._delete(victims)
-        if self._authority and self._count("SELECT count(*) FROM (SELECT 1 FROM tombstones LIMIT 1)"):
-            self._connection.executemany("DELETE FROM tombstones WHERE key = ?", [(record.key,) for record in kept])
-        self._connection.executemany(_REPLACE, [_row(record) for record in kept])
+    def _served(self, keys: Iterable[str]) -> dict[str, bool]:
+        """Return whether it is served for each of the keys that is there."""
+        listed = _listed(keys)
+        if listed == "[]":
+            return {}
+        query = f"SELECT key, retired FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
+        return {str(key): retired == 0 for key, retired in self._database.connection.execute(query, (listed,))}
+
+    def _admit(self, records: Sequence[Record], state: State) -> tuple[list[Record], list[str]]:
+        """Take out what leaves for these records; return those to store, and the keys that left."""
+        kept, victims = self._order.admit(records)
+        self._remove(victims, state)
         return kept, victims
 
-    def _delete(self, keys: Sequence[str]) -> None:
-        self._connection.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
-        for key in keys:
-            self._order.discard(key)
+    def _store(self, records: Sequence[Record], was_served: Mapping[str, bool], state: State) -> None:
+        """Write records; `was_served` has those of them that are there already."""
+        if len(records) == 1:
+            self._database.connection.execute(table.REPLACE, as_row(records[0]))
+        elif records:
+            self._database.connection.executemany(table.REPLACE, map(as_row, records))
+        state.served += sum(not record.retired for record in records)
+        state.served -= sum(was_served.get(record.key, False) for record in records)
 
-    def _bury(self, applied: Applied, keys: Sequence[str]) -> None:
-        """Delete keys and log it; from time to time forget the oldest removals where there are too many."""
-        self._delete(keys)
-        rows = [(applied.revision + n, key) for n, key in enumerate(keys, start=1)]
-        applied.revision += len(rows)
-        self._connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", rows)
-        self._buried += len(rows)
-        if self._buried > TOMBSTONES_KEPT // 10:
-            self._buried = 0
-            surplus = self._count("SELECT count(*) FROM tombstones") - TOMBSTONES_KEPT
-            if surplus > 0:
-                query = "SELECT revision FROM tombstones ORDER BY revision LIMIT 1 OFFSET ?"
-                floor = self._connection.execute(query, (surplus - 1,)).fetchone()
-                self._connection.execute("DELETE FROM tombstones WHERE revision <= ?", floor)
-                self._set_meta("floor", str(floor[0]))  # type: ignore[index]  # there are more rows than the offset
+    def _remove(self, keys: Collection[str], state: State) -> dict[str, bool]:
+        """Delete records; return those that were there, and whether they were served."""
+        if not keys:
+            return {}
+        query = f"DELETE FROM entries WHERE {table.AMONG} RETURNING key, retired"  # noqa: S608  # a constant
+        removed = {
+            str(key): retired == 0 for key, retired in self._database.connection.execute(query, (_listed(keys),))
+        }
+        self._order.discard(keys)
+        state.served -= sum(removed.values())
+        return removed
 
-    def _follow(self, revision: int | None) -> None:
-        """Remember up to where a window has applied the log."""
-        if revision is not None and revision > int(self._meta("revision")):
-            self._set_meta("revision", str(revision))
+    def _unbury(self, keys: Collection[str], state: State) -> None:
+        """Take keys that came again out of the log of removals."""
+        if state.buried and keys:
+            self._database.connection.execute(f"DELETE FROM tombstones WHERE {table.AMONG}", (_listed(keys),))  # noqa: S608
+            state.buried -= self._database.connection.changes()
 
-    def _poll(self) -> None:
-        if self._database.changed_elsewhere():
-            self._changed = self._order_is_stale = True
+    def _bury(self, keys: Sequence[str], state: State) -> None:
+        """Log that keys were removed; where there are many too many removals forget the oldest."""
+        if not keys:
+            return
+        rows = [(state.revision + n, key) for n, key in enumerate(keys, start=1)]
+        self._database.connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", rows)
+        state.revision += len(rows)
+        state.buried += len(rows)
+        if state.buried > TOMBSTONES_KEPT + TOMBSTONES_KEPT // 10:
+            query = "SELECT revision FROM tombstones ORDER BY revision LIMIT 1 OFFSET ?"
+            surplus = state.buried - TOMBSTONES_KEPT
+            ((state.floor,),) = self._database.connection.execute(query, (surplus - 1,))
+            self._database.connection.execute("DELETE FROM tombstones WHERE revision <= ?", (state.floor,))
+            state.buried -= surplus
 
-    def _follow_others(self) -> None:
-        """Bring the order in line with what is stored; a tier without a bound keeps none."""
-        self._poll()
-        if self._order_is_stale and self._bound is not None:
-            query = "SELECT key, generation, revision, accessed_at, access_count FROM entries"
-            self._order = ORDERS[self._policy]()
-            self._order.restore(Usage(*row) for row in self._connection.execute(query))
-        self._order_is_stale = False
+
+def _listed(keys: Iterable[str]) -> str:
+    return json.dumps(list(keys))

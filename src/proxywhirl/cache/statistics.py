@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from proxywhirl.cache.models import CacheStatistics, TierStatistics
+from proxywhirl.cache.policy import Movement
 from proxywhirl.cache.tier import TIER_NAMES, TierName
 
-__all__ = ["Counters"]
+__all__ = ["L1_HITS", "Counters"]
 
 _TIER_COUNTS = ("hits", "misses", "evictions_lru", "evictions_ttl", "evictions_health")
 _NAMES = tuple(f"{tier}.{name}" for tier in TIER_NAMES for name in _TIER_COUNTS)
-_PLACES = {
-    name: place for place, name in enumerate((*_NAMES, "promotions", "demotions", "requests", "requests_served"))
-}
+_PLACES = {name: place for place, name in enumerate((*_NAMES, "promotions", "demotions", "unserved"))}
+L1_HITS = _PLACES["l1.hits"]
 
 
 class Counters:
-    """Counts by name, such as `l1.hits` or `promotions`; with `enabled` false nothing is counted."""
+    """Counts by name, such as `l1.hits` or `promotions`; with `enabled` false nothing is counted.
+
+    A request is served by a hit of one tier or it is `unserved`.
+    """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._lock = threading.Lock()
-        self._local = threading.local()
+        self.local = threading.local()
+        self._movements: list[Movement] = []
+        self._places: dict[int, tuple[int, ...]] = {}
         self._ended = [0] * len(_PLACES)
         self._running: list[tuple[threading.Thread, list[int]]] = []
 
+    def mine(self) -> list[int]:
+        """Return the counts of the calling thread, to which it alone may add."""
+        try:
+            counts: list[int] = self.local.counts
+        except AttributeError:
+            counts = self._register()
+        return counts
+
     def add(self, name: str, amount: int = 1) -> None:
         """Count."""
-        if self._enabled:
-            counts = getattr(self._local, "counts", None) or self._register()
-            counts[_PLACES[name]] += amount
+        if self.enabled and amount:
+            self.mine()[_PLACES[name]] += amount
 
-    def add_each(self, tiers: Iterable[str], name: str, amount: int = 1) -> None:
-        """Count the same for several tiers."""
-        for tier in tiers:
-            self.add(f"{tier}.{name}", amount)
+    def add_movement(self, movement: Movement, number: int = 1) -> None:
+        """Count what a number of reads did."""
+        if self.enabled and number:
+            places = self._places.get(id(movement))
+            if places is None:
+                self._movements.append(movement)  # so that no other gets its id
+                places = self._places[id(movement)] = tuple(_PLACES[name] for name in movement.counts())
+            counts = self.mine()
+            for place in places:
+                counts[place] += number
 
     def snapshot(
         self,
@@ -49,16 +67,17 @@ class Counters:
         tiers: dict[TierName, TierStatistics] = {}
         for tier in TIER_NAMES:
             counts = {name: totals[_PLACES[f"{tier}.{name}"]] for name in _TIER_COUNTS}
-            lost = corrupted.get(tier, 0) if self._enabled else 0
+            lost = corrupted.get(tier, 0) if self.enabled else 0
             tiers[tier] = TierStatistics(**counts, current_size=sizes.get(tier, 0), evictions_corruption=lost)
+        served = sum(stats.hits for stats in tiers.values())
         return CacheStatistics(
             l1_stats=tiers["l1"],
             l2_stats=tiers["l2"],
             l3_stats=tiers["l3"],
             promotions=totals[_PLACES["promotions"]],
             demotions=totals[_PLACES["demotions"]],
-            requests=totals[_PLACES["requests"]],
-            requests_served=totals[_PLACES["requests_served"]],
+            requests=served + totals[_PLACES["unserved"]],
+            requests_served=served,
             l1_degraded=degraded.get("l1", False),
             l2_degraded=degraded.get("l2", False),
             l3_degraded=degraded.get("l3", False),
@@ -71,7 +90,7 @@ class Counters:
                 self._ended = [a + b for a, b in zip(self._ended, old, strict=True)]
                 self._running.remove((thread, old))
             self._running.append((threading.current_thread(), counts))
-        self._local.counts = counts
+        self.local.counts = counts
         return counts
 
     def _totals(self) -> list[int]:

@@ -4,8 +4,12 @@ One tier is the authority: it holds everything, gives each change its revision a
 changes. The others are bounded windows on it, which keep the revisions they are given and remember up to
 which one they have applied the log. Every tier can play either part.
 
-Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: the manager's lock
-guards the rest. What a tier cannot do is a `TierError`, from whatever library it came.
+A window never has to hold anything, but what it holds must be what the log says at its revision. Two rules keep
+this true without a lock across tiers or processes: `follow` applies a stretch of the log only where the window
+stands at its start, and `fill` takes what was read at one revision only while the window is not past it.
+
+Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: a lock for each tier guards
+the rest. What a tier cannot do is a `TierError`, from whatever library it came.
 """
 
 from __future__ import annotations
@@ -16,7 +20,20 @@ from typing import Literal, Protocol, get_args
 
 from proxywhirl.cache.record import Record
 
-__all__ = ["TIER_NAMES", "Access", "Applied", "Batch", "Changes", "Decision", "Tier", "TierName"]
+__all__ = [
+    "REPAIR",
+    "TIER_NAMES",
+    "Access",
+    "Applied",
+    "Batch",
+    "Changes",
+    "Decision",
+    "Finding",
+    "Followed",
+    "Stretch",
+    "Tier",
+    "TierName",
+]
 
 TierName = Literal["l1", "l2", "l3"]
 TIER_NAMES: tuple[TierName, ...] = get_args(TierName)
@@ -66,6 +83,42 @@ class Changes:
     more: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the log for a window: what changed after `since`, up to and with `revision`.
+
+    `records` replace what a window holds of them; with `admit` they enter where it holds nothing. `removed` are
+    gone, for whatever reason. A key is in one of the two, once.
+    """
+
+    since: int
+    revision: int
+    records: Sequence[Record] = ()
+    removed: Collection[str] = ()
+    admit: bool = False
+
+
+@dataclass(slots=True)
+class Followed:
+    """What a stretch did to a window: which of the removed keys it served, which keys left for new ones."""
+
+    held: list[str] = field(default_factory=list)
+    evicted: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be: where, what, what to do, and whether it was mended."""
+
+    where: str
+    what: str
+    advice: str
+    repaired: bool = False
+
+
+REPAIR = "run `proxywhirl doctor --repair`"
+"""The advice where a repair mends what is found."""
+
 Decision = Callable[[Mapping[str, Record]], Batch]
 """A pure function of the records that are there now to what shall be written."""
 
@@ -102,15 +155,23 @@ class Tier(Protocol):
         """
         ...
 
-    def fill(self, records: Sequence[Record], revision: int | None = None) -> list[str]:
-        """Take records with the revisions they have; return the keys evicted for them (window).
+    def follow(self, stretch: Stretch) -> Followed | None:
+        """Apply a part of the log and stand at its end; None, and nothing done, unless `revision == since` (window).
 
-        `revision` is up to where the log is applied with this; None says nothing about it.
+        Check and change are one step for every process that shares the tier.
         """
         ...
 
-    def drop(self, keys: Collection[str], revision: int | None = None) -> list[str]:
-        """Forget keys without logging it; return those that were held (window)."""
+    def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
+        """Take records read when the log stood at `revision`; return the keys evicted for them (window).
+
+        None, and nothing done, where the window has applied a later part of the log: it may know better. A
+        record that is held already in the same or a later revision is left alone. `revision` itself is not stored.
+        """
+        ...
+
+    def drop(self, keys: Collection[str]) -> list[str]:
+        """Forget keys without logging it; return those that were held and served (window)."""
         ...
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
@@ -134,15 +195,27 @@ class Tier(Protocol):
         ...
 
     def clear(self, revision: int | None = None) -> int:
-        """Forget everything, logged by the authority; return how many records were held."""
+        """Forget everything; return how many records were held and served.
+
+        The authority logs it, with a new revision of at least `revision`. A window stands at `revision` then,
+        even where it was past it.
+        """
         ...
 
     def get_meta(self, name: str) -> str | None:
         """Return a note kept beside the records."""
         ...
 
-    def set_meta(self, name: str, value: str) -> None:
-        """Keep a note beside the records, durably where the tier is durable."""
+    def set_meta(self, name: str, value: str | None) -> None:
+        """Keep a note beside the records, durably where the tier is durable; None removes it."""
+        ...
+
+    def metas(self, prefix: str) -> dict[str, str]:
+        """Return the notes whose names begin with `prefix`, by name. Names are made of `a-z0-9_.-`."""
+        ...
+
+    def examine(self, *, repair: bool = False) -> list[Finding]:
+        """Compare what the tier knows with what is stored, all of it; with `repair`, mend what can be mended."""
         ...
 
     def close(self) -> None:

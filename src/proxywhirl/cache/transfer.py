@@ -63,7 +63,7 @@ def write_entries(entries: Iterable[CacheEntry], stream: TextIO, suffix: str, *,
     for count, entry in enumerate(entries, start=1):
         fields = _fields(entry, with_credentials=with_credentials)
         if table is not None:
-            table.writerow({**fields, "attributes": json.dumps(fields["attributes"], ensure_ascii=False)})
+            table.writerow({name: _cell(value) for name, value in fields.items()})
         else:
             before = ("[\n" if count == 1 else ",\n") if suffix == ".json" else ""
             stream.write(before + json.dumps(fields, ensure_ascii=False) + ("" if suffix == ".json" else "\n"))
@@ -78,6 +78,23 @@ def _fields(entry: CacheEntry, *, with_credentials: bool) -> dict[str, Any]:
         for name, secret in (("username", entry.username), ("password", entry.password)):
             fields[name] = None if secret is None else secret.get_secret_value()
     return fields
+
+
+def _cell(value: Any) -> Any:
+    """Return what stands in a cell. An empty one is nothing: a text that is empty or may be misread is JSON there."""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and (not value or value.startswith('"') or not value.isprintable()):
+        return json.dumps(value)
+    return value
+
+
+def _text(cell: Any) -> Any:
+    """Read back what `_cell` wrote; anything else stays as it is."""
+    try:
+        return json.loads(cell) if isinstance(cell, str) and cell.startswith('"') else cell
+    except ValueError:
+        return cell
 
 
 def read_entries(path: Path, counts: dict[str, int], *, now: float, ttl: float | None) -> Iterator[list[CacheEntry]]:
@@ -119,7 +136,7 @@ def _objects(stream: TextIO) -> Iterator[Any]:
     stream.seek(0)
     if first not in ("[", "{"):
         for row in csv.DictReader(stream):
-            yield {name: value for name, value in row.items() if value != ""}
+            yield {name: _text(value) for name, value in row.items() if value != ""}
     elif _is_line_by_line(stream):
         for line in stream:
             if _content(line):

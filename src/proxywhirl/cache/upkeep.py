@@ -1,82 +1,80 @@
 """What a cache does from time to time: write access counts, sweep expired entries, keep a history.
 
-Without the background thread the calls of the cache do it, when it is due and no other thread is at it.
+The calls of the cache do it, when it is due and no other thread is at it, except for a hit in L1: that has the watcher
+do it, so that it never waits for a durable tier.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from proxywhirl.cache.models import CacheConfig, CacheStatistics
+from proxywhirl.cache.models import CacheConfig
 from proxywhirl.clock import Clock
 
 __all__ = ["Upkeep"]
 
-HISTORY_LENGTH = 720
+Task = Callable[[], object]
 
 
 class Upkeep:
-    """Runs `flush`, `sweep` (which says whether more is left) and `statistics` when the configuration says."""
+    """Runs `flush`, `sweep` (which says whether more is left) and `remember` when the configuration says.
+
+    `due` is the earliest of their times on the wall clock, for those who have only that at hand.
+    """
 
     def __init__(
-        self,
-        config: CacheConfig,
-        *,
-        clock: Clock,
-        lock: threading.RLock,
-        flush: Callable[[], None],
-        sweep: Callable[[], bool],
-        statistics: Callable[[], CacheStatistics],
+        self, config: CacheConfig, *, clock: Clock, flush: Task, sweep: Callable[[], bool], remember: Task
     ) -> None:
-        self.history: deque[tuple[datetime, CacheStatistics]] = deque(maxlen=HISTORY_LENGTH)
         self._clock = clock
-        self._lock = lock
         self._sweep = sweep
-        self._statistics = statistics
-        self._tasks: list[tuple[float, Callable[[], object]]] = [(config.flush_interval_seconds, flush)]
-        if not config.enable_background_cleanup:
-            self._tasks.append((config.ttl_cleanup_interval, sweep))
+        self._busy = threading.Lock()
+        self._tasks: list[tuple[float, Task]] = [(config.flush_interval_seconds, flush)]
         if config.enable_statistics:
-            self._tasks.append((config.statistics_interval, self._remember))
+            self._tasks.append((config.statistics_interval, remember))
+        self._watched = len(self._tasks)
+        if config.enable_background_cleanup:
+            self._tasks.append((config.cleanup_interval_seconds, self._sweep_all))
+            self._watched = len(self._tasks)
+        else:
+            self._tasks.append((config.ttl_cleanup_interval, sweep))
         self._due = [clock.monotonic() + interval for interval, _ in self._tasks]
         self._next = min(self._due)
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        if config.enable_background_cleanup:
-            self._thread = threading.Thread(
-                target=self._clean, args=(config.cleanup_interval_seconds,), name="proxywhirl-cleanup", daemon=True
-            )
-            self._thread.start()
+        self.due = clock.now() + self._next - clock.monotonic()
+        self._stopped = False
+        self._asked = False
 
-    def tick(self) -> None:
-        """Do what is due, unless another thread is at it. Costs one comparison where nothing is due."""
+    def ask(self) -> None:
+        """Let the next tick of the watcher do everything that is due."""
+        self._asked = True
+        self.due = math.inf
+
+    def tick(self, *, watching: bool = False) -> None:
+        """Do what is due, unless another thread is at it. Costs one comparison where nothing is due.
+
+        `watching` leaves out the sweep, which is the business of puts and gets, unless a get has asked for it.
+        """
         now = self._clock.monotonic()  # a wall clock that is set back must not put it off
-        if now < self._next or not self._lock.acquire(blocking=False):
+        if now < self._next or not self._busy.acquire(blocking=False):
             return
+        everything, self._asked = self._asked or not watching, False
         try:
             for place, (interval, task) in enumerate(self._tasks):
-                if now >= self._due[place]:
+                if now >= self._due[place] and not self._stopped and (place < self._watched or everything):
                     self._due[place] = now + interval
                     task()
             self._next = min(self._due)
+            self.due = self._clock.now() + self._next - now
         finally:
-            self._lock.release()
+            self._busy.release()
 
     def stop(self) -> None:
-        """End the background thread."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        """Do nothing any more; wait for what another thread is at."""
+        self._stopped = True
+        with self._busy:
+            pass
 
-    def _remember(self) -> None:
-        self.history.append((datetime.fromtimestamp(self._clock.now(), UTC), self._statistics()))
-
-    def _clean(self, interval: float) -> None:
-        while not self._stopped.wait(interval):
-            more = True
-            while more and not self._stopped.is_set():
-                with self._lock:
-                    more = self._sweep()
+    def _sweep_all(self) -> None:
+        while not self._stopped and self._sweep():
+            pass

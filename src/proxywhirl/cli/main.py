@@ -17,10 +17,13 @@ from typing import NoReturn
 import click
 
 from proxywhirl.cli.demo import demo
+from proxywhirl.cli.doctor import doctor
 from proxywhirl.cli.entries import add, clear, remove
 from proxywhirl.cli.exporting import export
 from proxywhirl.cli.importing import import_lists
+from proxywhirl.cli.keys import keys
 from proxywhirl.cli.listing import list_entries
+from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import VERSION
 from proxywhirl.cli.render import note
 from proxywhirl.cli.serving import serve
@@ -47,7 +50,7 @@ def cli() -> None:
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
 
 
-for command in (import_lists, list_entries, stats, serve, add, remove, export, clear, demo):
+for command in (import_lists, list_entries, stats, serve, add, remove, export, clear, keys, doctor, migrate, demo):
     cli.add_command(command)
 
 

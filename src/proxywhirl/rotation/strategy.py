@@ -13,13 +13,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.strategies import RandomChoice, RoundRobin
 
-__all__ = ["ENTRY_POINT_GROUP", "Strategy", "StrategyFactory", "make_strategy", "strategy_names"]
+__all__ = ["ENTRY_POINT_GROUP", "KeyStrategy", "Strategy", "StrategyFactory", "make_strategy", "strategy_names"]
 
 ENTRY_POINT_GROUP = "proxywhirl.strategies"
 
@@ -37,6 +37,18 @@ class Strategy(Protocol):
 
     def choose(self, exclude: Collection[str]) -> str | None:
         """Return the key of the proxy to use now, none of `exclude`; None where all are excluded."""
+        ...
+
+
+@runtime_checkable
+class KeyStrategy(Strategy, Protocol):
+    """A strategy that needs to know nothing of a proxy but its key: a pool of a million is filled in less time.
+
+    Of proxies that are added without having served it gets keys alone, and it is not told of what changes in them.
+    """
+
+    def add_keys(self, keys: Collection[str]) -> None:
+        """Take in proxies of which none is known."""
         ...
 
 

@@ -3,11 +3,18 @@
 apsw carries its own SQLite: the system's may be older than 3.51.3, whose WAL-reset defect can damage a
 database that several processes write. WAL, no mmap, one connection, every write in `BEGIN IMMEDIATE`. The version of
 the format is in `user_version`: an older one is migrated, a newer one refused.
+
+A damaged file is set aside under another name, and what can be read of it is taken into a new one. A file is
+opened and replaced under the lock of its directory, and each write asks first whether the file is still in its
+place, so that nothing is written to one that was set aside.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,68 +22,77 @@ import apsw
 
 from proxywhirl.errors import FormatVersionError, TierError
 from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
 
 __all__ = ["Database"]
 
+_log = logging.getLogger(__name__)
+
 BUSY_TIMEOUT_MS = 10_000
+CACHE_KIB = 65_536  # with less, a point read at 1,000,000 entries costs a fifth more
+CHECKPOINT_PAGES = 4_000  # each checkpoint waits for the disk: so it is one write in a thousand that waits
+
+Migrations = Sequence[Sequence[str]]
+
+_DAMAGE = (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError)  # the last: text that was never written so
 
 
 class Database:
     """A connection to one file, made with mode 0600 in a directory of mode 0700.
 
     `migrations[n]` are the statements that bring format n to n + 1; a new file runs them all. Not
-    thread-safe: the owner's lock guards it. SQLite's errors leave as `TierError`.
+    thread-safe: the owner's lock guards it. SQLite's errors leave as `TierError`. `connection` is another one
+    after `reopen`, and after a call that found that another process replaced the file. `settle` are the statements
+    that make whole what was saved from a damaged file; with None nothing is saved.
+
+    Attributes:
+        name: the file.
+        damaged: a call met damage; `reopen` is the way out.
+        set_aside: where the last damaged file went that this object set aside.
+        salvaged: what was saved of it.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, fsync: bool = False) -> None:
+    connection: apsw.Connection
+
+    def __init__(
+        self, path: Path, migrations: Migrations, *, fsync: bool = False, settle: Sequence[str] | None = ()
+    ) -> None:
+        self.damaged = False
+        self.set_aside: Path | None = None
+        self.salvaged: Salvaged | None = None
         self._path = path
-        self._data_version = 0
-        with self.translated("opening"):
-            make_private_directory(path.parent)
-            path.touch(mode=0o600)
-            self.connection = apsw.Connection(str(path))
-            try:
-                self._prepare(migrations, fsync=fsync)
-            except BaseException:
-                self.connection.close()
-                raise
+        self.name = str(path)
+        self._migrations = migrations
+        self._fsync = fsync
+        self._settle = settle
+        self._data_version: object = None
+        self._inode: tuple[int, int] | None = None
+        self._closed = False
+        self._open()
 
-    def _prepare(self, migrations: Sequence[Sequence[str]], *, fsync: bool) -> None:
-        self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        self._check_version(migrations)  # before anything is written
-        self._pragma("journal_mode", "wal")
-        self._pragma("synchronous", 2 if fsync else 1)
-        self._pragma("mmap_size", 0)
-        if self.connection.pragma("user_version") != len(migrations):
-            with self.writing():
-                self._migrate(migrations)
-        self.changed_elsewhere()
+    def reopen(self) -> None:
+        """Set the file aside, take what can be read of it into a new one, and go on with that.
 
-    def _pragma(self, name: str, value: str | int) -> None:
-        self.connection.pragma(name, value)
-        if (now := self.connection.pragma(name)) != value:
-            raise TierError(f"{self._path}: SQLite keeps {name} at {now!r}; the file system may not allow {value!r}")
+        One that another process has put in its place meanwhile is opened as it is.
+        """
+        damaged = self._inode
+        self._let_go()
+        self._open(replace=damaged)
 
-    def _check_version(self, migrations: Sequence[Sequence[str]]) -> int:
-        version = self.connection.pragma("user_version")
-        if not isinstance(version, int) or version > len(migrations):
-            raise FormatVersionError(
-                f"{self._path} has format version {version}; this program knows versions up to {len(migrations)}: "
-                "upgrade ProxyWhirl, or name another home"
-            )
-        return version
+    def abandon(self) -> None:
+        """Forget the connection without closing it, in a child after a fork: it is the parent's.
 
-    def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
-        for statements in migrations[self._check_version(migrations) :]:
-            for statement in statements:
-                self.connection.execute(statement)
-        self.connection.pragma("user_version", len(migrations))
+        Not even the end of the process may close it: that would wait for a lock that no thread of the child holds.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+        self._closed = True
+        del self.connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
         """Run a write transaction: committed at the end, rolled back on any exception."""
         with self.translated("writing to"):
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 yield self.connection
                 self.connection.execute("COMMIT")
@@ -87,24 +103,213 @@ class Database:
 
     @contextlib.contextmanager
     def translated(self, doing: str) -> Iterator[None]:
-        """Turn SQLite's and the system's errors into `TierError`, naming the file."""
+        """Turn SQLite's errors into `TierError`, naming the file."""
         try:
             yield
-        except (apsw.NotADBError, apsw.CorruptError) as exc:
-            raise TierError(f"{self._path} is damaged or no database ({exc}): move it away to start anew") from exc
-        except apsw.Error as exc:
-            raise TierError(f"{doing} {self._path} failed: {exc}") from exc
-        except OSError as exc:
-            raise TierError(f"{doing} {self._path} failed: {exc.strerror or exc}") from exc
+        except (apsw.Error, UnicodeError) as exc:
+            raise self.failure(doing, exc) from exc
+
+    def failure(self, doing: str, exc: Exception) -> TierError:
+        """Return the `TierError` that tells of another library's error, naming the file and what to do."""
+        if isinstance(exc, _DAMAGE):
+            self.damaged = True
+            return TierError(f"{self._path} is damaged or no database ({_plain(exc)})")
+        if (
+            isinstance(exc, apsw.ConnectionClosedError) and not self._closed
+        ):  # it could not be opened when it was last tried
+            self._open()
+        if isinstance(exc, apsw.BusyError):
+            seconds = BUSY_TIMEOUT_MS // 1000
+            return TierError(f"{doing} {self._path} failed: another process holds it for more than {seconds} s ({exc})")
+        if isinstance(exc, (apsw.FullError, apsw.IOError)):
+            return TierError(f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well")
+        if isinstance(exc, (apsw.ReadOnlyError, apsw.CantOpenError, PermissionError)):
+            return TierError(
+                f"{doing} {self._path} failed ({exc}): let this user write to the file and its directory, "
+                "or name another home"
+            )
+        why = exc.strerror or exc if isinstance(exc, OSError) else exc
+        return TierError(f"{doing} {self._path} failed: {why}")
 
     def changed_elsewhere(self) -> bool:
-        """Whether another connection committed since the last call: one pragma, about 2 µs."""
+        """Whether another connection committed since the last call: one pragma and one look at the file's name.
+
+        Raises:
+            TierError: the file is gone.
+        """
         with self.translated("reading"):
+            replaced = self._follow_file()
             version = self.connection.pragma("data_version")
-        changed = bool(version != self._data_version)
+        changed = replaced or version != self._data_version
         self._data_version = version
         return changed
 
+    def faults(self) -> list[str]:
+        """Return what SQLite finds wrong with the pages of the file, up to ten faults; reads all of it."""
+        try:
+            with self.translated("examining"):
+                found = [str(row[0]) for row in self.connection.execute("PRAGMA quick_check(10)")]
+        except TierError as exc:
+            return [str(exc)]
+        return [] if found == ["ok"] else found
+
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        self.connection.close()
+        if not self._closed:
+            self._closed = True
+            self.connection.close()
+
+    def _begin(self) -> None:
+        """Begin a write transaction on the file that is in place: one that was set aside meanwhile takes no more."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._follow_file():
+                self.connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def _follow_file(self) -> bool:
+        """Open the file anew where another process has put another one in its place; return whether it did."""
+        try:
+            status = os.stat(self.name)  # noqa: PTH116  # on the way of every write; a Path is slower
+        except OSError as exc:
+            raise TierError(f"{self._path} is gone ({exc.strerror}): put it back, or start again without it") from exc
+        if (status.st_dev, status.st_ino) == self._inode:
+            return False
+        self._let_go()
+        self._open()
+        return True
+
+    def _let_go(self) -> None:
+        """Close a connection to a file that may have another name now: SQLite would remove the log of the new one."""
+        self._inode = None
+        with contextlib.suppress(apsw.ConnectionClosedError):
+            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self.connection.close(True)  # apsw's own signature
+
+    def _open(self, replace: tuple[int, int] | None = None) -> None:
+        """Open the file in place, a new one where it is damaged; without a look where it is the one to `replace`."""
+        try:
+            make_private_directory(self._path.parent)
+            with locked(self._path.parent):
+                if replace is not None and _inode(self._path) == replace:
+                    self._connect_anew("met while it was in use")
+                elif _is_emptied(self._path):
+                    self._connect_anew("it is empty")
+                else:
+                    try:
+                        self._connect(None)
+                    except (*_DAMAGE, _DamagedError) as exc:
+                        self._connect_anew(_plain(exc))
+                self._inode = _inode(self._path)
+        except (OSError, apsw.Error) as exc:
+            raise self.failure("opening", exc) from exc
+        self.damaged = False
+
+    def _connect_anew(self, why: str) -> None:
+        aside = self.set_aside = put_aside(self._path)
+        _log.warning("%s is damaged (%s): it was set aside as %s", self._path, why, aside)
+        self._connect(aside)
+        _log.warning("%s was made anew: %s", self._path, self.salvaged or "nothing was taken over")
+
+    def _connect(self, aside: Path | None) -> None:
+        self._path.touch(mode=0o600)
+        self.connection = apsw.Connection(self.name)
+        try:
+            self._prepare(aside)
+        except (*_DAMAGE, _DamagedError):
+            self._let_go()
+            raise
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _prepare(self, aside: Path | None) -> None:
+        self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        version = self._check_version()  # before anything is written
+        self._check_schema(version)
+        self._pragma("journal_mode", "wal")
+        self._pragma("synchronous", 2 if self._fsync else 1)
+        self._pragma("mmap_size", 0)
+        self._pragma("cache_size", -CACHE_KIB)
+        self.connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+        if version != len(self._migrations):
+            self.connection.execute("BEGIN IMMEDIATE")
+            self._migrate(version, aside)
+            self.connection.execute("COMMIT")
+        self._data_version = self.connection.pragma("data_version")
+
+    def _pragma(self, name: str, value: str | int) -> None:
+        self.connection.pragma(name, value)
+        if (now := self.connection.pragma(name)) != value:
+            raise TierError(f"{self._path}: SQLite keeps {name} at {now!r}; the file system may not allow {value!r}")
+
+    def _check_version(self) -> int:
+        version = self.connection.pragma("user_version")
+        if not isinstance(version, int) or version > len(self._migrations):
+            raise FormatVersionError(
+                f"{self._path} has format version {version}; this program knows versions up to "
+                f"{len(self._migrations)}: upgrade ProxyWhirl, or name another home"
+            )
+        return version
+
+    def _check_schema(self, version: int) -> None:
+        """Compare the tables with those that the migrations make: another program's file is never set aside."""
+        found = _schema(self.connection)
+        if version == 0 and not found:
+            return
+        model = apsw.Connection(":memory:")
+        for statement in (statement for step in self._migrations[:version] for statement in step):
+            model.execute(statement)
+        expected = _schema(model)
+        model.close()
+        if version == 0 or not {name for name, _ in found} & {name for name, _ in expected}:
+            raise TierError(f"{self._path} is another program's database: name another path")
+        if not expected <= found:
+            raise _DamagedError("its tables are not those that were made")
+
+    def _migrate(self, version: int, aside: Path | None) -> None:
+        """Bring the file to the newest format; a new one takes in what can be read of the damaged one on the way."""
+        salvaged_at = None
+        if aside is not None and self._settle is not None:
+            salvaged_at = min(version_of(aside) or len(self._migrations), len(self._migrations))
+        for number, statements in enumerate(self._migrations[version:], start=version + 1):
+            for statement in statements:
+                self.connection.execute(statement)
+            if number == salvaged_at and aside is not None:
+                self.salvaged = salvage(aside, self.connection)
+        for statement in self._settle or ():
+            if salvaged_at is not None:
+                self.connection.execute(statement)
+        self.connection.pragma("user_version", len(self._migrations))
+
+
+class _DamagedError(Exception):
+    """The file is not what was written."""
+
+
+def _plain(exc: Exception) -> str:
+    """Say what is damaged without what was read."""
+    return "text that cannot be read" if isinstance(exc, UnicodeDecodeError) else str(exc)
+
+
+def _is_emptied(path: Path) -> bool:
+    """Whether a file lost its content: a database is never empty once the lock of its directory is given back."""
+    if path.exists():
+        return path.stat().st_size == 0
+    return any(Path(f"{path}{suffix}").exists() for suffix in BESIDE)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _schema(connection: apsw.Connection) -> set[tuple[str, str]]:
+    rows = connection.execute("SELECT name, ifnull(sql, '') FROM sqlite_schema")
+    return {(str(name), str(sql)) for name, sql in rows}

@@ -48,6 +48,14 @@ class StateStore:
             rows = self._database.connection.execute("SELECT key, value FROM records WHERE kind = ?", (kind,))
             return {str(key): str(value) for key, value in rows}
 
+    def examine(self, *, repair: bool = False) -> list[str]:
+        """Return what is wrong with the file; with `repair` it is set aside then, and what can be read is saved."""
+        with self._lock:
+            faults = self._database.faults()
+            if faults and repair:
+                self._database.reopen()
+            return faults
+
     def close(self) -> None:
         """Close the file. Idempotent."""
         with self._lock:

@@ -148,12 +148,14 @@ def test_a_newer_database_is_refused_by_name(run: Run, home: Path, name: str) ->
     assert_one_line(run("list"), 1, name, "version 999", "upgrade ProxyWhirl")
 
 
-def test_a_damaged_state_file_is_named(run: Run, home: Path) -> None:
-    """A file that is no database is an error that says what to do with it."""
+def test_a_damaged_state_file_is_set_aside(run: Run, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is no database stops nothing; it is kept, and the log names where."""
     run("add", "203.0.113.1:80")
     for path in (home / "db").glob("state.db*"):
         path.write_bytes(b"nonsense" * 1000)
-    assert_one_line(run("list"), 1, "state.db")
+    assert run("list").code == 0
+    (aside,) = (home / "db").glob("state.db.damaged-*")
+    assert f"set aside as {aside}" in caplog.text
 
 
 def test_a_store_that_cannot_grow_fails_the_command(home: Path, process: Run, tmp_path: Path) -> None:

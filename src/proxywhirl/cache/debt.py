@@ -1,0 +1,320 @@
+"""What the authority is still owed: writes that another tier took while the authority was sick, on disk.
+
+One file, shared by the processes of a home; its format is in `debtlines`. Rules: every access happens under the file's
+own lock (not the one of the JSONL tier, which may be taken inside it); a file is shortened only by what was never
+acknowledged, else replaced or removed, so that other processes notice by its identity; for one key the last
+debt counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from proxywhirl.cache.debtlines import HEADER, encode_batch, parse
+from proxywhirl.cache.policy import Debt
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.replacing import replace_file, write_all
+from proxywhirl.errors import TierError
+from proxywhirl.state.directory import make_private_directory
+
+__all__ = ["Debt", "DebtFile"]
+
+_log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT_SECONDS = 10.0
+PAGE = 500
+SPARE_LINES = 1_024
+
+
+class DebtFile:
+    """The debts of one home. Thread-safe; `get`, `in` and `len` take no lock and tell what was last caught up with.
+
+    Holds at most `limit` keys. With `fsync` a debt survives a power cut. The file is made, with mode 0600, by the
+    first debt and removed when all are settled.
+
+    Raises (as every method that touches the file):
+        TierError: the file cannot be read or written, or stayed locked for 10 s.
+        FormatVersionError: a newer version wrote the file, which is left as it is.
+    """
+
+    def __init__(self, directory: Path, *, fsync: bool = False, limit: int = 100_000) -> None:
+        self.path = directory / "debt.jsonl"
+        self.corrupted = 0
+        self._fsync = fsync
+        self._limit = limit
+        self._fd = -1
+        self._renew()
+        self.catch_up()
+
+    def note(self, batch_puts: Sequence[Record], deletes: Sequence[str], *, base: int, at: float, merge: bool) -> None:
+        """Add a batch of debts, whole or not at all; it is on disk when this returns.
+
+        The records' credentials must be sealed. A record noted over a debt of the same key is taken for the result of
+        merging with that, and so merges with what is stored only if that did.
+
+        Raises:
+            TierError: also where there are too many debts.
+        """
+        unsealed = next(
+            (record.key for record in batch_puts if record.plain is not None and record.sealed is None), None
+        )
+        if unsealed is not None:
+            raise TierError(f"entry {unsealed} has credentials that are not sealed: it is not noted in {self.path}")
+        debts = [Debt(key, None, base, at, merge=False) for key in deletes]
+        debts += [Debt(record.key, replace(record, plain=None), base, at, merge) for record in batch_puts]
+        if not debts:
+            return
+        with self._translated("making"):
+            make_private_directory(self.path.parent)
+        with self._locked():
+            if self._settling:
+                raise TierError(f"{self.path} takes no debts from what settles them")
+            self._read_on()
+            debts = self._owe(debts)
+            added = len({debt.key for debt in debts} - self._owed.keys())
+            if len(self._owed) + added > self._limit:
+                raise TierError(f"{self.path} is full: the authority is owed {len(self._owed)} entries already")
+            with self._translated("writing to"):
+                if self._is_untidy:
+                    self._rewrite()
+                self._append(encode_batch(debts))
+            self._take(debts)
+            if self._lines > 2 * len(self._owed) + SPARE_LINES:
+                self._tidy()
+
+    def get(self, key: str) -> Debt | None:
+        """Return what is owed for a key. The record is not the caller's to change."""
+        return self._owed.get(key)
+
+    def pending(self) -> list[Debt]:
+        """Catch up and return all debts, one for each key, in the order of writing."""
+        with self._mutex:
+            self.catch_up()
+            return list(self._owed.values())
+
+    def catch_up(self) -> None:
+        """Follow what other processes wrote; costs one `stat` where they did not."""
+        with self._mutex:
+            if self._is_behind():
+                with self._locked():
+                    self._read_on()
+
+    def has_debts(self) -> bool:
+        """Whether any process has noted debts that are not settled; costs one `stat`."""
+        with self._translated("looking at"):
+            try:
+                return self.path.stat().st_size > len(HEADER)
+            except FileNotFoundError:
+                return False
+
+    def settle(self, act: Callable[[Sequence[Debt]], None]) -> int:
+        """Hand out all debts to `act`, in pages of 500, and forget them when it took every page; return how many.
+
+        What `act` raises is handed through, and all debts stay: those that were settled are handed out again. Other
+        processes can neither note nor settle meanwhile.
+        """
+        if not self.has_debts():
+            self.catch_up()
+            return 0
+        with self._locked():
+            self._read_on()
+            self._settling = True
+            try:
+                debts = iter(list(self._owed.values()))
+                while page := list(islice(debts, PAGE)):
+                    act(page)
+            finally:
+                self._settling = False
+            settled = len(self._owed)
+            with self._translated("emptying"):
+                self.path.unlink(missing_ok=True)
+                self._sync_directory()
+            self._forget()
+            return settled
+
+    def close(self) -> None:
+        """Give the file back. Idempotent; what is asked next opens it again."""
+        with self._mutex:
+            self._forget()
+
+    def abandon(self) -> None:
+        """Let go, in a forked child, of what it shares with its parent; the child's object can go on."""
+        self._renew()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._owed
+
+    def __len__(self) -> int:
+        return len(self._owed)
+
+    def _renew(self) -> None:
+        self._mutex = threading.RLock()
+        self._lock = FileLock(self.path.parent / ".debt.lock", timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
+        self._settling = False
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._owed: dict[str, Debt] = {}
+        self._fd, self._identity, self._size, self._lines, self._is_untidy = -1, (0, 0), 0, 0, False
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise TierError(f"{doing} {self.path} failed: {exc.strerror or exc}") from exc
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._mutex:
+            try:
+                self._lock.acquire()
+            except Timeout as exc:
+                wait = f"{LOCK_TIMEOUT_SECONDS:g} s"
+                raise TierError(f"{self.path} stayed locked by another process for {wait}") from exc
+            except OSError as exc:
+                raise TierError(f"locking {self.path} failed: {exc.strerror or exc}") from exc
+            try:
+                yield
+            finally:
+                self._lock.release()
+
+    def _is_behind(self) -> bool:
+        with self._translated("looking at"):
+            try:
+                status = self.path.stat()
+            except FileNotFoundError:
+                return self._fd >= 0
+        return (status.st_dev, status.st_ino) != self._identity or status.st_size != self._size
+
+    def _read_on(self) -> None:
+        """Index what is in the file and was not seen yet, and bring the file in order."""
+        if not self._is_behind():
+            return
+        with self._translated("reading"):
+            if not self._reopen():
+                return
+            data = os.pread(self._fd, os.fstat(self._fd).st_size - self._size, self._size)
+            found = parse(data, str(self.path))
+            torn = data[found.whole :]
+            if torn:
+                os.ftruncate(self._fd, self._size + found.whole)
+        self._size += found.whole
+        self._take(found.debts)
+        if torn or found.damaged:
+            self._contain([*found.damaged, torn] if torn else found.damaged)
+            if found.damaged:
+                self._tidy()
+
+    def _reopen(self) -> bool:
+        """Open the file anew where it was replaced, shortened or removed; whether there is one."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            self._forget()
+            return False
+        if (status.st_dev, status.st_ino) != self._identity or status.st_size < self._size:
+            self._forget()
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            self._identity = _identity(self._fd)
+        return True
+
+    def _owe(self, debts: Iterable[Debt]) -> list[Debt]:
+        """Return the debts as they count where others are owed already."""
+        owed: dict[str, Debt] = {}
+        for debt in debts:
+            earlier = owed.get(debt.key) or self._owed.get(debt.key)
+            alone = earlier is None or earlier.merge
+            owed[debt.key] = debt if alone else replace(debt, merge=False)
+        return list(owed.values())
+
+    def _take(self, debts: Iterable[Debt]) -> None:
+        for debt in debts:
+            (counts,) = self._owe([debt])
+            self._owed.pop(debt.key, None)  # the order is that of the last writing
+            self._owed[debt.key] = counts
+            self._lines += 1
+
+    def _append(self, data: bytes) -> None:
+        """Write at the end of the file; where that fails, take back what was written of it."""
+        if self._fd < 0:
+            self._fd = _create(self.path)
+            self._identity = _identity(self._fd)
+            self._sync_directory()
+        if self._size == 0:
+            data = HEADER + data
+        try:
+            write_all(self._fd, data)
+            if self._fsync:
+                os.fsync(self._fd)
+        except OSError:
+            with contextlib.suppress(OSError):  # what stays lacks its end, and the next reader cuts it off
+                os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+
+    def _contain(self, damaged: Sequence[bytes]) -> None:
+        """Count what cannot be read and keep it aside."""
+        self.corrupted += len(damaged)
+        aside = self.path.with_name("damaged.jsonl")
+        try:
+            fd = os.open(aside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(fd, b"".join(line.rstrip(b"\n") + b"\n" for line in damaged))
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            _log.warning("%s: %d damaged or unfinished pieces could not be kept: %s", self.path, len(damaged), exc)
+        else:
+            _log.warning("%s: %d damaged or unfinished pieces were set aside in %s", self.path, len(damaged), aside)
+
+    def _tidy(self) -> None:
+        """Rewrite the file; that it cannot be done now harms nothing that was noted."""
+        try:
+            self._rewrite()
+        except OSError as exc:
+            self._is_untidy = True
+            _log.warning("%s could not be rewritten: %s", self.path, exc.strerror or exc)
+
+    def _rewrite(self) -> None:
+        """Replace the file by one that holds each debt once."""
+        debts = list(self._owed.values())
+        data = HEADER + b"".join(encode_batch([debt]) for debt in debts)
+        fd = replace_file(self.path, data, temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
+        os.close(self._fd)
+        self._fd, self._identity, self._size, self._lines, self._is_untidy = (
+            fd,
+            _identity(fd),
+            len(data),
+            len(debts),
+            False,
+        )
+
+    def _sync_directory(self) -> None:
+        """Where power cuts count, make it durable that a name came or went."""
+        if self._fsync:
+            fd = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,200 @@
+"""The parts of an open cache, put together, started and stopped.
+
+One engine belongs to one process: a child that was forked leaves its parent's as it is, neither using nor closing it,
+and opens its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import weakref
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from proxywhirl.cache import opening
+from proxywhirl.cache.adoption import adopt
+from proxywhirl.cache.border import Border
+from proxywhirl.cache.debt import DebtFile
+from proxywhirl.cache.history import PREFIX, ProcessStatistics, Publisher, published
+from proxywhirl.cache.hits import HitLog
+from proxywhirl.cache.keys import KeyNotes, open_sealer
+from proxywhirl.cache.models import CacheConfig, CacheStatistics
+from proxywhirl.cache.occupancy import Occupancy, backend_of
+from proxywhirl.cache.owing import Debts
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.stack import TierStack
+from proxywhirl.cache.statistics import Counters
+from proxywhirl.cache.tier import Tier, TierName
+from proxywhirl.cache.upkeep import Upkeep
+from proxywhirl.cache.watcher import Watcher
+from proxywhirl.clock import Clock
+from proxywhirl.errors import TierError
+
+__all__ = ["Engine"]
+
+OPENING_TIMEOUT_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+_running: weakref.WeakSet[Engine] = weakref.WeakSet()
+_of_the_parent: list[object] = []
+
+
+class Engine:
+    """Opens what a configuration names.
+
+    Raises:
+        TierError: a durable tier cannot be opened.
+        DecryptionError: credentials are stored and the key is missing or wrong.
+        FormatVersionError: a file was written by a newer version.
+    """
+
+    def __init__(self, config: CacheConfig, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.counters = Counters(enabled=config.enable_statistics)
+        self.tiers: list[tuple[TierName, Tier]] = []
+        directory = Path(config.l2_cache_dir).expanduser()
+        self._occupancy = Occupancy(directory) if backend_of(config) is not None else None
+        try:
+            self.tiers += opening.open_tiers(config)
+            self._adopt()
+            self.sealer = open_sealer(config, self.tiers)
+            self.keys = KeyNotes(self.sealer, self.tiers[-1][1]) if self.sealer is not None else None
+            self.border = Border(self.sealer)
+            self.hits = HitLog(durable=self.tiers[-1][0] != "l1")
+            self.stack = TierStack(self.tiers, clock=clock, counters=self.counters, hits=self.hits, debts=self._debts())
+        except BaseException:
+            for _, tier in self.tiers:
+                tier.close()
+            self._leave()
+            raise
+        self.durable = self.tiers[-1][0] != "l1"
+        self._publisher = Publisher(datetime.fromtimestamp(clock.now(), UTC))
+        self.history = self._publisher.points
+        self.upkeep = Upkeep(
+            config,
+            clock=clock,
+            flush=self.flush,
+            sweep=lambda: self.stack.sweep(clock.now()),
+            remember=self.remember,
+        )
+        self._watcher: Watcher | None = None
+        self.resume()
+        _running.add(self)
+
+    def flush(self) -> None:
+        """Write the access counts and times that are still in memory."""
+        accesses = self.hits.take()
+        if accesses and not self.stack.touch(accesses):
+            self.hits.give_back(accesses)
+
+    def statistics(self) -> CacheStatistics:
+        """Return a copy of the statistics of this process, with the sizes of the tiers now."""
+        return self.counters.snapshot(*self.stack.measure())
+
+    def remember(self, *, ended: bool = False) -> None:
+        """Add a point to the history, and publish it where other processes can read it."""
+        now = datetime.fromtimestamp(self.clock.now(), UTC)
+        figures = self.statistics()
+        self._publisher.remember(figures, now)
+        if self.durable and self._publisher.has_news(figures, ended=ended):
+            self.stack.ask_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
+
+    def published(self) -> list[ProcessStatistics]:
+        """Return what processes on the same files have published of themselves, this one included."""
+        none: dict[str, str] = {}
+        return published(self.stack.ask_authority(lambda tier: tier.metas(PREFIX), none).values())
+
+    def ask_for_upkeep(self) -> None:
+        """Have done what is due, without waiting for it where it could take long."""
+        if self._watcher is None:
+            self.upkeep.tick()
+        else:
+            self.upkeep.ask()
+            self._watcher.wake()
+
+    def resume(self) -> None:
+        """Start the thread that looks after the files, or that cleans up in the background."""
+        if self._watcher is None and (self.durable or self.config.enable_background_cleanup):
+            self._watcher = Watcher(self._look)
+
+    def pause(self) -> None:
+        """Stop that thread."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+
+    def close(self) -> None:
+        """Write what is still in memory; close every file."""
+        _running.discard(self)
+        self.pause()
+        self.upkeep.stop()
+        self.flush()
+        if self.config.enable_statistics and self.durable:
+            self.remember(ended=True)
+        self.stack.close()
+        self._leave()
+
+    def abandon(self) -> list[Record]:
+        """Leave everything to the parent process, closing nothing: that would be its files' end.
+
+        Returns the records that live in this memory alone, and so in the child's as well.
+        """
+        _running.discard(self)
+        _of_the_parent.append(self)
+        for _, tier in self.tiers:
+            forget = getattr(tier, "abandon", None)  # third-party tiers need not have files
+            if forget is not None:
+                forget()
+        self.stack.abandon()
+        self._leave()
+        return [] if self.durable else self.tiers[0][1].scan("", sys.maxsize)
+
+    def _leave(self) -> None:
+        if self._occupancy is not None:
+            self._occupancy.close()
+
+    def _look(self) -> None:
+        self.stack.refresh()
+        self.upkeep.tick(watching=True)
+
+    def _adopt(self) -> None:
+        durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self.tiers if name != "l1"]
+        if not durable:
+            return
+        if durable[-1][0] == "l3":
+            place = Path(self.config.l3_database_path).expanduser().with_suffix(".opening")
+        else:
+            place = Path(self.config.l2_cache_dir).expanduser() / ".opening"
+        try:
+            with FileLock(place, timeout=OPENING_TIMEOUT_SECONDS, mode=0o600):
+                adopt(durable)
+        except Timeout as exc:
+            raise TierError(f"{place} stayed locked by another process that opens the same store") from exc
+        except OSError as exc:
+            raise TierError(f"{place} cannot be made: {exc.strerror or exc}") from exc
+
+    def _debts(self) -> Debts | None:
+        names = {name for name, _ in self.tiers}
+        if not {"l2", "l3"} <= names:
+            return None
+        directory = Path(self.config.l2_cache_dir).expanduser()
+        file = DebtFile(directory, fsync=self.config.durability == "power")
+        return Debts(file, clock=self.clock, password_changed=self.border.password_changed)
+
+
+def _before_fork() -> None:
+    for engine in list(_running):
+        engine.pause()
+
+
+def _in_parent() -> None:
+    for engine in list(_running):
+        engine.resume()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent)

@@ -1,0 +1,146 @@
+"""What is around the tiers of a store: who may read its files, room on the disk, what was set aside, the keys.
+
+Only files that bear the names of ours are looked at, and changed: a directory may be shared with others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+
+from proxywhirl.cache.crypto import fingerprint
+from proxywhirl.cache.debtlines import HEADER
+from proxywhirl.cache.keyfile import exclusively
+from proxywhirl.cache.keys import key_file, key_keeper, origin
+from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
+from proxywhirl.cache.tier import REPAIR, Finding
+from proxywhirl.errors import CacheError
+
+__all__ = ["ask_keys", "look_around", "missing_keys", "set_aside", "too_open"]
+
+LEAST_FREE_BYTES = 64 * 1024 * 1024
+_CACHE_FILES = ("shard-*", "mark.json", "*.meta", "*.tmp", "damaged*", "debt.jsonl", ".debt.lock", ".opening", "l2.db*")
+
+
+def look_around(
+    config: CacheConfig, *, repair: bool = False, least_free: int = LEAST_FREE_BYTES, known: Collection[str] = ()
+) -> list[Finding]:
+    """Return what is wrong around the tiers; with `repair`, files that others could reach are closed to them.
+
+    `known` are the places of which the same was said already; `least_free` is in bytes.
+    """
+    findings: list[Finding] = []
+    for place, names in _places(config).items():
+        try:
+            inside = sorted(place.iterdir())
+        except OSError as exc:
+            if place.exists():
+                findings.append(Finding(str(place), f"cannot be looked into: {exc.strerror}", "let this user read it"))
+            continue
+        ours = [path for path in inside if any(fnmatch(path.name, name) for name in names)]
+        alone = [place] if len(ours) == len(inside) else []
+        findings += too_open([*alone, *ours], repair=repair)
+        findings += set_aside(ours)
+        free = shutil.disk_usage(place).free
+        if free < least_free:
+            what = f"only {free // (1024 * 1024)} MiB are free on its disk"
+            findings.append(Finding(str(place), what, "make room, or move the home to another disk"))
+    findings += _owed_to_nobody(config)
+    return [finding for finding in findings if finding.where not in known]
+
+
+def too_open(paths: Iterable[Path], *, repair: bool) -> Iterator[Finding]:
+    """Name what others than its owner may read or write; with `repair`, they may no more."""
+    if os.name != "posix":
+        return
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # what others are writing comes and goes
+            status = path.lstat()
+            mode = stat.S_IMODE(status.st_mode)
+            if stat.S_ISLNK(status.st_mode) or not mode & 0o077:
+                continue
+            right = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+            repaired = repair and _close_to_others(path, right)
+            what = f"others than its owner have access (mode {mode:03o})"
+            yield Finding(str(path), what, f"{REPAIR}, or chmod {right:o}", repaired)
+
+
+def set_aside(paths: Iterable[Path]) -> Iterator[Finding]:
+    """Tell of files that were put away."""
+    for path in paths:
+        if "damaged" in path.name and not path.name.endswith(("-wal", "-shm")):
+            what = "holds damaged data that was set aside"
+        elif ".set-aside-" in path.name:
+            what = "stood where a file belongs, and was moved"
+        else:
+            continue
+        yield Finding(str(path), what, "look at it, then delete it or move it elsewhere")
+
+
+def ask_keys(config: CacheConfig) -> tuple[set[str], list[Finding]]:
+    """Read the keys where a process that starts now would; return their fingerprints, and what is wrong with them."""
+    keeper = key_keeper(config)
+    kept = [] if config.encryption_key is None else [config.encryption_key]
+    if keeper is not None:
+        try:
+            kept = keeper.read()
+        except CacheError as exc:
+            return set(), [Finding("key", str(exc), f"restore it, or set {KEY_VARIABLE}")]
+    checks = {fingerprint(key) for key in (*kept, *config.previous_keys)}
+    if keeper is None or len(kept) < 2 or _is_held(config):  # noqa: PLR2004  # the old one, and the new one
+        return checks, []
+    what = "a change of the key was begun and is not at its end"
+    return checks, [Finding("key", what, "run `proxywhirl keys rotate`: it goes on where it ended")]
+
+
+def missing_keys(config: CacheConfig, known: Collection[str], seals: Mapping[str, int]) -> Iterator[Finding]:
+    """Name keys by which credentials are sealed and that a process that starts now would not find."""
+    for check, count in sorted(seals.items()):
+        if check and check not in known:
+            what = f"the key {check}, which sealed {count} of the stored credentials, is not in {origin(config)}"
+            yield Finding("key", what, f"restore it, or set {KEY_VARIABLE} or {PREVIOUS_VARIABLE} to it")
+
+
+def _places(config: CacheConfig) -> dict[Path, tuple[str, ...]]:
+    """Return the directories of the store, and how our files in each of them are named."""
+    places: dict[Path, tuple[str, ...]] = {}
+    if config.l2_config.enabled:
+        places[Path(config.l2_cache_dir).expanduser()] = _CACHE_FILES
+    if config.l3_config.enabled:
+        file = Path(config.l3_database_path).expanduser()
+        places[file.parent] = (*places.get(file.parent, ()), file.name, f"{file.name}[-.]*", f"{file.stem}.opening")
+    if places and config.encryption_key is None:
+        key = key_file(config)
+        names = (key.name, f"{key.name}.lock", f"{key.name}.new")
+        places[key.parent] = (*places.get(key.parent, ()), *names)
+    return places
+
+
+def _close_to_others(path: Path, mode: int) -> bool:
+    try:
+        path.chmod(mode)
+    except OSError:  # another user's
+        return False
+    return True
+
+
+def _is_held(config: CacheConfig) -> bool:
+    """Whether a process is changing the key right now."""
+    try:
+        with exclusively(key_file(config)):
+            return False
+    except CacheError:
+        return True
+
+
+def _owed_to_nobody(config: CacheConfig) -> Iterator[Finding]:
+    path = Path(config.l2_cache_dir).expanduser() / "debt.jsonl"
+    with contextlib.suppress(OSError):
+        if not (config.l2_config.enabled and config.l3_config.enabled) and path.stat().st_size > len(HEADER):
+            what = "holds changes that wait for the third tier, and the settings leave L2 or L3 out"
+            yield Finding(str(path), what, "enable both again: they are written then")

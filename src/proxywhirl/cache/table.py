@@ -1,0 +1,120 @@
+"""How the SQLite tier lays records out: its format, its statements, and the row that becomes a record.
+
+The table is clustered by revision, so the log of changes is a range of its primary key and a bulk import
+appends; the key has a unique index. Removals stay as tombstones up to a bound. Only entries that expire are in
+the index of expiry times. `state` is one row: what every write needs to know, in one read and one update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+
+from proxywhirl.cache.changes import DEAD, GONE, SERVING
+from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
+
+__all__ = [
+    "AMONG",
+    "EXPIRED",
+    "MIGRATIONS",
+    "OUTLINES",
+    "READ_STATE",
+    "REPLACE",
+    "SELECT",
+    "SELECT_ONE",
+    "SETTLE",
+    "TOUCH",
+    "USAGES",
+    "WRITE_STATE",
+    "State",
+    "as_record",
+    "as_row",
+]
+
+MIGRATIONS = (
+    (
+        """CREATE TABLE entries (
+            revision INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, url TEXT NOT NULL, source TEXT NOT NULL,
+            fetched_at REAL NOT NULL, ttl INTEGER NOT NULL, expires_at REAL NOT NULL, accessed_at REAL NOT NULL,
+            access_count INTEGER NOT NULL, status TEXT NOT NULL, failure_count INTEGER NOT NULL,
+            last_check_at REAL, check_failures INTEGER NOT NULL, check_successes INTEGER NOT NULL,
+            recovery_attempt INTEGER NOT NULL, next_check_at REAL, error TEXT, checks INTEGER NOT NULL,
+            failed_checks INTEGER NOT NULL, attributes TEXT NOT NULL, sealed TEXT, retired INTEGER NOT NULL,
+            generation INTEGER NOT NULL
+        ) STRICT""",
+        f"CREATE INDEX entries_expiring ON entries (expires_at) WHERE expires_at < {NEVER_TIMESTAMP}",
+        "CREATE INDEX entries_retired ON entries (retired) WHERE retired = 1",
+        "CREATE TABLE tombstones (revision INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('revision', '0'), ('floor', '0')",
+    ),
+    (
+        """CREATE TABLE state (
+            id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, floor INTEGER NOT NULL,
+            served INTEGER NOT NULL, buried INTEGER NOT NULL
+        ) STRICT""",
+        """INSERT INTO state SELECT 1, (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'revision'),
+            (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'floor'),
+            (SELECT count(*) FROM entries WHERE retired = 0), (SELECT count(*) FROM tombstones)""",
+        "DELETE FROM meta WHERE name IN ('revision', 'floor')",
+        "DROP INDEX entries_retired",
+    ),
+)
+
+# After a damaged file: the log has holes, so its readers start anew. Where nothing was saved the file is as new.
+SETTLE = (
+    """INSERT OR REPLACE INTO state SELECT 1, news, news, (SELECT count(*) FROM entries WHERE retired = 0),
+        (SELECT count(*) FROM tombstones) FROM (SELECT 1 + max(
+            (SELECT ifnull(max(revision), 0) FROM state), (SELECT ifnull(max(revision), 0) FROM entries),
+            (SELECT ifnull(max(revision), 0) FROM tombstones)) AS news) WHERE EXISTS (SELECT 1 FROM entries)""",
+    """INSERT OR REPLACE INTO state SELECT 1, 0, 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM entries)""",
+)
+
+_NAMES = ", ".join(COLUMNS)
+SELECT = f"SELECT {_NAMES} FROM entries"  # noqa: S608  # the names are this package's own constants
+SELECT_ONE = f"{SELECT} WHERE key = ?"
+AMONG = "key IN (SELECT value FROM json_each(?))"
+REPLACE = f"INSERT OR REPLACE INTO entries ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # as above
+EXPIRED = (
+    f"SELECT key, expires_at FROM entries WHERE expires_at < {NEVER_TIMESTAMP} "  # noqa: S608  # a constant
+    "ORDER BY expires_at LIMIT ?"  # a second bound would be tried on each row up to the first one
+)
+OUTLINES = f"""SELECT key, url, status || ' ' || (sealed IS NOT NULL) || ' ' || attributes || char(10) || source,
+    CASE WHEN retired OR expires_at <= ? THEN {GONE} WHEN status = 'dead' THEN {DEAD} ELSE {SERVING} END, revision
+    FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"""  # noqa: S608  # as above
+TOUCH = (
+    "UPDATE entries SET access_count = access_count + ?, accessed_at = max(accessed_at, ?) "
+    "WHERE key = ? AND generation = ? RETURNING key, generation, revision, accessed_at, access_count"
+)
+USAGES = "SELECT key, generation, revision, accessed_at, access_count FROM entries"
+READ_STATE = "SELECT revision, floor, served, buried FROM state"
+WRITE_STATE = "UPDATE state SET revision = ?, floor = ?, served = ?, buried = ? WHERE id = 1"
+_RETIRED = COLUMNS.index("retired")
+
+as_row = attrgetter(*COLUMNS)
+
+
+@dataclass(slots=True)
+class State:
+    """Where the tier stands: the log is whole from `floor` to `revision`, `served` records, `buried` tombstones."""
+
+    revision: int
+    floor: int
+    served: int
+    buried: int
+
+    def number(self, records: Iterable[Record]) -> None:
+        """Give each record its revision, and a new one its generation."""
+        for record in records:
+            self.revision += 1
+            record.revision = self.revision
+            if not record.generation:
+                record.generation = record.revision
+
+
+def as_record(row: tuple[object, ...]) -> Record:
+    """Make the record of a row of `SELECT`."""
+    record = Record(*row)  # type: ignore[arg-type]  # the table is STRICT: the columns have the fields' types
+    record.retired = row[_RETIRED] == 1
+    return record

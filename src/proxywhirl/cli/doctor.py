@@ -1,0 +1,100 @@
+"""`proxywhirl doctor`: what is wrong with the store, and what to do about it."""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from proxywhirl.cache import Finding
+from proxywhirl.cache.diagnosis import diagnose
+from proxywhirl.cache.surroundings import set_aside, too_open
+from proxywhirl.cache.tier import REPAIR
+from proxywhirl.cli.options import home_option, json_option
+from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.errors import ProxyWhirlError, SettingsError
+from proxywhirl.settings import SETTINGS_FILE, Settings
+from proxywhirl.state.store import StateStore
+
+__all__ = ["doctor"]
+
+SECRETS = {"encryption_key", "key_previous", "password"}
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended, and say what was done.")
+@json_option
+@home_option
+def doctor(repair: bool, as_json: bool, home: str | None) -> int:
+    """Look for what is wrong with the store, and say what to do about it.
+
+    Reads all of it, while others may use it: files, indexes, permissions, keys, room on the disk, what differs between
+    the tiers, what was set aside or is owed. No credential is shown. The exit code is 0 where nothing is wrong, or
+    nothing any more, and 1 otherwise.
+    """
+    findings, directory = _examine(home, repair=repair)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    elif findings:
+        rows = [_row(finding, directory) for finding in findings]
+        print_table(("WHERE", "WHAT IS WRONG", "WHAT TO DO"), rows)
+    left = sum(not finding.repaired for finding in findings)
+    note(_summary(len(findings), left, directory))
+    return 1 if left else 0
+
+
+def _summary(number: int, left: int, home: Path | None) -> str:
+    if home is not None and not home.exists():
+        return f"there is no store in {home} yet"
+    place = home or "the settings"
+    if not number:
+        return f"all is well in {place}"
+    return f"{number} finding{'s' * (number > 1)} in {place}, {left or 'none'} left to be seen to"
+
+
+def _examine(home: str | None, *, repair: bool) -> tuple[list[Finding], Path | None]:
+    """Return what is wrong, and the home where that can be told."""
+    try:
+        settings = Settings.load(home)
+    except SettingsError as exc:
+        return [Finding("settings", str(exc), "correct it: nothing else can be looked at before")], None
+    directory = settings.home
+    if directory is None or not directory.exists():
+        return [], directory
+    findings = [*too_open(_open_to_others(directory), repair=repair), *_of_the_state(directory, repair=repair)]
+    return [*diagnose(settings.cache, repair=repair), *findings], directory
+
+
+def _open_to_others(home: Path) -> Iterator[Path]:
+    """Yield what is to be the owner's alone and is not the cache's; the settings where there is a secret in them."""
+    state = home / "db"
+    yield from (home, state, *sorted(state.glob("state.db*")))
+    path = home / SETTINGS_FILE
+    if path.exists():
+        values = tomllib.loads(path.read_text(encoding="utf-8"))  # it was read before
+        if any(SECRETS & set(section) for section in values.values()):
+            yield path
+
+
+def _of_the_state(home: Path, *, repair: bool) -> Iterator[Finding]:
+    """Look at the records beside the cache."""
+    path = home / "db" / "state.db"
+    try:
+        if path.exists():
+            with contextlib.closing(StateStore(path)) as store:
+                faults = store.examine(repair=repair)
+            advice = f"{REPAIR}: it is set aside, and what can be read is saved"
+            yield from (Finding(str(path), fault, advice, repair) for fault in faults)
+    except ProxyWhirlError as exc:
+        yield Finding("state", str(exc), "then run `proxywhirl doctor` again")
+    yield from set_aside(sorted(path.parent.glob("state.db.*")))
+
+
+def _row(finding: Finding, home: Path | None) -> tuple[str, str, str]:
+    """Return what is shown of a finding: places inside the home without its name."""
+    where = finding.where if home is None else finding.where.replace(f"{home}/", "")
+    return where, finding.what, "mended" if finding.repaired else finding.advice

@@ -1,0 +1,103 @@
+"""`proxywhirl keys`: make the key that credentials are sealed with, change it, and say where it stands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from pydantic import SecretStr
+
+from proxywhirl.cache.crypto import generate_key
+from proxywhirl.cache.opening import open_tiers
+from proxywhirl.cache.rekeying import KeyStatus, key_status
+from proxywhirl.cli.options import home_option, json_option, open_runtime
+from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.settings import Settings
+
+__all__ = ["keys"]
+
+
+@click.group()
+def keys() -> None:
+    """Make, change and inspect the key of the store."""
+
+
+@keys.command()
+def generate() -> None:
+    """Print a new key for PROXYWHIRL_CACHE_ENCRYPTION_KEY.
+
+    It is stored nowhere: keep it where you keep other secrets.
+    """
+    click.echo(generate_key().get_secret_value())
+
+
+@keys.command()
+@click.option("--key-stdin", is_flag=True, help="Read the new key from stdin, instead of making one.")
+@json_option
+@home_option
+def rotate(key_stdin: bool, as_json: bool, home: str | None) -> None:
+    """Seal all credentials with a new key.
+
+    Other processes may use the store meanwhile. If it is cut off, run it again: it goes on. A key from
+    PROXYWHIRL_CACHE_ENCRYPTION_KEY is changed by setting that to the new one and
+    PROXYWHIRL_CACHE_KEY_PREVIOUS to the old one; then this seals what the old one sealed.
+    """
+    given = SecretStr(sys.stdin.readline().strip()) if key_stdin else None
+    with open_runtime(home) as runtime:
+        try:
+            done = runtime.cache.rotate_keys(given)
+        except ValueError as exc:
+            raise click.UsageError(f"{exc}.") from exc
+    if as_json:
+        print_json({"resealed": done.resealed, "unreadable": done.unreadable, "key": done.key_check})
+    else:
+        click.echo(f"sealed {done.resealed} anew with the key {done.key_check}")
+    if not done.resealed and runtime.cache.config.encryption_key is not None:
+        note(
+            "the key is configured: set that to a new one, and PROXYWHIRL_CACHE_KEY_PREVIOUS to this one, to change it"
+        )
+    if done.resumed:
+        note("went on with a rotation that had been begun")
+    if done.unreadable:
+        note(f"{done.unreadable} have damaged credentials and stay as they are: import or remove them")
+
+
+@keys.command()
+@json_option
+@home_option
+def status(as_json: bool, home: str | None) -> None:
+    """Show where the key comes from, and which keys the store is sealed with.
+
+    A key is shown by its fingerprint, which tells nothing else of it. Works without the key, too.
+    """
+    config = Settings.load(home).cache
+    tiers = open_tiers(config)
+    try:
+        found = key_status(config, tiers)
+    finally:
+        for _, tier in tiers:
+            tier.close()
+    rows = [
+        (key, _state(found, key), dict(found.sealed.get(key, {})))
+        for key in dict.fromkeys([*filter(None, [found.current]), *sorted(found.known | found.sealed.keys())])
+    ]
+    if as_json:
+        listed = [{"key": key, "state": state, "entries": entries} for key, state, entries in rows]
+        print_json({"origin": found.origin, "current": found.current, "unfinished": found.unfinished, "keys": listed})
+        return
+    columns = [name for name, _ in tiers if name != "l1"]
+    print_table(
+        ("KEY", "STATE", *(name.upper() for name in columns)),
+        [(key or "?", state, *(str(entries.get(name, 0)) for name in columns)) for key, state, entries in rows],
+    )
+    note(f"the key comes from {found.origin}" if found.current else f"there is no key yet in {found.origin}")
+    if any(state == "missing" for _, state, _ in rows):
+        note("a key is missing: restore it, or set PROXYWHIRL_CACHE_KEY_PREVIOUS to it")
+    if found.unfinished:
+        note("a rotation is unfinished: `proxywhirl keys rotate` ends it")
+
+
+def _state(found: KeyStatus, key: str) -> str:
+    if key == found.current:
+        return "current"
+    return "previous" if key in found.known else "missing" if key else "unnamed"

@@ -1,0 +1,187 @@
+"""Put a damaged database aside, and read from it what can still be read.
+
+A file is only renamed by who holds the lock of its directory, so that of several processes that meet the same
+damage one does the work and the others find a sound file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+
+__all__ = ["BESIDE", "Salvaged", "locked", "put_aside", "salvage"]
+
+BESIDE = ("", "-wal", "-shm")
+MOST_FAILURES = 10_000
+LAST_ROWID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """How many rows were saved, and how many are known to be lost; None where not even that can be told."""
+
+    saved: int
+    lost: int | None
+
+    def __str__(self) -> str:
+        return f"{self.saved} rows were saved, {'an unknown number' if self.lost is None else self.lost} lost"
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes, and other threads, from opening or replacing a database in a directory.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a database and what belongs to it, which must not be open here; return its new name.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside, count = path.with_name(f"{path.name}.damaged-{at}"), 1
+    while any(Path(f"{aside}{suffix}").exists() for suffix in BESIDE):
+        aside, count = path.with_name(f"{path.name}.damaged-{at}-{count}"), count + 1
+    for suffix in reversed(BESIDE):  # the log first: without its database it is never taken for a new one's
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+    return aside
+
+
+def version_of(path: Path) -> int | None:
+    """Return the format version that a damaged file still tells."""
+    with contextlib.suppress(apsw.Error), _opened(path) as connection:
+        version = connection.pragma("user_version")
+        return version if isinstance(version, int) else None
+    return None
+
+
+def salvage(path: Path, into: apsw.Connection) -> Salvaged:
+    """Copy each row that can be read into the same tables of a new database, in one transaction that is open there.
+
+    No other connection writes to the damaged file meanwhile, where its locks still work.
+    """
+    tables = _strings(into, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'")
+    known = True
+    lost = 0
+    with contextlib.suppress(apsw.Error), _opened(path) as connection:
+        with contextlib.suppress(apsw.Error):
+            connection.execute("BEGIN IMMEDIATE")
+        for table in tables:
+            copy = _Copy(connection, into, table)
+            copy.run()
+            there = copy.expected()
+            known = known and there is not None
+            lost += max(0, (there or 0) - _count(into, table))
+        return Salvaged(sum(_count(into, table) for table in tables), lost if known else None)
+    return Salvaged(0, None)
+
+
+class _Copy:
+    """One table on its way from a damaged database to a new one."""
+
+    def __init__(self, source: apsw.Connection, target: apsw.Connection, table: str) -> None:
+        self._source = source
+        self._target = target
+        self._table = table
+        columns = _strings(target, "SELECT name FROM pragma_table_info(?)", table)
+        self._names = ", ".join(columns)
+        self._key = ", ".join(_strings(target, "SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", table))
+        marks = ", ".join("?" * len(columns))
+        self._insert = f"INSERT OR REPLACE INTO {table} ({self._names}) VALUES ({marks})"  # noqa: S608  # from the schema
+        self._failures = 0
+
+    def expected(self) -> int | None:
+        """Return how many rows there were, where an index or the table still tells."""
+        try:
+            return _count(self._source, self._table)
+        except apsw.Error:
+            return None
+
+    def run(self) -> None:
+        """Copy what can be read."""
+        ((without_rowid,),) = self._target.execute("SELECT wr FROM pragma_table_list(?)", (self._table,))
+        if without_rowid:
+            query = f"SELECT 0, {self._names} FROM {self._table}"  # noqa: S608  # from the schema
+            if not self._copy(query, ())[1]:  # from the front up to the damage, then from the back
+                self._copy(f"{query} ORDER BY {self._key} DESC", ())
+            return
+        first: int | None = 1
+        while first is not None and self._failures < MOST_FAILURES:
+            last, whole = self._copy(self._by_rowid("ASC"), (first, LAST_ROWID))
+            reached = first - 1 if last is None else last
+            first = None if whole else self._beyond(reached)
+            if first is not None:  # what lies between the damage and the place that can be read again
+                self._copy(self._by_rowid("DESC"), (reached + 1, first - 1))
+
+    def _by_rowid(self, direction: str) -> str:
+        return (
+            f"SELECT rowid, {self._names} FROM {self._table} NOT INDEXED "  # noqa: S608  # from the schema
+            f"WHERE rowid BETWEEN ? AND ? ORDER BY rowid {direction}"
+        )
+
+    def _beyond(self, reached: int) -> int | None:
+        """Return the next place from which can be read, looked for in growing steps; None where there is none."""
+        query = f"SELECT rowid, {self._names} FROM {self._table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
+        step = 1
+        while (place := reached + 1 + step) < LAST_ROWID:
+            with contextlib.suppress(apsw.Error, UnicodeDecodeError):
+                row = self._source.execute(query, (place,)).fetchone()
+                return None if row is None else place
+            self._failures += 1
+            step *= 2
+        return None
+
+    def _copy(self, query: str, bounds: tuple[int, ...]) -> tuple[int | None, bool]:
+        """Copy rows up to the end or to damage; return the last rowid, and whether it was the end."""
+        last: int | None = None
+        try:
+            for row in self._source.execute(query, bounds):
+                rowid = row[0]
+                if not isinstance(rowid, int) or (bounds and not bounds[0] <= rowid <= bounds[1]):
+                    raise apsw.CorruptError("a row that is not in its place")  # noqa: TRY301  # one way for all damage
+                with contextlib.suppress(apsw.ConstraintError):  # a value that the column does not allow
+                    self._target.execute(self._insert, row[1:])
+                last = rowid
+        except (apsw.CorruptError, apsw.IOError, apsw.SQLError, UnicodeDecodeError):
+            self._failures += 1
+            return last, False
+        return last, True
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[apsw.Connection]:
+    """Open a damaged file for reading as much as SQLite allows, leaving it as it is at the end."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.pragma("writable_schema", 1)  # also: bear a file that is shorter than it says
+        yield connection
+    finally:
+        connection.close(True)
+
+
+def _strings(connection: apsw.Connection, query: str, *arguments: str) -> list[str]:
+    return [str(value) for (value,) in connection.execute(query, arguments)]
+
+
+def _count(connection: apsw.Connection, table: str) -> int:
+    ((count,),) = connection.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  # from the schema
+    return int(str(count))

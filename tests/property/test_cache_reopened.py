@@ -1,0 +1,91 @@
+"""What a cache does after it was closed and opened again is what it would have done without that."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
+from proxywhirl.cache.record import Record
+from proxywhirl.testing import ManualClock
+
+SEALING_KEY = Fernet.generate_key().decode()
+OFF = {"enabled": False}
+LFU = {"max_entries": 4, "eviction_policy": "lfu"}
+ARRANGEMENTS: dict[str, dict[str, Any]] = {
+    "JSONL alone": {"l1_config": OFF, "l2_config": LFU, "l3_config": OFF},
+    "SQLite alone": {"l1_config": OFF, "l2_config": OFF, "l3_config": LFU},
+    "L1 and JSONL": {"l1_config": {"max_entries": 2}, "l2_config": LFU, "l3_config": OFF},
+    "L1 and SQLite": {"l1_config": {"max_entries": 2}, "l2_config": OFF, "l3_config": LFU},
+    "a window of JSONL": {"l1_config": {"max_entries": 1}, "l2_config": LFU},
+    "a window of SQLite": {"l1_config": {"max_entries": 1}, "l2_config": LFU, "l2_backend": "sqlite"},
+}
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["put", "get", "get", "get", "flush"]), st.sampled_from("abcdef")), max_size=25
+)
+
+
+def entry(key: str, clock: ManualClock, count: int) -> CacheEntry:
+    """Make an entry that is fetched now and was used so often."""
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    return CacheEntry(
+        key=key, proxy_url="http://192.0.2.1:80", source="s", fetch_time=now, ttl_seconds=9999, access_count=count
+    )
+
+
+def leaving(arrangement: str, home: Path, steps: list[tuple[str, str]], *, reopen: bool) -> list[set[str]]:
+    """Run the steps and flush; return what the bounded tier holds after each of four newcomers that stay."""
+    clock = ManualClock()
+    places = {"l2_cache_dir": str(home / "l2"), "l3_database_path": str(home / "l3.db"), "encryption_key": SEALING_KEY}
+    config = CacheConfig.model_validate({**places, **ARRANGEMENTS[arrangement]})
+    cache = CacheManager(config, clock=clock)
+    try:
+        for step, key in steps:
+            clock.advance(0.01)
+            if step == "put":
+                assert cache.put(key, entry(key, clock, count=ord(key) % 3))
+            elif step == "get":
+                cache.get(key)
+            else:
+                cache.flush()
+        cache.get_statistics()  # writes the promotions that wait
+        cache.flush()
+        if reopen:
+            cache.close()
+            cache = CacheManager(config, clock=clock)
+        tiers = {guarded.name: guarded for guarded in cache._running().stack.tiers}
+        bounded = tiers.get("l2") or tiers["l3"]
+        nothing: list[Record] = []
+        held = [{record.key for record in bounded.call(lambda tier: tier.scan("", 99), nothing)}]
+        for n in range(4):
+            clock.advance(0.01)
+            assert cache.put(f"new{n}", entry(f"new{n}", clock, count=10**6))
+            held.append({record.key for record in bounded.call(lambda tier: tier.scan("", 99), nothing)})
+        return held
+    finally:
+        cache.close()
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+@settings(max_examples=20, deadline=None)
+@given(steps=STEPS)
+def test_who_was_used_least_leaves_first_before_and_after_reopening(
+    arrangement: str, steps: list[tuple[str, str]]
+) -> None:
+    """With `lfu` the order of leaving is the same in a cache that stays open, once its hits are flushed."""
+    homes = [Path(tempfile.mkdtemp(prefix="proxywhirl-reopened-")) for _ in range(2)]
+    try:
+        live, again = (leaving(arrangement, home, steps, reopen=n == 1) for n, home in enumerate(homes))
+        assert live == again
+        assert max(map(len, live)) <= 4
+    finally:
+        for home in homes:
+            shutil.rmtree(home)
