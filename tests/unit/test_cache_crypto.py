@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig
 from proxywhirl.cache.border import Border
-from proxywhirl.cache.crypto import LazySecret, Sealer
+from proxywhirl.cache.crypto import LazyPassword, Sealer
 from proxywhirl.cache.keyfile import KeyFile
 from proxywhirl.cache.keys import key_file
 from proxywhirl.cache.record import Record
@@ -95,11 +95,12 @@ def test_a_secret_is_decrypted_when_it_is_read_and_not_before() -> None:
 
 def test_a_lazy_secret_equals_a_plain_one() -> None:
     """Equality, hash and length are those of the secret; `repr` asks for nothing."""
-    lazy = LazySecret(lambda: "hunter2")
+    record = Record("k", "http://192.0.2.1:80", "s", 0.0, 0, 0.0, 0.0)
+    lazy = LazyPassword(lambda _: (None, "hunter2"), record)
     assert lazy == SecretStr("hunter2")
     assert lazy != SecretStr("hunter3")
     assert lazy != "hunter2"
-    assert hash(lazy) == hash(LazySecret(lambda: "hunter2"))
+    assert hash(lazy) == hash(LazyPassword(lambda _: (None, "hunter2"), record))
     assert len(lazy) == 7
     assert "hunter2" not in repr(lazy) + str(lazy)
 

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.crypto import LazySecret, Sealer, fingerprint, generate_key, sealed_with
+from proxywhirl.cache.crypto import LazyPassword, Sealer, fingerprint, generate_key, sealed_with
 from proxywhirl.cache.keyfile import KeyFile, exclusively
 from proxywhirl.cache.keys import KeyNotes, noted, tokens_by_key
 from proxywhirl.cache.memory import MemoryTier
@@ -499,11 +499,11 @@ def test_a_lazy_secret_is_copied_without_being_read_and_not_pickled() -> None:
     """Copies read what the first one reads; a pickle would hold it in the clear."""
     reads = []
 
-    def reveal() -> str:
+    def reveal(_: Record) -> tuple[str, str]:
         reads.append(1)
-        return "hunter2"
+        return "bob", "hunter2"
 
-    lazy = LazySecret(reveal)
+    lazy = LazyPassword(reveal, Record("k", "http://192.0.2.1:80", "s", 0.0, 0, 0.0, 0.0))
     copies = [copy(lazy), deepcopy(lazy), deepcopy([lazy])[0]]
     assert "hunter2" not in f"{lazy!r} {lazy}"
     with pytest.raises(TypeError, match="not pickled"):

@@ -364,7 +364,7 @@ class Tiers:
     def get(self, key: str) -> str | None:
         """Read a record's source."""
         reading = self.stack.read(key, self.clock.now())
-        return None if reading is None else reading.record.source
+        return None if reading is None else reading[0].source
 
     def degraded(self) -> list[str]:
         """Name the tiers that are marked."""

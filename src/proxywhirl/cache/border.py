@@ -7,11 +7,12 @@ import math
 from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from proxywhirl.cache.crypto import LazySecret, Sealer
+from proxywhirl.cache.crypto import LazyPassword, LazyUsername, Sealer
 from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
 from proxywhirl.errors import DecryptionError
@@ -32,7 +33,25 @@ _set_fields = BaseModel.__dict__["__pydantic_fields_set__"].__set__
 _set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 _from_timestamp = datetime.fromtimestamp
-_NO_ATTRIBUTES = Attributes()
+_BEGINNING = datetime.fromtimestamp(0.0, UTC)
+
+_UNCHECKED: dict[str, Any] = {
+    **dict(CacheEntry(key="-", proxy_url="http://192.0.2.1:80", source="-", fetch_time=_BEGINNING, ttl_seconds=0)),
+    "expires_at": NEVER,
+}
+_health = attrgetter(
+    "status",
+    "failure_count",
+    "last_check_at",
+    "check_failures",
+    "check_successes",
+    "recovery_attempt",
+    "next_check_at",
+    "error",
+    "checks",
+    "failed_checks",
+)
+_NO_HEALTH = _health(Record("", "", "", 0.0, 0, 0.0, 0.0))
 
 
 class Border:
@@ -44,12 +63,21 @@ class Border:
 
     def __init__(self, sealer: Sealer | None) -> None:
         self._sealer = sealer
+        self._reveal = self.credentials
         self._templates: deque[Record] = deque()
-        self._moment = (0.0, _from_timestamp(0.0, UTC))
+        self._moment = (0.0, _BEGINNING)
 
-    def entry(self, record: Record, *, evicted_from_l1: bool = False) -> CacheEntry:
+    def entry(self, record: Record) -> CacheEntry:
         """Return a snapshot of a record. Credentials are decrypted when they are first read."""
-        values = self._values(record)
+        return _entry_of(self._values(record, _moment(record.accessed_at)))
+
+    def used(self, record: Record, now: float, *, evicted_from_l1: bool) -> CacheEntry:
+        """Return a snapshot of a record that is used now, to the millisecond."""
+        since, moment = self._moment
+        if not 0.0 <= now - since < MOMENT_SECONDS:
+            since, moment = self._moment = (now, _from_timestamp(now, UTC))
+        record.accessed_at = since
+        values = self._values(record, moment)
         if evicted_from_l1:
             values["evicted_from_l1"] = True
         return _entry_of(values)
@@ -72,39 +100,51 @@ class Border:
 
     def _keep(self, record: Record) -> dict[str, Any]:
         """Make the template of a record; the oldest one of all goes for it where there are many."""
-        record.snapshot = template = self._values(record)
+        record.snapshot = template = self._values(record, _BEGINNING)
         self._templates.append(record)
         if len(self._templates) > _SNAPSHOTS_KEPT:
             with contextlib.suppress(IndexError):  # other threads keep and let go as well
                 self._templates.popleft().snapshot = None
         return template
 
-    def _values(self, record: Record) -> dict[str, Any]:
-        username, password = self._secrets(record)
-        return {
-            "key": record.key,
-            "proxy_url": record.url,
-            "username": username,
-            "password": password,
-            "source": record.source,
-            "fetch_time": _shared_moment(record.fetched_at),
-            "ttl_seconds": record.ttl,
-            "last_accessed": _moment(record.accessed_at),
-            "expires_at": NEVER if record.expires_at >= NEVER_TIMESTAMP else _shared_moment(record.expires_at),
-            "access_count": record.access_count,
-            "health_status": _STATUSES[record.status],
-            "failure_count": record.failure_count,
-            "evicted_from_l1": False,
-            "last_health_check": _moment_or_none(record.last_check_at),
-            "consecutive_health_failures": record.check_failures,
-            "consecutive_health_successes": record.check_successes,
-            "recovery_attempt": record.recovery_attempt,
-            "next_check_time": _moment_or_none(record.next_check_at),
-            "last_health_error": record.error,
-            "total_health_checks": record.checks,
-            "total_health_check_failures": record.failed_checks,
-            "attributes": decode_attributes(record.attributes) if record.attributes else _NO_ATTRIBUTES,
-        }
+    def _values(self, record: Record, last_accessed: datetime) -> dict[str, Any]:
+        values = _UNCHECKED.copy()  # and a field at a time: a display of all of them takes twice as long
+        values["key"] = record.key
+        values["proxy_url"] = record.url
+        plain, sealed = record.plain, record.sealed
+        if plain is not None:
+            values["username"], values["password"] = _secret(plain[0]), _secret(plain[1])
+        elif sealed is not None:
+            if sealed[:1] == "u":
+                values["username"] = LazyUsername(self._reveal, record)
+            if "p" in sealed[:2]:
+                values["password"] = LazyPassword(self._reveal, record)
+        values["source"] = record.source
+        values["fetch_time"] = _shared_moment(record.fetched_at)
+        values["ttl_seconds"] = record.ttl
+        values["last_accessed"] = last_accessed
+        if record.expires_at < NEVER_TIMESTAMP:
+            values["expires_at"] = _shared_moment(record.expires_at)
+        values["access_count"] = record.access_count
+        if record.attributes:
+            values["attributes"] = decode_attributes(record.attributes)
+        if _health(record) != _NO_HEALTH:
+            self._add_health(record, values)
+        return values
+
+    @staticmethod
+    def _add_health(record: Record, values: dict[str, Any]) -> None:
+        checked, due = record.last_check_at, record.next_check_at
+        values["health_status"] = _STATUSES[record.status]
+        values["failure_count"] = record.failure_count
+        values["last_health_check"] = None if checked is None else _moment(checked)
+        values["consecutive_health_failures"] = record.check_failures
+        values["consecutive_health_successes"] = record.check_successes
+        values["recovery_attempt"] = record.recovery_attempt
+        values["next_check_time"] = None if due is None else _moment(due)
+        values["last_health_error"] = record.error
+        values["total_health_checks"] = record.checks
+        values["total_health_check_failures"] = record.failed_checks
 
     def record(self, entry: CacheEntry) -> Record:
         """Return the record of an entry that a caller made or changed."""
@@ -190,21 +230,6 @@ class Border:
             password = known[1]
         return known != (username, password)
 
-    def _secrets(self, record: Record) -> tuple[SecretStr | None, SecretStr | None]:
-        if record.plain is not None:
-            username, password = record.plain
-            return _secret(username), _secret(password)
-        if record.sealed is None:
-            return None, None
-        shape = record.sealed.partition(":")[0]
-        sealed_username = LazySecret(lambda: self._part(record, 0)) if "u" in shape else None
-        sealed_password = LazySecret(lambda: self._part(record, 1)) if "p" in shape else None
-        return sealed_username, sealed_password
-
-    def _part(self, record: Record, place: int) -> str:
-        credentials = self.credentials(record)
-        return (credentials[place] if credentials is not None else None) or ""
-
 
 def _entry_of(values: dict[str, Any]) -> CacheEntry:
     entry = _new_entry(CacheEntry)
@@ -229,10 +254,6 @@ def _moment(timestamp: float) -> datetime:
 
 _shared_moment = lru_cache(maxsize=1024)(_moment)
 """For times that many entries have in common: those of a batch are fetched, and expire, together."""
-
-
-def _moment_or_none(timestamp: float | None) -> datetime | None:
-    return None if timestamp is None else _moment(timestamp)
 
 
 def _timestamp(moment: datetime | None) -> float | None:

@@ -18,10 +18,10 @@ from typing import Any, NoReturn, Self
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import SecretStr
 
-from proxywhirl.cache.record import Credentials
+from proxywhirl.cache.record import Credentials, Record
 from proxywhirl.errors import CacheError, DecryptionError
 
-__all__ = ["LazySecret", "Sealer", "fingerprint", "generate_key", "sealed_with"]
+__all__ = ["LazyPassword", "LazyUsername", "Sealer", "fingerprint", "generate_key", "sealed_with"]
 
 _log = logging.getLogger(__name__)
 
@@ -147,20 +147,28 @@ class Sealer:
 
 
 class LazySecret(SecretStr):
-    """A secret that is decrypted when it is read. It can be copied, which decrypts nothing, and not be pickled."""
+    """A part of a record's credentials, decrypted when it is read: see `LazyUsername`, `LazyPassword`.
 
-    def __init__(self, reveal: Callable[[], str]) -> None:
+    It can be copied, which decrypts nothing, and not be pickled.
+    """
+
+    __slots__ = ("_record", "_reveal")
+    _place: int
+
+    def __init__(self, reveal: Callable[[Record], Credentials | None], record: Record) -> None:
         self._reveal = reveal
+        self._record = record
 
     @property
     def _secret_value(self) -> str:  # type: ignore[override]  # pydantic keeps it in an attribute of this name
-        return self._reveal()
+        credentials = self._reveal(self._record)
+        return (credentials[self._place] if credentials is not None else None) or ""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SecretStr) and self._reveal() == other.get_secret_value()
+        return isinstance(other, SecretStr) and self._secret_value == other.get_secret_value()
 
     def __hash__(self) -> int:
-        return hash(self._reveal())
+        return hash(self._secret_value)
 
     def __copy__(self) -> Self:
         return self
@@ -173,3 +181,17 @@ class LazySecret(SecretStr):
 
     def _display(self) -> str:
         return "**********"
+
+
+class LazyUsername(LazySecret):
+    """The username."""
+
+    __slots__ = ()
+    _place = 0
+
+
+class LazyPassword(LazySecret):
+    """The password."""
+
+    __slots__ = ()
+    _place = 1

@@ -78,19 +78,13 @@ class Engine:
         self.upkeep = Upkeep(
             config,
             clock=clock,
-            flush=self.flush,
+            flush=self.stack.flush,
             sweep=lambda: self.stack.sweep(clock.now()),
             remember=self.remember,
         )
         self._watcher: Watcher | None = None
         self.resume()
         _running.add(self)
-
-    def flush(self) -> None:
-        """Write the access counts and times that are still in memory."""
-        accesses = self.hits.take()
-        if accesses and not self.stack.touch(accesses):
-            self.hits.give_back(accesses)
 
     def statistics(self) -> CacheStatistics:
         """Return a copy of the statistics of this process, with the sizes of the tiers now."""
@@ -133,7 +127,7 @@ class Engine:
         _running.discard(self)
         self.pause()
         self.upkeep.stop()
-        self.flush()
+        self.stack.flush()
         if self.config.enable_statistics and self.durable:
             self.remember(ended=True)
         self.stack.close()

@@ -55,6 +55,10 @@ class EvictionOrder(Protocol):
         """Return the key that goes first, to be discarded next. Raises `KeyError` when there is none."""
         ...
 
+    def exchange(self, key: str) -> str:
+        """Let go of the key that goes first and take a new one in; return the one that left."""
+        ...
+
     def restore(self, usages: Iterable[Usage]) -> None:
         """Take in the keys of a store that is opened again, as their use there says."""
         ...
@@ -68,20 +72,11 @@ class EvictionOrder(Protocol):
         ...
 
 
-class LeastRecentlyUsed:
-    """Writing and reading both make a key the last to go."""
+class _Queue:
+    """What leaves at the front and comes in at the end: nothing has to be looked for."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[str, None] = OrderedDict()
-
-    def add(self, key: str) -> None:
-        """See `EvictionOrder`."""
-        self._keys[key] = None
-        self._keys.move_to_end(key)
-
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """See `EvictionOrder`."""
-        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_use)))
+        self._keys: OrderedDict[str, None] = OrderedDict()  # a dict finds its first key slowly after many removals
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -89,15 +84,8 @@ class LeastRecentlyUsed:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def touch(self, key: str) -> None:
-        """See `EvictionOrder`."""
-        try:
-            self._keys.move_to_end(key)
-        except KeyError:  # evicted by another thread between its lookup and here
-            return
-
     def settle(self, key: str, uses: int, used_at: float) -> None:
-        """See `EvictionOrder`: the order of the uses is all that counts."""
+        """See `EvictionOrder`: the order of the keys is all that counts."""
 
     def discard(self, key: str) -> None:
         """See `EvictionOrder`."""
@@ -112,6 +100,42 @@ class LeastRecentlyUsed:
                 continue
         return _nothing()
 
+    def exchange(self, key: str) -> str:
+        """See `EvictionOrder`."""
+        victim, _ = self._keys.popitem(last=False)
+        self._keys[key] = None
+        return victim
+
+    def pass_through(self, keys: Collection[str], bound: int) -> list[str]:
+        """Take in fewer than `bound` different new keys at once; return those that left for them.
+
+        The same as adding them one by one with an eviction where there is no room.
+        """
+        surplus = len(self._keys) + len(keys) - bound
+        left = [self._keys.popitem(last=False)[0] for _ in range(surplus)]
+        self._keys.update(dict.fromkeys(keys))
+        return left
+
+
+class LeastRecentlyUsed(_Queue):
+    """Writing and reading both make a key the last to go."""
+
+    def add(self, key: str) -> None:
+        """See `EvictionOrder`."""
+        self._keys[key] = None
+        self._keys.move_to_end(key)
+
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """See `EvictionOrder`."""
+        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_use)))
+
+    def touch(self, key: str) -> None:
+        """See `EvictionOrder`."""
+        try:
+            self._keys.move_to_end(key)
+        except KeyError:  # evicted by another thread between its lookup and here
+            return
+
     def flood(self, keys: Collection[str], bound: int) -> list[str]:
         """Take in `bound` or more different keys at once: the last `bound` stay. Return those that left.
 
@@ -125,11 +149,8 @@ class LeastRecentlyUsed:
         return left
 
 
-class FirstInFirstOut:
+class FirstInFirstOut(_Queue):
     """Only the first write counts: neither reading nor writing again moves a key."""
-
-    def __init__(self) -> None:
-        self._keys: OrderedDict[str, None] = OrderedDict()  # a dict finds its first key slowly after many removals
 
     def add(self, key: str) -> None:
         """See `EvictionOrder`."""
@@ -139,25 +160,8 @@ class FirstInFirstOut:
         """See `EvictionOrder`."""
         self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_generation)))
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
-
-    def settle(self, key: str, uses: int, used_at: float) -> None:
-        """See `EvictionOrder`: uses do not count."""
-
-    def discard(self, key: str) -> None:
-        """See `EvictionOrder`."""
-        self._keys.pop(key, None)
-
-    def victim(self) -> str:
-        """See `EvictionOrder`."""
-        return next(iter(self._keys)) if self._keys else _nothing()
 
 
 class LeastFrequentlyUsed:
@@ -180,6 +184,13 @@ class LeastFrequentlyUsed:
         """See `EvictionOrder`."""
         if key not in self._ranks:
             self._push(key, [0, inf, next(self._ticks)])
+
+    def exchange(self, key: str) -> str:
+        """See `EvictionOrder`."""
+        victim = self.victim()
+        self.discard(victim)
+        self.add(key)
+        return victim
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
@@ -274,6 +285,13 @@ class Sieve:
         place.newer, place.older = end, end.older
         end.older.newer = end.older = place
 
+    def exchange(self, key: str) -> str:
+        """See `EvictionOrder`."""
+        victim = self.victim()
+        self.discard(victim)
+        self.add(key)
+        return victim
+
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`. The store does not know the hand: a key that was ever used begins as marked."""
         for key, _, _, _, uses in sorted(usages, key=_by_generation):
@@ -356,15 +374,13 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
     while len(order) > bound:  # what was stored when the bound was a larger one
         victims[order.victim()] = None
         order.discard(next(reversed(victims)))
-    if len(records) >= bound and isinstance(order, LeastRecentlyUsed):
-        latest: dict[str, Record] = {}
-        for record in records:
-            latest.pop(record.key, None)
-            latest[record.key] = record
-        if len(latest) >= bound:
-            left = order.flood(latest, bound)
-            left += [key for key in victims if key not in latest]
-            return list(latest.values())[-bound:], left
+    at_once = _admit_at_once(records, order, bound) if isinstance(order, _Queue) else None
+    if at_once is not None:
+        staying, left = at_once
+        if victims:
+            back = {record.key for record in staying}
+            left += [key for key in victims if key not in back]
+        return staying, left
     kept: dict[str, Record] = {}
     for record in records:
         if record.key not in order:
@@ -378,3 +394,16 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
         order.add(record.key)
         order.settle(record.key, record.access_count, record.accessed_at)
     return list(kept.values()), list(victims)
+
+
+def _admit_at_once(records: Sequence[Record], order: _Queue, bound: int) -> tuple[list[Record], list[str]] | None:
+    """Do what `admit` does without a look at each record, where the result is the same; None where it is not."""
+    latest: dict[str, Record] = {}
+    for record in records:
+        latest.pop(record.key, None)
+        latest[record.key] = record
+    if len(latest) >= bound and isinstance(order, LeastRecentlyUsed):
+        return list(latest.values())[-bound:], order.flood(latest, bound)
+    if len(latest) == len(records) < bound and not any(map(order.__contains__, latest)):
+        return list(records), order.pass_through(latest, bound)
+    return None

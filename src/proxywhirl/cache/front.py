@@ -15,7 +15,7 @@ from operator import attrgetter
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import COLUMNS, Record
-from proxywhirl.cache.tier import Followed, Stretch
+from proxywhirl.cache.tier import Access, Followed, Stretch
 
 __all__ = ["Front", "Load"]
 
@@ -48,6 +48,7 @@ class Front:
         self._evicted: OrderedDict[str, None] = OrderedDict()
         if l1 is not None:
             l1.clear(revision)
+            l1.leaving = hits.let_go
 
     def begin(self, key: str) -> Load:
         """Announce a load of a key from below; see `end`."""
@@ -57,8 +58,7 @@ class Front:
     def begin_many(self, keys: Iterable[str]) -> Load:
         """Announce a load of keys from below; see `end_many`."""
         load = Load()
-        for key in keys:
-            self._loads[key] = load
+        self._loads.update(dict.fromkeys(keys, load))
         return load
 
     def end(self, load: Load, key: str, record: Record | None, *, rises: bool) -> str | None:
@@ -79,19 +79,24 @@ class Front:
                 return None
             victim = self.l1.take(record)
             if victim is not None:
-                self._note_evictions((victim,))
+                self._note_eviction(victim)
             return victim
 
-    def end_many(self, load: Load, keys: Iterable[str], found: Sequence[Record], *, rise: Collection[str]) -> list[str]:
+    def end_many(
+        self, load: Load, keys: Collection[str], found: Sequence[Record], *, rise: Sequence[Record]
+    ) -> list[str]:
         """Do as `end` for several keys; return the keys evicted for them."""
         with self._lock:
-            fresh = {key for key in keys if self._loads.get(key) is load}
+            loads = self._loads
+            fresh = [key for key in keys if loads.get(key) is load]
             for key in fresh:
-                del self._loads[key]
-            current = [record for record in found if record.key in fresh]
-            if rise:
-                self._rising.update((record.key, record) for record in current if record.key in rise)
-            return self._take_in(current)
+                del loads[key]
+            if len(fresh) < len(keys):
+                kept = set(fresh)
+                found = [record for record in found if record.key in kept]
+                rise = [record for record in rise if record.key in kept]
+            self._rising.update([(record.key, record) for record in rise])
+            return self._take_in(found)
 
     def rising(self, key: str) -> Record | None:
         """Return a copy of the record that waits to be written into L2, where an older one may be until then."""
@@ -114,6 +119,16 @@ class Front:
             self._rising = {}
             since, self._untold_since = self._untold_since, None
             return records, since, self.revision
+
+    def touched(self, accesses: Iterable[Access]) -> None:
+        """Note that the authority has these hits now. What waits for L2 was not there to be told of them."""
+        if not self._rising:
+            return
+        with self._lock:
+            for access in accesses:
+                record = self._rising.get(access.key)
+                if record is not None and record.generation == access.generation:
+                    record.stored_count += access.count
 
     def risen(self) -> None:
         """Forget what was handed out."""
@@ -170,6 +185,11 @@ class Front:
         """Whether a key left L1 for another one and has not been back."""
         return key in self._evicted
 
+    def evicted_among(self, records: Iterable[Record]) -> Collection[str]:
+        """Return the keys of those records of which `was_evicted` is true."""
+        evicted = self._evicted
+        return {record.key for record in records if record.key in evicted} if evicted else ()
+
     def _outdate(self, keys: Iterable[str]) -> None:
         """Tell loads that keys were changed, and forget what waits of them."""
         for key in keys:
@@ -180,11 +200,17 @@ class Front:
     def _take_in(self, records: Sequence[Record]) -> list[str]:
         if self.l1 is None or not records:
             return []
-        for record in records:
-            self._evicted.pop(record.key, None)
+        if self._evicted:
+            for record in records:
+                self._evicted.pop(record.key, None)
         evicted = self.l1.fill(records, self.revision) or []
         self._note_evictions(evicted)
         return evicted
+
+    def _note_eviction(self, key: str) -> None:
+        self._evicted[key] = None
+        if len(self._evicted) > EVICTIONS_REMEMBERED:
+            self._evicted.popitem(last=False)
 
     def _note_evictions(self, keys: Sequence[str]) -> None:
         self._evicted.update(dict.fromkeys(keys))
@@ -193,11 +219,11 @@ class Front:
 
     def _keep_hits(self, record: Record) -> None:
         """Carry hits over that were not written yet when a record in L1 is replaced by a changed one."""
-        self._hits.renew(self.l1.peek(record.key) if self.l1 is not None else None, record)
+        self._hits.add_to(record, self.l1.peek(record.key) if self.l1 is not None else None)
 
 
 def _as_stored(record: Record) -> Record:
-    """Return a copy without the hits that are written with the next flush."""
+    """Return a copy without the hits that the authority does not have yet."""
     copy = Record(*_row(record))
-    copy.access_count = record.saved_count
+    copy.access_count = record.stored_count
     return copy

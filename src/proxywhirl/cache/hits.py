@@ -1,22 +1,24 @@
 """Cache hits that were not written yet. Noting one takes no lock.
 
 A record counts its own hits; what was handed on is remembered beside the count, so the difference is what is
-still to be written. Counting before looking at `noted`, and clearing `noted` before reading the count, is
-what lets no hit fall between.
+still to be handed on: when the record leaves L1, or all that is gathered is to be written. Counting before looking
+at `noted`, and clearing `noted` before reading the count, is what lets no hit fall between.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Access
 
 __all__ = ["HitLog"]
 
-OWED_KEPT = 100_000
+GATHERED_KEPT = 100_000
+
+Hits = tuple[int, float]
+"""How many, and when the last was."""
 
 
 class HitLog:
@@ -24,10 +26,10 @@ class HitLog:
 
     def __init__(self, *, durable: bool) -> None:
         self._durable = durable
-        self._taking = threading.Lock()
-        self._noted: deque[Record] = deque()
+        self._gathering = threading.Lock()
+        self._noted: dict[int, Record] = {}  # by the identity of the record, of which a key may have had several
         self._latest: dict[str, Record] = {}
-        self._owed: dict[tuple[str, int], Access] = {}
+        self._gathered: dict[tuple[str, int], Hits] = {}
 
     def note(self, record: Record, now: float) -> None:
         """Count a hit on a record that is handed out."""
@@ -36,63 +38,78 @@ class HitLog:
         if not record.noted:
             self.note_first(record)
 
+    def note_all(self, records: Sequence[Record], now: float) -> None:
+        """Do as `note` with records that were just read from below."""
+        for record in records:
+            self.note(record, now)
+
     def note_first(self, record: Record) -> None:
         """Remember a record whose hits are to be written."""
         record.noted = True
         if self._durable:
-            self._noted.append(record)
+            self._noted[id(record)] = record
             self._latest[record.key] = record
 
-    def add_to(self, record: Record) -> None:
-        """Add the hits that are not in the store yet to a record that was read from it."""
-        self.carry(self._latest.get(record.key), record)
-        owed = self._owed.get((record.key, record.generation))
-        if owed is not None:
-            record.access_count += owed.count
-            record.accessed_at = max(record.accessed_at, owed.at)
-        record.saved_count = record.access_count
+    def let_go(self, records: Sequence[Record]) -> None:
+        """Gather the hits of records that leave L1. One that another thread still counts for is noted again."""
+        with self._gathering:
+            for record in records:
+                if record.noted and self._noted.pop(id(record), None) is not None:
+                    self._gather(record)
 
-    def renew(self, known: Record | None, record: Record) -> None:
-        """Show on a changed record the hits of the `known` one in L1, or of the one that was there last."""
-        self.carry(known or self._latest.get(record.key), record)
+    def add_to(self, record: Record, known: Record | None = None) -> None:
+        """Show on a record from the store the hits that are not in the store yet.
 
-    @staticmethod
-    def carry(known: Record | None, record: Record) -> None:
-        """Show on a record from the store the hits of the one that was handed out until now, if it is the same entry.
-
-        That one has some of its own to save, and may show more, which others before it have.
+        `known` is the one in L1, else it is the one that was handed out last: it has some of its own to hand on, and
+        may show more, which others before it have.
         """
+        record.stored_count = record.access_count
+        gathered = self._gathered.get((record.key, record.generation))
+        if gathered is not None:
+            record.access_count += gathered[0]
+            record.accessed_at = max(record.accessed_at, gathered[1])
+        known = known or self._latest.get(record.key)
         if known is not None and known.generation == record.generation:
             unsaved = known.access_count - known.saved_count
             record.access_count = max(record.access_count + unsaved, known.access_count)
             record.accessed_at = max(record.accessed_at, known.accessed_at)
         record.saved_count = record.access_count
 
+    def add_to_all(self, records: Sequence[Record]) -> None:
+        """Do as `add_to` with several records, of which most are usually news."""
+        latest, gathered = self._latest, self._gathered
+        for record in records:
+            if record.key in latest or (record.key, record.generation) in gathered:
+                self.add_to(record)
+            else:
+                record.stored_count = record.saved_count = record.access_count
+
     def take(self) -> list[Access]:
         """Return everything that was gathered, and forget it."""
-        with self._taking:
-            taken, self._owed = self._owed, {}
+        with self._gathering:  # without which nothing is taken out
             while self._noted:
-                record = self._noted.popleft()
-                record.noted = False
-                total = record.access_count
-                count, record.saved_count = total - record.saved_count, total
-                if count:
-                    self._add(taken, Access(record.key, record.generation, count, record.accessed_at))
+                self._gather(self._noted.popitem()[1])
             self._latest.clear()
-            return list(taken.values())
+            taken, self._gathered = self._gathered, {}
+        return [Access(*place, *hits) for place, hits in taken.items()]
 
     def give_back(self, accesses: Iterable[Access]) -> None:
         """Take hits back that the store could not take; they are written with the next ones."""
-        with self._taking:
+        with self._gathering:
             for access in accesses:
-                if len(self._owed) < OWED_KEPT:
-                    self._add(self._owed, access)
+                place = access.key, access.generation
+                count, at = self._gathered.get(place, (0, access.at))
+                if count or len(self._gathered) < GATHERED_KEPT:
+                    self._gathered[place] = count + access.count, max(at, access.at)
 
-    @staticmethod
-    def _add(into: dict[tuple[str, int], Access], access: Access) -> None:
-        place = (access.key, access.generation)
-        known = into.get(place)
-        if known is not None:
-            access = Access(*place, known.count + access.count, max(known.at, access.at))
-        into[place] = access
+    def _gather(self, record: Record) -> None:
+        key = record.key
+        if self._latest.get(key) is record:
+            del self._latest[key]
+        record.noted = False
+        total = record.access_count
+        count, record.saved_count = total - record.saved_count, total
+        if count:
+            place, at = (key, record.generation), record.accessed_at
+            known = self._gathered.get(place)
+            self._gathered[place] = (count, at) if known is None else (known[0] + count, max(known[1], at))

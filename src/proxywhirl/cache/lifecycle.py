@@ -23,7 +23,7 @@ _open: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
 class Lifecycle:
-    """Owns an engine, and has at hand what a hit in L1 needs of it."""
+    """Owns an engine, and has at hand what a read needs of it."""
 
     def __init__(self, config: CacheConfig | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.config = config or CacheConfig()
@@ -58,7 +58,7 @@ class Lifecycle:
         self.close()
 
     def _use(self, engine: Engine) -> None:
-        """Take the parts that a hit in L1 needs out of an engine."""
+        """Take the parts that a read needs out of an engine."""
         first = engine.tiers[0][1]
         l1 = first if isinstance(first, MemoryTier) else MemoryTier()
         self._look_up = l1.look_up
@@ -69,6 +69,7 @@ class Lifecycle:
         self._note = engine.hits.note_first
         self._upkeep = engine.upkeep
         self._snapshot = engine.border.snapshot
+        self._used = engine.border.used
         self._engine = engine
 
     def _running(self) -> Engine:

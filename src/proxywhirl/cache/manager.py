@@ -21,10 +21,11 @@ from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
+from proxywhirl.cache.reading import Reading
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.rekeying import Rotation, Store
 from proxywhirl.cache.selection import Selection
-from proxywhirl.cache.stack import Committed, Reading
+from proxywhirl.cache.stack import Committed
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tier import Batch, Decision, Finding
 from proxywhirl.cache.verification import inspect
@@ -64,7 +65,7 @@ class CacheManager(Lifecycle):
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
             reading = self._read_below(key, now)
-            return None if reading is None else self._entry(reading)
+            return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
         self._touch(key)
         if self._counts:
             try:
@@ -95,10 +96,12 @@ class CacheManager(Lifecycle):
             return entries
         engine = self._running()
         engine.upkeep.tick()
-        readings = engine.stack.read_many(below, now)
-        for key, reading in readings.items():
-            engine.hits.note(reading.record, now)
-            entries[key] = self._entry(reading)
+        records, evicted = engine.stack.read_many(below, now)
+        used = self._used
+        found = {record.key: used(record, now, evicted_from_l1=record.key in evicted) for record in records}
+        if len(found) == len(asked):
+            return found
+        entries |= found
         return {key: entries[key] for key in asked if key in entries}
 
     def endpoint(self, key: str) -> ProxyURL | None:
@@ -109,7 +112,7 @@ class CacheManager(Lifecycle):
             reading = self._read_below(key, now)
             if reading is None:
                 return None
-            record = reading.record
+            record = reading[0]
         else:
             self._count_hit(record, now)
         return record.endpoint(self._running().border.credentials(record))
@@ -277,7 +280,7 @@ class CacheManager(Lifecycle):
 
     def flush(self) -> None:
         """Write the access counts and times that are still in memory."""
-        self._running().flush()
+        self._running().stack.flush()
 
     def get_statistics(self) -> CacheStatistics:
         """Return a copy of the statistics of this process, with the sizes of the tiers now."""
@@ -383,15 +386,9 @@ class CacheManager(Lifecycle):
 
     def _read_below(self, key: str, now: float) -> Reading | None:
         """Return what is alive under a key that is not in L1; count it and note the use."""
-        engine = self._running()
+        engine = self._engine or self._running()
         engine.upkeep.tick()
-        reading = engine.stack.read(key, now)
-        if reading is not None:
-            engine.hits.note(reading.record, now)
-        return reading
-
-    def _entry(self, reading: Reading) -> CacheEntry:
-        return self._running().border.entry(reading.record, evicted_from_l1=reading.evicted_from_l1)
+        return engine.stack.read(key, now)
 
     def _write(
         self, keys: Collection[str], decide: Decision, records: Collection[Record] = (), *, merge: bool = False

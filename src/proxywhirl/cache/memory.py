@@ -18,7 +18,10 @@ __all__ = ["MemoryTier"]
 
 
 class MemoryTier:
-    """A window in memory, or the authority of a cache that lives in memory alone."""
+    """A window in memory, or the authority of a cache that lives in memory alone.
+
+    `leaving` is told of the records that are taken out, whatever for.
+    """
 
     def __init__(self, *, max_entries: int | None = None, policy: str = "lru", authority: bool = False) -> None:
         self._records: dict[str, Record] = {}
@@ -34,6 +37,7 @@ class MemoryTier:
             self._records.get
         )  # `get` in two halves, for those who count nanoseconds
         self.touch = self._order.touch  # nanoseconds
+        self.leaving: Callable[[Sequence[Record]], object] | None = None
 
     @property
     def revision(self) -> int:
@@ -60,7 +64,9 @@ class MemoryTier:
         """See `Tier`."""
         applied = Applied(revision_before=self.revision)
         batch = decide({key: self._records[key] for key in keys if key in self._records})
-        applied.deletes = [key for key in batch.deletes if self._remove(key)]
+        for key in batch.deletes:
+            self._order.discard(key)
+        applied.deletes = [record.key for record in self._forget(batch.deletes)]
         applied.puts, applied.evicted = self._admit(batch.puts)
         for key in (*applied.deletes, *applied.evicted):
             self._journal.note(key, self._journal.next(), removed=True)
@@ -87,7 +93,9 @@ class MemoryTier:
         """See `Tier`."""
         if self._journal.revision > revision:
             return None
-        kept, evicted = self._admit([record for record in records if self._is_news(record)])
+        known = self._records
+        news = [record for record in records if record.key not in known or known[record.key].revision < record.revision]
+        kept, evicted = self._admit(news)
         for record in kept:
             self._store(record)
         return evicted
@@ -103,9 +111,11 @@ class MemoryTier:
         victim = None
         if self._bound is not None:
             if len(self._order) >= self._bound:
-                victim = self._order.victim()
-                self._remove(victim)
-            self._order.add(key)
+                victim = self._order.exchange(key)
+                self._forget((victim,))
+            else:
+                self._order.add(key)
+            self._order.settle(key, record.access_count, record.accessed_at)
         self._store(record)
         return victim
 
@@ -113,7 +123,8 @@ class MemoryTier:
         """See `Tier`."""
         held = [key for key in keys if key in self]
         for key in keys:
-            self._remove(key)
+            self._order.discard(key)
+        self._forget(keys)
         return held
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
@@ -139,8 +150,10 @@ class MemoryTier:
     def clear(self, revision: int | None = None) -> int:
         """See `Tier`."""
         held = len(self)
-        for key in list(self._records):
-            self._remove(key)
+        keys = list(self._records)
+        for key in keys:
+            self._order.discard(key)
+        self._forget(keys)
         if self._authority:
             self._journal.restart(revision or 0)
         elif revision is not None:
@@ -179,31 +192,29 @@ class MemoryTier:
     def _admit(self, records: Sequence[Record]) -> tuple[list[Record], list[str]]:
         """Take out what leaves for these records; return those to store, and the keys that left."""
         kept, victims = admit(records, self._order, self._bound)
-        for key in victims:
-            self._remove(key)
+        if victims:
+            self._forget(victims)
         return kept, victims
 
     def _store(self, record: Record) -> None:
         old = self._records.get(record.key)
         self._records[record.key] = record
-        self._retired += record.retired - (old.retired if old else False)
+        if record.retired or old is not None:
+            self._retired += record.retired - (old is not None and old.retired)
         if self._authority:
             self._expiries.add(record.key, record.expires_at)
             self._journal.note(record.key, record.revision, removed=False)
 
-    def _remove(self, key: str) -> bool:
-        """Take a record out; return whether one was there."""
-        self._order.discard(key)
-        record = self._records.pop(key, None)
-        if record is None:
-            return False
-        self._retired -= record.retired
-        return True
+    def _forget(self, keys: Collection[str]) -> list[Record]:
+        """Take records out that the order does not have any more; return those that were there."""
+        take = self._records.pop
+        gone = [record for key in keys if (record := take(key, None)) is not None]
+        if self._retired:
+            self._retired -= sum(record.retired for record in gone)
+        if self.leaving is not None:
+            self.leaving(gone)
+        return gone
 
     def _expires_at(self, key: str) -> float | None:
         record = self._records.get(key)
         return None if record is None else record.expires_at
-
-    def _is_news(self, record: Record) -> bool:
-        known = self._records.get(record.key)
-        return known is None or known.revision < record.revision

@@ -28,8 +28,9 @@ class Record:
     An update that was decided on one generation must not be applied to another: the entry was deleted
     or replaced meanwhile. A retired record is kept for its history and not served.
 
-    `saved_count` is how much of `access_count` was handed on to the durable tiers, `noted` whether the record waits for
-    that, `snapshot` what copies of its entry are made from: they belong to the first tier alone.
+    `stored_count` is how much of `access_count` the authority has, `saved_count` how much of it was handed on, `noted`
+    whether the record waits for that, `snapshot` what copies of its entry are made from: they belong to the first
+    tier alone.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Record:
     revision: int = 0
     generation: int = 0
     plain: Credentials | None = None
+    stored_count: int = field(default=0, init=False, compare=False)
     saved_count: int = field(default=0, init=False, compare=False)
     noted: bool = field(default=False, init=False, compare=False)
     snapshot: dict[str, Any] | None = field(default=None, init=False, compare=False)

@@ -72,7 +72,7 @@ class SqliteTier:
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
         record = self.peek(key)
-        if record is not None:
+        if record is not None and self._bound is not None:
             self._order.touch(key)
         return record
 

@@ -13,28 +13,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from proxywhirl.cache.following import bring_in_line, sound_many, stretch_of
+from proxywhirl.cache.following import bring_in_line, stretch_of
 from proxywhirl.cache.front import Front
-from proxywhirl.cache.guard import GuardedTier, LeftOut, guarded_decision, sound
+from proxywhirl.cache.guard import GuardedTier, guarded_decision, sound
 from proxywhirl.cache.hits import HitLog
+from proxywhirl.cache.ladder import Ladder
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.owing import Debts
-from proxywhirl.cache.policy import Found, Movement, after_read, state_of
+from proxywhirl.cache.policy import Found, state_of
+from proxywhirl.cache.reading import RISING_KEPT, Reader
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tier import Access, Applied, Batch, Changes, Decision, Followed, Stretch, Tier, TierName
+from proxywhirl.cache.tier import Applied, Batch, Changes, Decision, Followed, Stretch, Tier, TierName
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TierError
 
-__all__ = ["Committed", "Reading", "TierStack"]
+__all__ = ["Committed", "TierStack"]
 
 PAGE = 1_000
 SWEEP_LIMIT = 500
-RISING_KEPT = 500
 FEW = 64
-LOADING_LOCKS = 64
 NO_KEYS: list[str] = []
 NOTHING: tuple[Record | None, ...] = ()
 
@@ -49,14 +49,6 @@ class Committed:
     held: dict[TierName, set[str]] = field(default_factory=dict)
 
 
-class Reading(NamedTuple):
-    """A live record, the tier that it came from, and whether it came from below after its eviction from L1."""
-
-    record: Record
-    tier: TierName
-    evicted_from_l1: bool = False
-
-
 class TierStack:
     """The enabled tiers, fastest first; the last one is the authority."""
 
@@ -69,93 +61,36 @@ class TierStack:
         hits: HitLog | None = None,
         debts: Debts | None = None,
     ) -> None:
-        self.tiers = [GuardedTier(name, tier, clock) for name, tier in tiers]
-        self.authority = self.tiers[-1]
-        self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
-        self.windows = [guarded for guarded in self.durable[:-1] if guarded is not self.authority]
-        self._hits = hits if hits is not None else HitLog(durable=False)
+        self._ladder = ladder = Ladder(tiers, clock=clock, counters=counters)
+        self.tiers, self.authority = ladder.tiers, ladder.authority
+        self.durable, self.windows = ladder.durable, ladder.windows
+        self._ask = ladder.ask
+        self._hits = hits = hits if hits is not None else HitLog(durable=False)
         first = tiers[0][1]
         self.front = Front(
             first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
-            self._hits,
+            hits,
             revision=self.authority.tier.revision,
         )
-        self._above: tuple[TierName, ...] = () if self.front.l1 is None else ("l1",)
-        self._askable = self.durable or self.tiers
         self._counters = counters
         self._clock = clock
         self._debts = debts
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
-        self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
+        reader = Reader(
+            ladder,
+            self.front,
+            counters=counters,
+            hits=hits,
+            debts=debts,
+            lift=self._let_rise,
+            remove_expired=self.remove_expired,
+        )
+        self.read, self.read_many = reader.read, reader.read_many
         self._make_room()
         for window in self.windows:
             bring_in_line(window, self.authority)
-
-    def read(self, key: str, now: float) -> Reading | None:
-        """Return what is alive under a key; fill the tiers above."""
-        front = self.front
-        with self._loading[hash(key) % LOADING_LOCKS]:
-            if front.l1 is not None:
-                record = front.l1.get(key)  # another thread may have loaded it meanwhile
-                if record is not None and now < record.expires_at:
-                    self._counters.add("l1.hits")
-                    return Reading(record, "l1")
-            load = front.begin(key)
-            record, asked = self._find(key)
-            state = state_of(record, now)
-            movement = after_read(asked, state)
-            self._counters.add_movement(movement)
-            reading = None
-            if record is not None and state is Found.LIVE:
-                reading = self._hand_out(record, movement)
-                victim = front.end(load, key, record, rises=self._rises(movement))
-                if victim is not None:
-                    self._note_evictions("l1", (victim,))
-                if front.waiting >= RISING_KEPT:
-                    self._let_rise()
-            else:
-                front.end(load, key, None, rises=False)
-        if movement.remove:
-            self.remove_expired([key], now)
-        return reading
-
-    def read_many(self, keys: Collection[str], now: float) -> dict[str, Reading]:
-        """Return what is alive under keys that L1 does not have; fill the tiers above, a tier at a time."""
-        load = self.front.begin_many(keys)
-        readings: dict[str, Reading] = {}
-        expired: list[str] = []
-        missing = list(keys)
-        asked = self._above
-        rise: set[str] = set()
-        for guarded in self._askable:
-            answer = self._ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
-            if answer is None:
-                continue
-            asked = (*asked, guarded.name)
-            if guarded in self.windows and self.front.waiting:
-                answer |= {key: record for key in missing if (record := self.front.rising(key)) is not None}
-            movement = after_read(asked, Found.LIVE)
-            alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
-            for record in alive:
-                readings[record.key] = self._hand_out(record, movement)
-            if self._rises(movement):
-                rise.update(record.key for record in alive)
-            if len(alive) < len(answer):
-                expired += [key for key, record in answer.items() if state_of(record, now) is Found.EXPIRED]
-            self._counters.add_movement(movement, len(alive))
-            if len(answer) == len(missing):
-                missing = []
-                break
-            missing = [key for key in missing if key not in answer]
-        self._counters.add_movement(after_read(asked, Found.NOTHING), len(keys) - len(readings))
-        found = [reading.record for reading in readings.values()]
-        self._note_evictions("l1", self.front.end_many(load, keys, found, rise=rise))
-        self._let_rise()
-        if expired:
-            self.remove_expired(expired, now)
-        return readings
 
     def commit(
         self,
@@ -217,17 +152,24 @@ class TierStack:
             self.front.forget(held[1])
             return held[0]
 
-    def touch(self, accesses: Sequence[Access]) -> bool:
-        """Write hits to the tiers that outlive the process; return whether the authority took them."""
+    def flush(self) -> None:
+        """Write the hits that were gathered to the tiers that outlive the process."""
 
         def touched(tier: Tier) -> bool:
             tier.touch_many(accesses)
             return True
 
-        taken = False
-        for guarded in self.durable:
-            taken = self._ask(guarded, touched, False, len(accesses))
-        return taken
+        with self._writing:  # so that nothing rises meanwhile with hits that it would be told of again
+            accesses = self._hits.take()
+            if not accesses:
+                return
+            taken = False
+            for guarded in self.durable:
+                taken = self._ask(guarded, touched, False, len(accesses))
+            if taken:  # by the last one, which is the authority
+                self.front.touched(accesses)
+            else:
+                self._hits.give_back(accesses)
 
     def refresh(self) -> None:
         """Follow what other processes wrote, where they did, and bring back what was left out."""
@@ -327,53 +269,13 @@ class TierStack:
         if self._debts is not None:
             self._debts.abandon()
 
-    def _ask(self, guarded: GuardedTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
-        """Ask a tier; a window that was left out of a change follows the log first."""
-        if guarded.behind and not self._is_in_line(guarded):
-            return default
-        return guarded.call(ask, default, size)
-
-    def _is_in_line(self, window: GuardedTier) -> bool:
-        """Try to bring a window in line that was left out of a change; return whether it is."""
-        if window.available:
-            bring_in_line(window, self.authority)
-        return not window.behind
-
-    def _find(self, key: str) -> tuple[Record | None, tuple[TierName, ...]]:
-        """Return what the durable tiers have under a key, and which were asked."""
-        asked = self._above
-        if self._debts is not None and (debt := self._debts.get(key)) is not None:
-            return debt.record, (*asked, self.durable[0].name)
-        for guarded in self._askable:
-            if guarded.behind and not self._is_in_line(guarded):
-                continue
-            answer: Record | LeftOut | None = self.front.rising(key) if guarded is not self.authority else None
-            if answer is None:
-                answer = guarded.get(key)
-            if isinstance(answer, LeftOut):
-                continue
-            asked = (*asked, guarded.name)
-            if answer is not None:
-                return answer, asked
-        return None, asked
-
-    def _hand_out(self, record: Record, movement: Movement) -> Reading:
-        """Make a record that was read below ready for L1, where other threads can hit it from then on."""
-        self._hits.add_to(record)
-        tier = movement.hit or self.authority.name
-        return Reading(record, tier, tier != "l1" and self.front.was_evicted(record.key))
-
-    def _rises(self, movement: Movement) -> bool:
-        """Whether such a read fills a durable window."""
-        return bool(self.windows) and len(movement.fill) > len(self._above)
-
     def _make_room(self) -> None:
         """Let those go that are too many since a tier has a smaller bound."""
         applied = self._ask(self.authority, lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
-        self._note_evictions(self.authority.name, applied.evicted if applied is not None else NO_KEYS)
+        self._ladder.note_evictions(self.authority.name, len(applied.evicted if applied is not None else NO_KEYS))
         for window in self.windows:
             evicted = self._ask(window, lambda tier: tier.fill((), tier.revision), None, PAGE * PAGE)
-            self._note_evictions(window.name, evicted or NO_KEYS)
+            self._ladder.note_evictions(window.name, len(evicted or NO_KEYS))
 
     def _let_rise(self, *, at_once: bool = False) -> None:
         """Write what waits for L2 in a batch. What cannot be written now is read from below again."""
@@ -392,12 +294,12 @@ class TierStack:
             stretch = Stretch(since, revision, records, (), admit=True)
             followed = window.call(lambda tier: tier.follow(stretch), None, len(records))
             if followed is not None:
-                self._note_evictions(window.name, followed.evicted)
+                self._ladder.note_evictions(window.name, len(followed.evicted))
                 return
         if since is not None:
             bring_in_line(window, self.authority)
         evicted = self._ask(window, lambda tier: tier.fill(records, revision), None, len(records))
-        self._note_evictions(window.name, evicted or NO_KEYS)
+        self._ladder.note_evictions(window.name, len(evicted or NO_KEYS))
 
     def _spread(self, applied: Applied, *, admit: bool) -> Committed:
         """Bring the windows in line with what the authority has written: a durable one later, where that is little."""
@@ -416,8 +318,8 @@ class TierStack:
         else:
             if self.front.l1 is not None:
                 committed.held["l1"] = set(front.held)
-            self._note_evictions("l1", front.evicted)
-        self._note_evictions(self.authority.name, applied.evicted)
+            self._ladder.note_evictions("l1", len(front.evicted))
+        self._ladder.note_evictions(self.authority.name, len(applied.evicted))
         self._let_rise()
         return committed
 
@@ -429,7 +331,7 @@ class TierStack:
             followed = window.call(lambda tier: tier.follow(stretch), None, size)
         if followed is None:
             followed = Followed(bring_in_line(window, self.authority))
-        self._note_evictions(window.name, followed.evicted)
+        self._ladder.note_evictions(window.name, len(followed.evicted))
         return set(followed.held)
 
     def _follow_log(self) -> bool:
@@ -461,7 +363,7 @@ class TierStack:
         for window in self.windows:
             self._ask(window, lambda tier: tier.drop(changed), NO_KEYS, len(changed))
         served = [record for record in batch.puts if not record.retired]
-        self._note_evictions("l1", self.front.replace(served, changed))
+        self._ladder.note_evictions("l1", len(self.front.replace(served, changed)))
         revision = self.front.revision
         deletes = [key for key in batch.deletes if key in present]
         return Committed(Applied(list(batch.puts), deletes, revision_before=revision, revision=revision))
@@ -484,10 +386,3 @@ class TierStack:
         if applied is not None:
             self._spread(applied, admit=False)
         return applied is not None
-
-    def _note_evictions(self, tier: TierName, keys: Sequence[str]) -> None:
-        if not keys:
-            return
-        self._counters.add(f"{tier}.evictions_lru", len(keys))
-        if tier != self.authority.name:
-            self._counters.add("demotions", len(keys))

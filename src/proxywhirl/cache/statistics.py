@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 
 from proxywhirl.cache.models import CacheStatistics, TierStatistics
-from proxywhirl.cache.policy import Movement
 from proxywhirl.cache.tier import TIER_NAMES, TierName
 
 __all__ = ["L1_HITS", "Counters"]
@@ -14,6 +13,7 @@ __all__ = ["L1_HITS", "Counters"]
 _TIER_COUNTS = ("hits", "misses", "evictions_lru", "evictions_ttl", "evictions_health")
 _NAMES = tuple(f"{tier}.{name}" for tier in TIER_NAMES for name in _TIER_COUNTS)
 _PLACES = {name: place for place, name in enumerate((*_NAMES, "promotions", "demotions", "unserved"))}
+_ROOM = len(_PLACES) + 64  # the rest is for what is counted together
 L1_HITS = _PLACES["l1.hits"]
 
 
@@ -27,9 +27,8 @@ class Counters:
         self.enabled = enabled
         self._lock = threading.Lock()
         self.local = threading.local()
-        self._movements: list[Movement] = []
-        self._places: dict[int, tuple[int, ...]] = {}
-        self._ended = [0] * len(_PLACES)
+        self._combined: dict[tuple[str, ...], int] = {}
+        self._ended = [0] * _ROOM
         self._running: list[tuple[threading.Thread, list[int]]] = []
 
     def mine(self) -> list[int]:
@@ -40,21 +39,26 @@ class Counters:
             counts = self._register()
         return counts
 
+    def place(self, *names: str) -> int:
+        """Return where to count several things at once, for `count`; a name may be given more than once."""
+        with self._lock:
+            place = self._combined.setdefault(names, len(_PLACES) + len(self._combined))
+        if place >= _ROOM:
+            raise ValueError(f"there is no room to count {', '.join(names)} as one")
+        return place
+
+    def count(self, place: int, number: int = 1) -> None:
+        """Count in a place."""
+        if self.enabled:
+            try:
+                self.local.counts[place] += number
+            except AttributeError:
+                self._register()[place] += number
+
     def add(self, name: str, amount: int = 1) -> None:
         """Count."""
-        if self.enabled and amount:
-            self.mine()[_PLACES[name]] += amount
-
-    def add_movement(self, movement: Movement, number: int = 1) -> None:
-        """Count what a number of reads did."""
-        if self.enabled and number:
-            places = self._places.get(id(movement))
-            if places is None:
-                self._movements.append(movement)  # so that no other gets its id
-                places = self._places[id(movement)] = tuple(_PLACES[name] for name in movement.counts())
-            counts = self.mine()
-            for place in places:
-                counts[place] += number
+        if amount:
+            self.count(_PLACES[name], amount)
 
     def snapshot(
         self,
@@ -64,6 +68,9 @@ class Counters:
     ) -> CacheStatistics:
         """Add the threads' counts up, beside what the tiers say of themselves."""
         totals = self._totals()
+        for names, place in list(self._combined.items()):
+            for name in names:
+                totals[_PLACES[name]] += totals[place]
         tiers: dict[TierName, TierStatistics] = {}
         for tier in TIER_NAMES:
             counts = {name: totals[_PLACES[f"{tier}.{name}"]] for name in _TIER_COUNTS}
@@ -84,7 +91,7 @@ class Counters:
         )
 
     def _register(self) -> list[int]:
-        counts = [0] * len(_PLACES)
+        counts = [0] * _ROOM
         with self._lock:
             for thread, old in [pair for pair in self._running if not pair[0].is_alive()]:
                 self._ended = [a + b for a, b in zip(self._ended, old, strict=True)]

@@ -1,0 +1,50 @@
+"""The enabled tiers, fastest first, each with its guard: who is asked, who is brought in line before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from proxywhirl.cache.following import bring_in_line
+from proxywhirl.cache.guard import GuardedTier
+from proxywhirl.cache.statistics import Counters
+from proxywhirl.cache.tier import Tier, TierName
+from proxywhirl.clock import Clock
+
+__all__ = ["Ladder"]
+
+T = TypeVar("T")
+
+
+class Ladder:
+    """The tiers of one cache; the last one is the authority, `windows` are the durable ones above it."""
+
+    def __init__(self, tiers: Sequence[tuple[TierName, Tier]], *, clock: Clock, counters: Counters) -> None:
+        self.tiers = [GuardedTier(name, tier, clock) for name, tier in tiers]
+        self.authority = self.tiers[-1]
+        self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
+        self.windows = [guarded for guarded in self.durable if guarded is not self.authority]
+        self._counters = counters
+        self._evictions = {guarded.name: counters.place(*self.eviction_counts(guarded.name)) for guarded in self.tiers}
+
+    def ask(self, guarded: GuardedTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
+        """Ask a tier about `size` records; a window that was left out of a change follows the log first."""
+        if guarded.behind and not self.is_in_line(guarded):
+            return default
+        return guarded.call(ask, default, size)
+
+    def is_in_line(self, window: GuardedTier) -> bool:
+        """Try to bring a window in line that was left out of a change; return whether it is."""
+        if window.available:
+            bring_in_line(window, self.authority)
+        return not window.behind
+
+    def note_evictions(self, tier: TierName, number: int) -> None:
+        """Count entries that left a tier for want of room."""
+        if number:
+            self._counters.count(self._evictions[tier], number)
+
+    def eviction_counts(self, tier: TierName) -> tuple[str, ...]:
+        """Return the names of the counts that one for such an entry is added to."""
+        evictions = f"{tier}.evictions_lru"
+        return (evictions,) if tier == self.authority.name else (evictions, "demotions")

@@ -1,0 +1,176 @@
+"""Reads from the tiers below the first: who is asked, what is counted, what is filled on the way up.
+
+This is the path of every miss in L1, where a call of a function costs a hundredth of a read: so it is written out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from proxywhirl.cache.following import sound_many
+from proxywhirl.cache.front import Front
+from proxywhirl.cache.guard import LeftOut
+from proxywhirl.cache.hits import HitLog
+from proxywhirl.cache.ladder import Ladder
+from proxywhirl.cache.owing import Debts
+from proxywhirl.cache.policy import Found, after_read, state_of
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.statistics import Counters
+from proxywhirl.cache.tier import TierName
+
+__all__ = ["RISING_KEPT", "Reader", "Reading"]
+
+RISING_KEPT = 500
+LOADING_LOCKS = 64  # a power of two
+
+Asked = tuple[TierName, ...]
+Reading = tuple[Record, bool]
+"""A live record that was handed out, and whether it came from below after its eviction from L1."""
+
+
+class Served(NamedTuple):
+    """What follows a read that was served by the last of some tiers: remembered, since it is always the same.
+
+    `place` is where it is counted, `place_full` where L1 lets another one go for it; `rises` says whether a durable
+    window is filled.
+    """
+
+    place: int
+    place_full: int
+    rises: bool
+
+
+class Reader:
+    """Finds records below L1, one loader for each key at a time, and takes them up.
+
+    `lift` writes what waits for L2, `remove_expired` deletes what is expired still.
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        front: Front,
+        *,
+        counters: Counters,
+        hits: HitLog,
+        debts: Debts | None,
+        lift: Callable[[], None],
+        remove_expired: Callable[[Collection[str], float], None],
+    ) -> None:
+        self._ladder = ladder
+        self._front = front
+        self._counters = counters
+        self._hits = hits
+        self._debts = debts
+        self._lift = lift
+        self._remove_expired = remove_expired
+        self._above: Asked = () if front.l1 is None else ("l1",)
+        self._below = ladder.durable or ladder.tiers
+        self._served: dict[Asked, Served] = {}
+        self._unserved: dict[Asked, int] = {}
+        self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
+
+    def read(self, key: str, now: float) -> Reading | None:
+        """Return what is alive under a key, its use noted; fill the tiers above."""
+        front = self._front
+        with self._loading[hash(key) & (LOADING_LOCKS - 1)]:
+            if front.l1 is not None:
+                record = front.l1.get(key)  # another thread may have loaded it meanwhile
+                if record is not None and now < record.expires_at and not record.retired:
+                    self._counters.add("l1.hits")
+                    self._hits.note(record, now)
+                    return record, False
+            load = front.begin(key)
+            record, asked = self._find(key)
+            if record is not None and now < record.expires_at and not record.retired:
+                served = self._served.get(asked) or self._serving(asked)
+                self._hits.add_to(record)
+                reading = record, front.was_evicted(key)
+                victim = front.end(load, key, record, rises=served.rises)
+                self._counters.count(served.place if victim is None else served.place_full)
+                self._hits.note(record, now)
+                if served.rises and front.waiting >= RISING_KEPT:
+                    self._lift()
+                return reading
+            front.end(load, key, None, rises=False)
+            movement = after_read(asked, state_of(record, now))
+            self._counters.count(self._missing(asked))
+        if movement.remove:
+            self._remove_expired([key], now)
+        return None
+
+    def read_many(self, keys: Collection[str], now: float) -> tuple[list[Record], Collection[str]]:
+        """Return what is alive under keys that L1 does not have, and which of them this process evicted from L1.
+
+        As `read` does for one; the tiers above are filled a tier at a time.
+        """
+        front, ladder, counters = self._front, self._ladder, self._counters
+        load = front.begin_many(keys)
+        found: list[Record] = []
+        rise: list[Record] = []
+        expired: list[str] = []
+        missing = list(keys)
+        asked = self._above
+        for guarded in self._below:
+            answer = ladder.ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
+            if answer is None:
+                continue
+            asked = (*asked, guarded.name)
+            if guarded is not ladder.authority and front.waiting:
+                answer |= {key: record for key in missing if (record := front.rising(key)) is not None}
+            served = self._served.get(asked) or self._serving(asked)
+            alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
+            found += alive
+            if served.rises:
+                rise += alive
+            if len(alive) < len(answer):
+                expired += [key for key, record in answer.items() if state_of(record, now) is Found.EXPIRED]
+            counters.count(served.place, len(alive))
+            if len(answer) == len(missing):
+                break
+            missing = [key for key in missing if key not in answer]
+        counters.count(self._missing(asked), len(keys) - len(found))
+        self._hits.add_to_all(found)
+        evicted = front.evicted_among(found)
+        ladder.note_evictions("l1", len(front.end_many(load, keys, found, rise=rise)))
+        self._hits.note_all(found, now)
+        if front.waiting >= RISING_KEPT:
+            self._lift()
+        if expired:
+            self._remove_expired(expired, now)
+        return found, evicted
+
+    def _serving(self, asked: Asked) -> Served:
+        movement = after_read(asked, Found.LIVE)
+        counts = movement.counts()
+        full = (*counts, *self._ladder.eviction_counts("l1"))
+        place = self._counters.place
+        served = self._served[asked] = Served(place(*counts), place(*full), len(movement.fill) > len(self._above))
+        return served
+
+    def _missing(self, asked: Asked) -> int:
+        """Return where a read is counted that asked these tiers in vain: in one place, whatever was found instead."""
+        place = self._unserved.get(asked)
+        if place is None:
+            place = self._unserved[asked] = self._counters.place(*after_read(asked, Found.NOTHING).counts())
+        return place
+
+    def _find(self, key: str) -> tuple[Record | None, Asked]:
+        """Return what the durable tiers have under a key, and which were asked."""
+        asked = self._above
+        if self._debts is not None and (debt := self._debts.get(key)) is not None:
+            return debt.record, (*asked, self._ladder.durable[0].name)
+        authority = self._ladder.authority
+        for guarded in self._below:
+            if guarded.behind and not self._ladder.is_in_line(guarded):
+                continue
+            answer: Record | LeftOut | None = self._front.rising(key) if guarded is not authority else None
+            if answer is None:
+                answer = guarded.get(key)
+            if answer is None:
+                asked = (*asked, guarded.name)
+            elif not isinstance(answer, LeftOut):
+                return answer, (*asked, guarded.name)
+        return None, asked
