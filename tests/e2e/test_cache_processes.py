@@ -336,10 +336,10 @@ def test_processes_see_what_others_write_within_100_ms(
 def test_a_crowd_that_writes_at_random_leaves_nothing_to_say(tmp_path: Path, layout: str) -> None:
     """Four processes with four threads each: no error, no lock that is held too long, and `verify` finds nothing."""
     config, text = configure(tmp_path, layout)
-    processes = [start(CROWD, text, str(seed), "60") for seed in range(4)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "done\n", process.stderr and process.stderr.read()
+    processes = [start(CROWD, text, str(seed), "300") for seed in range(4)]
+    outcomes = [process.stdout.readline() for process in processes if process.stdout is not None]
+    if outcomes != ["done\n"] * 4:  # what went wrong is in the logs, which end when the processes do
+        pytest.fail("".join(process.communicate("\n", TIMEOUT)[1] for process in processes))
     for process in processes:
         said, logged = process.communicate("verify\n", TIMEOUT)
         assert (said, logged, process.returncode) == ("[]\n", "", 0)

@@ -84,6 +84,10 @@ class _Queue:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def is_disjoint(self, keys: Iterable[str]) -> bool:
+        """Whether none of the keys is known."""
+        return self._keys.keys().isdisjoint(keys)
+
     def settle(self, key: str, uses: int, used_at: float) -> None:
         """See `EvictionOrder`: the order of the keys is all that counts."""
 
@@ -398,12 +402,14 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
 
 def _admit_at_once(records: Sequence[Record], order: _Queue, bound: int) -> tuple[list[Record], list[str]] | None:
     """Do what `admit` does without a look at each record, where the result is the same; None where it is not."""
-    latest: dict[str, Record] = {}
-    for record in records:
-        latest.pop(record.key, None)
-        latest[record.key] = record
+    latest = {record.key: record for record in records}
+    if len(latest) < len(records):  # a key stands where its last record does
+        latest.clear()
+        for record in records:
+            latest.pop(record.key, None)
+            latest[record.key] = record
     if len(latest) >= bound and isinstance(order, LeastRecentlyUsed):
         return list(latest.values())[-bound:], order.flood(latest, bound)
-    if len(latest) == len(records) < bound and not any(map(order.__contains__, latest)):
+    if len(latest) == len(records) < bound and order.is_disjoint(latest):
         return list(records), order.pass_through(latest, bound)
     return None

@@ -57,4 +57,8 @@ def sound_many(answers: object) -> dict[str, Record]:
     """Return the answer of a tier that was asked for several keys. Raises `TierError` as `sound` does."""
     if not isinstance(answers, Mapping):
         raise TierError(f"asked for entries, it answered with {type(answers).__name__}")
-    return {key: record for key, answer in answers.items() if (record := sound(key, answer)) is not None}
+    found = {key: answer for key, answer in answers.items() if type(answer) is Record and answer.key == key}
+    if len(found) < len(answers):
+        for key, answer in answers.items():
+            sound(key, answer)
+    return found

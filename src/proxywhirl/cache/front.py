@@ -8,8 +8,8 @@ are told when what they read was changed meanwhile.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from operator import attrgetter
 
 from proxywhirl.cache.hits import HitLog
@@ -17,17 +17,43 @@ from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.tier import Access, Followed, Stretch
 
-__all__ = ["Front", "Load"]
+__all__ = ["Front", "RecentChanges"]
 
 EVICTIONS_REMEMBERED = 65_536
+CHANGES_REMEMBERED = 16_384
 
 _row = attrgetter(*COLUMNS)
 
 
-class Load:
-    """A read from the tiers below that is under way, known by its identity."""
+class RecentChanges:
+    """Which keys were changed lately, by a number that grows with each change.
 
-    __slots__ = ()
+    A load remembers the number at which it began; what it read is current unless its key was changed after that.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._latest: dict[str, int] = {}
+        self._whole_since = 0
+
+    def note(self, keys: Iterable[str]) -> None:
+        """Number the changes of keys."""
+        for key in keys:
+            self.number += 1
+            self._latest[key] = self.number
+        if len(self._latest) > CHANGES_REMEMBERED:
+            self._whole_since = self.number - CHANGES_REMEMBERED // 2
+            self._latest = {key: number for key, number in self._latest.items() if number > self._whole_since}
+
+    def note_all(self) -> None:
+        """Number a change of every key."""
+        self.number += 1
+        self._latest.clear()
+        self._whole_since = self.number
+
+    def concern(self, key: str, since: int) -> bool:
+        """Whether a key was changed after a number; true also where that is too long ago to tell."""
+        return since < self._whole_since or self._latest.get(key, 0) > since
 
 
 class Front:
@@ -41,36 +67,27 @@ class Front:
         self.revision = revision
         self._hits = hits
         self._lock = threading.RLock()
-        self._loads: dict[str, Load] = {}
+        self._changes = RecentChanges()
         self._rising: dict[str, Record] = {}
         self._leaving: dict[str, Record] = {}
         self._untold_since: int | None = None
-        self._evicted: OrderedDict[str, None] = OrderedDict()
+        self._evicted: dict[str, None] = {}
         if l1 is not None:
             l1.clear(revision)
             l1.leaving = hits.let_go
 
-    def begin(self, key: str) -> Load:
-        """Announce a load of a key from below; see `end`."""
-        load = self._loads[key] = Load()
-        return load
+    def begin(self) -> int:
+        """Announce a load from below: return what `end` or `end_many` is to be told."""
+        return self._changes.number
 
-    def begin_many(self, keys: Iterable[str]) -> Load:
-        """Announce a load of keys from below; see `end_many`."""
-        load = Load()
-        self._loads.update(dict.fromkeys(keys, load))
-        return load
-
-    def end(self, load: Load, key: str, record: Record | None, *, rises: bool) -> str | None:
+    def end(self, began: int, record: Record, *, rises: bool) -> str | None:
         """Take what a load found into L1, unless it was changed meanwhile; return the key evicted for it.
 
         One that `rises` waits to be written into L2 as well.
         """
         with self._lock:
-            if self._loads.get(key) is not load:
-                return None
-            del self._loads[key]
-            if record is None:
+            key = record.key
+            if began != self._changes.number and self._changes.concern(key, began):
                 return None
             if rises:
                 self._rising[key] = record
@@ -79,29 +96,33 @@ class Front:
                 return None
             victim = self.l1.take(record)
             if victim is not None:
-                self._note_eviction(victim)
+                self._evicted[victim] = None
+                if len(self._evicted) > 2 * EVICTIONS_REMEMBERED:
+                    self._note_evictions(())
             return victim
 
-    def end_many(
-        self, load: Load, keys: Collection[str], found: Sequence[Record], *, rise: Sequence[Record]
-    ) -> list[str]:
+    def end_many(self, began: int, found: Sequence[Record], *, rise: Sequence[Record]) -> list[str]:
         """Do as `end` for several keys; return the keys evicted for them."""
         with self._lock:
-            loads = self._loads
-            fresh = [key for key in keys if loads.get(key) is load]
-            for key in fresh:
-                del loads[key]
-            if len(fresh) < len(keys):
-                kept = set(fresh)
-                found = [record for record in found if record.key in kept]
-                rise = [record for record in rise if record.key in kept]
+            if began != self._changes.number:
+                found = [record for record in found if not self._changes.concern(record.key, began)]
+                rise = [record for record in rise if not self._changes.concern(record.key, began)]
             self._rising.update([(record.key, record) for record in rise])
             return self._take_in(found)
 
     def rising(self, key: str) -> Record | None:
-        """Return a copy of the record that waits to be written into L2, where an older one may be until then."""
+        """Return a copy of the record that waits to be written into L2, where an older one may be until then.
+
+        To be asked before L2 is: what waits no more by then is in L2, and what changes after that is told to the load.
+        """
         record = self._rising.get(key) or self._leaving.get(key)
         return None if record is None else _as_stored(record)
+
+    def rising_among(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Do as `rising` for several keys."""
+        if not self._rising and not self._leaving:
+            return {}
+        return {key: record for key in keys if (record := self.rising(key)) is not None}
 
     @property
     def waiting(self) -> int:
@@ -174,7 +195,7 @@ class Front:
     def forget(self, revision: int) -> None:
         """Forget everything and stand at a revision: what was here can be read from below again."""
         with self._lock:
-            self._loads.clear()
+            self._changes.note_all()
             self._rising, self._leaving, self._untold_since = {}, {}, None
             self._evicted.clear()
             if self.l1 is not None:
@@ -190,10 +211,10 @@ class Front:
         evicted = self._evicted
         return {record.key for record in records if record.key in evicted} if evicted else ()
 
-    def _outdate(self, keys: Iterable[str]) -> None:
+    def _outdate(self, keys: Collection[str]) -> None:
         """Tell loads that keys were changed, and forget what waits of them."""
+        self._changes.note(keys)
         for key in keys:
-            self._loads.pop(key, None)
             self._leaving.pop(key, None)
             self._rising.pop(key, None)
 
@@ -207,15 +228,10 @@ class Front:
         self._note_evictions(evicted)
         return evicted
 
-    def _note_eviction(self, key: str) -> None:
-        self._evicted[key] = None
-        if len(self._evicted) > EVICTIONS_REMEMBERED:
-            self._evicted.popitem(last=False)
-
-    def _note_evictions(self, keys: Sequence[str]) -> None:
+    def _note_evictions(self, keys: Collection[str]) -> None:
         self._evicted.update(dict.fromkeys(keys))
-        while len(self._evicted) > EVICTIONS_REMEMBERED:
-            self._evicted.popitem(last=False)
+        if len(self._evicted) > 2 * EVICTIONS_REMEMBERED:
+            self._evicted = dict.fromkeys(islice(self._evicted, EVICTIONS_REMEMBERED, None))
 
     def _keep_hits(self, record: Record) -> None:
         """Carry hits over that were not written yet when a record in L1 is replaced by a changed one."""

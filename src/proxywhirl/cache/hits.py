@@ -38,11 +38,6 @@ class HitLog:
         if not record.noted:
             self.note_first(record)
 
-    def note_all(self, records: Sequence[Record], now: float) -> None:
-        """Do as `note` with records that were just read from below."""
-        for record in records:
-            self.note(record, now)
-
     def note_first(self, record: Record) -> None:
         """Remember a record whose hits are to be written."""
         record.noted = True
@@ -50,12 +45,11 @@ class HitLog:
             self._noted[id(record)] = record
             self._latest[record.key] = record
 
-    def let_go(self, records: Sequence[Record]) -> None:
-        """Gather the hits of records that leave L1. One that another thread still counts for is noted again."""
+    def let_go(self, record: Record) -> None:
+        """Gather the hits of a record that leaves L1. One that another thread still counts for is noted again."""
         with self._gathering:
-            for record in records:
-                if record.noted and self._noted.pop(id(record), None) is not None:
-                    self._gather(record)
+            if self._noted.pop(id(record), None) is not None:
+                self._gather(record)
 
     def add_to(self, record: Record, known: Record | None = None) -> None:
         """Show on a record from the store the hits that are not in the store yet.
@@ -75,14 +69,36 @@ class HitLog:
             record.accessed_at = max(record.accessed_at, known.accessed_at)
         record.saved_count = record.access_count
 
-    def add_to_all(self, records: Sequence[Record]) -> None:
-        """Do as `add_to` with several records, of which most are usually news."""
-        latest, gathered = self._latest, self._gathered
-        for record in records:
-            if record.key in latest or (record.key, record.generation) in gathered:
-                self.add_to(record)
-            else:
-                record.stored_count = record.saved_count = record.access_count
+    def hand_out(self, records: Sequence[Record], now: float) -> None:
+        """Do as `add_to` with records that were read from below, and count a hit on each, which is handed on at once.
+
+        Most of what is read from below leaves L1 before it is hit there, so that this is all there is to its hits.
+        """
+        latest = self._latest
+        with self._gathering:
+            gathered = self._gathered
+            for record in records:
+                key, stored = record.key, record.access_count
+                count = stored + 1
+                if self._durable:
+                    place = key, record.generation
+                    known = gathered.get(place)
+                    if known is None:
+                        gathered[place] = 1, now
+                    else:
+                        gathered[place] = known[0] + 1, now
+                        count += known[0]
+                if key in latest:
+                    count = self._shown(record, latest[key], count)
+                record.stored_count, record.access_count, record.saved_count = stored, count, count
+                record.accessed_at = max(record.accessed_at, now)
+
+    @staticmethod
+    def _shown(record: Record, known: Record, count: int) -> int:
+        """Return the hits to show on a record with `count`, when `known` was handed out last under its key."""
+        if known.generation != record.generation:
+            return count
+        return max(count + known.access_count - known.saved_count, known.access_count + 1)
 
     def take(self) -> list[Access]:
         """Return everything that was gathered, and forget it."""

@@ -387,7 +387,8 @@ class CacheManager(Lifecycle):
     def _read_below(self, key: str, now: float) -> Reading | None:
         """Return what is alive under a key that is not in L1; count it and note the use."""
         engine = self._engine or self._running()
-        engine.upkeep.tick()
+        if now >= self._upkeep.due:
+            engine.upkeep.tick()
         return engine.stack.read(key, now)
 
     def _write(

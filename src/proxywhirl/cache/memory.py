@@ -20,7 +20,7 @@ __all__ = ["MemoryTier"]
 class MemoryTier:
     """A window in memory, or the authority of a cache that lives in memory alone.
 
-    `leaving` is told of the records that are taken out, whatever for.
+    `leaving` is told of each record with hits that is taken out, whatever for.
     """
 
     def __init__(self, *, max_entries: int | None = None, policy: str = "lru", authority: bool = False) -> None:
@@ -37,7 +37,7 @@ class MemoryTier:
             self._records.get
         )  # `get` in two halves, for those who count nanoseconds
         self.touch = self._order.touch  # nanoseconds
-        self.leaving: Callable[[Sequence[Record]], object] | None = None
+        self.leaving: Callable[[Record], object] | None = None
 
     @property
     def revision(self) -> int:
@@ -96,8 +96,11 @@ class MemoryTier:
         known = self._records
         news = [record for record in records if record.key not in known or known[record.key].revision < record.revision]
         kept, evicted = self._admit(news)
-        for record in kept:
-            self._store(record)
+        if self._authority or self._retired or any(record.retired for record in kept):
+            for record in kept:
+                self._store(record)
+        else:
+            known.update([(record.key, record) for record in kept])
         return evicted
 
     def take(self, record: Record) -> str | None:
@@ -110,9 +113,12 @@ class MemoryTier:
             return None
         victim = None
         if self._bound is not None:
-            if len(self._order) >= self._bound:
+            if len(self._records) >= self._bound:
                 victim = self._order.exchange(key)
-                self._forget((victim,))
+                left = self._records.pop(victim)
+                self._retired -= left.retired
+                if left.noted and self.leaving is not None:
+                    self.leaving(left)
             else:
                 self._order.add(key)
             self._order.settle(key, record.access_count, record.accessed_at)
@@ -212,7 +218,9 @@ class MemoryTier:
         if self._retired:
             self._retired -= sum(record.retired for record in gone)
         if self.leaving is not None:
-            self.leaving(gone)
+            for record in gone:
+                if record.noted:
+                    self.leaving(record)
         return gone
 
     def _expires_at(self, key: str) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 from proxywhirl.cache.following import sound_many
@@ -82,19 +83,17 @@ class Reader:
                     self._counters.add("l1.hits")
                     self._hits.note(record, now)
                     return record, False
-            load = front.begin(key)
+            began = front.begin()
             record, asked = self._find(key)
             if record is not None and now < record.expires_at and not record.retired:
                 served = self._served.get(asked) or self._serving(asked)
-                self._hits.add_to(record)
+                self._hits.hand_out((record,), now)
                 reading = record, front.was_evicted(key)
-                victim = front.end(load, key, record, rises=served.rises)
+                victim = front.end(began, record, rises=served.rises)
                 self._counters.count(served.place if victim is None else served.place_full)
-                self._hits.note(record, now)
                 if served.rises and front.waiting >= RISING_KEPT:
                     self._lift()
                 return reading
-            front.end(load, key, None, rises=False)
             movement = after_read(asked, state_of(record, now))
             self._counters.count(self._missing(asked))
         if movement.remove:
@@ -107,19 +106,19 @@ class Reader:
         As `read` does for one; the tiers above are filled a tier at a time.
         """
         front, ladder, counters = self._front, self._ladder, self._counters
-        load = front.begin_many(keys)
+        began = front.begin()
         found: list[Record] = []
         rise: list[Record] = []
         expired: list[str] = []
         missing = list(keys)
         asked = self._above
         for guarded in self._below:
+            rising = {} if guarded is ladder.authority else front.rising_among(missing)  # first: see `Front.rising`
             answer = ladder.ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
             if answer is None:
                 continue
             asked = (*asked, guarded.name)
-            if guarded is not ladder.authority and front.waiting:
-                answer |= {key: record for key in missing if (record := front.rising(key)) is not None}
+            answer |= rising
             served = self._served.get(asked) or self._serving(asked)
             alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
             found += alive
@@ -132,10 +131,9 @@ class Reader:
                 break
             missing = [key for key in missing if key not in answer]
         counters.count(self._missing(asked), len(keys) - len(found))
-        self._hits.add_to_all(found)
+        self._hits.hand_out(found, now)
         evicted = front.evicted_among(found)
-        ladder.note_evictions("l1", len(front.end_many(load, keys, found, rise=rise)))
-        self._hits.note_all(found, now)
+        ladder.note_evictions("l1", len(front.end_many(began, found, rise=rise)))
         if front.waiting >= RISING_KEPT:
             self._lift()
         if expired:
@@ -161,7 +159,8 @@ class Reader:
         """Return what the durable tiers have under a key, and which were asked."""
         asked = self._above
         if self._debts is not None and (debt := self._debts.get(key)) is not None:
-            return debt.record, (*asked, self._ladder.durable[0].name)
+            owed = None if debt.record is None else replace(debt.record)  # hits are counted on what is handed out
+            return owed, (*asked, self._ladder.durable[0].name)
         authority = self._ladder.authority
         for guarded in self._below:
             if guarded.behind and not self._ladder.is_in_line(guarded):

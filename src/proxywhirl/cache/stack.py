@@ -335,21 +335,34 @@ class TierStack:
         return set(followed.held)
 
     def _follow_log(self) -> bool:
-        """Bring the windows, and then what is in memory, in line with the log; return whether it could be read."""
-        for window in self.windows:
-            bring_in_line(window, self.authority)
+        """Bring the windows, and then what is in memory, in line with the log; return whether that could be done.
+
+        What is in memory never stands later in the log than a window that is asked: a load could take from there what
+        the log has told the loads of before.
+        """
         while True:
             since = self.front.revision
             changes = self._ask(self.authority, lambda tier: tier.changes_since(since, PAGE), None, PAGE)  # noqa: B023  # called at once
             if changes is None:
                 return False
+            reached = self._ask(self.authority, lambda tier: tier.revision, -1) if changes.reset else changes.revision
+            if reached < 0 or not self._bring_windows_to(reached):
+                return False
             if changes.reset:
-                self.front.forget(self.authority.call(lambda tier: tier.revision, since))
+                self.front.forget(reached)
                 return True
             if changes.revision == since:
                 return True
             if self.front.follow(stretch_of(since, changes)) is not None and not changes.more:
                 return True
+
+    def _bring_windows_to(self, revision: int) -> bool:
+        """Bring the windows in line with the log; whether each stands at a revision or later, or is asked no more."""
+        for window in self.windows:
+            bring_in_line(window, self.authority)
+            if not window.behind and not 0 <= revision <= window.call(lambda tier: tier.revision, -1):
+                return False
+        return True
 
     def _owe(self, keys: Collection[str], decide: Decision, *, merge: bool) -> Committed | None:
         """Let the debts take a change while the authority is sick; None where they cannot."""
@@ -373,6 +386,8 @@ class TierStack:
         debt = self._debts.get(key) if self._debts is not None else None
         if debt is not None:
             return debt.record
+        if (rising := self.front.rising(key)) is not None:
+            return rising
         for guarded in self.tiers[:-1]:
             answer = self._ask(guarded, lambda tier: (sound(key, tier.peek(key)),), NOTHING)
             if answer and answer[0] is not None:
