@@ -6,13 +6,14 @@ stay sealed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cache.bare import BareReader
+from benchmarks.cache.bare import BareReader, BareWindow
 from benchmarks.cache.bench import Bench
 from benchmarks.cache.homes import key_of, served_by
 from benchmarks.measure import Figure, Side, compare
@@ -21,6 +22,7 @@ from proxywhirl.cache import CacheManager, CacheTierType
 __all__ = ["measure_misses", "measure_reads"]
 
 BARE_READ = "bare read of the row"
+HANDED_ON = "bare read, written on"
 JSONL_WINDOW = {"l2_backend": "jsonl"}
 SQLITE_WINDOW = {"l2_backend": "sqlite"}
 NO_WINDOW = {"l2_config": {"enabled": False}}
@@ -37,14 +39,14 @@ class Layout:
     get: float
     get_many: float | None
     window: float = 1.0
-    """How much of the store the second tier holds."""
+    """How much of the store the second tier holds: below 1, what is served by the third is written into it."""
 
 
 LAYOUTS = (
     Layout("l2_sqlite", "SQLite L2", CacheTierType.L2, SQLITE_WINDOW, get=3.0, get_many=1.5),
     Layout("l3", "SQLite L3, no L2", CacheTierType.L3, NO_WINDOW, get=3.0, get_many=1.5),
-    Layout("l3_l2_jsonl", "SQLite L3, into a JSONL L2", CacheTierType.L3, JSONL_WINDOW, 3.0, 1.5, window=0.25),
-    Layout("l3_l2_sqlite", "SQLite L3, into a SQLite L2", CacheTierType.L3, SQLITE_WINDOW, 3.0, 1.5, window=0.25),
+    Layout("l3_l2_jsonl", "SQLite L3, into a JSONL L2", CacheTierType.L3, JSONL_WINDOW, 3.0, None, window=0.25),
+    Layout("l3_l2_sqlite", "SQLite L3, into a SQLite L2", CacheTierType.L3, SQLITE_WINDOW, 3.0, None, window=0.25),
     Layout("l2_jsonl", "JSONL L2", CacheTierType.L2, JSONL_WINDOW, get=4.0, get_many=None),
 )
 
@@ -59,22 +61,29 @@ def _read(bench: Bench, layout: Layout) -> Iterator[Figure]:
     scale = bench.scale
     home = bench.home(layout.name)
     insist = layout.window >= 1.0 or not scale.small
-    window = {"l2_config": {"max_entries": int(scale.store * layout.window)}}
-    cache = {"l1_config": {"max_entries": scale.l1}} | window | layout.cache
+    bound = int(scale.store * layout.window)
+    cache = {"l1_config": {"max_entries": scale.l1}, "l2_config": {"max_entries": bound}} | layout.cache
     home.fill(range(scale.store), sealed=True, **cache)
     keys = [key_of(n, sealed=True) for n in range(scale.store)]
     random.Random(2).shuffle(keys)  # one order for all rounds: what was read last is furthest from being read again
-    with home.open(**cache) as manager, BareReader.of(home) as bare:
-        reference = Side(lambda: keys, bare.read)
+    with home.open(**cache) as manager, BareReader.of(home) as bare, contextlib.ExitStack() as opened:
+        reference, beside = Side(lambda: keys, bare.read), BARE_READ
+        if layout.window < 1.0:
+            window = BareWindow(home, home.folder / "bare", backend=layout.cache["l2_backend"], bound=bound)
+            opened.callback(window.close)
+            reference, beside = (
+                Side(lambda: keys, lambda wanted: bare.read_into(window, wanted, scale.batch)),
+                HANDED_ON,
+            )
         _get(manager, keys)  # from here on the windows hold what was read last, not what was put last
         with served_by(manager, layout.serves, insist=insist):
             compared = compare(reference, Side(lambda: keys, lambda wanted: _get(manager, wanted)), scale.rounds)
-        yield Figure.ratio(f"get_{layout.name}", f"get, {layout.shown}", compared, BARE_READ, at_most=layout.get)
+        yield Figure.ratio(f"get_{layout.name}", f"get, {layout.shown}", compared, beside, at_most=layout.get)
         with served_by(manager, layout.serves, insist=insist):
             ours = Side(lambda: keys, lambda wanted: _get_many(manager, wanted, scale.batch))
             compared = compare(reference, ours, scale.rounds)
         operation = f"get_many({scale.batch}), each, {layout.shown}"
-        yield Figure.ratio(f"get_many_{layout.name}", operation, compared, BARE_READ, at_most=layout.get_many)
+        yield Figure.ratio(f"get_many_{layout.name}", operation, compared, beside, at_most=layout.get_many)
 
 
 def measure_misses(bench: Bench) -> Iterator[Figure]:

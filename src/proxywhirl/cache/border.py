@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -28,7 +28,9 @@ _SNAPSHOTS_KEPT = 4_096
 MOMENT_SECONDS = 0.001
 
 _new_entry = CacheEntry.__new__
-_set = object.__setattr__
+_new_username = LazyUsername.__new__
+_new_password = LazyPassword.__new__
+_set_dict = BaseModel.__dict__["__dict__"].__set__
 _set_fields = BaseModel.__dict__["__pydantic_fields_set__"].__set__
 _set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
@@ -39,19 +41,6 @@ _UNCHECKED: dict[str, Any] = {
     **dict(CacheEntry(key="-", proxy_url="http://192.0.2.1:80", source="-", fetch_time=_BEGINNING, ttl_seconds=0)),
     "expires_at": NEVER,
 }
-_health = attrgetter(
-    "status",
-    "failure_count",
-    "last_check_at",
-    "check_failures",
-    "check_successes",
-    "recovery_attempt",
-    "next_check_at",
-    "error",
-    "checks",
-    "failed_checks",
-)
-_NO_HEALTH = _health(Record("", "", "", 0.0, 0, 0.0, 0.0))
 
 
 class Border:
@@ -82,6 +71,21 @@ class Border:
             values["evicted_from_l1"] = True
         return _entry_of(values)
 
+    def used_many(
+        self, records: Iterable[Record], now: float, *, evicted_from_l1: Collection[str]
+    ) -> dict[str, CacheEntry]:
+        """Do as `used` for several records, those of some keys being back in L1; return the snapshots by key."""
+        self._moment = since, moment = now, _from_timestamp(now, UTC)
+        entries: dict[str, CacheEntry] = {}
+        for record in records:
+            key = record.key
+            record.accessed_at = since
+            values = self._values(record, moment)
+            if key in evicted_from_l1:
+                values["evicted_from_l1"] = True
+            entries[key] = _entry_of(values)
+        return entries
+
     def snapshot(self, record: Record, now: float) -> CacheEntry:
         """Return a snapshot of a record in L1 that is used now, to the millisecond, and is likely to be used again."""
         since, moment = self._moment
@@ -92,7 +96,7 @@ class Border:
         values["access_count"] = record.access_count
         values["last_accessed"] = moment
         entry = _new_entry(CacheEntry)
-        _set(entry, "__dict__", values)
+        _set_dict(entry, values)
         _set_fields(entry, _ALL_FIELDS)
         _set_extra(entry, None)
         _set_private(entry, None)
@@ -116,9 +120,11 @@ class Border:
             values["username"], values["password"] = _secret(plain[0]), _secret(plain[1])
         elif sealed is not None:
             if sealed[:1] == "u":
-                values["username"] = LazyUsername(self._reveal, record)
+                values["username"] = username = _new_username(LazyUsername)  # its `__init__` would be half the cost
+                username.reveal, username.record = self._reveal, record
             if "p" in sealed[:2]:
-                values["password"] = LazyPassword(self._reveal, record)
+                values["password"] = password = _new_password(LazyPassword)
+                password.reveal, password.record = self._reveal, record
         values["source"] = record.source
         values["fetch_time"] = _shared_moment(record.fetched_at)
         values["ttl_seconds"] = record.ttl
@@ -128,7 +134,18 @@ class Border:
         values["access_count"] = record.access_count
         if record.attributes:
             values["attributes"] = decode_attributes(record.attributes)
-        if _health(record) != _NO_HEALTH:
+        if (
+            record.checks
+            or record.failure_count
+            or record.check_failures
+            or record.check_successes
+            or record.failed_checks
+            or record.recovery_attempt
+            or record.status != "unknown"
+            or record.last_check_at is not None
+            or record.next_check_at is not None
+            or record.error is not None
+        ):
             self._add_health(record, values)
         return values
 
@@ -233,7 +250,7 @@ class Border:
 
 def _entry_of(values: dict[str, Any]) -> CacheEntry:
     entry = _new_entry(CacheEntry)
-    _set(entry, "__dict__", values)
+    _set_dict(entry, values)
     _set_fields(entry, _ALL_FIELDS)
     _set_extra(entry, None)
     _set_private(entry, None)

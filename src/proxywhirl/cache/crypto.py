@@ -152,16 +152,18 @@ class LazySecret(SecretStr):
     It can be copied, which decrypts nothing, and not be pickled.
     """
 
-    __slots__ = ("_record", "_reveal")
+    __slots__ = ("record", "reveal")
+    record: Record
+    reveal: Callable[[Record], Credentials | None]
     _place: int
 
     def __init__(self, reveal: Callable[[Record], Credentials | None], record: Record) -> None:
-        self._reveal = reveal
-        self._record = record
+        self.reveal = reveal
+        self.record = record
 
     @property
     def _secret_value(self) -> str:  # type: ignore[override]  # pydantic keeps it in an attribute of this name
-        credentials = self._reveal(self._record)
+        credentials = self.reveal(self.record)
         return (credentials[self._place] if credentials is not None else None) or ""
 
     def __eq__(self, other: object) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from proxywhirl.cache.record import Record
 
-__all__ = ["ORDERS", "EvictionOrder", "Usage", "admit", "order_for"]
+__all__ = ["ORDERS", "EvictionOrder", "LeastRecentlyUsed", "Usage", "admit", "order_for"]
 
 
 class Usage(NamedTuple):
@@ -124,6 +124,11 @@ class _Queue:
 class LeastRecentlyUsed(_Queue):
     """Writing and reading both make a key the last to go."""
 
+    @property
+    def touch_known(self) -> Callable[[str], object]:
+        """`touch` for those who count nanoseconds: it raises `KeyError` where the key is not known any more."""
+        return self._keys.move_to_end
+
     def add(self, key: str) -> None:
         """See `EvictionOrder`."""
         self._keys[key] = None
@@ -147,8 +152,10 @@ class LeastRecentlyUsed(_Queue):
         large import does to a small window.
         """
         staying = dict.fromkeys(islice(keys, len(keys) - bound, None))
-        before, self._keys = self._keys, OrderedDict(staying)
-        left = [key for key in _listed(before) if key not in staying]
+        before = dict.fromkeys(_listed(self._keys))
+        self._keys.clear()
+        self._keys.update(staying)
+        left = [key for key in before if key not in staying]
         left += [key for key in islice(keys, len(keys) - bound) if key not in before]
         return left
 
@@ -344,7 +351,7 @@ def _listed(keys: OrderedDict[str, None]) -> list[str]:
     while True:
         try:
             return list(keys)
-        except RuntimeError:  # another thread, here since before the exchange, touched a key
+        except RuntimeError:  # another thread touched a key
             continue
 
 

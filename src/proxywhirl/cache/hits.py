@@ -77,6 +77,7 @@ class HitLog:
         latest = self._latest
         with self._gathering:
             gathered = self._gathered
+            once = 1, now
             for record in records:
                 key, stored = record.key, record.access_count
                 count = stored + 1
@@ -84,7 +85,7 @@ class HitLog:
                     place = key, record.generation
                     known = gathered.get(place)
                     if known is None:
-                        gathered[place] = 1, now
+                        gathered[place] = once
                     else:
                         gathered[place] = known[0] + 1, now
                         count += known[0]

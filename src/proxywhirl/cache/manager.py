@@ -6,6 +6,7 @@ A hit in L1 takes no lock. What each operation does to which tier is decided in 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -66,7 +67,10 @@ class CacheManager(Lifecycle):
         if record is None or now >= record.expires_at or record.retired:
             reading = self._read_below(key, now)
             return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
-        self._touch(key)
+        try:  # noqa: SIM105  # `suppress` costs more than the rest
+            self._touch(key)
+        except KeyError:  # another thread took it out since
+            pass
         if self._counts:
             try:
                 self._local.counts[L1_HITS] += 1
@@ -97,8 +101,7 @@ class CacheManager(Lifecycle):
         engine = self._running()
         engine.upkeep.tick()
         records, evicted = engine.stack.read_many(below, now)
-        used = self._used
-        found = {record.key: used(record, now, evicted_from_l1=record.key in evicted) for record in records}
+        found = engine.border.used_many(records, now, evicted_from_l1=evicted)
         if len(found) == len(asked):
             return found
         entries |= found
@@ -379,7 +382,8 @@ class CacheManager(Lifecycle):
         return engine.stack.size()
 
     def _count_hit(self, record: Record, now: float) -> None:
-        self._touch(record.key)
+        with contextlib.suppress(KeyError):  # another thread took it out since
+            self._touch(record.key)
         if self._counts:
             self._mine()[L1_HITS] += 1
         self._running().hits.note(record, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from proxywhirl.cache.eviction import admit, order_for
+from proxywhirl.cache.eviction import LeastRecentlyUsed, admit, order_for
 from proxywhirl.cache.expiry import Expiries
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.record import Record
@@ -33,10 +33,10 @@ class MemoryTier:
         self._retired = 0
         self._meta: dict[str, str] = {}
         self.corrupted = 0
-        self.look_up: Callable[[str], Record | None] = (
-            self._records.get
-        )  # `get` in two halves, for those who count nanoseconds
-        self.touch = self._order.touch  # nanoseconds
+        self.look_up: Callable[[str], Record | None] = self._records.get
+        """The first half of `get`, for those who count nanoseconds."""
+        self.touch = self._order.touch_known if isinstance(self._order, LeastRecentlyUsed) else self._order.touch
+        """The second half: it may raise `KeyError` where another thread took the record out meanwhile."""
         self.leaving: Callable[[Record], object] | None = None
 
     @property
