@@ -19,11 +19,12 @@ from pydantic import SecretStr
 
 from proxywhirl.cache.border import Border
 from proxywhirl.cache.crypto import Sealer
-from proxywhirl.cache.eviction import ORDERS, EvictionOrder, LeastFrequentlyUsed, Usage, admit, order_for
+from proxywhirl.cache.eviction import ORDERS, LeastFrequentlyUsed, admit, order_for
 from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import EVICTION_POLICIES, NEVER, CacheConfig, CacheEntry, CacheTierConfig
+from proxywhirl.cache.order import EvictionOrder, Usage
 from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.shard import decode_line, decode_record, encode_line, encode_record
 from proxywhirl.cache.sqlite import SqliteTier

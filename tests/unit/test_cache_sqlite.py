@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.sqlite import TOMBSTONES_KEPT, SqliteTier
+from proxywhirl.cache.rows import TOMBSTONES_KEPT
+from proxywhirl.cache.sqlite import SqliteTier
 from proxywhirl.cache.table import MIGRATIONS
 from proxywhirl.cache.tier import Batch, Changes, Stretch, Tier
 from proxywhirl.errors import FormatVersionError, TierError

@@ -1,7 +1,4 @@
-"""Which key leaves a full tier first. A row for each policy; a tier owns one order over its keys.
-
-An order knows keys only. `touch` may run while another thread changes the order: it never raises.
-"""
+"""Which key leaves a full tier first: the policies by name, and how records are let in. `order` says what one is."""
 
 from __future__ import annotations
 
@@ -10,66 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count, islice
 from math import inf
-from operator import itemgetter
-from typing import NamedTuple, Protocol
 
+from proxywhirl.cache.order import EvictionOrder, Usage, by_generation, by_use, nothing_to_evict
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.sieve import Sieve
 
-__all__ = ["ORDERS", "EvictionOrder", "LeastRecentlyUsed", "Usage", "admit", "order_for"]
-
-
-class Usage(NamedTuple):
-    """What a store remembers of a key's use, from which an order is restored."""
-
-    key: str
-    generation: int
-    revision: int
-    used_at: float
-    uses: int
-
-
-_by_use: Callable[[Usage], tuple[float, int]] = itemgetter(3, 2)
-_by_generation: Callable[[Usage], int] = itemgetter(1)
-
-
-class EvictionOrder(Protocol):
-    """The keys of a tier, ordered by who goes first."""
-
-    def add(self, key: str) -> None:
-        """Take a new key in, or treat a known one as written again."""
-        ...
-
-    def touch(self, key: str) -> None:
-        """Note that a key was used; an unknown one is ignored."""
-        ...
-
-    def settle(self, key: str, uses: int, used_at: float) -> None:
-        """Take over what is stored of a key's use: how often in all, and when last (Unix seconds)."""
-        ...
-
-    def discard(self, key: str) -> None:
-        """Forget a key; an unknown one is ignored."""
-        ...
-
-    def victim(self) -> str:
-        """Return the key that goes first, to be discarded next. Raises `KeyError` when there is none."""
-        ...
-
-    def exchange(self, key: str) -> str:
-        """Let go of the key that goes first and take a new one in; return the one that left."""
-        ...
-
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """Take in the keys of a store that is opened again, as their use there says."""
-        ...
-
-    def __contains__(self, key: object) -> bool:
-        """Whether a key is known."""
-        ...
-
-    def __len__(self) -> int:
-        """How many keys are known."""
-        ...
+__all__ = ["ORDERS", "LeastRecentlyUsed", "admit", "order_for"]
 
 
 class _Queue:
@@ -102,7 +45,7 @@ class _Queue:
                 return next(iter(self._keys))
             except RuntimeError:  # another thread touched a key between `iter` and `next`
                 continue
-        return _nothing()
+        return nothing_to_evict()
 
     def exchange(self, key: str) -> str:
         """See `EvictionOrder`."""
@@ -136,7 +79,7 @@ class LeastRecentlyUsed(_Queue):
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
-        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_use)))
+        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=by_use)))
 
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
@@ -169,7 +112,7 @@ class FirstInFirstOut(_Queue):
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
-        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=_by_generation)))
+        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=by_generation)))
 
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
@@ -205,7 +148,7 @@ class LeastFrequentlyUsed:
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""
-        for key, _, _, used_at, uses in sorted(usages, key=_by_use):
+        for key, _, _, used_at, uses in sorted(usages, key=by_use):
             self._ranks[key] = rank = [uses, used_at, next(self._ticks)]
             self._heap.append((rank.copy(), key, rank))
         heapq.heapify(self._heap)
@@ -244,7 +187,7 @@ class LeastFrequentlyUsed:
                 return key
             else:
                 heapq.heapreplace(self._heap, (rank.copy(), key, rank))
-        return _nothing()
+        return nothing_to_evict()
 
     def _push(self, key: str, rank: list[float]) -> None:
         self._ranks[key] = rank
@@ -257,106 +200,12 @@ class LeastFrequentlyUsed:
             heapq.heapify(self._heap)
 
 
-class _Place:
-    """A key's place in the queue of `Sieve`, and whether the key was used since the hand was here."""
-
-    __slots__ = ("key", "newer", "older", "used")
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.used = False
-        self.older = self.newer = self
-
-
-class Sieve:
-    """The oldest key that was not used since the hand last passed it goes first.
-
-    SIEVE (Zhang et al., NSDI 2024): a queue in the order of first writes and a hand that moves from the
-    oldest key to the newest and begins anew behind it. A use only marks its key; the hand spares a marked
-    key and takes the mark away. A key that is never used again leaves soon, so that a scan does not wash out
-    what is in use.
-
-    The places form a ring, closed by one without a key: its `newer` is the oldest key, its `older` the newest.
-    The hand stands on the place that is looked at next. Only `victim` moves it, at most once around: amortised
-    one step for each use, however busily other threads set marks meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._places: dict[str, _Place] = {}
-        self._end = self._hand = _Place("")
-
-    def add(self, key: str) -> None:
-        """See `EvictionOrder`."""
-        known = self._places.get(key)
-        if known is not None:
-            known.used = True
-            return
-        self._places[key] = place = _Place(key)
-        end = self._end
-        place.newer, place.older = end, end.older
-        end.older.newer = end.older = place
-
-    def exchange(self, key: str) -> str:
-        """See `EvictionOrder`."""
-        victim = self.victim()
-        self.discard(victim)
-        self.add(key)
-        return victim
-
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """See `EvictionOrder`. The store does not know the hand: a key that was ever used begins as marked."""
-        for key, _, _, _, uses in sorted(usages, key=_by_generation):
-            self.add(key)
-            self._places[key].used = uses > 0
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def touch(self, key: str) -> None:
-        """See `EvictionOrder`. A mark on a place that another thread takes out just now changes nothing."""
-        place = self._places.get(key)
-        if place is not None:
-            place.used = True
-
-    def settle(self, key: str, uses: int, used_at: float) -> None:
-        """See `EvictionOrder`: that there was a use is all that counts."""
-
-    def discard(self, key: str) -> None:
-        """See `EvictionOrder`."""
-        place = self._places.pop(key, None)
-        if place is None:
-            return
-        if self._hand is place:
-            self._hand = place.newer
-        place.older.newer, place.newer.older = place.newer, place.older
-
-    def victim(self) -> str:
-        """See `EvictionOrder`."""
-        if not self._places:
-            return _nothing()
-        place = self._hand if self._hand is not self._end else self._end.newer
-        for _ in range(len(self._places)):
-            if not place.used:
-                break
-            place.used = False
-            place = place.newer if place.newer is not self._end else self._end.newer
-        self._hand = place
-        return place.key
-
-
 def _listed(keys: OrderedDict[str, None]) -> list[str]:
     while True:
         try:
             return list(keys)
         except RuntimeError:  # another thread touched a key
             continue
-
-
-def _nothing() -> str:
-    raise KeyError("the order is empty")
 
 
 ORDERS: dict[str, Callable[[], EvictionOrder]] = {

@@ -19,11 +19,11 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from proxywhirl.cache.eviction import Usage
 from proxywhirl.cache.expiry import Expiries
 from proxywhirl.cache.inspection import differing, left_over, mend, too_open
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.notes import Notes
+from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.shards import CaughtUp, Line, Shards, shard_number
 from proxywhirl.cache.standing import StandingOrder

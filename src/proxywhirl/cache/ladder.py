@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.guard import GuardedTier
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tier import Tier, TierName
+from proxywhirl.cache.tier import Applied, Tier, TierName
 from proxywhirl.clock import Clock
 
-__all__ = ["Ladder"]
+__all__ = ["Committed", "Ladder"]
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Committed:
+    """What the authority wrote, and which windows held keys that went with it."""
+
+    applied: Applied
+    held: dict[TierName, set[str]] = field(default_factory=dict)
 
 
 class Ladder:

@@ -1,12 +1,11 @@
 """The cache: three tiers behind one synchronous, thread-safe face.
 
-A hit in L1 takes no lock. What each operation does to which tier is decided in `policy` and carried out by
-`stack`; `engine` puts the parts together.
+What each operation does to which tier is decided in `policy` and carried out by `stack`; `engine` puts the parts
+together, `lookups` has the reads by key.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -19,15 +18,13 @@ from proxywhirl.cache import policy, rekeying, transfer
 from proxywhirl.cache.changes import CacheChanges, read_changes
 from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
 from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
-from proxywhirl.cache.lifecycle import Lifecycle
+from proxywhirl.cache.ladder import Committed
+from proxywhirl.cache.lookups import Lookups
 from proxywhirl.cache.models import CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
-from proxywhirl.cache.reading import Reading
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.rekeying import Rotation, Store
 from proxywhirl.cache.selection import Selection
-from proxywhirl.cache.stack import Committed
-from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tier import Batch, Decision, Finding
 from proxywhirl.cache.verification import inspect
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
@@ -38,7 +35,7 @@ __all__ = ["CacheManager"]
 BATCH = 5_000
 
 
-class CacheManager(Lifecycle):
+class CacheManager(Lookups):
     """Remember proxies in memory, on disk and in a database.
 
     Opens (and makes) the files of the enabled tiers at once. Safe for threads, and through the files for several
@@ -59,66 +56,6 @@ class CacheManager(Lifecycle):
         True
         """
         return urls.parse(proxy_url).key
-
-    def get(self, key: str) -> CacheEntry | None:
-        """Return a snapshot of the entry, None where there is none that is alive."""
-        now = self._now()
-        record = self._look_up(key)
-        if record is None or now >= record.expires_at or record.retired:
-            reading = self._read_below(key, now)
-            return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
-        try:  # noqa: SIM105  # `suppress` costs more than the rest
-            self._touch(key)
-        except KeyError:  # another thread took it out since
-            pass
-        if self._counts:
-            try:
-                self._local.counts[L1_HITS] += 1
-            except AttributeError:
-                self._mine()[L1_HITS] += 1
-        record.access_count += 1
-        if not record.noted:
-            self._note(record)
-        if now >= self._upkeep.due:
-            self._running().ask_for_upkeep()
-        return self._snapshot(record, now)
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
-        """Return the entries that are alive, by key, each key once."""
-        now = self._now()
-        asked = list(dict.fromkeys(keys))
-        entries: dict[str, CacheEntry] = {}
-        below: list[str] = []
-        for key in asked:
-            record = self._look_up(key)
-            if record is None or now >= record.expires_at or record.retired:
-                below.append(key)
-                continue
-            self._count_hit(record, now)
-            entries[key] = self._snapshot(record, now)
-        if not below:
-            return entries
-        engine = self._running()
-        engine.upkeep.tick()
-        records, evicted = engine.stack.read_many(below, now)
-        found = engine.border.used_many(records, now, evicted_from_l1=evicted)
-        if len(found) == len(asked):
-            return found
-        entries |= found
-        return {key: entries[key] for key in asked if key in entries}
-
-    def endpoint(self, key: str) -> ProxyURL | None:
-        """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping."""
-        now = self._now()
-        record = self._look_up(key)
-        if record is None or now >= record.expires_at or record.retired:
-            reading = self._read_below(key, now)
-            if reading is None:
-                return None
-            record = reading[0]
-        else:
-            self._count_hit(record, now)
-        return record.endpoint(self._running().border.credentials(record))
 
     def put(self, key: str, entry: CacheEntry) -> bool:
         """Replace whatever is stored under the key. True only when the authority has taken it.
@@ -369,31 +306,6 @@ class CacheManager(Lifecycle):
         """
         engine = self._running()
         return inspect(self.config, engine.stack, engine.border, repair=repair)
-
-    def __contains__(self, key: object) -> bool:
-        if not isinstance(key, str):
-            return False
-        record = self._running().stack.peek(key)
-        return policy.state_of(record, self._clock.now()) is policy.Found.LIVE
-
-    def __len__(self) -> int:
-        engine = self._running()
-        engine.upkeep.tick()
-        return engine.stack.size()
-
-    def _count_hit(self, record: Record, now: float) -> None:
-        with contextlib.suppress(KeyError):  # another thread took it out since
-            self._touch(record.key)
-        if self._counts:
-            self._mine()[L1_HITS] += 1
-        self._running().hits.note(record, now)
-
-    def _read_below(self, key: str, now: float) -> Reading | None:
-        """Return what is alive under a key that is not in L1; count it and note the use."""
-        engine = self._engine or self._running()
-        if now >= self._upkeep.due:
-            engine.upkeep.tick()
-        return engine.stack.read(key, now)
 
     def _write(
         self, keys: Collection[str], decide: Decision, records: Collection[Record] = (), *, merge: bool = False

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proxywhirl.cache.damage import removal_in, whole_lines
-from proxywhirl.cache.eviction import Usage
+from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.replacing import replace_file, write_all
 from proxywhirl.cache.shard import (

@@ -7,8 +7,7 @@ remembered between writes for as long as SQLite's own version of the data is the
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import starmap, takewhile
 from operator import attrgetter
 from pathlib import Path
@@ -18,19 +17,18 @@ import apsw
 
 from proxywhirl.cache import table
 from proxywhirl.cache.changes import Outline, Outlines
-from proxywhirl.cache.eviction import Usage
 from proxywhirl.cache.examination import disagreements
 from proxywhirl.cache.journal import Position
+from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.rows import Rows
 from proxywhirl.cache.standing import StandingOrder
-from proxywhirl.cache.table import State, as_record, as_row
+from proxywhirl.cache.table import State, as_record
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
 __all__ = ["SqliteTier"]
-
-TOMBSTONES_KEPT = 100_000
 
 _by_key = attrgetter("key")
 
@@ -48,6 +46,7 @@ class SqliteTier:
         fsync: bool = False,
     ) -> None:
         self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
+        self._rows = Rows(self._database)
         self._bound = max_entries
         self._authority = authority
         self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
@@ -88,7 +87,7 @@ class SqliteTier:
         """See `Tier`."""
         asked = list(keys)
         with self._database.translated("reading"):
-            found = self._peek_many(asked)
+            found = self._rows.peek_many(asked)
         if self._bound is not None:
             for key in filter(found.__contains__, asked):
                 self._order.touch(key)
@@ -98,20 +97,20 @@ class SqliteTier:
         """See `Tier`."""
         with self._writing() as state:
             applied = Applied(revision_before=state.revision)
-            present = self._peek_many(keys)
+            present = self._rows.peek_many(keys)
             was_served = {key: not record.retired for key, record in present.items()}  # a decision may change records
             batch = decide(present)
             removed = self._remove(batch.deletes, state)
             applied.deletes = [key for key in batch.deletes if key in removed]
             applied.puts, applied.evicted = self._admit(batch.puts, state)
             asked = set(keys)
-            was_served |= self._served(record.key for record in applied.puts if record.key not in asked)
-            self._unbury([*map(_by_key, applied.puts), *applied.evicted], state)
-            self._bury([*applied.deletes, *applied.evicted], state)
+            was_served |= self._rows.served(record.key for record in applied.puts if record.key not in asked)
+            self._rows.unbury([*map(_by_key, applied.puts), *applied.evicted], state)
+            self._rows.bury([*applied.deletes, *applied.evicted], state)
             if self._bound is None:  # no order of arrival counts: that of the keys touches each page of the index once
                 applied.puts.sort(key=_by_key)
             state.number(applied.puts)
-            self._store(applied.puts, was_served, state)
+            self._rows.store(applied.puts, was_served, state)
             applied.revision = state.revision
         return applied
 
@@ -122,10 +121,10 @@ class SqliteTier:
                 return None
             removed = self._remove(stretch.removed, state)
             followed = Followed([key for key in stretch.removed if removed.get(key)])
-            was_served = self._served(map(_by_key, stretch.records))
+            was_served = self._rows.served(map(_by_key, stretch.records))
             wanted = stretch.records if stretch.admit else [r for r in stretch.records if r.key in was_served]
             kept, followed.evicted = self._admit(wanted, state)
-            self._store(kept, was_served, state)
+            self._rows.store(kept, was_served, state)
             state.revision = state.floor = stretch.revision  # what a window's removals were is in no log of its own
         return followed
 
@@ -134,11 +133,10 @@ class SqliteTier:
         with self._writing() as state:
             if state.revision > revision:
                 return None
-            query = f"SELECT key, revision FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
-            known = dict(self._database.connection.execute(query, (_listed(map(_by_key, records)),)))
+            known = self._rows.revisions(map(_by_key, records))
             news = [record for record in records if record.revision > known.get(record.key, -1)]
             kept, evicted = self._admit(news, state)
-            self._store(kept, self._served(record.key for record in kept if record.key in known), state)
+            self._rows.store(kept, self._rows.served(record.key for record in kept if record.key in known), state)
         return evicted
 
     def drop(self, keys: Collection[str]) -> list[str]:
@@ -347,71 +345,14 @@ class SqliteTier:
         ((number,),) = self._database.connection.execute("SELECT count(*) FROM entries")
         return cast("int", number)
 
-    def _peek_many(self, keys: Collection[str]) -> dict[str, Record]:
-        if not keys:
-            return {}
-        if len(keys) == 1:
-            rows = self._database.connection.execute(table.SELECT_ONE, tuple(keys))
-        else:
-            rows = self._database.connection.execute(f"{table.SELECT} WHERE {table.AMONG}", (_listed(keys),))
-        return {record.key: record for record in map(as_record, rows)}
-
-    def _served(self, keys: Iterable[str]) -> dict[str, bool]:
-        """Return whether it is served for each of the keys that is there."""
-        listed = _listed(keys)
-        if listed == "[]":
-            return {}
-        query = f"SELECT key, retired FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
-        return {str(key): retired == 0 for key, retired in self._database.connection.execute(query, (listed,))}
-
     def _admit(self, records: Sequence[Record], state: State) -> tuple[list[Record], list[str]]:
         """Take out what leaves for these records; return those to store, and the keys that left."""
         kept, victims = self._order.admit(records)
         self._remove(victims, state)
         return kept, victims
 
-    def _store(self, records: Sequence[Record], was_served: Mapping[str, bool], state: State) -> None:
-        """Write records; `was_served` has those of them that are there already."""
-        if len(records) == 1:
-            self._database.connection.execute(table.REPLACE, as_row(records[0]))
-        elif records:
-            self._database.connection.executemany(table.REPLACE, map(as_row, records))
-        state.served += sum(not record.retired for record in records)
-        state.served -= sum(was_served.get(record.key, False) for record in records)
-
     def _remove(self, keys: Collection[str], state: State) -> dict[str, bool]:
         """Delete records; return those that were there, and whether they were served."""
-        if not keys:
-            return {}
-        query = f"DELETE FROM entries WHERE {table.AMONG} RETURNING key, retired"  # noqa: S608  # a constant
-        removed = {
-            str(key): retired == 0 for key, retired in self._database.connection.execute(query, (_listed(keys),))
-        }
+        removed = self._rows.remove(keys, state)
         self._order.discard(keys)
-        state.served -= sum(removed.values())
         return removed
-
-    def _unbury(self, keys: Collection[str], state: State) -> None:
-        """Take keys that came again out of the log of removals."""
-        if state.buried and keys:
-            self._database.connection.execute(f"DELETE FROM tombstones WHERE {table.AMONG}", (_listed(keys),))  # noqa: S608
-            state.buried -= self._database.connection.changes()
-
-    def _bury(self, keys: Sequence[str], state: State) -> None:
-        """Log that keys were removed; where there are many too many removals forget the oldest."""
-        if not keys:
-            return
-        rows = [(state.revision + n, key) for n, key in enumerate(keys, start=1)]
-        self._database.connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", rows)
-        state.revision += len(rows)
-        state.buried += len(rows)
-        if state.buried > TOMBSTONES_KEPT + TOMBSTONES_KEPT // 10:
-            query = "SELECT revision FROM tombstones ORDER BY revision LIMIT 1 OFFSET ?"
-            surplus = state.buried - TOMBSTONES_KEPT
-            ((state.floor,),) = self._database.connection.execute(query, (surplus - 1,))
-            self._database.connection.execute("DELETE FROM tombstones WHERE revision <= ?", (state.floor,))
-            state.buried -= surplus
-
-
-def _listed(keys: Iterable[str]) -> str:
-    return json.dumps(list(keys))

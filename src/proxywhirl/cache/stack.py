@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from proxywhirl.cache.following import bring_in_line, stretch_of
 from proxywhirl.cache.front import Front
 from proxywhirl.cache.guard import GuardedTier, guarded_decision, sound
 from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.ladder import Ladder
+from proxywhirl.cache.ladder import Committed, Ladder
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.policy import Found, state_of
@@ -30,7 +29,7 @@ from proxywhirl.cache.tier import Applied, Batch, Changes, Decision, Followed, S
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TierError
 
-__all__ = ["Committed", "TierStack"]
+__all__ = ["TierStack"]
 
 PAGE = 1_000
 SWEEP_LIMIT = 500
@@ -39,14 +38,6 @@ NO_KEYS: list[str] = []
 NOTHING: tuple[Record | None, ...] = ()
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Committed:
-    """What the authority wrote, and which windows held keys that went with it."""
-
-    applied: Applied
-    held: dict[TierName, set[str]] = field(default_factory=dict)
 
 
 class TierStack:

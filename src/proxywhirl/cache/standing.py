@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from proxywhirl.cache.eviction import EvictionOrder, Usage, admit, order_for
+from proxywhirl.cache.eviction import admit, order_for
+from proxywhirl.cache.order import EvictionOrder, Usage
 from proxywhirl.cache.record import Record
 
 __all__ = ["StandingOrder"]

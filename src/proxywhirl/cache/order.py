@@ -1,0 +1,71 @@
+"""What an order of eviction is: the keys of a tier, and which of them leaves first. `eviction` has the policies.
+
+An order knows keys only. `touch` may run while another thread changes the order: it never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import NamedTuple, Protocol
+
+__all__ = ["EvictionOrder", "Usage", "by_generation", "by_use", "nothing_to_evict"]
+
+
+class Usage(NamedTuple):
+    """What a store remembers of a key's use, from which an order is restored."""
+
+    key: str
+    generation: int
+    revision: int
+    used_at: float
+    uses: int
+
+
+by_use: Callable[[Usage], tuple[float, int]] = itemgetter(3, 2)
+by_generation: Callable[[Usage], int] = itemgetter(1)
+
+
+class EvictionOrder(Protocol):
+    """The keys of a tier, ordered by who goes first."""
+
+    def add(self, key: str) -> None:
+        """Take a new key in, or treat a known one as written again."""
+        ...
+
+    def touch(self, key: str) -> None:
+        """Note that a key was used; an unknown one is ignored."""
+        ...
+
+    def settle(self, key: str, uses: int, used_at: float) -> None:
+        """Take over what is stored of a key's use: how often in all, and when last (Unix seconds)."""
+        ...
+
+    def discard(self, key: str) -> None:
+        """Forget a key; an unknown one is ignored."""
+        ...
+
+    def victim(self) -> str:
+        """Return the key that goes first, to be discarded next. Raises `KeyError` when there is none."""
+        ...
+
+    def exchange(self, key: str) -> str:
+        """Let go of the key that goes first and take a new one in; return the one that left."""
+        ...
+
+    def restore(self, usages: Iterable[Usage]) -> None:
+        """Take in the keys of a store that is opened again, as their use there says."""
+        ...
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is known."""
+        ...
+
+    def __len__(self) -> int:
+        """How many keys are known."""
+        ...
+
+
+def nothing_to_evict() -> str:
+    """Raise the `KeyError` of `EvictionOrder.victim`."""
+    raise KeyError("the order is empty")

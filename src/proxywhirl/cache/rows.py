@@ -1,0 +1,93 @@
+"""The rows of the SQLite tier's tables: read and written in batches, the state counting along.
+
+Everything runs in the transaction of the caller, who sees to the errors of the database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from proxywhirl.cache import table
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.table import State, as_record, as_row
+from proxywhirl.state.database import Database
+
+__all__ = ["TOMBSTONES_KEPT", "Rows"]
+
+TOMBSTONES_KEPT = 100_000
+
+
+class Rows:
+    """The entries and the tombstones of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def peek_many(self, keys: Collection[str]) -> dict[str, Record]:
+        """Return the records that are there."""
+        if not keys:
+            return {}
+        if len(keys) == 1:
+            rows = self._database.connection.execute(table.SELECT_ONE, tuple(keys))
+        else:
+            rows = self._database.connection.execute(f"{table.SELECT} WHERE {table.AMONG}", (_listed(keys),))
+        return {record.key: record for record in map(as_record, rows)}
+
+    def served(self, keys: Iterable[str]) -> dict[str, bool]:
+        """Return whether it is served for each of the keys that is there."""
+        listed = _listed(keys)
+        if listed == "[]":
+            return {}
+        query = f"SELECT key, retired FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
+        return {str(key): retired == 0 for key, retired in self._database.connection.execute(query, (listed,))}
+
+    def revisions(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return the revision of each of the records that are there."""
+        query = f"SELECT key, revision FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
+        return dict(self._database.connection.execute(query, (_listed(keys),)))
+
+    def store(self, records: Sequence[Record], was_served: Mapping[str, bool], state: State) -> None:
+        """Write records; `was_served` has those of them that are there already."""
+        if len(records) == 1:
+            self._database.connection.execute(table.REPLACE, as_row(records[0]))
+        elif records:
+            self._database.connection.executemany(table.REPLACE, map(as_row, records))
+        state.served += sum(not record.retired for record in records)
+        state.served -= sum(was_served.get(record.key, False) for record in records)
+
+    def remove(self, keys: Collection[str], state: State) -> dict[str, bool]:
+        """Delete records; return those that were there, and whether they were served."""
+        if not keys:
+            return {}
+        query = f"DELETE FROM entries WHERE {table.AMONG} RETURNING key, retired"  # noqa: S608  # a constant
+        removed = {
+            str(key): retired == 0 for key, retired in self._database.connection.execute(query, (_listed(keys),))
+        }
+        state.served -= sum(removed.values())
+        return removed
+
+    def unbury(self, keys: Collection[str], state: State) -> None:
+        """Take keys that came again out of the log of removals."""
+        if state.buried and keys:
+            self._database.connection.execute(f"DELETE FROM tombstones WHERE {table.AMONG}", (_listed(keys),))  # noqa: S608
+            state.buried -= self._database.connection.changes()
+
+    def bury(self, keys: Sequence[str], state: State) -> None:
+        """Log that keys were removed; where there are many too many removals forget the oldest."""
+        if not keys:
+            return
+        rows = [(state.revision + n, key) for n, key in enumerate(keys, start=1)]
+        self._database.connection.executemany("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", rows)
+        state.revision += len(rows)
+        state.buried += len(rows)
+        if state.buried > TOMBSTONES_KEPT + TOMBSTONES_KEPT // 10:
+            query = "SELECT revision FROM tombstones ORDER BY revision LIMIT 1 OFFSET ?"
+            surplus = state.buried - TOMBSTONES_KEPT
+            ((state.floor,),) = self._database.connection.execute(query, (surplus - 1,))
+            self._database.connection.execute("DELETE FROM tombstones WHERE revision <= ?", (state.floor,))
+            state.buried -= surplus
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return json.dumps(list(keys))
