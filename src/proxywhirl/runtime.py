@@ -13,22 +13,21 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from proxywhirl.cache import CacheManager, portray
+from proxywhirl.checkups import Checkups, Report
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, TierError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
-from proxywhirl.health import policy as health_policy
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome, Proxy
+from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
 from proxywhirl.state.blocklist import Block, Blocklist
-from proxywhirl.state.store import StateStore
+from proxywhirl.state.store import MemoryStore, StateStore, Store
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Intake", "Removal", "Runtime"]
@@ -70,7 +69,7 @@ class Runtime:
         self.settings = settings
         self.events = EventBus()
         self._clock = clock
-        self._reports: deque[tuple[str, Outcome, float]] = deque(maxlen=REPORTS_KEPT)
+        self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._revision = 0
         self._stale: set[str] = set()
         self._next_record = 0.0
@@ -78,13 +77,13 @@ class Runtime:
         with contextlib.ExitStack() as files:
             strategy = settings.pool.strategy
             self.pool = Pool(strategy, resolve=self._endpoint, clock=clock, on_report=self._take, portray=portray)
-            self._blocklist = None
-            if settings.home is not None:
-                state = StateStore(settings.home / "db" / "state.db")
-                files.callback(state.close)
-                self._blocklist = Blocklist(state)
+            home = settings.home
+            self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
+            files.callback(self.state.close)
+            self._blocklist = Blocklist(self.state)
             self.cache = CacheManager(settings.cache, clock=clock)
             files.callback(self.cache.close)
+            self.checkups = Checkups(self.cache, self.state, settings.health)
             self._files = files.pop_all()
 
     def take_in(
@@ -98,7 +97,7 @@ class Runtime:
             CacheError: the store could not take them.
         """
         offered = list(proxies)
-        if lift and self._blocklist is not None:
+        if lift:
             self._blocklist.lift({url.key for url, _ in offered})
         blocked = self.blocked()
         wanted = [(url, known) for url, known in offered if url.key not in blocked] if blocked else offered
@@ -138,13 +137,11 @@ class Runtime:
         meant = self._keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))
         before = self.blocked()
-        if self._blocklist is not None:  # first: what is offered meanwhile must not come in again
-            known = self.cache.get_many(keys)
-            urls = {key: entry.proxy_url for key, entry in known.items()}
-            self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
-        removed = {key for key in keys if self.cache.delete(key)}
-        if self._blocklist is not None:
-            self._blocklist.lift(key for key in keys if key not in removed and key not in before)
+        urls = {key: entry.proxy_url for key, entry in self.cache.get_many(keys).items()}
+        self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
+        removed = {key for key in keys if self.cache.delete(key)}  # now: what is offered meanwhile is blocked
+        self._blocklist.lift(key for key in keys if key not in removed and key not in before)
+        self.checkups.forget(removed)
         self._insist()
         return Removal(len(removed), sum(removed.isdisjoint(found) for found in meant))
 
@@ -160,7 +157,7 @@ class Runtime:
 
     def blocked(self) -> dict[str, Block]:
         """Return what the user removed and is kept out, by key."""
-        return self._blocklist.blocks() if self._blocklist is not None else {}
+        return self._blocklist.blocks()
 
     def feed(self) -> None:
         """Bring the pool in line with the cache, and the cache with what was reported to the pool."""
@@ -248,16 +245,10 @@ class Runtime:
 
     def _record_reports(self) -> None:
         self._next_record = self._clock.monotonic() + self.settings.cache.flush_interval_seconds
-        judged = []
+        reports = []
         while self._reports:
-            key, outcome, at = self._reports.popleft()
-            judged.append((key, partial(_judge, outcome, at)))
-        if judged:
-            self.cache.record_checks(judged)
-
-
-def _judge(outcome: Outcome, at: float, status: HealthStatus, streak_ok: int, streak_failed: int) -> HealthCheck:
-    return health_policy.after(status, streak_ok, streak_failed, outcome.ok, at, outcome.error)
+            reports.append(self._reports.popleft())
+        self.checkups.take(reports)
 
 
 class Feeder:

@@ -25,9 +25,11 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
+from proxywhirl.health.levels import Level
+from proxywhirl.health.policy import Schedule
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["SETTINGS_FILE", "GatewaySettings", "PoolSettings", "Settings"]
+__all__ = ["SETTINGS_FILE", "GatewaySettings", "HealthSettings", "PoolSettings", "Settings"]
 
 SETTINGS_FILE = "settings.toml"
 
@@ -101,7 +103,45 @@ class GatewaySettings(BaseModel):
             raise SettingsError(f"gateway.upstream_ca_file: {self.upstream_ca_file} cannot be read: {exc}") from exc
 
 
-SECTIONS: dict[str, type[BaseModel]] = {"cache": CacheConfig, "gateway": GatewaySettings, "pool": PoolSettings}
+class HealthSettings(BaseModel):
+    """How proxies are checked: when (seconds), how many at once, how deep, and what it may cost (bytes).
+
+    `judges` holds URLs of what `proxywhirl judge` serves, separated by commas; without one nothing is checked while
+    serving. `level` None is the deepest that the judges allow. The databases are MaxMind's format (`.mmdb`).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    judges: str = ""
+    judge_ca_file: Path | None = None
+    level: Level | None = None
+    timeout: Seconds = 10.0
+    concurrency: Annotated[int, Field(ge=1)] = 200
+    checks_per_second: Annotated[float, Field(gt=0)] = 50.0
+    interval: Seconds = 600.0
+    retry: Seconds = 60.0
+    dead_retry: Seconds = 86_400.0
+    country_database: Path | None = None
+    asn_database: Path | None = None
+    provider_bytes_per_day: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    monitor: bool = True
+
+    @property
+    def judge_urls(self) -> list[str]:
+        """The judges, one by one."""
+        return [url.strip() for url in self.judges.split(",") if url.strip()]
+
+    def schedule(self) -> Schedule:
+        """Return when proxies are checked next."""
+        return Schedule(self.interval, self.retry, self.dead_retry)
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "cache": CacheConfig,
+    "gateway": GatewaySettings,
+    "health": HealthSettings,
+    "pool": PoolSettings,
+}
 
 
 class Settings(BaseSettings):
@@ -121,6 +161,7 @@ class Settings(BaseSettings):
     cache: CacheConfig = Field(default_factory=CacheConfig)
     pool: PoolSettings = Field(default_factory=PoolSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
 
     @classmethod
     def settings_customise_sources(
@@ -319,7 +360,8 @@ def _explain_json() -> str:
         if field.annotation is CacheTierConfig or get_origin(field.annotation) is dict
     }
     wrong = sorted(name for name in os.environ if name.upper() in tables and not _is_json(os.environ[name]))
-    return f"{', '.join(wrong) or 'PROXYWHIRL_CACHE, _POOL or _GATEWAY'}: a table is written as JSON, such as {{}}"
+    sections = ", ".join(f"PROXYWHIRL_{section}".upper() for section in SECTIONS)
+    return f"{', '.join(wrong) or f'one of {sections}'}: a table is written as JSON, such as {{}}"
 
 
 def _is_json(text: str) -> bool:

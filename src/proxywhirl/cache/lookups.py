@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 
 from proxywhirl.cache import policy
+from proxywhirl.cache.changes import CheckTimes
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.reading import Reading
-from proxywhirl.cache.record import Record
+from proxywhirl.cache.record import Record, decode_attributes
 from proxywhirl.cache.statistics import L1_HITS
+from proxywhirl.cache.tier import Changes
+from proxywhirl.errors import DecryptionError
+from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Lookups"]
+
+_log = logging.getLogger(__name__)
 
 
 class Lookups(Lifecycle):
@@ -78,6 +85,39 @@ class Lookups(Lifecycle):
         else:
             self._count_hit(record, now)
         return record.endpoint(self._running().border.credentials(record))
+
+    def look(self, key: str) -> CacheEntry | None:
+        """Return a snapshot of an entry, retired or not, counting nothing; None where there is none that is alive."""
+        engine = self._running()
+        record = engine.stack.peek(key)
+        alive = record is not None and self._clock.now() < record.expires_at
+        return engine.border.entry(record) if record is not None and alive else None
+
+    def to_check(self, keys: Iterable[str]) -> dict[str, tuple[ProxyURL, Attributes]]:
+        """Return the URLs to probe, credentials included, and the attributes, by key; a probe is no use of an entry.
+
+        Those are there that are served or retired; one whose credential cannot be read is left out, and said so.
+        """
+        engine = self._running()
+        now = self._clock.now()
+        found: dict[str, tuple[ProxyURL, Attributes]] = {}
+        for key in keys:
+            record = engine.stack.peek(key)
+            if record is None or now >= record.expires_at:
+                continue
+            try:
+                endpoint = record.endpoint(engine.border.credentials(record))
+            except DecryptionError as exc:
+                _log.error("a proxy is not checked: %s", exc)
+                continue
+            found[key] = endpoint, decode_attributes(record.attributes)
+        return found
+
+    def check_times_since(self, revision: int, limit: int = 5_000) -> CheckTimes:
+        """Return a page of when what changed after a revision is to be checked next, 0 for everything that is there."""
+        empty = Changes(revision, [], [])
+        changes = self._running().stack.ask_authority(lambda tier: tier.changes_since(revision, limit), empty, limit)
+        return CheckTimes.of(changes, self._clock.now())
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):

@@ -22,7 +22,7 @@ from proxywhirl.cache.ladder import Committed
 from proxywhirl.cache.lookups import Lookups
 from proxywhirl.cache.models import CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
-from proxywhirl.cache.record import Record
+from proxywhirl.cache.record import Record, encode_attributes
 from proxywhirl.cache.rekeying import Rotation, Store
 from proxywhirl.cache.selection import Selection
 from proxywhirl.cache.tier import Batch, Decision, Finding
@@ -196,6 +196,19 @@ class CacheManager(Lookups):
             by_key.setdefault(key, []).append(check)
         now = self._clock.now()
         committed = self._write(by_key, lambda present: Batch(puts=check_batch(present, by_key, now)))
+        return len(committed.applied.puts) if committed is not None else 0
+
+    def describe(self, known: Mapping[str, Attributes]) -> int:
+        """Add what was found out about proxies, by key, to their attributes; return how many of them had news."""
+        now = self._clock.now()
+        texts = {key: encode_attributes(attributes) for key, attributes in known.items()}
+
+        def decide(present: Mapping[str, Record]) -> Batch:
+            alive = {key: record for key, record in present.items() if now < record.expires_at}
+            news = (policy.described(record, texts[key]) for key, record in alive.items())
+            return Batch(puts=[record for record in news if record is not None])
+
+        committed = self._write(texts, decide)
         return len(committed.applied.puts) if committed is not None else 0
 
     def invalidate_by_health(self, key: str) -> bool:

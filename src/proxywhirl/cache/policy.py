@@ -23,6 +23,7 @@ __all__ = [
     "after_read",
     "check_ttl",
     "checked",
+    "described",
     "failed",
     "judged",
     "merged",
@@ -130,6 +131,12 @@ def merged(
         plain=secret.plain,
     )
     return result, changed
+
+
+def described(record: Record, attributes: str) -> Record | None:
+    """Add what was found out about a proxy to its attributes; None where nothing is new."""
+    known = _merge_attributes(record.attributes, attributes)
+    return None if known == record.attributes else replace(record, attributes=known)
 
 
 def settled(

@@ -27,6 +27,7 @@ from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import VERSION
 from proxywhirl.cli.render import note
 from proxywhirl.cli.serving import serve
+from proxywhirl.cli.show import show
 from proxywhirl.cli.stats import stats
 from proxywhirl.errors import ProxyWhirlError
 
@@ -50,7 +51,21 @@ def cli() -> None:
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
 
 
-for command in (import_lists, list_entries, stats, serve, add, remove, export, clear, keys, doctor, migrate, demo):
+for command in (
+    import_lists,
+    list_entries,
+    stats,
+    show,
+    serve,
+    add,
+    remove,
+    export,
+    clear,
+    keys,
+    doctor,
+    migrate,
+    demo,
+):
     cli.add_command(command)
 
 

@@ -84,7 +84,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], word: 
     ("text", "word"),
     [
         ("[[[", "settings.toml cannot be read"),
-        ("[proxies]\na = 1\n", "unknown section 'proxies'; known: cache, gateway, pool"),
+        ("[proxies]\na = 1\n", "unknown section 'proxies'; known: cache, gateway, health, pool"),
         ("cache = 3\n", "cache must be a table"),
         ("[gateway]\nport = 'x'\n", "setting gateway.port (PROXYWHIRL_GATEWAY_PORT or "),
         ("[pool]\nstrat = 'x'\n", "setting pool.strat (PROXYWHIRL_POOL_STRAT or "),
