@@ -90,7 +90,11 @@ class CacheError(ProxyWhirlError):
 
 
 class TierError(CacheError):
-    """A tier could not do what it was asked; the manager marks it degraded."""
+    """A tier could not do what it was asked; the manager leaves it out, of writes alone where it is `readable`."""
+
+    def __init__(self, *words: object, readable: bool = False) -> None:
+        super().__init__(*words)
+        self.readable = readable
 
 
 class FormatVersionError(CacheError):

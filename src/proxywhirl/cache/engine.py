@@ -67,6 +67,7 @@ class Engine:
             self.border = Border(self.sealer)
             self.hits = HitLog(durable=self.tiers[-1][0] != "l1")
             self.stack = TierStack(self.tiers, clock=clock, counters=self.counters, hits=self.hits, debts=self._debts())
+            self.border.renew = self.stack.peek
         except BaseException:
             for _, tier in self.tiers:
                 tier.close()
@@ -96,7 +97,7 @@ class Engine:
         figures = self.statistics()
         self._publisher.remember(figures, now)
         if self.durable and self._publisher.has_news(figures, ended=ended):
-            self.stack.ask_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
+            self.stack.write_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
 
     def published(self) -> list[ProcessStatistics]:
         """Return what processes on the same files have published of themselves, this one included."""

@@ -42,6 +42,12 @@ class Ladder:
             return default
         return guarded.call(ask, default, size)
 
+    def write(self, guarded: GuardedTier, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
+        """Do as `ask` with what changes the tier."""
+        if guarded.behind and not self.is_in_line(guarded):
+            return default
+        return guarded.write(change, default, size)
+
     def is_in_line(self, window: GuardedTier) -> bool:
         """Try to bring a window in line that was left out of a change; return whether it is."""
         if window.available:

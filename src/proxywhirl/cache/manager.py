@@ -61,7 +61,7 @@ class CacheManager(Lookups):
         """Replace whatever is stored under the key. True only when the authority has taken it.
 
         Raises:
-            ValueError: `key` is not the entry's key.
+            ValueError: `key` is not the entry's key, or a field has a value that no tier could hold.
         """
         if key != entry.key:
             raise ValueError(f"the entry's key is {entry.key!r}, not {key!r}: put it under its own key")
@@ -94,7 +94,8 @@ class CacheManager(Lookups):
 
         Raises:
             ProxyURLError: `proxy_url` is not one.
-            ValueError: `ttl` is negative or no number.
+            TypeError: `source` is no text.
+            ValueError: `ttl` is negative or no number, or a text cannot be stored.
         """
         url = urls.parse(proxy_url)
         if username is not None or password is not None:
@@ -282,7 +283,12 @@ class CacheManager(Lookups):
             chosen = [entry for entry in page if wanted is None or wanted(entry.key)]
             counts["skipped"] += len(page) - len(chosen)
             withheld = {entry.key for entry in chosen if transfer.is_withheld(entry)}
-            records = [border.record(transfer.without_secrets(entry)) for entry in chosen]
+            records = []
+            for entry in chosen:
+                try:
+                    records.append(border.record(transfer.without_secrets(entry)))
+                except ValueError:  # no tier could hold it
+                    counts["failed"] += 1
             merge = self._merge(records, self._clock.now(), only_known=withheld)
             counts["loaded"] += merge.loaded if merge else 0
             counts["skipped"] += merge.skipped if merge else 0
@@ -333,7 +339,7 @@ class CacheManager(Lookups):
         if engine.keys is not None and any(record.plain is not None for record in records):
             engine.keys.prepare(engine.stack.each_durable)
             sealing = engine.keys.guard
-            if engine.stack.authority.degraded and engine.sealer is not None:
+            if engine.stack.authority.sick and engine.sealer is not None:
                 engine.sealer.reload()  # what is owed for long must not be sealed with a key that is gone by then
         size = max(len(keys), len(records))
         return engine.stack.commit(keys, decide, admit=bool(records), merge=merge, size=size, sealing=sealing)

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from functools import cache
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
+from proxywhirl.cache.storable import storable_text
 from proxywhirl.cache.tier import Batch, TierName
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
@@ -180,7 +181,7 @@ def checked(record: Record, check: HealthCheck) -> Record:
         check_successes=record.check_successes + 1 if check.ok else 0,
         recovery_attempt=check.recovery_attempt,
         next_check_at=check.next_check,
-        error=None if check.ok else check.error,
+        error=None if check.ok or check.error is None else storable_text(check.error),
         checks=record.checks + 1,
         failed_checks=record.failed_checks + (not check.ok),
         retired=record.retired and not check.ok,

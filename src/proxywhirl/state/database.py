@@ -120,13 +120,16 @@ class Database:
             self._open()
         if isinstance(exc, apsw.BusyError):
             seconds = BUSY_TIMEOUT_MS // 1000
-            return TierError(f"{doing} {self._path} failed: another process holds it for more than {seconds} s ({exc})")
+            words = f"{doing} {self._path} failed: another process holds it for more than {seconds} s ({exc})"
+            return TierError(words, readable=True)
         if isinstance(exc, (apsw.FullError, apsw.IOError)):
-            return TierError(f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well")
+            words = f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well"
+            return TierError(words, readable=isinstance(exc, apsw.FullError))
         if isinstance(exc, (apsw.ReadOnlyError, apsw.CantOpenError, PermissionError)):
             return TierError(
                 f"{doing} {self._path} failed ({exc}): let this user write to the file and its directory, "
-                "or name another home"
+                "or name another home",
+                readable=isinstance(exc, apsw.ReadOnlyError),
             )
         why = exc.strerror or exc if isinstance(exc, OSError) else exc
         return TierError(f"{doing} {self._path} failed: {why}")
