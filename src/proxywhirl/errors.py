@@ -18,6 +18,8 @@ The tree::
     │   └── DecryptionError              stored credentials cannot be read with the key at hand
     └── UpstreamError                    a request through a proxy failed; the type says who is to blame
         ├── ProxyFailed                  the proxy: refused, timed out, broke its protocol
+        │   ├── ForgedAnswer             it answered in the place of whom it was asked for
+        │   └── InterceptedTLS           it showed a certificate of its own in the tunnel
         ├── AccountRefused               the account at the proxy: 407, wrong or missing credentials
         ├── TargetUnreachable            the target through this proxy: another proxy may reach it
         ├── TargetFailed                 the target itself
@@ -113,6 +115,14 @@ class UpstreamError(ProxyWhirlError):
 
 class ProxyFailed(UpstreamError):
     """The proxy refused, timed out or broke its protocol."""
+
+
+class ForgedAnswer(ProxyFailed):
+    """The proxy answered in the place of whom it was asked for: from a cache, or with a text of its own."""
+
+
+class InterceptedTLS(ProxyFailed):
+    """The tunnel shows a certificate that is not the target's: the proxy reads what is encrypted."""
 
 
 class AccountRefused(UpstreamError):
