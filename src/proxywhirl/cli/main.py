@@ -21,6 +21,7 @@ from proxywhirl.cli.doctor import doctor
 from proxywhirl.cli.entries import add, clear, remove
 from proxywhirl.cli.exporting import export
 from proxywhirl.cli.importing import import_lists
+from proxywhirl.cli.judging import judge
 from proxywhirl.cli.keys import keys
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
@@ -51,12 +52,13 @@ def cli() -> None:
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
 
 
-for command in (
+COMMANDS = (
     import_lists,
     list_entries,
-    stats,
     show,
+    stats,
     serve,
+    judge,
     add,
     remove,
     export,
@@ -65,7 +67,8 @@ for command in (
     doctor,
     migrate,
     demo,
-):
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 
