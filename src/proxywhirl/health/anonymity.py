@@ -21,7 +21,7 @@ from proxywhirl.wire.judge import QUESTION_HEADERS, Sighting
 
 __all__ = ["anonymity"]
 
-_ADDRESSES = re.compile(r"[0-9A-Fa-f:.]{3,45}")
+_ADDRESSES = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _PORT = re.compile(r":[0-9]{1,5}$")
 
 
@@ -32,10 +32,10 @@ def anonymity(direct: Sighting, proxied: Sighting) -> Anonymity:
     >>> anonymity(alone, Sighting("203.0.113.9", (("Host", "judge"), ("Via", "1.1 squid"))))
     'anonymous'
     """
-    ours = ipaddress.ip_address(direct.address)
+    ours = _addresses(direct.address)
     added = [(name.lower(), value) for name, value in proxied.headers if name.lower() not in QUESTION_HEADERS]
     told = (proxied.address, *(value for _, value in added if value is not None))
-    if any(ours in _addresses(text) for text in told):
+    if any(ours & _addresses(text) for text in told):
         return "transparent"
     expected = {name.lower() for name, _ in direct.headers}
     return "elite" if all(name in expected for name, _ in added) else "anonymous"

@@ -23,7 +23,6 @@ __all__ = ["HTTPS_PORT", "PORT", "JudgeServer", "server_tls"]
 PORT, HTTPS_PORT = 8898, 8443
 
 _HEAD_LIMIT = 16 * 1024  # bytes of a request
-_PATIENCE = 10.0  # seconds for TLS, and for request and answer
 _MOST_CONNECTIONS = 4096
 _BACKLOG = 4096
 _HEADERS = [
@@ -42,6 +41,7 @@ class JudgeServer:
         port: For http://; 0 for a free one.
         tls: Serve https:// too, with this context.
         https_port: For https://; 0 for a free one.
+        patience: Seconds for TLS, and for a request and its answer.
     """
 
     def __init__(
@@ -51,11 +51,13 @@ class JudgeServer:
         *,
         tls: ssl.SSLContext | None = None,
         https_port: int = HTTPS_PORT,
+        patience: float = 10.0,
     ) -> None:
         self._host = host.strip("[]")
         self._port = port
         self._tls = tls
         self._https_port = https_port
+        self._patience = patience
         self._servers: list[asyncio.Server] = []
         self._clients: set[asyncio.Transport] = set()
         self.urls: list[str] = []
@@ -89,11 +91,11 @@ class JudgeServer:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: _Client(self._clients),
+                lambda: _Client(self._clients, self._patience),
                 self._host,
                 port,
                 ssl=tls,
-                ssl_handshake_timeout=_PATIENCE if tls else None,
+                ssl_handshake_timeout=self._patience if tls else None,
                 ssl_shutdown_timeout=1.0 if tls else None,
                 backlog=_BACKLOG,
             )
@@ -140,13 +142,14 @@ def _reason(exc: OSError | UnicodeError) -> str:
 class _Client(asyncio.Protocol):
     """One connection: a request's head, an answer, the end."""
 
-    __slots__ = ("_clients", "_patience", "_protocol", "_transport")
+    __slots__ = ("_clients", "_end", "_patience", "_protocol", "_transport")
 
-    def __init__(self, clients: set[asyncio.Transport]) -> None:
+    def __init__(self, clients: set[asyncio.Transport], patience: float) -> None:
         self._clients = clients
+        self._patience = patience
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
         self._transport: asyncio.Transport | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
@@ -156,11 +159,11 @@ class _Client(asyncio.Protocol):
             return
         self._transport = transport
         self._clients.add(transport)
-        self._patience = asyncio.get_running_loop().call_later(_PATIENCE, transport.abort)
+        self._end = asyncio.get_running_loop().call_later(self._patience, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio passes it
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._end is not None:
+            self._end.cancel()
         if self._transport is not None:
             self._clients.discard(self._transport)
 
