@@ -23,6 +23,7 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, TierError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
+from proxywhirl.health.monitor import Monitor
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
@@ -83,7 +84,7 @@ class Runtime:
             self._blocklist = Blocklist(self.state)
             self.cache = CacheManager(settings.cache, clock=clock)
             files.callback(self.cache.close)
-            self.checkups = Checkups(self.cache, self.state, settings.health)
+            self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
 
     def take_in(
@@ -134,7 +135,7 @@ class Runtime:
         Raises:
             CacheError: the store cannot be written to.
         """
-        meant = self._keys_of(list(chosen))
+        meant = self.keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))
         before = self.blocked()
         urls = {key: entry.proxy_url for key, entry in self.cache.get_many(keys).items()}
@@ -192,6 +193,14 @@ class Runtime:
         """
         return Gateway(self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock)
 
+    def monitor(self) -> Monitor | None:
+        """Make what checks proxies when they are due; None where no judge is set, or it is switched off.
+
+        Raises:
+            SettingsError: a setting of it is wrong.
+        """
+        return self.checkups.monitor(self._files)
+
     def close(self) -> None:
         """Stop the thread, write what is still in memory, close every file. Idempotent."""
         if self._feeder is not None:
@@ -215,8 +224,11 @@ class Runtime:
             _log.error("a proxy is left out: %s", exc)
             return None
 
-    def _keys_of(self, chosen: list[str | ProxyURL]) -> list[set[str]]:
-        """Return the keys that each key or URL means; reads the whole store where a URL has no username."""
+    def keys_of(self, chosen: list[str | ProxyURL]) -> list[set[str]]:
+        """Return the keys that each key or URL means, an endpoint without a username all its sessions.
+
+        Reads the whole store where there is such a one.
+        """
         sessions: dict[str, set[str]] = {
             url.canonical: set() for url in chosen if isinstance(url, ProxyURL) and url.username is None
         }

@@ -97,17 +97,15 @@ class GatewaySettings(BaseModel):
         """
         if self.upstream_ca_file is None:
             return None
-        try:
-            return ssl.create_default_context(cafile=str(self.upstream_ca_file))
-        except OSError as exc:
-            raise SettingsError(f"gateway.upstream_ca_file: {self.upstream_ca_file} cannot be read: {exc}") from exc
+        return _trusting(self.upstream_ca_file, "gateway.upstream_ca_file")
 
 
 class HealthSettings(BaseModel):
     """How proxies are checked: when (seconds), how many at once, how deep, and what it may cost (bytes).
 
     `judges` holds URLs of what `proxywhirl judge` serves, separated by commas; without one nothing is checked while
-    serving. `level` None is the deepest that the judges allow. The databases are MaxMind's format (`.mmdb`).
+    serving. `level` None is the deepest that the judges allow, short of `full`. The databases are in MaxMind's format
+    (`.mmdb`).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -130,6 +128,14 @@ class HealthSettings(BaseModel):
     def judge_urls(self) -> list[str]:
         """The judges, one by one."""
         return [url.strip() for url in self.judges.split(",") if url.strip()]
+
+    def judge_tls(self) -> ssl.SSLContext | None:
+        """Return the context that judges with https:// are verified with; None for the system's authorities.
+
+        Raises:
+            SettingsError: they cannot be read.
+        """
+        return None if self.judge_ca_file is None else _trusting(self.judge_ca_file, "health.judge_ca_file")
 
     def schedule(self) -> Schedule:
         """Return when proxies are checked next."""
@@ -249,6 +255,13 @@ class Settings(BaseSettings):
             raise SettingsError(_explain(exc, path)) from None  # the cause would repeat the values
         except UnreadableSettingError:
             raise SettingsError(_explain_json()) from None  # as above
+
+
+def _trusting(path: Path, setting: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(path))
+    except OSError as exc:
+        raise SettingsError(f"{setting}: {path} cannot be read: {exc}") from exc
 
 
 def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:

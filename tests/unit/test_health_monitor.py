@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,16 @@ async def test_who_is_to_blame(blame: Blame, at_judge: bool, counts: bool) -> No
     recorded = await world.recorder(at_judge=at_judge).record(found)
     assert (found[0] in recorded.counted) is counts
     assert (world.status("a") is HealthStatus.UNKNOWN) is not counts
+
+
+async def test_that_it_takes_connections_makes_no_proxy_healthy() -> None:
+    """A success of level tcp leads to degraded at best, and takes nothing from one that is healthy."""
+    world = World("ab")
+    await world.recorder().record([result(world.keys["b"])])
+    for _ in range(3):
+        shallow = [replace(result(world.keys[name]), asked=Level.TCP, reached=Level.TCP) for name in "ab"]
+        await world.recorder().record(shallow)
+    assert (world.status("a"), world.status("b")) == (HealthStatus.DEGRADED, HealthStatus.HEALTHY)
 
 
 async def test_what_a_full_probe_found_out_is_kept() -> None:

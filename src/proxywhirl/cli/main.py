@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from proxywhirl.cli.checking import check, monitor
 from proxywhirl.cli.demo import demo
 from proxywhirl.cli.doctor import doctor
 from proxywhirl.cli.entries import add, clear, remove
@@ -55,9 +56,11 @@ def cli() -> None:
 COMMANDS = (
     import_lists,
     list_entries,
+    check,
     show,
     stats,
     serve,
+    monitor,
     judge,
     add,
     remove,

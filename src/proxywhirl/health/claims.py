@@ -51,6 +51,10 @@ class Claims:
         if wanted:
             self._store.update(_KIND, wanted, freed)
 
+    def give_back_all(self) -> None:
+        """End every claim of this owner."""
+        self.give_back(key for key, claim in self._store.items(_KIND).items() if json.loads(claim)[0] == self._owner)
+
     def sweep(self, now: float) -> None:
         """Forget the claims, of whatever owner, that have ended by themselves."""
         ended = [key for key, claim in self._store.items(_KIND).items() if json.loads(claim)[1] <= now]

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from proxywhirl.errors import Blame
 from proxywhirl.health import policy
 from proxywhirl.health.history import History, Sample
-from proxywhirl.health.levels import ProbeResult
+from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.outage import Outage
 from proxywhirl.health.policy import Schedule
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
@@ -47,6 +47,8 @@ class Recorded:
 
 class Recorder:
     """Judges results and hands them on.
+
+    That a proxy takes connections makes none healthy: who asks no more learns no more.
 
     A failure counts where the proxy or its account is at fault, or where it does not reach a judge that others reach;
     one of `target` or of this machine teaches nothing of the proxy. `at_judge` says that what is asked for is a
@@ -92,7 +94,7 @@ class Recorder:
             self._history.add((result.key, Sample(result.at, result.ok, result.latency)) for result in results)
 
     def _judge(self, result: ProbeResult, status: HealthStatus, streak_ok: int, streak_failed: int) -> HealthCheck:
-        return policy.after(
+        check = policy.after(
             status,
             streak_ok,
             streak_failed,
@@ -102,6 +104,8 @@ class Recorder:
             schedule=self._schedule,
             rng=self._rng,
         )
+        shallow = result.ok and result.asked is Level.TCP and status is not HealthStatus.HEALTHY
+        return replace(check, status=HealthStatus.DEGRADED) if shallow else check
 
 
 def _learnt(result: ProbeResult) -> Attributes | None:
