@@ -80,10 +80,11 @@ async def run(alive: int, refusing: int, holes: int) -> None:
     loop = asyncio.get_running_loop()
     port = 0
     proxies: list[tuple[str, str, int]] = []
+    servers: list[asyncio.Server] = []
     for number in range(alive):
         listener = listening(address(1, number), port, BACKLOG)
         port = listener.getsockname()[1]
-        await loop.create_server(Answering, sock=listener)
+        servers.append(await loop.create_server(Answering, sock=listener))
         proxies.append(("alive", address(1, number), port))
     closed = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     closed.bind(("127.2.0.1", 0))  # and never listens
@@ -96,6 +97,10 @@ async def run(alive: int, refusing: int, holes: int) -> None:
     random.Random(1).shuffle(proxies)
     print(json.dumps(proxies), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
+    for server in servers:
+        server.close()
+    for each in (closed, silent, *dropping):
+        each.close()
 
 
 def main() -> None:

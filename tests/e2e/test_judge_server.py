@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 from pathlib import Path
@@ -95,6 +96,20 @@ async def test_who_asks_nothing_is_cut_off() -> None:
         quick = await exchange(judge.urls[0], b"GET / HTTP/1.1\r\nHost: j\r\n\r\n")
         assert quick.startswith(b"HTTP/1.1 200")
         assert await slow == b""
+
+
+async def test_who_is_too_many_is_cut_off() -> None:
+    """Beyond its limit a judge takes nobody, and takes the next one when there is room again."""
+    question = b"GET / HTTP/1.1\r\nHost: j\r\n\r\n"
+    async with JudgeServer(port=0, max_connections=1) as judge:
+        port = int(judge.urls[0].rstrip("/").rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await exchange(judge.urls[0], question) == b""
+        writer.write(question)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        assert (await exchange(judge.urls[0], question)).startswith(b"HTTP/1.1 200")
 
 
 async def test_many_ask_at_once() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,16 @@ def test_an_ipv6_address_in_a_database_of_ipv4_is_unknown(tmp_path: Path) -> Non
     """It is no error: such a database knows nothing of it."""
     with GeoDatabase([write(tmp_path / "4.mmdb", {"203.0.113.0/24": {"asn": 1}}, version=4)]) as geo:
         assert geo.look_up("2001:db8::1") == Place()
+
+
+def test_the_extra_is_asked_for_where_it_is_missing() -> None:
+    """Without it the error says what to install."""
+    program = (
+        "import sys; sys.modules['maxminddb'] = None\n"
+        "from proxywhirl.health.geo import GeoDatabase; GeoDatabase(['x.mmdb'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("needs the extra geo: pip install 'proxywhirl[geo]'")
 
 
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import click
 
 from proxywhirl.cli.render import note
 from proxywhirl.cli.stopping import told_to_stop
-from proxywhirl.health.judge_server import HTTPS_PORT, PORT, JudgeServer, server_tls
+from proxywhirl.health.judge_server import HTTPS_PORT, MAX_CONNECTIONS, PORT, JudgeServer, server_tls
+from proxywhirl.net.descriptors import make_room
 
 __all__ = ["judge"]
 
@@ -32,7 +33,9 @@ def judge(host: str, port: int, tls_certificate: Path | None, tls_key: Path | No
     if tls_key is not None and tls_certificate is None:
         raise click.UsageError("--tls-key needs --tls-certificate.")
     tls = server_tls(tls_certificate, tls_key) if tls_certificate is not None else None
-    asyncio.run(_serve(JudgeServer(host, port, tls=tls, https_port=tls_port)))
+    room = make_room(MAX_CONNECTIONS)
+    server = JudgeServer(host, port, tls=tls, https_port=tls_port, max_connections=room.sockets)
+    asyncio.run(_serve(server))
 
 
 async def _serve(server: JudgeServer) -> None:

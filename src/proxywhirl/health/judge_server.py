@@ -18,12 +18,12 @@ import h11
 from proxywhirl.errors import SettingsError
 from proxywhirl.wire.judge import answer
 
-__all__ = ["HTTPS_PORT", "PORT", "JudgeServer", "server_tls"]
+__all__ = ["HTTPS_PORT", "MAX_CONNECTIONS", "PORT", "JudgeServer", "server_tls"]
 
 PORT, HTTPS_PORT = 8898, 8443
+MAX_CONNECTIONS = 4096
 
 _HEAD_LIMIT = 16 * 1024  # bytes of a request
-_MOST_CONNECTIONS = 4096
 _BACKLOG = 4096
 _HEADERS = [
     ("Content-Type", "application/json"),
@@ -42,6 +42,7 @@ class JudgeServer:
         tls: Serve https:// too, with this context.
         https_port: For https://; 0 for a free one.
         patience: Seconds for TLS, and for a request and its answer.
+        max_connections: Who connects beyond it is cut off at once.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class JudgeServer:
         tls: ssl.SSLContext | None = None,
         https_port: int = HTTPS_PORT,
         patience: float = 10.0,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._host = host.strip("[]")
         self._port = port
         self._tls = tls
         self._https_port = https_port
         self._patience = patience
+        self._max_connections = max_connections
         self._servers: list[asyncio.Server] = []
         self._clients: set[asyncio.Transport] = set()
         self.urls: list[str] = []
@@ -91,7 +94,7 @@ class JudgeServer:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: _Client(self._clients, self._patience),
+                lambda: _Client(self._clients, self._patience, self._max_connections),
                 self._host,
                 port,
                 ssl=tls,
@@ -142,11 +145,12 @@ def _reason(exc: OSError | UnicodeError) -> str:
 class _Client(asyncio.Protocol):
     """One connection: a request's head, an answer, the end."""
 
-    __slots__ = ("_clients", "_end", "_patience", "_protocol", "_transport")
+    __slots__ = ("_clients", "_end", "_max_connections", "_patience", "_protocol", "_transport")
 
-    def __init__(self, clients: set[asyncio.Transport], patience: float) -> None:
+    def __init__(self, clients: set[asyncio.Transport], patience: float, max_connections: int) -> None:
         self._clients = clients
         self._patience = patience
+        self._max_connections = max_connections
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
         self._transport: asyncio.Transport | None = None
         self._end: asyncio.TimerHandle | None = None
@@ -154,7 +158,7 @@ class _Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a judge listens on streams")
-        if len(self._clients) >= _MOST_CONNECTIONS:
+        if len(self._clients) >= self._max_connections:
             transport.abort()
             return
         self._transport = transport
