@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ from proxywhirl.errors import TierError
 __all__ = ["Engine"]
 
 OPENING_TIMEOUT_SECONDS = 60.0
+FORK_WAIT_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 _running: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -117,10 +119,10 @@ class Engine:
         if self._watcher is None and (self.durable or self.config.enable_background_cleanup):
             self._watcher = Watcher(self._look)
 
-    def pause(self) -> None:
-        """Stop that thread."""
+    def pause(self, timeout: float | None = None) -> None:
+        """Stop that thread; wait for it up to `timeout` seconds."""
         if self._watcher is not None:
-            self._watcher.stop()
+            self._watcher.stop(timeout)
             self._watcher = None
 
     def close(self) -> None:
@@ -183,8 +185,9 @@ class Engine:
 
 
 def _before_fork() -> None:
+    deadline = time.monotonic() + FORK_WAIT_SECONDS
     for engine in list(_running):
-        engine.pause()
+        engine.pause(max(0.0, deadline - time.monotonic()))
 
 
 def _in_parent() -> None:

@@ -101,7 +101,7 @@ class MemoryStore:
 
 
 class StateStore:
-    """A `Store` in a file of mode 0600.
+    """A `Store` in a file of mode 0600. After a fork parent and child go on with it.
 
     Raises:
         TierError: the file cannot be opened, read or written (from every method).
@@ -110,17 +110,16 @@ class StateStore:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _MIGRATIONS)
-        self._lock = threading.Lock()
 
     def put_many(self, kind: str, values: Mapping[str, str]) -> None:
         """See `Store`."""
-        with self._lock, self._database.writing() as connection:
+        with self._database.writing() as connection:
             rows = [(kind, key, value) for key, value in values.items()]
             connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
 
     def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
         """See `Store`."""
-        with self._lock, self._database.writing() as connection:
+        with self._database.writing() as connection:
             changed = change(_selected(connection, kind, keys))
             kept = [(kind, key, value) for key, value in changed.items() if value is not None]
             connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", kept)
@@ -129,23 +128,23 @@ class StateStore:
 
     def get_many(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
         """See `Store`."""
-        with self._lock, self._database.translated("reading"):
+        with self._database.translated("reading"):
             return _selected(self._database.connection, kind, keys)
 
     def delete_many(self, kind: str, keys: Iterable[str]) -> None:
         """See `Store`."""
-        with self._lock, self._database.writing() as connection:
+        with self._database.writing() as connection:
             connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", [(kind, key) for key in keys])
 
     def items(self, kind: str) -> dict[str, str]:
         """See `Store`."""
-        with self._lock, self._database.translated("reading"):
+        with self._database.translated("reading"):
             rows = self._database.connection.execute("SELECT key, value FROM records WHERE kind = ?", (kind,))
             return {str(key): str(value) for key, value in rows}
 
     def examine(self, *, repair: bool = False) -> list[str]:
         """Return what is wrong with the file; with `repair` it is set aside then, and what can be read is saved."""
-        with self._lock:
+        with self._database.lock:
             faults = self._database.faults()
             if faults and repair:
                 self._database.reopen()
@@ -153,8 +152,7 @@ class StateStore:
 
     def close(self) -> None:
         """Close the file. Idempotent."""
-        with self._lock:
-            self._database.close()
+        self._database.close()
 
 
 def _selected(connection: apsw.Connection, kind: str, keys: Iterable[str]) -> dict[str, str]:
