@@ -46,8 +46,8 @@ class DebtFile:
         FormatVersionError: a newer version wrote the file, which is left as it is.
     """
 
-    def __init__(self, directory: Path, *, fsync: bool = False, limit: int = 100_000) -> None:
-        self.path = directory / "debt.jsonl"
+    def __init__(self, directory: Path, *, name: str = "debt.jsonl", fsync: bool = False, limit: int = 100_000) -> None:
+        self.path = directory / name
         self.corrupted = 0
         self._fsync = fsync
         self._limit = limit
@@ -158,7 +158,7 @@ class DebtFile:
 
     def _renew(self) -> None:
         self._mutex = threading.RLock()
-        self._lock = FileLock(self.path.parent / ".debt.lock", timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
+        self._lock = FileLock(self.path.with_name(f".{self.path.stem}.lock"), timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
         self._settling = False
         self._forget()
 

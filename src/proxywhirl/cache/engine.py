@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from proxywhirl.cache import opening
-from proxywhirl.cache.adoption import adopt
+from proxywhirl.cache.adoption import adopt, has_left
 from proxywhirl.cache.border import Border
 from proxywhirl.cache.debt import DebtFile
 from proxywhirl.cache.history import PREFIX, ProcessStatistics, Publisher, published
@@ -26,6 +26,7 @@ from proxywhirl.cache.models import CacheConfig, CacheStatistics
 from proxywhirl.cache.occupancy import Occupancy, backend_of
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.stack import TierStack
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Tier, TierName
@@ -61,12 +62,19 @@ class Engine:
         self._occupancy = Occupancy(directory) if backend_of(config) is not None else None
         try:
             self.tiers += opening.open_tiers(config)
-            self._adopt()
+            removals = self._adopt()
             self.sealer = open_sealer(config, self.tiers)
             self.keys = KeyNotes(self.sealer, self.tiers[-1][1]) if self.sealer is not None else None
             self.border = Border(self.sealer)
             self.hits = HitLog(durable=self.tiers[-1][0] != "l1")
-            self.stack = TierStack(self.tiers, clock=clock, counters=self.counters, hits=self.hits, debts=self._debts())
+            self.stack = TierStack(
+                self.tiers,
+                clock=clock,
+                counters=self.counters,
+                hits=self.hits,
+                debts=self._debts(),
+                removals=removals,
+            )
         except BaseException:
             for _, tier in self.tiers:
                 tier.close()
@@ -156,21 +164,28 @@ class Engine:
         self.stack.refresh()
         self.upkeep.tick(watching=True)
 
-    def _adopt(self) -> None:
+    def _adopt(self) -> Removals | None:
+        """Make the tiers one store; return what notes removals, where a tier that is off has to know of them later."""
         durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self.tiers if name != "l1"]
         if not durable:
-            return
+            return None
+        removals = self._removals() if durable[0][0] == "l2" else None
         if durable[-1][0] == "l3":
             place = Path(self.config.l3_database_path).expanduser().with_suffix(".opening")
         else:
             place = Path(self.config.l2_cache_dir).expanduser() / ".opening"
         try:
             with FileLock(place, timeout=OPENING_TIMEOUT_SECONDS, mode=0o600):
-                adopt(durable)
+                adopt(durable, removals)
         except Timeout as exc:
             raise TierError(f"{place} stayed locked by another process that opens the same store") from exc
         except OSError as exc:
             raise TierError(f"{place} cannot be made: {exc.strerror or exc}") from exc
+        return removals if has_left(durable[-1][1]) else None
+
+    def _removals(self) -> Removals:
+        directory = Path(self.config.l2_cache_dir).expanduser()
+        return Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
 
     def _debts(self) -> Debts | None:
         names = {name for name, _ in self.tiers}

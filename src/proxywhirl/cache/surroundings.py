@@ -24,7 +24,10 @@ from proxywhirl.errors import CacheError
 __all__ = ["ask_keys", "look_around", "missing_keys", "set_aside", "too_open"]
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
-_CACHE_FILES = ("shard-*", "mark.json", "*.meta", "*.tmp", "damaged*", "debt.jsonl", ".debt.lock", ".opening", "l2.db*")
+_CACHE_FILES = (
+    *("shard-*", "mark.json", "*.meta", "*.tmp", "damaged*", "l2.db*"),
+    *("debt.jsonl", ".debt.lock", "removed.jsonl", ".removed.lock", ".opening"),
+)
 
 
 def look_around(
