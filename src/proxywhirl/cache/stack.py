@@ -263,8 +263,7 @@ class TierStack:
     def close(self) -> None:
         """Write what waits for L2, and close every tier."""
         self._rising.lift(at_once=True)
-        for guarded in self.tiers:
-            guarded.tier.close()
+        self._ladder.close()
         for file in (self._debts, self._removals):
             if file is not None:
                 file.close()

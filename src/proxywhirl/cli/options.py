@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from proxywhirl.cache.opening import enabled_tiers
+from proxywhirl.cli.render import note
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
@@ -26,6 +28,7 @@ __all__ = [
     "home_option",
     "json_option",
     "open_runtime",
+    "open_to_write",
     "ttl_option",
 ]
 
@@ -133,3 +136,14 @@ def attributes_of(known: Attributes, tags: tuple[str, ...], country: str | None)
 def open_runtime(home: str | None, overrides: dict[str, dict[str, Any]] | None = None) -> Runtime:
     """Open the store of a home."""
     return Runtime(Settings.load(home, overrides=overrides))
+
+
+def open_to_write(home: str | None) -> Runtime:
+    """Open the store of a home to put something into it; say so where nothing of it will stay."""
+    runtime = open_runtime(home)
+    if enabled_tiers(runtime.settings.cache) == ["l1"]:
+        note(
+            "proxywhirl: only the first tier is on, which is memory: all is gone when this command ends; enable "
+            "cache.l2_config or cache.l3_config"
+        )
+    return runtime
