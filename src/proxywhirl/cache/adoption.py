@@ -17,8 +17,9 @@ from functools import partial
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.tier import Batch, Tier, TierName
+from proxywhirl.errors import TierError
 
-__all__ = ["STORE_ID", "adopt", "has_left"]
+__all__ = ["STORE_ID", "adopt", "has_left", "is_new_store", "rejoin"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def adopt(tiers: Sequence[tuple[TierName, Tier]], removals: Removals | None = No
         return 0
     lowest, authority = durable[-1]
     store = authority.get_meta(STORE_ID)
-    is_new = store is None and authority.revision == 0
+    is_new = is_new_store(authority)
     store = store or uuid.uuid4().hex
     given = 0
     for name, window in durable[:-1]:
@@ -81,6 +82,24 @@ def _note_as_authority(authority: Tier, store: str) -> None:
 def _set(tier: Tier, note: str, value: str | None) -> None:
     if tier.get_meta(note) != value:
         tier.set_meta(note, value)
+
+
+def is_new_store(authority: Tier) -> bool:
+    """Whether an authority is new, or was lost: a window may hold the only copy of what it held."""
+    return authority.get_meta(STORE_ID) is None and authority.revision == 0
+
+
+def rejoin(window: Tier, store: str, revision: int) -> None:
+    """Make a window one store with an authority that is in use already, and stands at a revision.
+
+    Raises:
+        TierError: it was the lowest for a time, and what it has to give back needs an authority that is not in use.
+    """
+    if window.get_meta(STORE_ID) is not None:
+        raise TierError("it was the lowest tier for a time: close the cache and open it again, to carry that over")
+    if window.get_meta(FOLLOWS) not in {None, store}:
+        window.clear(revision)
+    _note_as_window(window, store)
 
 
 def has_left(tier: Tier) -> bool:

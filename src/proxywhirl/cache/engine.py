@@ -11,17 +11,20 @@ import os
 import sys
 import weakref
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock, Timeout
 
 from proxywhirl.cache import opening
-from proxywhirl.cache.adoption import adopt, has_left
+from proxywhirl.cache.absent import AbsentTier
+from proxywhirl.cache.adoption import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.border import Border
 from proxywhirl.cache.debt import DebtFile
 from proxywhirl.cache.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.keys import KeyNotes, open_sealer
+from proxywhirl.cache.keys import KeyNotes, copy_notes, noted, open_sealer
 from proxywhirl.cache.models import CacheConfig, CacheStatistics
 from proxywhirl.cache.occupancy import Occupancy, backend_of
 from proxywhirl.cache.owing import Debts
@@ -34,6 +37,7 @@ from proxywhirl.cache.upkeep import Upkeep
 from proxywhirl.cache.watcher import Watcher
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TierError
+from proxywhirl.state.advice import explained
 
 __all__ = ["Engine"]
 
@@ -58,12 +62,12 @@ class Engine:
         self.clock = clock
         self.counters = Counters(enabled=config.enable_statistics)
         self.tiers: list[tuple[TierName, Tier]] = []
-        directory = Path(config.l2_cache_dir).expanduser()
-        self._occupancy = Occupancy(directory) if backend_of(config) is not None else None
+        self._occupancy: Occupancy | None = None
+        self._is_open = False
         try:
-            self.tiers += opening.open_tiers(config)
+            self.tiers += opening.open_tiers(config, open_one=self._open_tier, absent=self._absent)
             removals = self._adopt()
-            self.sealer = open_sealer(config, self.tiers)
+            self.sealer = open_sealer(config, self._there())
             self.keys = KeyNotes(self.sealer, self.tiers[-1][1]) if self.sealer is not None else None
             self.border = Border(self.sealer)
             self.hits = HitLog(durable=self.tiers[-1][0] != "l1")
@@ -91,6 +95,7 @@ class Engine:
             remember=self.remember,
         )
         self._watcher: Watcher | None = None
+        self._is_open = True
         self.resume()
         _running.add(self)
 
@@ -164,9 +169,47 @@ class Engine:
         self.stack.refresh()
         self.upkeep.tick(watching=True)
 
+    def _there(self) -> list[tuple[TierName, Tier]]:
+        """Return the tiers that are open."""
+        return [(name, tier) for name, tier in self.tiers if not isinstance(tier, AbsentTier)]
+
+    def _open_tier(self, name: TierName) -> Tier:
+        """Open a tier; of the second one its directory is held, and its notes can be read."""
+        if name == "l2" and self._occupancy is None and backend_of(self.config) is not None:
+            self._occupancy = Occupancy(Path(self.config.l2_cache_dir).expanduser())
+        tier = opening.open_tier(self.config, name)
+        if name == "l2":
+            try:
+                tier.metas("")
+            except BaseException:
+                tier.close()
+                raise
+        return tier
+
+    def _absent(self, name: TierName, reason: TierError) -> Tier:
+        return cast("Tier", AbsentTier(reason, partial(self._reopen, name)))
+
+    def _reopen(self, name: TierName) -> Tier:
+        """Open a window that could not be opened before, and make it one store with the authority."""
+        if not self._is_open:
+            raise TierError("the other tiers are being opened")
+        tier = self._open_tier(name)
+        try:
+            authority = self.stack.authority
+            there = authority.call(lambda tier: (tier.get_meta(STORE_ID), tier.revision, noted(tier)), None)
+            if there is None:
+                raise TierError(f"it waits for tier {authority.name}")  # noqa: TRY301  # what was opened is closed
+            rejoin(tier, there[0] or "", there[1])
+            copy_notes(tier, there[2])
+        except BaseException:
+            tier.close()
+            raise
+        self.tiers = [(each, tier if each == name else other) for each, other in self.tiers]
+        return tier
+
     def _adopt(self) -> Removals | None:
         """Make the tiers one store; return what notes removals, where a tier that is off has to know of them later."""
-        durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self.tiers if name != "l1"]
+        durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self._there() if name != "l1"]
         if not durable:
             return None
         removals = self._removals() if durable[0][0] == "l2" else None
@@ -176,11 +219,14 @@ class Engine:
             place = Path(self.config.l2_cache_dir).expanduser() / ".opening"
         try:
             with FileLock(place, timeout=OPENING_TIMEOUT_SECONDS, mode=0o600):
+                for _, tier in self.tiers:
+                    if isinstance(tier, AbsentTier) and is_new_store(durable[-1][1]):
+                        raise TierError(tier.reason)
                 adopt(durable, removals)
         except Timeout as exc:
             raise TierError(f"{place} stayed locked by another process that opens the same store") from exc
         except OSError as exc:
-            raise TierError(f"{place} cannot be made: {exc.strerror or exc}") from exc
+            raise TierError(explained(exc, "making", place)) from exc
         return removals if has_left(durable[-1][1]) else None
 
     def _removals(self) -> Removals:

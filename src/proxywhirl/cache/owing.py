@@ -27,7 +27,8 @@ class Debts:
         self._file = file
         self._clock = clock
         self._password_changed = password_changed
-        self._owing = file.has_debts()
+        self._owing = False
+        self.outstanding()
 
     def outstanding(self) -> bool:
         """Whether anything is owed, by whichever process; costs one look at the file."""
