@@ -69,3 +69,12 @@ def test_that_nothing_stays_of_what_goes_into_memory_is_said(process: Run, home:
     assert done.code == 0
     assert "only the first tier is on, which is memory" in done.err
     assert "only the first tier" not in process(*arguments, stdin=proxies(4)).err
+
+
+def test_damage_that_a_command_met_is_in_the_statistics(process: Run, home: Path) -> None:
+    """A command that looks nothing up publishes what it counted as well."""
+    assert process("import", "-", stdin=proxies(3)).code == 0
+    with (home / "cache" / "shard-04.jsonl").open("ab") as stream:
+        stream.write(b"x\n")
+    assert process("list").code == 0
+    assert process("stats", "--json").json["l2_stats"]["evictions_corruption"] == 1
