@@ -272,6 +272,8 @@ def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
 
 
 def _home(home: str | Path | None) -> Path:
+    if home == "":
+        raise SettingsError("the home is an empty text, such as a variable that is not set: name a directory, or None")
     chosen = home or os.environ.get("PROXYWHIRL_HOME") or platformdirs.user_data_path("proxywhirl")
     try:
         directory = Path(chosen).expanduser().absolute()

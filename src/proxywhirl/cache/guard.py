@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
+from proxywhirl.cache.absent import AbsentTier
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Batch, Decision, Tier, TierName
 from proxywhirl.clock import Clock
@@ -100,6 +101,15 @@ class GuardedTier:
         self._monotonic = clock.monotonic
         self._asking = _BackOff(clock.monotonic)
         self._writing = _BackOff(clock.monotonic)
+        self._reason = ""
+        if isinstance(tier, AbsentTier):
+            self.behind = True
+            self._degrade(tier.reason)
+
+    @property
+    def absent(self) -> str | None:
+        """Why the tier could not be opened; None where it is open."""
+        return self._reason if isinstance(self.tier, AbsentTier) else None
 
     @property
     def available(self) -> bool:
@@ -159,6 +169,8 @@ class GuardedTier:
     def _call(self, ask: Callable[[Tier], T], default: T, size: int, writes: bool) -> T:
         began = self._monotonic()
         try:
+            if isinstance(self.tier, AbsentTier):
+                self.tier = self.tier.reopen()
             answer = ask(self.tier)
         except DecisionError as exc:
             raise exc.cause from exc.cause.__cause__
@@ -185,7 +197,10 @@ class GuardedTier:
     def _degrade(self, reason: str) -> None:
         pause = self._asking.fail()
         self.degraded = True
-        _log.warning("tier %s is degraded, next try in %g s: %s", self.name, pause, reason)
+        known = isinstance(self.tier, AbsentTier) and reason == self._reason  # it is tried again all the time
+        self._reason = reason
+        level = logging.DEBUG if known else logging.WARNING
+        _log.log(level, "tier %s is degraded, next try in %g s: %s", self.name, pause, reason)
 
     def _bar_writes(self, reason: str) -> None:
         pause = self._writing.fail()

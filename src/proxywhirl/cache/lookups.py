@@ -27,7 +27,12 @@ class Lookups(Lifecycle):
     """The part of `CacheManager` that answers what is under a key."""
 
     def get(self, key: str) -> CacheEntry | None:
-        """Return a snapshot of the entry, None where there is none that is alive."""
+        """Return a snapshot of the entry, None where there is none that is alive.
+
+        Raises:
+            TypeError: the key is no str.
+            ValueError: the key is a text that cannot be stored.
+        """
         now = self._now()
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
@@ -50,7 +55,7 @@ class Lookups(Lifecycle):
         return self._snapshot(record, now)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
-        """Return the entries that are alive, by key, each key once."""
+        """Return the entries that are alive, by key, each key once. Raises as `get` does."""
         now = self._now()
         asked = list(dict.fromkeys(keys))
         entries: dict[str, CacheEntry] = {}
@@ -64,6 +69,8 @@ class Lookups(Lifecycle):
             entries[key] = self._snapshot(record, now)
         if not below:
             return entries
+        for key in below:
+            policy.check_key(key)
         engine = self._running()
         engine.upkeep.tick()
         records, evicted = engine.stack.read_many(below, now)
@@ -74,7 +81,10 @@ class Lookups(Lifecycle):
         return {key: entries[key] for key in asked if key in entries}
 
     def endpoint(self, key: str) -> ProxyURL | None:
-        """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping."""
+        """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping.
+
+        Raises as `get` does.
+        """
         now = self._now()
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
@@ -120,7 +130,7 @@ class Lookups(Lifecycle):
         return CheckTimes.of(changes, self._clock.now())
 
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, str):
+        if not isinstance(key, str) or not policy.is_key(key):
             return False
         record = self._running().stack.peek(key)
         return policy.state_of(record, self._clock.now()) is policy.Found.LIVE
@@ -139,6 +149,7 @@ class Lookups(Lifecycle):
 
     def _read_below(self, key: str, now: float) -> Reading | None:
         """Return what is alive under a key that is not in L1; count it and note the use."""
+        policy.check_key(key)  # here, since what is in L1 has a key
         engine = self._engine or self._running()
         if now >= self._upkeep.due:
             engine.upkeep.tick()

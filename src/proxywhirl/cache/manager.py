@@ -61,16 +61,23 @@ class CacheManager(Lookups):
         """Replace whatever is stored under the key. True only when the authority has taken it.
 
         Raises:
+            TypeError: `key` is no str.
             ValueError: `key` is not the entry's key, or a field has a value that no tier could hold.
         """
+        policy.check_key(key)
         if key != entry.key:
             raise ValueError(f"the entry's key is {entry.key!r}, not {key!r}: put it under its own key")
         return self.put_many([entry]) == 1
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
-        """Replace whatever is stored under the entries' keys; return how many the authority has taken."""
+        """Replace whatever is stored under the entries' keys; return how many the authority has taken.
+
+        Raises as `put` does, before anything is written.
+        """
         border = self._running().border
         latest = {entry.key: entry for entry in entries}.values()
+        for entry in latest:
+            policy.check_key(entry.key)
         taken = 0
         for batch in _batches(border.sealed(border.record(entry)) for entry in latest):
             committed = self._write((), lambda _: Batch(puts=[border.sealed(record) for record in batch]), batch)  # noqa: B023  # called at once
@@ -127,11 +134,13 @@ class CacheManager(Lookups):
         return self._merge(offered, now)
 
     def delete(self, key: str) -> bool:
-        """Remove an entry from every tier; return whether there was one."""
+        """Remove an entry from every tier; return whether there was one. Raises as `get` does."""
         return self.delete_many([key]) == 1
 
     def delete_many(self, keys: Collection[str]) -> int:
-        """Remove entries from every tier; return how many there were."""
+        """Remove entries from every tier; return how many there were. Raises as `get` does."""
+        for key in keys:
+            policy.check_key(key)
         now = self._clock.now()
         there = 0
 
@@ -184,16 +193,21 @@ class CacheManager(Lookups):
         self._running().stack.refresh()
 
     def record_check(self, key: str, check: HealthCheck) -> bool:
-        """Record a health check; return whether the entry was there. Brings a retired one back on success."""
+        """Record a health check; return whether the entry was there. Brings a retired one back on success.
+
+        Raises as `get` does.
+        """
         return self.record_checks([(key, check)]) == 1
 
     def record_checks(self, checks: Iterable[tuple[str, HealthCheck | Judge]]) -> int:
         """Record health checks in one transaction, in their order; return how many entries were there.
 
-        A check may be a function of the status and the streaks (successes, failures) that are stored then.
+        A check may be a function of the status and the streaks (successes, failures) that are stored then. Raises as
+        `get` does.
         """
         by_key: dict[str, list[HealthCheck | Judge]] = {}
         for key, check in checks:
+            policy.check_key(key)
             by_key.setdefault(key, []).append(check)
         now = self._clock.now()
         committed = self._write(by_key, lambda present: Batch(puts=check_batch(present, by_key, now)))
@@ -216,7 +230,9 @@ class CacheManager(Lookups):
         """Count a failure; at the threshold the entry is taken out of service. Return whether it was now.
 
         It is kept with credentials and history until its time to live ends; a successful check brings it back.
+        Raises as `get` does.
         """
+        policy.check_key(key)
         now = self._clock.now()
         retired: list[str] = []
 

@@ -30,7 +30,8 @@ class Debts:
         self._file = file
         self._clock = clock
         self._password_changed = password_changed
-        self.owing = file.has_debts()
+        self.owing = False
+        self.outstanding()
 
     def outstanding(self) -> bool:
         """Whether anything is owed, by whichever process; costs one look at the file."""

@@ -22,10 +22,12 @@ __all__ = [
     "Judge",
     "Movement",
     "after_read",
+    "check_key",
     "check_ttl",
     "checked",
     "described",
     "failed",
+    "is_key",
     "judged",
     "merged",
     "settled",
@@ -90,6 +92,31 @@ def check_ttl(ttl: float | None) -> None:
     """Refuse a time to live that is none. Raises `ValueError`."""
     if ttl is not None and not ttl >= 0:
         raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
+
+
+def is_key(key: object) -> bool:
+    """Whether something can be the key of an entry: a text that can be stored."""
+    try:
+        check_key(key)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check_key(key: object) -> None:
+    """Refuse what can be no key, before a tier is asked for it and taken for sick.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it holds half of a surrogate pair, for which there is no UTF-8.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key is a str, such as CacheManager.generate_cache_key gives, not {type(key).__name__}")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError(f"the key {key!a} holds half of a surrogate pair, which cannot be stored") from exc
 
 
 @cache

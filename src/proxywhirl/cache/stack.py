@@ -2,7 +2,8 @@
 
 A write goes to the authority (the lowest enabled tier), then upwards; the authority alone decides whether
 it is acknowledged. The windows above it follow its log of changes, each from the revision where it stands, whoever
-brought it there. While the authority is sick, `Debts` takes the writes.
+brought it there. While the authority is sick, `Debts` takes the writes. While a tier that was a window is the
+authority, `Removals` notes what goes, for the tier that is off.
 
 Locks, in the order in which they are taken: one of `_loading` (a load of a key at a time), `_writing` (a change at a
 time), a tier's own (a call at a time), the front's (in memory only). A hit in L1 takes none.
@@ -24,6 +25,7 @@ from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.policy import Found, state_of
 from proxywhirl.cache.reading import Reader
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.rising import Lift
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Applied, Batch, Changes, Decision, Followed, Stretch, Tier, TierName
@@ -52,6 +54,7 @@ class TierStack:
         counters: Counters,
         hits: HitLog | None = None,
         debts: Debts | None = None,
+        removals: Removals | None = None,
     ) -> None:
         self._ladder = ladder = Ladder(tiers, clock=clock, counters=counters)
         self.tiers, self.authority = ladder.tiers, ladder.authority
@@ -67,6 +70,7 @@ class TierStack:
         self._counters = counters
         self._clock = clock
         self._debts = debts
+        self._removals = removals
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
@@ -101,7 +105,8 @@ class TierStack:
         that records decided on without the stored ones are to be merged with these later, `size` how many there are,
         `sealing` what makes sure of the key in the authority's transaction.
         """
-        decided = guarded_decision(decide if sealing is None else sealing(decide))
+        noted = decide if self._removals is None else self._removals.noting(decide)
+        decided = guarded_decision(noted if sealing is None else sealing(noted))
         with self._writing:
             if self._debts is None or not self._debts.outstanding() or self.settle():
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
@@ -134,8 +139,14 @@ class TierStack:
         Raises:
             TierError: the authority is sick, so that everything would be back when it is well.
         """
+
+        def clear(tier: Tier) -> tuple[int, int]:
+            if self._removals is not None:
+                self._removals.note_all(tier)
+            return tier.clear(), tier.revision
+
         with self._writing:
-            held = self._write(self.authority, lambda tier: (tier.clear(), tier.revision), None, PAGE * PAGE)
+            held = self._write(self.authority, clear, None, PAGE * PAGE)
             if held is None:
                 raise TierError(f"nothing was removed: tier {self.authority.name} is degraded; try again later")
             if self._debts is not None:
@@ -261,15 +272,16 @@ class TierStack:
     def close(self) -> None:
         """Write what waits for L2, and close every tier."""
         self._lift.let_rise(at_once=True)
-        for guarded in self.tiers:
-            guarded.tier.close()
-        if self._debts is not None:
-            self._debts.close()
+        self._ladder.close()
+        for file in (self._debts, self._removals):
+            if file is not None:
+                file.close()
 
     def abandon(self) -> None:
         """Let go, in a forked child, of what is shared with the parent."""
-        if self._debts is not None:
-            self._debts.abandon()
+        for file in (self._debts, self._removals):
+            if file is not None:
+                file.abandon()
 
     def _make_room(self) -> None:
         """Let those go that are too many since a tier has a smaller bound."""

@@ -199,5 +199,9 @@ def _of(guarded: GuardedTier, finding: Finding) -> Finding:
 
 
 def _left_out(guarded: GuardedTier) -> Finding:
+    if guarded.absent is not None:
+        return Finding(
+            guarded.name, f"cannot be opened and was left out: {guarded.absent}", "it is tried again by itself"
+        )
     what = "is degraded and was left out" if guarded.sick else "has not answered in time and was left out"
     return Finding(guarded.name, what, "see the log for what failed; it is tried again by itself")

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ Migrations = Sequence[Sequence[str]]
 _PARTED = apsw.Connection(":memory:")  # stands for the one that the parent of a forked process has
 _PARTED.close()
 
+_OWNER = stat.S_IRUSR | stat.S_IWUSR
 _DAMAGE = (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError)  # the last: text that was never written so
 
 
@@ -158,9 +160,14 @@ class Database:
             words = f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well"
             return TierError(words, readable=isinstance(exc, apsw.FullError))
         if isinstance(exc, (apsw.ReadOnlyError, apsw.CantOpenError, PermissionError)):
+            closed = [
+                str(path)
+                for path in self._files()
+                if os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK)
+            ]
             return TierError(
-                f"{doing} {self._path} failed ({exc}): let this user write to the file and its directory, "
-                "or name another home",
+                f"{doing} {self._path} failed ({exc}): let this user write to "
+                f"{' and '.join(closed) or 'the file and its directory'}, or name another home",
                 readable=isinstance(exc, apsw.ReadOnlyError),
             )
         why = exc.strerror or exc if isinstance(exc, OSError) else exc
@@ -256,8 +263,26 @@ class Database:
         self._connect(aside)
         _log.warning("%s was made anew: %s", self._path, self.salvaged or "nothing was taken over")
 
+    def _files(self) -> list[Path]:
+        return [self._path.parent, *(Path(f"{self._path}{suffix}") for suffix in BESIDE)]
+
+    def _open_side_files(self) -> None:
+        """Let our own user write to what belongs to a file that may be written to.
+
+        SQLite makes them with the mode that the file has then, and does not change it with that.
+        """
+        mode = stat.S_IMODE(self._path.stat().st_mode)
+        if mode & _OWNER != _OWNER:
+            return
+        for path in self._files()[2:]:
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_uid == os.geteuid() and status.st_mode & _OWNER != _OWNER:
+                    path.chmod(mode)
+
     def _connect(self, aside: Path | None) -> None:
         self._path.touch(mode=0o600)
+        self._open_side_files()
         self.connection = apsw.Connection(self.name)
         try:
             self._prepare(aside)
