@@ -112,8 +112,13 @@ class Checkups:
                 clock=self._clock,
             )
             concurrency = plan.concurrency or self._settings.concurrency
-            async with checks.recording():
-                await probe_many(prober, checks.proxies(keys), level, concurrency=concurrency, on_result=checks.take)
+            try:
+                async with checks.recording():
+                    await probe_many(
+                        prober, checks.proxies(keys), level, concurrency=concurrency, on_result=checks.take
+                    )
+            except BaseExceptionGroup as failures:  # of the workers, which all end with the first one
+                raise failures.exceptions[0] from failures
         return checks.tally
 
     def monitor(self, files: contextlib.ExitStack) -> Monitor | None:

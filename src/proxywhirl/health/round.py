@@ -104,6 +104,7 @@ class Round:
                 async with asyncio.timeout(RECORD_EVERY):
                     await self._over.wait()
             await self._record()
+        await self._record()  # what came while the last batch was being recorded
 
     async def _record(self) -> None:
         results, self._ended = self._ended, []

@@ -239,3 +239,16 @@ def test_a_monitor_without_a_judge_says_what_it_needs(run: Run) -> None:
     ended = run("monitor")
     assert ended.code == 1
     assert "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES" in ended.err
+
+
+def test_a_reader_who_has_seen_enough_ends_a_check(run: Run, judge: str) -> None:
+    """A pipe that is closed is no failure, and nothing of a traceback is said."""
+    with running_fleet([FleetSpec("http")] * 20) as (fleet, _):
+        run("add", *fleet.urls())
+        with spawned("check", "--judge", judge, "--json", "--concurrency", "1") as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.close()
+            process.wait(30)
+            assert process.stderr is not None
+            assert (process.returncode, process.stderr.read()) == (0, "")
