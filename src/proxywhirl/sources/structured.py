@@ -24,18 +24,28 @@ _ENDPOINT_KEY = re.compile(rf"\S*[\w\]]:[0-9]{{1,5}}|{IPV4}")  # {"203.0.113.9:8
 _DIVIDER = re.compile(r"[\s|,;:=+-]*")  # between the header and the rows of a Markdown table
 
 
-def parse_json(texts: Iterator[str], *, scheme: str = "http") -> Iterator[Item]:
+def parse_json(texts: Iterator[str], *, scheme: str = "http", path: str | None = None) -> Iterator[Item]:
     """Read a JSON document: an array of proxies, or an object that holds some under any of its keys.
 
-    A key that names a protocol (`{"socks5": [...]}`) sets the scheme of the list below it.
+    A key that names a protocol (`{"socks5": [...]}`) sets the scheme of the list below it. A `path` names the keys
+    under which the list stands, with dots between; the elements of an array on the way are all gone through.
 
     Raises:
-        ListFormatError: the document is damaged; what stands before the damage has been yielded.
+        ListFormatError: the document is damaged, or has nothing under the path; what stands before the damage has
+            been yielded.
     """
     cursor = Cursor(texts)
+    found = False
     while cursor.peek():  # one document after the other is JSON Lines with its objects spread over lines
-        yield from _container(cursor, scheme, _DEEPEST)
+        if path is None:
+            yield from _container(cursor, scheme, _DEEPEST)
+        else:
+            for _ in cursor.descend(path.split(".")):
+                found = True
+                yield from _container(cursor, scheme, _DEEPEST)
         cursor.skip(",")
+    if path is not None and not found:
+        raise ListFormatError(f"the JSON document has nothing under the path {path!r}: correct the path")
 
 
 def parse_json_lines(lines: Iterable[str], *, scheme: str = "http") -> Iterator[Item]:

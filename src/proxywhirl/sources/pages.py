@@ -1,0 +1,94 @@
+"""Find the proxies in web pages: in the rows of tables, else in the lines of the text.
+
+Pages are read by selectolax, which the extra `html` brings. Without it a page is read as the text that it is,
+which finds what stands on one line.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from proxywhirl.errors import ListFormatError, SettingsError
+from proxywhirl.sources.decode import lines_of
+from proxywhirl.sources.fields import field_name, names_endpoint
+from proxywhirl.sources.items import Candidate, Ignored, Item
+from proxywhirl.sources.lines import parse_line, parse_text
+from proxywhirl.sources.records import parse_object
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+__all__ = ["EXTRA", "LARGEST_PAGE", "parse_page"]
+
+LARGEST_PAGE = 1 << 24  # characters: a page is held whole, together with its tree
+EXTRA = "pip install 'proxywhirl[html]'"
+
+_log = logging.getLogger(__name__)
+
+
+def parse_page(texts: Iterable[str], *, scheme: str = "http", insist: bool = False) -> Iterator[Item]:
+    """Read a page: each row of a table is a record by the names in the header, or a line where there are none.
+
+    Where no table holds a proxy, the text of the page is read line by line. The line of an item is that of the
+    row, or of the text. `insist` says that the format was named, so that it must be readable.
+
+    Raises:
+        SettingsError: the extra `html` is missing, and `insist`.
+        ListFormatError: the page is larger than `LARGEST_PAGE`.
+    """
+    if find_spec("selectolax") is None:
+        if insist:
+            raise SettingsError(f"the format html needs selectolax: {EXTRA}")
+        _log.warning("a web page is read line by line: to read its tables, %s", EXTRA)
+        yield from parse_text(lines_of(texts), scheme=scheme)
+        return
+    from selectolax.lexbor import LexborHTMLParser  # noqa: PLC0415  # an extra
+
+    page = LexborHTMLParser(_whole(texts))
+    items = list(_tables(page, scheme))
+    if not any(isinstance(item, Candidate) for item in items):
+        text = page.body.text(separator="\n") if page.body is not None else ""
+        items = [*items, *parse_text(text.split("\n"), scheme=scheme)]
+    yield from items
+
+
+def _whole(texts: Iterable[str]) -> str:
+    pieces: list[str] = []
+    size = 0
+    for text in texts:
+        pieces.append(text)
+        size += len(text)
+        if size > LARGEST_PAGE:
+            raise ListFormatError(f"a web page of more than {LARGEST_PAGE} characters: name a list of another format")
+    return "".join(pieces)
+
+
+def _tables(page: LexborHTMLParser, scheme: str) -> Iterator[Item]:
+    number = 0
+    for table in page.css("table"):
+        if any(inner.mem_id != table.mem_id for inner in table.css("table")):
+            continue  # a table that lays out the page: those in it come by themselves
+        names: list[str] = []
+        for row in table.css("tr"):
+            number += 1
+            cells = [_content(cell) for cell in row.css("th, td")]
+            compared = [field_name(cell) for cell in cells]
+            if names_endpoint(compared):
+                names = compared
+                yield Ignored(number)
+            elif names:
+                yield from parse_object(dict(zip(names, cells, strict=False)), number, scheme=scheme)
+            else:
+                yield from parse_line("\t".join(cells), number, scheme=scheme)
+
+
+def _content(cell: LexborNode) -> str:
+    """Return the text of a cell; where it has none, a value that its attributes keep for a script."""
+    text = " ".join(cell.text(separator=" ").split())
+    if text:
+        return text
+    kept = (value for name, value in cell.attributes.items() if name.startswith("data-") and value)
+    return next(kept, "")
