@@ -22,7 +22,7 @@ from proxywhirl.sources.structured import parse_csv, parse_json, parse_json_line
 from proxywhirl.sources.wrapped import Unwrapped
 from proxywhirl.urls import default_port
 
-__all__ = ["ENTRY_POINT_GROUP", "Parser", "Reading", "parse_list", "parser_names"]
+__all__ = ["ENTRY_POINT_GROUP", "Parser", "Reading", "has_parser", "parse_list", "parser_names"]
 
 ENTRY_POINT_GROUP = "proxywhirl.parsers"
 
@@ -68,6 +68,11 @@ def parse_list(
     default_port(scheme)
     parser = None if format_name in (None, "base64") else _parser(format_name)
     return _parsed(stream, Reading(scheme, path), format_name, parser, _DEEPEST)
+
+
+def has_parser(name: str) -> bool:
+    """Whether a format of that name can be read."""
+    return name in _BUILT_IN or name == "base64" or name in entry_points(group=ENTRY_POINT_GROUP).names
 
 
 def parser_names() -> list[str]:
