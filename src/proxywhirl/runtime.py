@@ -29,6 +29,8 @@ from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
 from proxywhirl.state.blocklist import Block, Blocklist
 from proxywhirl.state.store import StateStore
+from proxywhirl.supply.register import Notes, Register, TransientNotes
+from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Intake", "Removal", "Runtime"]
@@ -79,13 +81,25 @@ class Runtime:
             strategy = settings.pool.strategy
             self.pool = Pool(strategy, resolve=self._endpoint, clock=clock, on_report=self._take, portray=portray)
             self._blocklist = None
+            notes: Notes = TransientNotes()
             if settings.home is not None:
-                state = StateStore(settings.home / "db" / "state.db")
+                notes = state = StateStore(settings.home / "db" / "state.db")
                 files.callback(state.close)
                 self._blocklist = Blocklist(state)
             self.cache = CacheManager(settings.cache, clock=clock)
             files.callback(self.cache.close)
             self._files = files.pop_all()
+        self.supply = Supply(
+            Register(notes, settings.home, catalogue=settings.sources.catalogue),
+            Stock(
+                known=self.cache.known,
+                blocked=self.blocked,
+                take_in=lambda proxies, source, ttl: self.take_in(proxies, source=source, ttl=ttl),
+            ),
+            settings.sources.options(),
+            lifetimes=settings.cache.per_source_ttl,
+            clock=clock,
+        )
 
     def take_in(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float, lift: bool = False

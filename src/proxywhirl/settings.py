@@ -25,9 +25,10 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
+from proxywhirl.sources.options import FetchOptions
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["SETTINGS_FILE", "GatewaySettings", "PoolSettings", "Settings"]
+__all__ = ["SETTINGS_FILE", "GatewaySettings", "PoolSettings", "Settings", "SourcesSettings"]
 
 SETTINGS_FILE = "settings.toml"
 
@@ -101,7 +102,30 @@ class GatewaySettings(BaseModel):
             raise SettingsError(f"gateway.upstream_ca_file: {self.upstream_ca_file} cannot be read: {exc}") from exc
 
 
-SECTIONS: dict[str, type[BaseModel]] = {"cache": CacheConfig, "gateway": GatewaySettings, "pool": PoolSettings}
+class SourcesSettings(BaseModel):
+    """Whether the catalogue is known, and what bounds fetching: times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    catalogue: bool = True
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    connect_timeout: Seconds = 10.0
+    read_timeout: Seconds = 15.0
+    total_timeout: Seconds = 60.0
+    max_bytes: Annotated[int, Field(ge=1)] = 32_000_000
+    attempts: Annotated[int, Field(ge=1)] = 3
+
+    def options(self) -> FetchOptions:
+        """Return what sources are fetched with."""
+        return FetchOptions(**self.model_dump(exclude={"catalogue"}))
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "cache": CacheConfig,
+    "gateway": GatewaySettings,
+    "pool": PoolSettings,
+    "sources": SourcesSettings,
+}
 
 
 class Settings(BaseSettings):
@@ -121,6 +145,7 @@ class Settings(BaseSettings):
     cache: CacheConfig = Field(default_factory=CacheConfig)
     pool: PoolSettings = Field(default_factory=PoolSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    sources: SourcesSettings = Field(default_factory=SourcesSettings)
 
     @classmethod
     def settings_customise_sources(
@@ -319,7 +344,8 @@ def _explain_json() -> str:
         if field.annotation is CacheTierConfig or get_origin(field.annotation) is dict
     }
     wrong = sorted(name for name in os.environ if name.upper() in tables and not _is_json(os.environ[name]))
-    return f"{', '.join(wrong) or 'PROXYWHIRL_CACHE, _POOL or _GATEWAY'}: a table is written as JSON, such as {{}}"
+    where = ", ".join(wrong) or "PROXYWHIRL_CACHE, _POOL, _GATEWAY or _SOURCES"
+    return f"{where}: a table is written as JSON, such as {{}}"
 
 
 def _is_json(text: str) -> bool:

@@ -11,10 +11,15 @@ import pytest
 from pydantic import BaseModel
 
 from proxywhirl.cache.models import CacheConfig
-from proxywhirl.settings import GatewaySettings, PoolSettings, Settings
+from proxywhirl.settings import GatewaySettings, PoolSettings, Settings, SourcesSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-SECTIONS: dict[str, type[BaseModel]] = {"gateway": GatewaySettings, "pool": PoolSettings, "cache": CacheConfig}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "gateway": GatewaySettings,
+    "pool": PoolSettings,
+    "sources": SourcesSettings,
+    "cache": CacheConfig,
+}
 
 
 def table(section: str) -> dict[str, str]:

@@ -79,6 +79,12 @@ class Lookups(Lifecycle):
             self._count_hit(record, now)
         return record.endpoint(self._running().border.credentials(record))
 
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Return those of the keys that are in the store, served or out of service; counts and moves nothing."""
+        peek, now = self._running().stack.peek, self._clock.now()
+        there = (policy.Found.LIVE, policy.Found.RETIRED)
+        return {key for key in keys if policy.state_of(peek(key), now) in there}
+
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
             return False

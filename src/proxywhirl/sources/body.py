@@ -12,7 +12,7 @@ from typing import IO, Self
 from proxywhirl.errors import SourceError
 from proxywhirl.sources.inflate import Inflater
 
-__all__ = ["Body", "Fetched", "Validators", "read_file"]
+__all__ = ["NOTHING_KNOWN", "Body", "Fetched", "Validators", "read_file"]
 
 _IN_MEMORY = 1 << 20  # bytes: a larger list waits on the disk
 _CHUNK = 1 << 16
@@ -29,6 +29,9 @@ class Validators:
         """Return the headers of a conditional request; none where nothing is known."""
         named = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
         return {name: value for name, value in named.items() if value}
+
+
+NOTHING_KNOWN = Validators()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def read_file(path: Path, limit: int) -> Fetched:
             with path.open("rb") as stream, Body("", limit) as body:
                 while piece := stream.read(_CHUNK):
                     body.take(piece)
-                return body.whole(Validators())
+                return body.whole(NOTHING_KNOWN)
     except OSError as exc:
         raise SourceError(f"{path} cannot be read: {exc.strerror}") from exc
     raise SourceError(f"{path} is no file")

@@ -23,14 +23,14 @@ import stamina
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.sources.addresses import is_public
-from proxywhirl.sources.body import Body, Fetched, Validators, read_file
+from proxywhirl.sources.body import NOTHING_KNOWN, Body, Fetched, Validators, read_file
 from proxywhirl.sources.guard import GuardedBackend, Resolve, resolve
 from proxywhirl.sources.inflate import ENCODINGS
 from proxywhirl.sources.options import FetchOptions
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.sources.transport import guarded_client
 
-__all__ = ["NOTHING_KNOWN", "Fetcher"]
+__all__ = ["Fetcher"]
 
 _PATIENCE = 5.0  # seconds: a source that wants a longer pause is left for another time
 _LONGEST_PAUSE = 86_400.0  # seconds
@@ -44,9 +44,6 @@ _HEADERS = {
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate",
 }
-
-
-NOTHING_KNOWN = Validators()
 
 
 class Fetcher:
