@@ -112,7 +112,7 @@ class SourcesSettings(BaseModel):
     connect_timeout: Seconds = 10.0
     read_timeout: Seconds = 15.0
     total_timeout: Seconds = 60.0
-    max_bytes: Annotated[int, Field(ge=1)] = 32_000_000
+    max_bytes: Annotated[int, Field(ge=1)] = 16_000_000
     attempts: Annotated[int, Field(ge=1)] = 3
 
     def options(self) -> FetchOptions:

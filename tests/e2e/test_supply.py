@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,43 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import SettingsError, UnknownNameError
+from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.supply.report import SourceOutcome, SourceReport
-from proxywhirl.testing import ManualClock
+from proxywhirl.urls import parse
 
 LIST = "203.0.113.1:8080\n203.0.113.2:3128\n203.0.113.3:99999\n"
 OWN_ALONE = {"sources": {"catalogue": False}}  # no test may ask the internet
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands still."""
-    return ManualClock()
+class WallClock:
+    """A date that stands still until it is moved; calls, of threads too, are measured in real time."""
+
+    def __init__(self) -> None:
+        self._now = 1_782_864_000.0
+
+    def now(self) -> float:
+        """Return the date."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return the machine's time."""
+        return time.monotonic()
+
+    def advance(self, seconds: float) -> None:
+        """Move the date forward."""
+        self._now += seconds
 
 
 @pytest.fixture
-def open_home(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], Runtime]]:
+def clock() -> WallClock:
+    """Give a date that stands still."""
+    return WallClock()
+
+
+@pytest.fixture
+def open_home(tmp_path: Path, clock: WallClock) -> Iterator[Callable[[], Runtime]]:
     """Give a function that opens a runtime on the test's home, as often as it is called."""
     with contextlib.ExitStack() as opened:
         quick = {
@@ -71,7 +92,7 @@ def urls(runtime: Runtime) -> set[str]:
     return {entry.proxy_url for entry in runtime.cache.scan()}
 
 
-def test_what_a_source_gives_lives_for_its_time(runtime: Runtime, lists: Any, clock: ManualClock) -> None:
+def test_what_a_source_gives_lives_for_its_time(runtime: Runtime, lists: Any, clock: WallClock) -> None:
     """Its proxies have its name and its time to live; new, known and wrong ones are counted, the new ones by key."""
     add(runtime, lists.put("/l", LIST), "mine", ttl=600)
     report = fetch(runtime)["mine"]
@@ -125,6 +146,25 @@ def test_what_the_user_removed_stays_removed(runtime: Runtime, lists: Any) -> No
     assert len(urls(runtime)) == 1
 
 
+def test_what_the_user_imported_to_stay_stays(runtime: Runtime, lists: Any, clock: WallClock) -> None:
+    """A list that has it too neither ends its life nor takes it over; what came from a list is renewed by it."""
+    runtime.take_in([(parse("bob:one@203.0.113.1:8080"), Attributes())], source="user", ttl=math.inf)
+    name = add(runtime, lists.put("/l", "bob:two@203.0.113.1:8080\n203.0.113.2:3128\n"), ttl=600)
+    report = fetch(runtime)[name]
+    assert (report.new, report.known) == (1, 1)
+    clock.advance(500)
+    assert fetch(runtime)[name].known == 2
+    clock.advance(500)
+    entries = {entry.proxy_url: entry for entry in runtime.cache.scan()}
+    assert set(entries) == {"http://203.0.113.1:8080", "http://203.0.113.2:3128"}
+    own = entries["http://203.0.113.1:8080"]
+    assert own.source == "user"
+    assert own.password is not None
+    assert own.password.get_secret_value() == "one"
+    clock.advance(500)
+    assert urls(runtime) == {"http://203.0.113.1:8080"}
+
+
 def test_what_is_out_of_service_is_known(runtime: Runtime, lists: Any) -> None:
     """A proxy that failed is not new each time that a list offers it."""
     name = add(runtime, lists.put("/l", LIST))
@@ -135,7 +175,7 @@ def test_what_is_out_of_service_is_known(runtime: Runtime, lists: Any) -> None:
 
 
 def test_an_unchanged_list_is_not_sent_again_until_its_proxies_would_end(
-    runtime: Runtime, lists: Any, clock: ManualClock
+    runtime: Runtime, lists: Any, clock: WallClock
 ) -> None:
     """A 304 renews no time to live: the list is asked for whole before what it gave ends."""
     name = add(runtime, lists.put("/l", LIST, ETag='"1"'), refresh=600, ttl=1500)
@@ -193,7 +233,7 @@ def test_a_limit_lets_known_ones_be_renewed(runtime: Runtime, lists: Any) -> Non
 
 
 def test_a_source_that_fails_again_rests(
-    runtime: Runtime, open_home: Callable[[], Runtime], lists: Any, clock: ManualClock
+    runtime: Runtime, open_home: Callable[[], Runtime], lists: Any, clock: WallClock
 ) -> None:
     """From the second failure on, for longer each time, in every process, unless it is named; a success ends it."""
     url = lists.put("/l", "", "404 Not Found")
@@ -214,7 +254,7 @@ def test_a_source_that_fails_again_rests(
     assert fetch(runtime)[name].ok
 
 
-def test_a_pause_that_a_source_asks_for_is_kept(runtime: Runtime, lists: Any, clock: ManualClock) -> None:
+def test_a_pause_that_a_source_asks_for_is_kept(runtime: Runtime, lists: Any, clock: WallClock) -> None:
     """429 with Retry-After rests the source at once, for as long as it says."""
     name = add(runtime, lists.put("/l", "", "429 Too Many Requests", Retry_After="300"))
     assert fetch(runtime)[name].outcome is SourceOutcome.FAILED
@@ -225,7 +265,7 @@ def test_a_pause_that_a_source_asks_for_is_kept(runtime: Runtime, lists: Any, cl
     assert len(lists.requests) == 2
 
 
-def test_only_those_that_are_due_are_asked_on_wish(runtime: Runtime, lists: Any, clock: ManualClock) -> None:
+def test_only_those_that_are_due_are_asked_on_wish(runtime: Runtime, lists: Any, clock: WallClock) -> None:
     """A source is due when its refresh interval has passed, be it that it failed."""
     add(runtime, lists.put("/l", LIST), "often", refresh=60)
     add(runtime, lists.put("/m", LIST), "seldom", refresh=6000)

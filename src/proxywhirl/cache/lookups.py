@@ -9,7 +9,7 @@ from proxywhirl.cache import policy
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.reading import Reading
-from proxywhirl.cache.record import Record
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.urls import ProxyURL
 
@@ -79,11 +79,19 @@ class Lookups(Lifecycle):
             self._count_hit(record, now)
         return record.endpoint(self._running().border.credentials(record))
 
-    def known(self, keys: Iterable[str]) -> set[str]:
-        """Return those of the keys that are in the store, served or out of service; counts and moves nothing."""
+    def known(self, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
+        """Return those of the keys that are in the store, served or not: their source, whether they never end.
+
+        Counts and moves nothing.
+        """
         peek, now = self._running().stack.peek, self._clock.now()
+        found = ((key, peek(key)) for key in keys)
         there = (policy.Found.LIVE, policy.Found.RETIRED)
-        return {key for key in keys if policy.state_of(peek(key), now) in there}
+        return {
+            key: (record.source, record.expires_at >= NEVER_TIMESTAMP)
+            for key, record in found
+            if record is not None and policy.state_of(record, now) in there
+        }
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):

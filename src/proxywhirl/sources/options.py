@@ -26,7 +26,7 @@ class FetchOptions:
     connect_timeout: float = 10.0
     read_timeout: float = 15.0
     total_timeout: float = 60.0
-    max_bytes: int = 32_000_000
+    max_bytes: int = 16_000_000
     attempts: int = 3
     max_redirects: int = 5
     wait: float = 0.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,12 +45,12 @@ class Stock:
     """What the supply needs of the store.
 
     Attributes:
-        known: Which of some keys are there, served or not.
+        known: Which of some keys are there, served or not, each with its source and whether it never ends.
         blocked: The keys of what the user removed.
         take_in: Merges proxies from a source (its name) that live for so many seconds.
     """
 
-    known: Callable[[Iterable[str]], set[str]]
+    known: Callable[[Iterable[str]], Mapping[str, tuple[str, bool]]]
     blocked: Callable[[], Collection[str]]
     take_in: Callable[[list[Offer], str, float], object]
 
@@ -200,10 +201,12 @@ class Supply:
         known = self._stock.known(offered)
         fresh = [key for key in offered if key not in known]
         new = fresh if left is None else fresh[:left]
-        wanted = {*known, *new}
+        ttl = self._ttl(spec)
+        kept = {key for key, (source, forever) in known.items() if forever and source != spec.name and ttl < math.inf}
+        wanted = {*known, *new} - kept  # what the user imported to stay must not end since a list has it too
         chosen = (found.proxies[key] for key in offered if key in wanted)
         while batch := list(islice(chosen, _BATCH)):
-            self._stock.take_in(batch, spec.name, self._ttl(spec))
+            self._stock.take_in(batch, spec.name, ttl)
         report = SourceReport(
             spec.name,
             SourceOutcome.FETCHED,

@@ -58,7 +58,7 @@ def test_a_broken_source_has_its_error_in_the_table(run: Run, lists: Any) -> Non
     errors = {source["name"]: source["error"] for source in done.json["sources"]}
     assert errors["good"] is None
     assert errors["page"] == "a web page came, and there is no proxy in it"
-    assert errors["bomb"] == "the list is larger than 32000000 bytes: raise sources.max_bytes to allow it"
+    assert errors["bomb"] == "the list is larger than 16000000 bytes: raise sources.max_bytes to allow it"
     assert listed(run)["page"]["error"] == errors["page"]
     failed = run("fetch", "--source", "page", "--source", "bomb")
     assert failed.code == 1
