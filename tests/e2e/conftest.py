@@ -133,17 +133,18 @@ Answer = Callable[[socket.socket, Asked], None]
 class ListServer:
     """A web server that answers each path with whatever bytes a test likes, and then closes the connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.pages: dict[str, bytes | Answer] = {}
         self.requests: list[Asked] = []
         self.stopping = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server((host, 0))
         self._threads = [threading.Thread(target=self._run)]
         self._threads[0].start()
 
-    def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
-        """Return the URL of a path."""
-        return f"http://{host}:{self._socket.getsockname()[1]}{path}"
+    def url(self, path: str = "/", host: str = "") -> str:
+        """Return the URL of a path, with the host spelled in another way if need be."""
+        return f"http://{host or self.host}:{self._socket.getsockname()[1]}{path}"
 
     def put(self, path: str, body: str | bytes, status: str = "200 OK", **headers: str) -> str:
         """Serve an ordinary answer under a path, and return its URL."""
@@ -205,5 +206,13 @@ class ListServer:
 def lists() -> Iterator[ListServer]:
     """Run a list server."""
     server = ListServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def outside() -> Iterator[ListServer]:
+    """Run a list server on another loopback address, which a test may declare to be public."""
+    server = ListServer("127.0.0.2")
     yield server
     server.close()

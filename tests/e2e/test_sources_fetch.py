@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import os
 import socket
+import ssl
 import struct
 import time
 import zlib
@@ -19,13 +20,14 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import SourceError
+from proxywhirl.sources.addresses import is_public
 from proxywhirl.sources.body import Validators
 from proxywhirl.sources.fetch import Fetcher
-from proxywhirl.sources.guard import Resolve, resolve
+from proxywhirl.sources.guard import IsPublic, Resolve, resolve
 from proxywhirl.sources.harvest import harvest
 from proxywhirl.sources.options import FetchOptions
 from proxywhirl.sources.spec import Provenance, SourceSpec
-from proxywhirl.testing import ManualClock
+from proxywhirl.testing import ManualClock, Origin
 
 LIST = "203.0.113.1:8080\n203.0.113.2:3128\n"
 QUICK = FetchOptions(connect_timeout=2, read_timeout=0.3, total_timeout=2, max_bytes=100_000, attempts=2, wait=0)
@@ -43,11 +45,12 @@ def fetch(
     known: Validators | None = None,
     clock: ManualClock | None = None,
     resolver: Resolve = resolve,
+    public: IsPublic = is_public,
 ) -> tuple[bytes | None, Validators]:
     """Fetch a source and return its content and validators."""
 
     async def run() -> tuple[bytes | None, Validators]:
-        async with Fetcher(options, clock=clock or ManualClock(), resolver=resolver) as fetcher:
+        async with Fetcher(options, clock=clock or ManualClock(), resolver=resolver, public=public) as fetcher:
             asked = spec(source) if isinstance(source, str) else source
             fetched = await fetcher.fetch(asked, known or Validators())
             content = fetched.content.read() if fetched.content else None
@@ -287,6 +290,32 @@ def test_the_users_own_source_may_be_anywhere_and_lead_on_inside(lists: Any) -> 
     assert fetch(lists.put("/r", "", "307 Go", Location=lists.url("/l", "localhost")))[0] == LIST.encode()
 
 
+@pytest.mark.parametrize("provenance", [Provenance.CATALOGUE, Provenance.PLUGIN, Provenance.USER])
+def test_a_source_on_a_public_address_leads_to_no_private_one(lists: Any, outside: Any, provenance: Provenance) -> None:
+    """Whoever named it: a redirect, also one by way of another public page, is refused before a connection is made."""
+    public = outside.host.__eq__
+    lists.put("/l", LIST)
+    source = spec(outside.put("/on", "", "302 Found", Location="/in"), provenance)
+    for place in ("127.0.0.1", "localhost"):
+        outside.put("/in", "", "302 Found", Location=lists.url("/l", place))
+        words = failure(source, public=public)
+        assert words == f"{place} is not on the public internet: only a source that you added yourself may be there"
+    assert lists.requests == []
+    outside.put("/in", "", "302 Found", Location=outside.put("/l", LIST))
+    assert fetch(source, public=public)[0] == LIST.encode()
+
+
+def test_of_several_addresses_only_those_are_tried_that_are_allowed(lists: Any, outside: Any) -> None:
+    """A name with a private address beside a public one is reached at the latter."""
+
+    async def both(host: str, port: int) -> list[str]:
+        return [lists.host, outside.host]
+
+    source = spec(outside.put("/l", LIST).replace(outside.host, "both.example"), Provenance.CATALOGUE)
+    assert fetch(source, resolver=both, public=outside.host.__eq__)[0] == LIST.encode()
+    assert lists.requests == []
+
+
 def test_credentials_go_to_the_server_that_they_are_for_alone(lists: Any) -> None:
     """Userinfo becomes a header for the source's own server; after a redirect elsewhere it is not sent."""
     lists.put("/l", LIST)
@@ -397,3 +426,18 @@ def test_a_public_list_puts_no_private_address_into_the_pool() -> None:
     content = "127.0.0.1:80\n10.0.0.1:80\nlocalhost:80\n[::1]:80\n8.8.4.4:80\nproxy.example:80\n"
     assert harvested(content, Provenance.CATALOGUE) == ["http://8.8.4.4:80", "http://proxy.example:80"]
     assert len(harvested(content)) == 6
+
+
+def test_https_is_spoken_and_certificates_are_checked(authority: Any) -> None:
+    """A list comes over TLS from a server that is trusted, and from no other."""
+
+    async def run(tls: ssl.SSLContext | None) -> bytes:
+        async with Origin.start(tls=authority.server) as origin, Fetcher(QUICK, tls=tls) as fetcher:
+            fetched = await fetcher.fetch(spec(f"{origin.url}/bytes/100"))
+            assert fetched.content is not None
+            with fetched.content as content:
+                return content.read()
+
+    assert len(asyncio.run(run(authority.client))) == 100
+    with pytest.raises(SourceError, match="it cannot be connected to: its certificate is not trusted"):
+        asyncio.run(run(None))

@@ -24,7 +24,7 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.sources.addresses import is_public
 from proxywhirl.sources.body import NOTHING_KNOWN, Body, Fetched, Validators, read_file
-from proxywhirl.sources.guard import GuardedBackend, Resolve, resolve
+from proxywhirl.sources.guard import GuardedBackend, IsPublic, Resolve, resolve
 from proxywhirl.sources.inflate import ENCODINGS
 from proxywhirl.sources.options import FetchOptions
 from proxywhirl.sources.spec import Provenance, SourceSpec
@@ -54,6 +54,7 @@ class Fetcher:
         clock: Tells how long a `Retry-After` with a date is.
         tls: For https; None for the system's authorities.
         resolver: Looks names up.
+        public: Tells which addresses are public.
     """
 
     def __init__(
@@ -63,14 +64,16 @@ class Fetcher:
         clock: Clock = SYSTEM_CLOCK,
         tls: ssl.SSLContext | None = None,
         resolver: Resolve = resolve,
+        public: IsPublic = is_public,
     ) -> None:
         self._options = options
+        self._public = public
         self._clock = clock
         timeout = httpx2.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
         context = tls or httpx2.create_ssl_context(trust_env=False)
         self._anywhere, self._outside = (
-            guarded_client(GuardedBackend(public_only=public, resolver=resolver), context, timeout, options.concurrency)
-            for public in (False, True)
+            guarded_client(GuardedBackend(allowed, resolver), context, timeout, options.concurrency)
+            for allowed in (_any_address, public)
         )
 
     async def fetch(self, spec: SourceSpec, known: Validators = NOTHING_KNOWN) -> Fetched:
@@ -118,7 +121,8 @@ class Fetcher:
             async with self._answer(url, first, known, inside=inside) as response:
                 if response.status_code not in _REDIRECTS:
                     return await self._taken(response, known)
-                inside = inside and not is_public(_peer(response))
+                peer = _peer(response)
+                inside = inside and bool(peer) and not self._public(peer)
                 url = _redirected(url, response.headers.get("location"))
         raise SourceError("its redirects lead in a circle")
 
@@ -184,6 +188,10 @@ class Fetcher:
 
 
 _NETWORK_ERRORS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
+
+
+def _any_address(_: str) -> bool:
+    return True
 
 
 def _again(exc: Exception) -> bool | float:

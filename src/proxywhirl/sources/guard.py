@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable
 import httpcore2
 
 from proxywhirl.errors import SourceError
-from proxywhirl.sources.addresses import is_public
 
-__all__ = ["GuardedBackend", "Resolve", "resolve"]
+__all__ = ["GuardedBackend", "IsPublic", "Resolve", "resolve"]
+
+IsPublic = Callable[[str], bool]
+"""Tells whether an address is one of the public internet."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Looks up the addresses of a host and port, in the order in which to try them."""
@@ -31,13 +33,13 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections for httpcore2, with `public_only` to public addresses alone.
+    """Opens connections for httpcore2, to those addresses of a host alone that are `allowed`.
 
-    `connect_tcp` raises `SourceError` where a host has none that is allowed.
+    `connect_tcp` raises `SourceError` where a host has none.
     """
 
-    def __init__(self, *, public_only: bool, resolver: Resolve = resolve) -> None:
-        self._public_only = public_only
+    def __init__(self, allowed: IsPublic, resolver: Resolve = resolve) -> None:
+        self._allowed = allowed
         self._resolve = resolver
         self._network = httpcore2.AnyIOBackend()
 
@@ -57,7 +59,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectTimeout("looking up the host took too long") from exc
         except (OSError, UnicodeError) as exc:
             raise httpcore2.ConnectError("its name cannot be resolved") from exc
-        allowed = [address for address in addresses if is_public(address)] if self._public_only else addresses
+        allowed = list(filter(self._allowed, addresses))
         if not allowed:
             raise SourceError(
                 f"{host} is not on the public internet: only a source that you added yourself may be there"
