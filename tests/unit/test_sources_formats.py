@@ -21,6 +21,7 @@ from proxywhirl.sources.parse import parser_names
 
 PLAIN = "203.0.113.1:8080\n203.0.113.2:3128\nsocks5://203.0.113.3:1080\n"
 FOUND = ["http://203.0.113.1:8080", "http://203.0.113.2:3128", "socks5://203.0.113.3:1080"]
+ONE, TWO = ("203.0.113.1", 8080), ("203.0.113.2", 3128)
 PAGE = """\
 <!DOCTYPE html>
 <html><head><title>Free proxies 9.9.9.9:99</title></head><body>
@@ -121,6 +122,28 @@ def test_a_page_without_a_table_is_read_by_its_text() -> None:
 def test_a_table_without_a_header_is_read_by_its_rows() -> None:
     """Cells in a row are columns of a line."""
     assert found("<table><tr><td>203.0.113.1</td>\n<td>8080</td></tr></table>") == FOUND[:1]
+
+
+def test_hosts_and_ports_in_elements_of_their_own_belong_together() -> None:
+    """Pages without tables lay out their rows with blocks."""
+    rows = "".join(f"<div><span>{host}</span> <div> {port} </div></div>" for host, port in (ONE, TWO))
+    assert found(f"<!doctype html><body>{rows}<div>203.0.113.9</div><div>DE</div></body>") == FOUND[:2]
+
+
+@pytest.mark.parametrize("function", ["Base64.decode", "atob"])
+def test_what_a_script_writes_into_a_cell_is_read(function: str) -> None:
+    """Some pages hide their addresses from those who do not look twice."""
+    hidden = base64.b64encode(ONE[0].encode()).decode()
+    cell = f"<td><script>document.write({function}('{hidden}'))</script></td>"
+    table = f"<table><tr><th>IP</th><th>Port</th></tr><tr>{cell}<td>8080</td></tr></table>"
+    assert found(table) == FOUND[:1]
+    assert found(table.replace(hidden, "!")) == []
+
+
+def test_a_list_in_a_document_may_be_wrapped() -> None:
+    """A member of a JSON document that holds a file in base64 is read as that file."""
+    document = {"name": "x", "content": base64.encodebytes(PLAIN.encode()).decode(), "encoding": "base64"}
+    assert found(json.dumps(document)) == FOUND
 
 
 def test_a_page_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

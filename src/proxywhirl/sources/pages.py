@@ -7,16 +7,20 @@ which finds what stands on one line.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from proxywhirl.errors import ListFormatError, SettingsError
+from proxywhirl.hosts import IPV4
 from proxywhirl.sources.decode import lines_of
 from proxywhirl.sources.fields import field_name, names_endpoint
 from proxywhirl.sources.items import Candidate, Ignored, Item
 from proxywhirl.sources.lines import parse_line, parse_text
 from proxywhirl.sources.records import parse_object
+from proxywhirl.sources.wrapped import Unwrapped
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -25,6 +29,10 @@ __all__ = ["EXTRA", "LARGEST_PAGE", "parse_page"]
 
 LARGEST_PAGE = 1 << 24  # characters: a page is held whole, together with its tree
 EXTRA = "pip install 'proxywhirl[html]'"
+
+_LONGEST_CELL = 1024  # bytes
+_APART = re.compile(rf"^[ \t]*({IPV4})[ \t]*\n\s*([0-9]{{1,5}})[ \t]*$", re.MULTILINE)  # in an element each
+_WRITTEN = re.compile(r"""(?:atob|decode)\(\s*["']([A-Za-z0-9+/=]{4,1024})["']\s*\)""")
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +59,7 @@ def parse_page(texts: Iterable[str], *, scheme: str = "http", insist: bool = Fal
     items = list(_tables(page, scheme))
     if not any(isinstance(item, Candidate) for item in items):
         text = page.body.text(separator="\n") if page.body is not None else ""
-        items = [*items, *parse_text(text.split("\n"), scheme=scheme)]
+        items = [*items, *parse_text(_APART.sub(r"\1:\2", text).split("\n"), scheme=scheme)]
     yield from items
 
 
@@ -86,8 +94,12 @@ def _tables(page: LexborHTMLParser, scheme: str) -> Iterator[Item]:
 
 
 def _content(cell: LexborNode) -> str:
-    """Return the text of a cell; where it has none, a value that its attributes keep for a script."""
+    """Return the text of a cell, or what a script in it writes; else a value that its attributes keep for a script."""
     text = " ".join(cell.text(separator=" ").split())
+    written = _WRITTEN.search(text)
+    if written:
+        with suppress(ListFormatError):
+            return Unwrapped([written[1]]).read(_LONGEST_CELL).decode("latin-1").strip()
     if text:
         return text
     kept = (value for name, value in cell.attributes.items() if name.startswith("data-") and value)

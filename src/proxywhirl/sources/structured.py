@@ -9,12 +9,14 @@ from dataclasses import replace
 
 from proxywhirl.errors import ListFormatError
 from proxywhirl.hosts import IPV4
+from proxywhirl.sources.decode import CHUNK
 from proxywhirl.sources.fields import field_name
 from proxywhirl.sources.items import NOTHING_KNOWN, Candidate, Ignored, Item, Rejected
 from proxywhirl.sources.jsonstream import Cursor, decode_value
 from proxywhirl.sources.lines import parse_line
 from proxywhirl.sources.records import is_record, parse_object
 from proxywhirl.sources.words import heading_scheme
+from proxywhirl.sources.wrapped import Unwrapped, is_wrapped
 from proxywhirl.urls import parse_plain
 
 __all__ = ["parse_csv", "parse_json", "parse_json_lines"]
@@ -151,8 +153,17 @@ def _object(cursor: Cursor, scheme: str, depth: int) -> Iterator[Item]:
             yield from _container(cursor, protocol or scheme, depth - 1)
         else:
             content = cursor.value()
-            if isinstance(content, str) and "\n" in content:  # a whole text list as one string
-                yield from _value(content, line, scheme)
+            if isinstance(content, str):
+                yield from _inner_list(content, line, scheme)
         if not cursor.skip(","):
             break
     cursor.take("}")
+
+
+def _inner_list(text: str, line: int, scheme: str) -> Iterator[Item]:
+    """Read a whole list that is one string, perhaps in base64, as the interfaces of code hosts have it."""
+    if is_wrapped(text):
+        wrapped = Unwrapped([text])
+        text = b"".join(iter(lambda: wrapped.read(CHUNK), b"")).decode("utf-8", "replace")
+    if "\n" in text:
+        yield from _value(text, line, scheme)
