@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import io
 import os
 import socket
 import ssl
@@ -378,8 +379,6 @@ def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
 
 def harvested(content: bytes | str, provenance: Provenance = Provenance.USER, **more: Any) -> list[str]:
     """Return the proxies that are taken from what a source gave."""
-    import io
-
     data = content if isinstance(content, bytes) else content.encode()
     return [
         url.canonical
@@ -441,3 +440,11 @@ def test_https_is_spoken_and_certificates_are_checked(authority: Any) -> None:
     assert len(asyncio.run(run(authority.client))) == 100
     with pytest.raises(SourceError, match="it cannot be connected to: its certificate is not trusted"):
         asyncio.run(run(None))
+
+
+def test_reading_a_list_ends_too() -> None:
+    """Who is asked whether it takes too long may say so, now and again."""
+    answers = iter([False, False, True])
+    content = io.BytesIO(b"203.0.113.1:80\n" * 9999)
+    with pytest.raises(SourceError, match="after 2000 lines the time was over"):
+        harvest(content, spec("http://l.example/"), too_long=lambda: next(answers))

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_a_list_in_a_document_may_be_wrapped() -> None:
     """A member of a JSON document that holds a file in base64 is read as that file."""
     document = {"name": "x", "content": base64.encodebytes(PLAIN.encode()).decode(), "encoding": "base64"}
     assert found(json.dumps(document)) == FOUND
+
+
+@pytest.mark.parametrize("tag", ["<div>", "<table>", "<b>", "<table><tr><td>", "<svg>", "<ul><li>"])
+def test_a_page_that_is_nested_beyond_reason_is_read_in_no_time(tag: str) -> None:
+    """A page that is made to keep a parser busy for hours is read as text."""
+    start = time.monotonic()
+    assert found(f"<html>{tag * 300_000}\n{ONE[0]}:{ONE[1]}\n</html>") == FOUND[:1]
+    assert time.monotonic() - start < 20
+
+
+def test_elements_without_an_end_are_no_nesting() -> None:
+    """Old pages end neither rows nor cells nor paragraphs."""
+    rows = "".join(f"<tr><td>198.51.{n >> 8}.{n & 255}<td>8080<p><br>" for n in range(2000))
+    assert len(found(f"<html><table><tr><th>IP<th>Port{rows}</table>")) == 2000
 
 
 def test_a_page_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

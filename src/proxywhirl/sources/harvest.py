@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxywhirl.errors import ListFormatError, SettingsError, SourceError, UnknownNameError
@@ -17,6 +18,7 @@ __all__ = ["Harvest", "harvest"]
 
 _PAGE_MARKS = (b"<!doctype html", b"<html")
 _SNIFFED = 512
+_ASKED_EVERY = 1000  # lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,10 @@ class _Watched:
         return piece
 
 
-def harvest(stream: Readable, spec: SourceSpec) -> Harvest:
+def harvest(stream: Readable, spec: SourceSpec, *, too_long: Callable[[], bool] = lambda: False) -> Harvest:
     """Read what a source gave. From a list that is not the user's own, only public addresses are taken.
+
+    `too_long` is asked now and again whether to give up.
 
     Raises:
         SourceError: it cannot be read to its end, or there is no proxy in it.
@@ -53,7 +57,10 @@ def harvest(stream: Readable, spec: SourceSpec) -> Harvest:
     reason = None
     rejected = 0
     try:
-        for item in parse_list(watched, scheme=spec.scheme, format_name=spec.format, path=spec.path):
+        items = parse_list(watched, scheme=spec.scheme, format_name=spec.format, path=spec.path)
+        for number, item in enumerate(items):
+            if number % _ASKED_EVERY == 0 and too_long():
+                raise SourceError(f"its list takes too long to read: after {number} lines the time was over")
             if isinstance(item, Rejected):
                 wrong = item.reason
             elif not isinstance(item, Candidate):

@@ -30,6 +30,14 @@ __all__ = ["EXTRA", "LARGEST_PAGE", "parse_page"]
 LARGEST_PAGE = 1 << 24  # characters: a page is held whole, together with its tree
 EXTRA = "pip install 'proxywhirl[html]'"
 
+_DEEPEST = 512
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
+_ENDED_BY_OTHERS = frozenset(  # void elements, and those whose end may be left out
+    """
+    area base body br col colgroup dd dt embed head hr html img input li link meta optgroup option p param source tbody
+    td tfoot th thead tr track wbr
+    """.split()  # noqa: SIM905 - words read better than a column of quotes
+)
 _LONGEST_CELL = 1024  # bytes
 _APART = re.compile(rf"^[ \t]*({IPV4})[ \t]*\n\s*([0-9]{{1,5}})[ \t]*$", re.MULTILINE)  # in an element each
 _WRITTEN = re.compile(r"""(?:atob|decode)\(\s*["']([A-Za-z0-9+/=]{4,1024})["']\s*\)""")
@@ -40,7 +48,8 @@ _log = logging.getLogger(__name__)
 def parse_page(texts: Iterable[str], *, scheme: str = "http", insist: bool = False) -> Iterator[Item]:
     """Read a page: each row of a table is a record by the names in the header, or a line where there are none.
 
-    Where no table holds a proxy, the text of the page is read line by line. The line of an item is that of the
+    Where no table holds a proxy, the text of the page is read line by line. A page that is nested beyond reason,
+    which would take a parser of HTML forever, is read as the text that it is. The line of an item is that of the
     row, or of the text. `insist` says that the format was named, so that it must be readable.
 
     Raises:
@@ -55,12 +64,27 @@ def parse_page(texts: Iterable[str], *, scheme: str = "http", insist: bool = Fal
         return
     from selectolax.lexbor import LexborHTMLParser  # noqa: PLC0415  # an extra
 
-    page = LexborHTMLParser(_whole(texts))
+    source = _whole(texts)
+    if _is_nested_beyond_reason(source):
+        yield from parse_text(source.split("\n"), scheme=scheme)
+        return
+    page = LexborHTMLParser(source)
     items = list(_tables(page, scheme))
     if not any(isinstance(item, Candidate) for item in items):
         text = page.body.text(separator="\n") if page.body is not None else ""
         items = [*items, *parse_text(_APART.sub(r"\1:\2", text).split("\n"), scheme=scheme)]
     yield from items
+
+
+def _is_nested_beyond_reason(source: str) -> bool:
+    """Whether more elements are open at once than browsers allow; the cost of a parser grows with their square."""
+    depth = 0
+    for tag in _TAG.finditer(source):
+        if tag[2].lower() not in _ENDED_BY_OTHERS:
+            depth = max(0, depth - 1) if tag[1] else depth + 1
+            if depth > _DEEPEST:
+                return True
+    return False
 
 
 def _whole(texts: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.models import Attributes
 from proxywhirl.sources.body import NOTHING_KNOWN, Validators
+from proxywhirl.sources.decode import Readable
 from proxywhirl.sources.harvest import Harvest, harvest
 from proxywhirl.sources.options import FetchOptions
 from proxywhirl.sources.record import SourceRecord
@@ -168,7 +169,7 @@ class Supply:
             fetched = await fetcher.fetch(spec, known)
             try:
                 content = fetched.content
-                taken = None if content is None else await asyncio.to_thread(harvest, content, spec)
+                taken = None if content is None else await asyncio.to_thread(self._read, content, spec)
             finally:
                 fetched.close()
         except SourceError as exc:
@@ -177,6 +178,11 @@ class Supply:
             _log.warning("source %r met a defect of the format %r: %s", spec.name, spec.format, type(exc).__name__)
             return _Answer(error=SourceError(f"a defect: {type(exc).__name__}"))
         return _Answer(taken, fetched.validators)
+
+    def _read(self, content: Readable, spec: SourceSpec) -> Harvest:
+        """Read a list, which may take as long as the fetching of it."""
+        end = self._clock.monotonic() + self._options.total_timeout
+        return harvest(content, spec, too_long=lambda: self._clock.monotonic() > end)
 
     def _settle(self, spec: SourceSpec, record: SourceRecord, answer: _Answer, left: int | None) -> SourceReport:
         """Take in what came of a source, and remember how it went."""
