@@ -19,6 +19,8 @@ The tree::
     │   └── DecryptionError              stored credentials cannot be read with the key at hand
     └── UpstreamError                    a request through a proxy failed; the type says who is to blame
         ├── ProxyFailed                  the proxy: refused, timed out, broke its protocol
+        │   ├── ForgedAnswer             it answered in the place of whom it was asked for
+        │   └── InterceptedTLS           it showed a certificate of its own in the tunnel
         ├── AccountRefused               the account at the proxy: 407, wrong or missing credentials
         ├── TargetUnreachable            the target through this proxy: another proxy may reach it
         ├── TargetFailed                 the target itself
@@ -103,7 +105,11 @@ class CacheError(ProxyWhirlError):
 
 
 class TierError(CacheError):
-    """A tier could not do what it was asked; the manager marks it degraded."""
+    """A tier could not do what it was asked; the manager leaves it out, of writes alone where it is `readable`."""
+
+    def __init__(self, *words: object, readable: bool = False) -> None:
+        super().__init__(*words)
+        self.readable = readable
 
 
 class FormatVersionError(CacheError):
@@ -122,6 +128,14 @@ class UpstreamError(ProxyWhirlError):
 
 class ProxyFailed(UpstreamError):
     """The proxy refused, timed out or broke its protocol."""
+
+
+class ForgedAnswer(ProxyFailed):
+    """The proxy answered in the place of whom it was asked for: from a cache, or with a text of its own."""
+
+
+class InterceptedTLS(ProxyFailed):
+    """The tunnel shows a certificate that is not the target's: the proxy reads what is encrypted."""
 
 
 class AccountRefused(UpstreamError):

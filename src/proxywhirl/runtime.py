@@ -13,23 +13,23 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from proxywhirl.cache import CacheManager, portray
+from proxywhirl.checkups import Checkups, Report
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, TierError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
-from proxywhirl.health import policy as health_policy
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome, Proxy
+from proxywhirl.health.monitor import Monitor
+from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
 from proxywhirl.state.blocklist import Block, Blocklist
-from proxywhirl.state.store import StateStore
-from proxywhirl.supply.register import Notes, Register, TransientNotes
+from proxywhirl.state.store import MemoryStore, StateStore, Store
+from proxywhirl.supply.register import Register
 from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
 
@@ -72,7 +72,7 @@ class Runtime:
         self.settings = settings
         self.events = EventBus()
         self._clock = clock
-        self._reports: deque[tuple[str, Outcome, float]] = deque(maxlen=REPORTS_KEPT)
+        self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._revision = 0
         self._stale: set[str] = set()
         self._next_record = 0.0
@@ -80,17 +80,16 @@ class Runtime:
         with contextlib.ExitStack() as files:
             strategy = settings.pool.strategy
             self.pool = Pool(strategy, resolve=self._endpoint, clock=clock, on_report=self._take, portray=portray)
-            self._blocklist = None
-            notes: Notes = TransientNotes()
-            if settings.home is not None:
-                notes = state = StateStore(settings.home / "db" / "state.db")
-                files.callback(state.close)
-                self._blocklist = Blocklist(state)
+            home = settings.home
+            self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
+            files.callback(self.state.close)
+            self._blocklist = Blocklist(self.state)
             self.cache = CacheManager(settings.cache, clock=clock)
             files.callback(self.cache.close)
+            self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
         self.supply = Supply(
-            Register(notes, settings.home, catalogue=settings.sources.catalogue),
+            Register(self.state, settings.home, catalogue=settings.sources.catalogue),
             Stock(
                 known=self.cache.known,
                 blocked=self.blocked,
@@ -112,7 +111,7 @@ class Runtime:
             CacheError: the store could not take them.
         """
         offered = list(proxies)
-        if lift and self._blocklist is not None:
+        if lift:
             self._blocklist.lift({url.key for url, _ in offered})
         blocked = self.blocked()
         wanted = [(url, known) for url, known in offered if url.key not in blocked] if blocked else offered
@@ -149,16 +148,14 @@ class Runtime:
         Raises:
             CacheError: the store cannot be written to.
         """
-        meant = self._keys_of(list(chosen))
+        meant = self.keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))
         before = self.blocked()
-        if self._blocklist is not None:  # first: what is offered meanwhile must not come in again
-            known = self.cache.get_many(keys)
-            urls = {key: entry.proxy_url for key, entry in known.items()}
-            self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
-        removed = {key for key in keys if self.cache.delete(key)}
-        if self._blocklist is not None:
-            self._blocklist.lift(key for key in keys if key not in removed and key not in before)
+        urls = {key: entry.proxy_url for key, entry in self.cache.get_many(keys).items()}
+        self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
+        removed = {key for key in keys if self.cache.delete(key)}  # now: what is offered meanwhile is blocked
+        self._blocklist.lift(key for key in keys if key not in removed and key not in before)
+        self.checkups.forget(removed)
         self._insist()
         return Removal(len(removed), sum(removed.isdisjoint(found) for found in meant))
 
@@ -174,7 +171,7 @@ class Runtime:
 
     def blocked(self) -> dict[str, Block]:
         """Return what the user removed and is kept out, by key."""
-        return self._blocklist.blocks() if self._blocklist is not None else {}
+        return self._blocklist.blocks()
 
     def feed(self) -> None:
         """Bring the pool in line with the cache, and the cache with what was reported to the pool."""
@@ -209,6 +206,14 @@ class Runtime:
         """
         return Gateway(self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock)
 
+    def monitor(self) -> Monitor | None:
+        """Make what checks proxies when they are due; None where no judge is set, or it is switched off.
+
+        Raises:
+            SettingsError: a setting of it is wrong.
+        """
+        return self.checkups.monitor(self._files)
+
     def close(self) -> None:
         """Stop the thread, write what is still in memory, close every file. Idempotent."""
         if self._feeder is not None:
@@ -232,8 +237,11 @@ class Runtime:
             _log.error("a proxy is left out: %s", exc)
             return None
 
-    def _keys_of(self, chosen: list[str | ProxyURL]) -> list[set[str]]:
-        """Return the keys that each key or URL means; reads the whole store where a URL has no username."""
+    def keys_of(self, chosen: list[str | ProxyURL]) -> list[set[str]]:
+        """Return the keys that each key or URL means, an endpoint without a username all its sessions.
+
+        Reads the whole store where there is such a one.
+        """
         sessions: dict[str, set[str]] = {
             url.canonical: set() for url in chosen if isinstance(url, ProxyURL) and url.username is None
         }
@@ -262,16 +270,10 @@ class Runtime:
 
     def _record_reports(self) -> None:
         self._next_record = self._clock.monotonic() + self.settings.cache.flush_interval_seconds
-        judged = []
+        reports = []
         while self._reports:
-            key, outcome, at = self._reports.popleft()
-            judged.append((key, partial(_judge, outcome, at)))
-        if judged:
-            self.cache.record_checks(judged)
-
-
-def _judge(outcome: Outcome, at: float, status: HealthStatus, streak_ok: int, streak_failed: int) -> HealthCheck:
-    return health_policy.after(status, streak_ok, streak_failed, outcome.ok, at, outcome.error)
+            reports.append(self._reports.popleft())
+        self.checkups.take(reports)
 
 
 class Feeder:

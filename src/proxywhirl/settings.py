@@ -25,10 +25,12 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
+from proxywhirl.health.levels import Level
+from proxywhirl.health.policy import Schedule
 from proxywhirl.sources.options import FetchOptions
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["SETTINGS_FILE", "GatewaySettings", "PoolSettings", "Settings", "SourcesSettings"]
+__all__ = ["SETTINGS_FILE", "GatewaySettings", "HealthSettings", "PoolSettings", "Settings", "SourcesSettings"]
 
 SETTINGS_FILE = "settings.toml"
 
@@ -96,10 +98,7 @@ class GatewaySettings(BaseModel):
         """
         if self.upstream_ca_file is None:
             return None
-        try:
-            return ssl.create_default_context(cafile=str(self.upstream_ca_file))
-        except OSError as exc:
-            raise SettingsError(f"gateway.upstream_ca_file: {self.upstream_ca_file} cannot be read: {exc}") from exc
+        return _trusting(self.upstream_ca_file, "gateway.upstream_ca_file")
 
 
 class SourcesSettings(BaseModel):
@@ -120,9 +119,52 @@ class SourcesSettings(BaseModel):
         return FetchOptions(**self.model_dump(exclude={"catalogue"}))
 
 
+class HealthSettings(BaseModel):
+    """How proxies are checked: when (seconds), how many at once, how deep, and what it may cost (bytes).
+
+    `judges` holds URLs of what `proxywhirl judge` serves, separated by commas; without one nothing is checked while
+    serving. `level` None is the deepest that the judges allow, short of `full`. The databases are in MaxMind's format
+    (`.mmdb`).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    judges: str = ""
+    judge_ca_file: Path | None = None
+    level: Level | None = None
+    timeout: Seconds = 10.0
+    concurrency: Annotated[int, Field(ge=1)] = 200
+    checks_per_second: Annotated[float, Field(gt=0)] = 50.0
+    interval: Seconds = 600.0
+    retry: Seconds = 60.0
+    dead_retry: Seconds = 86_400.0
+    country_database: Path | None = None
+    asn_database: Path | None = None
+    provider_bytes_per_day: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    monitor: bool = True
+
+    @property
+    def judge_urls(self) -> list[str]:
+        """The judges, one by one."""
+        return [url.strip() for url in self.judges.split(",") if url.strip()]
+
+    def judge_tls(self) -> ssl.SSLContext | None:
+        """Return the context that judges with https:// are verified with; None for the system's authorities.
+
+        Raises:
+            SettingsError: they cannot be read.
+        """
+        return None if self.judge_ca_file is None else _trusting(self.judge_ca_file, "health.judge_ca_file")
+
+    def schedule(self) -> Schedule:
+        """Return when proxies are checked next."""
+        return Schedule(self.interval, self.retry, self.dead_retry)
+
+
 SECTIONS: dict[str, type[BaseModel]] = {
     "cache": CacheConfig,
     "gateway": GatewaySettings,
+    "health": HealthSettings,
     "pool": PoolSettings,
     "sources": SourcesSettings,
 }
@@ -145,6 +187,7 @@ class Settings(BaseSettings):
     cache: CacheConfig = Field(default_factory=CacheConfig)
     pool: PoolSettings = Field(default_factory=PoolSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     sources: SourcesSettings = Field(default_factory=SourcesSettings)
 
     @classmethod
@@ -235,6 +278,13 @@ class Settings(BaseSettings):
             raise SettingsError(_explain_json()) from None  # as above
 
 
+def _trusting(path: Path, setting: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(path))
+    except OSError as exc:
+        raise SettingsError(f"{setting}: {path} cannot be read: {exc}") from exc
+
+
 def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
     try:
         return type(old).model_validate({**old.model_dump(), **names})
@@ -243,6 +293,8 @@ def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
 
 
 def _home(home: str | Path | None) -> Path:
+    if home == "":
+        raise SettingsError("the home is an empty text, such as a variable that is not set: name a directory, or None")
     chosen = home or os.environ.get("PROXYWHIRL_HOME") or platformdirs.user_data_path("proxywhirl")
     try:
         directory = Path(chosen).expanduser().absolute()
@@ -344,8 +396,8 @@ def _explain_json() -> str:
         if field.annotation is CacheTierConfig or get_origin(field.annotation) is dict
     }
     wrong = sorted(name for name in os.environ if name.upper() in tables and not _is_json(os.environ[name]))
-    where = ", ".join(wrong) or "PROXYWHIRL_CACHE, _POOL, _GATEWAY or _SOURCES"
-    return f"{where}: a table is written as JSON, such as {{}}"
+    sections = ", ".join(f"PROXYWHIRL_{section}".upper() for section in SECTIONS)
+    return f"{', '.join(wrong) or f'one of {sections}'}: a table is written as JSON, such as {{}}"
 
 
 def _is_json(text: str) -> bool:

@@ -27,6 +27,7 @@ from proxywhirl.settings import Settings
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cache.md").read_text(encoding="utf-8")
 COPY_DATABASES, COPY_FILES, RESTORE, FOLD, QUESTIONS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+(PROGRAM,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 L3_OFF = CacheTierConfig(enabled=False)
 
 
@@ -227,3 +228,68 @@ def test_a_backup_of_json_lines_in_use_is_whole_and_restores(tmp_path: Path) -> 
         (entry,) = cache.scan()
         assert entry.password is not None
         assert entry.password.get_secret_value() == "s3cret"
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not on this machine")
+def test_a_backup_without_the_third_tier_is_the_whole_home(tmp_path: Path) -> None:
+    """Key, settings and what was removed are in it: restored as the page says, the home is what it was."""
+    home, backup = tmp_path / "home", tmp_path / "backup"
+    home.mkdir()
+    (home / "settings.toml").write_text("[cache]\nl3_config = {enabled = false}\n")
+    (home / "settings.toml").chmod(0o600)
+    with Runtime(Settings.load(home)) as runtime:
+        take_in(runtime, "http://alice:s3cret@192.0.2.1:80", "192.0.2.2:80")
+        runtime.remove([key := CacheManager.generate_cache_key("192.0.2.2:80")], "slow")
+        shell(COPY_FILES, home, BACKUP=str(backup))
+        take_in(runtime, "192.0.2.3:80")
+        runtime.remove([CacheManager.generate_cache_key("192.0.2.3:80")], "slow")
+    assert all(path.stat().st_mode & 0o077 == 0 for path in backup.rglob("*"))
+    (home / "key").unlink()
+    (home / "settings.toml").unlink()
+    shell(RESTORE, home, BACKUP=str(backup))
+    with Runtime(Settings.load(home)) as runtime:
+        assert set(runtime.blocked()) == {key}
+        (alice,) = runtime.cache.scan()
+        assert alice.password is not None
+        assert alice.password.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize("instant", ["before the databases", "after the entries"])
+def test_a_key_that_is_changed_while_a_backup_is_made_is_in_it(tmp_path: Path, instant: str) -> None:
+    """Whatever the databases are sealed with can be read from the copy; a rotation there leaves one key."""
+    home, backup = tmp_path / "home", tmp_path / "backup"
+    settings = Settings.load(home)
+    (tmp_path / "rotate").write_text(f"{sys.executable} -m proxywhirl keys rotate --home {home} 2>/dev/null >&2\n")
+    rotate = f"sh {tmp_path / 'rotate'}\n"
+    before, loop, after = COPY_DATABASES.partition("for name in")
+    body, done, rest = after.partition("done\n")
+    changed = f"{before}{rotate}{loop}{after}"
+    if instant == "after the entries":
+        changed = f"{before}{loop}{body}{done}{rotate}{rest}"
+    with Runtime(settings) as runtime:
+        take_in(runtime, "http://alice:s3cret@192.0.2.1:80")
+    shell(changed, home, BACKUP=str(backup))
+    assert len((backup / "key").read_text().split()) == 2
+    with Runtime(Settings.load(backup)) as runtime:
+        assert runtime.cache.rotate_keys().resumed
+        (alice,) = runtime.cache.scan()
+        assert alice.password is not None
+        assert alice.password.get_secret_value() == "s3cret"
+    assert len((backup / "key").read_text().split()) == 1
+
+
+def test_the_program_uses_the_store_of_the_command_line_and_makes_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run as it stands: a command reads what it added, with the key of the home; the other store has all its files."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("PROXYWHIRL_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(PROGRAM, "docs/cache.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == ["http://192.0.2.7:8080 unknown", "True 1"]
+    listed = subprocess.run(
+        [sys.executable, "-m", "proxywhirl", "export", "--with-credentials"], capture_output=True, text=True, check=True
+    )
+    assert "s3cret" in listed.stdout
+    assert sorted(path.name for path in tmp_path.rglob("*key")) == ["key", "key"]
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {"cache", "db", "key"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import tomllib
@@ -92,3 +93,12 @@ def test_the_table_of_the_plan_is_complete() -> None:
     """Every field of a plan is described."""
     table = PAGE.partition("| `TierPlan` |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [field.name for field in fields(TierPlan)]
+
+
+def test_the_page_says_what_each_contract_needs() -> None:
+    """The method of each suite is there with the signature that the suite calls it with."""
+    declared = inspect.signature(TierContract.make_tier)
+    (shown,) = re.findall(r"`make_tier\((self, .*?)\)`", PAGE)
+    assert shown == ", ".join(
+        str(each.replace(annotation=each.empty)) for each in declared.parameters.values()
+    ).replace("self, authority", "self, *, authority").replace("'", '"')

@@ -152,8 +152,9 @@ def test_in_memory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Monkey
         take_in(runtime, "http://u:p@203.0.113.1:80")
         runtime.feed()
         assert runtime.pool.acquire().endpoint().password == "p"
-        assert runtime.remove([parse("http://u@203.0.113.1:80").key], "test") == Removal(1, 0)
-        assert runtime.blocked() == {}
+        removed = parse("http://u@203.0.113.1:80").key
+        assert runtime.remove([removed], "test") == Removal(1, 0)
+        assert set(runtime.blocked()) == {removed}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -549,3 +549,50 @@ def test_the_end_of_time_can_be_stored(cache: CacheManager) -> None:
     got = cache.get(key(1))
     assert got is not None
     assert got.expires_at == NEVER
+
+
+READS_AND_WRITES: dict[str, Callable[[CacheManager, Any], object]] = {
+    "get": lambda cache, key: cache.get(key),
+    "get_many": lambda cache, key: cache.get_many([key]),
+    "endpoint": lambda cache, key: cache.endpoint(key),
+    "put": lambda cache, key: cache.put(key, entry().model_copy(update={"key": key})),
+    "put_many": lambda cache, key: cache.put_many([entry(), entry().model_copy(update={"key": key})]),
+    "delete": lambda cache, key: cache.delete(key),
+    "delete_many": lambda cache, key: cache.delete_many([entry().key, key]),
+    "record_check": lambda cache, key: cache.record_check(key, failing()),
+    "record_checks": lambda cache, key: cache.record_checks([(entry().key, failing()), (key, failing())]),
+    "invalidate_by_health": lambda cache, key: cache.invalidate_by_health(key),
+}
+
+
+@pytest.mark.parametrize("call", READS_AND_WRITES)
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (None, TypeError, "not NoneType"),
+        (7, TypeError, "not int"),
+        (b"key", TypeError, "not bytes"),
+        ("\ud800", ValueError, r"'\\ud800' .*cannot be stored"),
+        ("a\udfff", ValueError, "cannot be stored"),
+    ],
+)
+def test_what_can_be_no_key_is_refused_and_makes_no_tier_sick(
+    cache: CacheManager, call: str, wrong: Any, error: type[Exception], said: str
+) -> None:
+    """It is the caller's mistake, and says so: nothing is written, and every tier works on."""
+    with pytest.raises(error, match=said):
+        READS_AND_WRITES[call](cache, wrong)
+    assert wrong not in cache
+    told = cache.get_statistics()
+    assert (told.l1_degraded, told.l2_degraded, told.l3_degraded) == (False, False, False)
+    assert len(cache) == 0
+    assert cache.put(key(1), entry())
+
+
+def test_a_key_of_any_text_that_can_be_stored_is_one(cache: CacheManager) -> None:
+    """Blanks, quotes and what is not ASCII do no harm."""
+    for text in ("ключ", "a b", '"', "\N{PILE OF POO}", "x" * 5_000):
+        assert cache.put(text, entry(key=text))
+        assert text in cache
+        assert cache.get(text) is not None
+        assert cache.delete(text)

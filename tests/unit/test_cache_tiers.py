@@ -617,3 +617,21 @@ def test_damage_is_counted_and_the_entry_comes_back_from_below(opened: Opener, t
     told = again.get_statistics()
     assert (told.l2_stats.evictions_corruption, told.l2_stats.total_evictions) == (1, 1)
     assert hits(told) == (0, 0, 1)
+
+
+def test_what_leaves_the_lowest_tier_is_told_at_once_then_once_a_minute_and_at_the_end(
+    opened: Opener, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each entry that is lost for want of room is in one of the messages, and a busy store writes few of them."""
+    cache = opened(l3_config=OFF, l2_config={"max_entries": 2})
+    put(cache, "a", "b", "c")
+    (first,) = [record.getMessage() for record in caplog.records if "want of room" in record.getMessage()]
+    assert "1 entry is gone" in first
+    assert first.endswith("raise max_entries of cache.l2_config, or enable the third tier")
+    put(cache, "d", "e")
+    clock.advance(60)
+    put(cache, "f")
+    put(cache, "g")
+    cache.close()
+    told = [record.args for record in caplog.records if "want of room" in record.getMessage()]
+    assert [args[1] for args in told if isinstance(args, tuple)] == [1, 3, 1]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.health.policy import DEAD_AFTER, HEALTHY_AFTER, UNHEALTHY_AFTER, after
+from proxywhirl.health import policy
+from proxywhirl.health.policy import DEAD_AFTER, HEALTHY_AFTER, UNHEALTHY_AFTER, Schedule
 from proxywhirl.models import HealthCheck, HealthStatus
+
+SCHEDULE = Schedule()
 
 RANK = [
     HealthStatus.UNKNOWN,
@@ -16,6 +21,11 @@ RANK = [
     HealthStatus.UNHEALTHY,
     HealthStatus.DEAD,
 ]
+
+
+def after(status: HealthStatus, good: int, bad: int, ok: bool, now: float, error: str | None) -> HealthCheck:
+    """Judge with the usual schedule and the same chance each time."""
+    return policy.after(status, good, bad, ok, now, error, schedule=SCHEDULE, rng=random.Random(1))
 
 
 def play(outcomes: str, status: HealthStatus = HealthStatus.UNKNOWN) -> list[HealthCheck]:
@@ -40,35 +50,35 @@ def statuses(outcomes: str, status: HealthStatus = HealthStatus.UNKNOWN) -> str:
     ("outcomes", "expected"),
     [
         ("+", "h"),
-        ("----------", "dduuuuuuuX"),
+        ("---", "uuX"),
+        ("--+-", "uudd"),
+        ("+----------", "hdduuuuuuuX"),
         ("+-+", "hdh"),
-        ("---++", "ddudh"),
-        ("-----------+-", "dduuuuuuuXXdd"),
-        ("----------++", "dduuuuuuuXdh"),
+        ("+---++", "hddudh"),
+        ("+-----------+-", "hdduuuuuuuXXdd"),
+        ("+----------++", "hdduuuuuuuXdh"),
     ],
 )
 def test_the_table(outcomes: str, expected: str) -> None:
-    """One failure degrades, three make unhealthy, ten dead; two successes lead back."""
+    """Failures degrade, make unhealthy and dead, sooner where it never worked; two successes lead back."""
     assert statuses(outcomes) == expected
 
 
 def test_the_thresholds_are_those_of_the_constants() -> None:
     """The documented constants are the numbers that the table follows."""
-    falling = statuses("-" * DEAD_AFTER)
+    falling = statuses("-" * DEAD_AFTER, HealthStatus.HEALTHY)
     assert (falling.index("u") + 1, falling.index("X") + 1) == (UNHEALTHY_AFTER, DEAD_AFTER)
     assert statuses("+" * HEALTHY_AFTER, HealthStatus.DEAD).index("h") + 1 == HEALTHY_AFTER
 
 
 def test_recovery_attempts_count_failed_trials_and_end_with_recovery() -> None:
     """They rise with each failure of an unhealthy proxy, stay for a first success, and reset when healthy."""
-    assert [check.recovery_attempt for check in play("-----++-")] == [0, 0, 0, 1, 2, 2, 0, 0]
+    assert [check.recovery_attempt for check in play("+-----++-")] == [0, 0, 0, 0, 1, 2, 2, 0, 0]
 
 
 def test_an_error_is_kept_for_a_failure_alone() -> None:
     """A success carries no error, whatever it is handed."""
-    assert after(HealthStatus.HEALTHY, 0, 0, False, 5.0, "refused") == HealthCheck(
-        False, HealthStatus.DEGRADED, 5.0, error="refused"
-    )
+    assert after(HealthStatus.HEALTHY, 0, 0, False, 5.0, "refused").error == "refused"
     assert after(HealthStatus.HEALTHY, 0, 0, True, 5.0, "stale").error is None
 
 

@@ -16,8 +16,8 @@ from proxywhirl.errors import Blame, LeaseReported, PoolEmpty, ProxyGone
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
 from proxywhirl.rotation.retry import BACKOFF_CAP, FAILURES_TO_CAP
-from proxywhirl.rotation.set_aside import SetAside
 from proxywhirl.testing.clock import ManualClock
+from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
 
 OK = Outcome(True, latency=0.1, status=200)
@@ -354,7 +354,7 @@ def test_after_an_outage_all_come_back(clock: ManualClock) -> None:
 
 def test_setting_the_same_proxies_aside_forever_takes_no_more_memory() -> None:
     """The heap's stale entries are bounded by a constant beside the valid ones."""
-    shelf = SetAside()
+    shelf = Timetable()
     for moment in range(10_000):
         shelf.put(str(moment % 10), float(moment))
         if moment % 3 == 0:

@@ -158,3 +158,9 @@ def test_a_user_without_a_home_directory_is_told_what_to_do(monkeypatch: pytest.
     """A `~` that stands for nothing is an error that names the variable to set."""
     with pytest.raises(SettingsError, match="PROXYWHIRL_HOME"):
         Settings.load("~nobody-of-this-name/home")
+
+
+def test_an_empty_home_is_refused() -> None:
+    """It is a variable that was not set, and not the default."""
+    with pytest.raises(SettingsError, match="the home is an empty text"):
+        Settings.load("")

@@ -347,3 +347,11 @@ def test_examining_finds_a_damaged_page_and_repair_saves_the_others(path: Path) 
     assert tier.examine() == []
     assert len(tier) > COUNT * 0.9
     tier.close()
+
+
+def test_nothing_is_saved_of_an_empty_file(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What every new file holds was not taken over from it."""
+    path.write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        SqliteTier(path, authority=True).close()
+    assert "made anew: 0 rows were saved" in caplog.text

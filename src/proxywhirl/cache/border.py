@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from proxywhirl.cache.crypto import LazyPassword, LazyUsername, Sealer
 from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
+from proxywhirl.cache.storable import check_storable
 from proxywhirl.errors import DecryptionError
 from proxywhirl.models import Attributes, HealthStatus
 from proxywhirl.urls import ProxyURL
@@ -46,12 +47,15 @@ _UNCHECKED: dict[str, Any] = {
 class Border:
     """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone).
 
+    `renew` returns what is stored under a key now.
+
     What is in the tiers was validated when it came in, so an entry is put together without validating it again: the
     values are copied from a template that hot records keep.
     """
 
     def __init__(self, sealer: Sealer | None) -> None:
         self._sealer = sealer
+        self.renew: Callable[[str], Record | None] = _nothing_stored
         self._reveal = self.credentials
         self._templates: deque[Record] = deque()
         self._moment = (0.0, _BEGINNING)
@@ -164,9 +168,13 @@ class Border:
         values["total_health_check_failures"] = record.failed_checks
 
     def record(self, entry: CacheEntry) -> Record:
-        """Return the record of an entry that a caller made or changed."""
+        """Return the record of an entry that a caller made or changed.
+
+        Raises:
+            TypeError, ValueError: no tier could hold it: see `check_storable`.
+        """
         plain = (_reveal(entry.username), _reveal(entry.password))
-        return Record(
+        record = Record(
             key=entry.key,
             url=entry.proxy_url,
             source=entry.source,
@@ -188,14 +196,19 @@ class Border:
             attributes=encode_attributes(entry.attributes),
             plain=None if plain == (None, None) else plain,
         )
+        return check_storable(record)
 
     def newcomer(
         self, url: ProxyURL, *, source: str, ttl: float, now: float, attributes: Attributes | None = None
     ) -> Record:
-        """Return the record of a proxy that is seen now and lives for `ttl` seconds (infinity: for ever)."""
+        """Return the record of a proxy that is seen now and lives for `ttl` seconds (infinity: for ever).
+
+        Raises:
+            TypeError, ValueError: no tier could hold it: see `check_storable`.
+        """
         expires_at = NEVER_TIMESTAMP if math.isinf(ttl) else min(now + ttl, NEVER_TIMESTAMP)
         plain = None if url.username is None and url.password is None else (url.username, url.password)
-        return Record(
+        record = Record(
             url.key,
             url.canonical,
             source,
@@ -206,6 +219,7 @@ class Border:
             attributes=encode_attributes(attributes) if attributes is not None else "",
             plain=plain,
         )
+        return check_storable(record)
 
     def sealed(self, record: Record) -> Record:
         """Return the record with its credentials sealed, ready for a durable tier.
@@ -230,7 +244,18 @@ class Border:
         if record.plain is None and record.sealed is not None:
             if self._sealer is None:
                 raise DecryptionError(f"entry {record.key} has sealed credentials and this cache has no key")
-            record.plain = self._sealer.open(record.key, record.sealed)
+            try:
+                record.plain = self._sealer.open(record.key, record.sealed)
+            except DecryptionError:
+                renewed = self.renew(record.key)  # the key was rotated since it was read, perhaps more than once
+                if (
+                    renewed is None
+                    or renewed.generation != record.generation
+                    or renewed.sealed is None
+                    or renewed.sealed == record.sealed
+                ):
+                    raise
+                record.plain, record.sealed = self._sealer.open(renewed.key, renewed.sealed), renewed.sealed
         return record.plain
 
     def password_changed(self, old: Record, new: Record) -> bool:
@@ -255,6 +280,10 @@ def _entry_of(values: dict[str, Any]) -> CacheEntry:
     _set_extra(entry, None)
     _set_private(entry, None)
     return entry
+
+
+def _nothing_stored(key: str) -> Record | None:  # noqa: ARG001  # stands for the stack until there is one
+    return None
 
 
 def _secret(value: str | None) -> SecretStr | None:

@@ -15,7 +15,18 @@ from proxywhirl.cache.record import Record, decode_attributes
 from proxywhirl.cache.tier import Changes, Tier
 from proxywhirl.models import HealthStatus, Proxy, Sketch
 
-__all__ = ["DEAD", "GONE", "SERVING", "CacheChanges", "Outline", "Outlines", "Outlining", "portray", "read_changes"]
+__all__ = [
+    "DEAD",
+    "GONE",
+    "SERVING",
+    "CacheChanges",
+    "CheckTimes",
+    "Outline",
+    "Outlines",
+    "Outlining",
+    "portray",
+    "read_changes",
+]
 
 Outline = tuple[str, str, str, int, int]
 """Of a record: key, URL, traits, standing, revision.
@@ -95,6 +106,28 @@ class CacheChanges:
     def proxies(self) -> list[Proxy]:
         """Those that came or changed, made anew at each call. O(n)."""
         return [portray(*item) for sketches in (self.sketches, self.dead) for item in sketches.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTimes:
+    """A page of the log as a health monitor reads it: like `CacheChanges`, with what is retired too.
+
+    `due` says when each is to be checked next, in Unix seconds; 0 where it never was checked.
+    """
+
+    revision: int
+    due: dict[str, float]
+    removed: list[str]
+    reset: bool = False
+    more: bool = False
+
+    @classmethod
+    def of(cls, changes: Changes, now: float) -> Self:
+        """Return the times, at a time, of a page of records; what is expired is removed."""
+        alive = [record for record in changes.records if now < record.expires_at]
+        expired = [record.key for record in changes.records if now >= record.expires_at]
+        due = {record.key: record.next_check_at or 0.0 for record in alive}
+        return cls(changes.revision, due, [*changes.removed, *expired], changes.reset, changes.more)
 
 
 def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:

@@ -24,6 +24,7 @@ from proxywhirl.cache.policy import Debt
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.replacing import replace_file, write_all
 from proxywhirl.errors import TierError
+from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["Debt", "DebtFile"]
@@ -46,14 +47,15 @@ class DebtFile:
         FormatVersionError: a newer version wrote the file, which is left as it is.
     """
 
-    def __init__(self, directory: Path, *, fsync: bool = False, limit: int = 100_000) -> None:
-        self.path = directory / "debt.jsonl"
+    def __init__(self, directory: Path, *, name: str = "debt.jsonl", fsync: bool = False, limit: int = 100_000) -> None:
+        self.path = directory / name
         self.corrupted = 0
         self._fsync = fsync
         self._limit = limit
         self._fd = -1
         self._renew()
-        self.catch_up()
+        with contextlib.suppress(TierError):  # what is asked next says so, where that needs the file
+            self.catch_up()
 
     def note(self, batch_puts: Sequence[Record], deletes: Sequence[str], *, base: int, at: float, merge: bool) -> None:
         """Add a batch of debts, whole or not at all; it is on disk when this returns.
@@ -158,7 +160,7 @@ class DebtFile:
 
     def _renew(self) -> None:
         self._mutex = threading.RLock()
-        self._lock = FileLock(self.path.parent / ".debt.lock", timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
+        self._lock = FileLock(self.path.with_name(f".{self.path.stem}.lock"), timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
         self._settling = False
         self._forget()
 
@@ -173,7 +175,7 @@ class DebtFile:
         try:
             yield
         except OSError as exc:
-            raise TierError(f"{doing} {self.path} failed: {exc.strerror or exc}") from exc
+            raise TierError(explained(exc, doing, self.path)) from exc
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

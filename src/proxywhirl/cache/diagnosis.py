@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+from proxywhirl.cache.access import out_of_reach
 from proxywhirl.cache.keys import tokens_by_key
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import CacheConfig
@@ -17,16 +20,20 @@ __all__ = ["diagnose"]
 OPENED_AGAIN = "then run `proxywhirl doctor` again"
 
 
-def diagnose(config: CacheConfig, *, repair: bool = False) -> list[Finding]:
+def diagnose(config: CacheConfig, others: Iterable[Path] = (), *, repair: bool = False) -> list[Finding]:
     """Open the store and verify it; where it does not open, look at each of its parts alone.
 
-    With `repair`, what can be mended is, and says so.
+    With `repair`, what can be mended is, and says so. Before the store is opened, its files and `others` are looked at:
+    whether their user can read and write them.
     """
+    closed = list(out_of_reach(config, others, repair=repair))
     try:
         with CacheManager(config) as cache:
-            return cache.verify(repair=repair)
+            found = cache.verify(repair=repair)
     except ProxyWhirlError as exc:
-        return _of_a_closed_store(config, exc, repair=repair)
+        found = _of_a_closed_store(config, exc, repair=repair)
+    known = {finding.where for finding in closed}
+    return [*closed, *(finding for finding in found if finding.where not in known)]
 
 
 def _of_a_closed_store(config: CacheConfig, error: ProxyWhirlError, *, repair: bool) -> list[Finding]:

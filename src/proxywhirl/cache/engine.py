@@ -9,23 +9,28 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import weakref
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from filelock import FileLock, Timeout
 
 from proxywhirl.cache import opening
-from proxywhirl.cache.adoption import adopt
+from proxywhirl.cache.absent import AbsentTier
+from proxywhirl.cache.adoption import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.border import Border
 from proxywhirl.cache.debt import DebtFile
 from proxywhirl.cache.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.keys import KeyNotes, open_sealer
+from proxywhirl.cache.keys import KeyNotes, copy_notes, noted, open_sealer
 from proxywhirl.cache.models import CacheConfig, CacheStatistics
 from proxywhirl.cache.occupancy import Occupancy, backend_of
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.stack import TierStack
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Tier, TierName
@@ -33,10 +38,12 @@ from proxywhirl.cache.upkeep import Upkeep
 from proxywhirl.cache.watcher import Watcher
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TierError
+from proxywhirl.state.advice import explained
 
 __all__ = ["Engine"]
 
 OPENING_TIMEOUT_SECONDS = 60.0
+FORK_WAIT_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 _running: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -57,16 +64,24 @@ class Engine:
         self.clock = clock
         self.counters = Counters(enabled=config.enable_statistics)
         self.tiers: list[tuple[TierName, Tier]] = []
-        directory = Path(config.l2_cache_dir).expanduser()
-        self._occupancy = Occupancy(directory) if backend_of(config) is not None else None
+        self._occupancy: Occupancy | None = None
+        self._is_open = False
         try:
-            self.tiers += opening.open_tiers(config)
-            self._adopt()
-            self.sealer = open_sealer(config, self.tiers)
+            self.tiers += opening.open_tiers(config, open_one=self._open_tier, absent=self._absent)
+            removals = self._adopt()
+            self.sealer = open_sealer(config, self._there())
             self.keys = KeyNotes(self.sealer, self.tiers[-1][1]) if self.sealer is not None else None
             self.border = Border(self.sealer)
             self.hits = HitLog(durable=self.tiers[-1][0] != "l1")
-            self.stack = TierStack(self.tiers, clock=clock, counters=self.counters, hits=self.hits, debts=self._debts())
+            self.stack = TierStack(
+                self.tiers,
+                clock=clock,
+                counters=self.counters,
+                hits=self.hits,
+                debts=self._debts(),
+                removals=removals,
+            )
+            self.border.renew = self.stack.peek
         except BaseException:
             for _, tier in self.tiers:
                 tier.close()
@@ -83,6 +98,7 @@ class Engine:
             remember=self.remember,
         )
         self._watcher: Watcher | None = None
+        self._is_open = True
         self.resume()
         _running.add(self)
 
@@ -96,7 +112,7 @@ class Engine:
         figures = self.statistics()
         self._publisher.remember(figures, now)
         if self.durable and self._publisher.has_news(figures, ended=ended):
-            self.stack.ask_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
+            self.stack.write_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
 
     def published(self) -> list[ProcessStatistics]:
         """Return what processes on the same files have published of themselves, this one included."""
@@ -116,10 +132,10 @@ class Engine:
         if self._watcher is None and (self.durable or self.config.enable_background_cleanup):
             self._watcher = Watcher(self._look)
 
-    def pause(self) -> None:
-        """Stop that thread."""
+    def pause(self, timeout: float | None = None) -> None:
+        """Stop that thread; wait for it up to `timeout` seconds."""
         if self._watcher is not None:
-            self._watcher.stop()
+            self._watcher.stop(timeout)
             self._watcher = None
 
     def close(self) -> None:
@@ -156,21 +172,69 @@ class Engine:
         self.stack.refresh()
         self.upkeep.tick(watching=True)
 
-    def _adopt(self) -> None:
-        durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self.tiers if name != "l1"]
+    def _there(self) -> list[tuple[TierName, Tier]]:
+        """Return the tiers that are open."""
+        return [(name, tier) for name, tier in self.tiers if not isinstance(tier, AbsentTier)]
+
+    def _open_tier(self, name: TierName) -> Tier:
+        """Open a tier; of the second one its directory is held, and its notes can be read."""
+        if name == "l2" and self._occupancy is None and backend_of(self.config) is not None:
+            self._occupancy = Occupancy(Path(self.config.l2_cache_dir).expanduser())
+        tier = opening.open_tier(self.config, name)
+        if name == "l2":
+            try:
+                tier.metas("")
+            except BaseException:
+                tier.close()
+                raise
+        return tier
+
+    def _absent(self, name: TierName, reason: TierError) -> Tier:
+        return cast("Tier", AbsentTier(reason, partial(self._reopen, name)))
+
+    def _reopen(self, name: TierName) -> Tier:
+        """Open a window that could not be opened before, and make it one store with the authority."""
+        if not self._is_open:
+            raise TierError("the other tiers are being opened")
+        tier = self._open_tier(name)
+        try:
+            authority = self.stack.authority
+            there = authority.call(lambda tier: (tier.get_meta(STORE_ID), tier.revision, noted(tier)), None)
+            if there is None:
+                raise TierError(f"it waits for tier {authority.name}")  # noqa: TRY301  # what was opened is closed
+            rejoin(tier, there[0] or "", there[1])
+            copy_notes(tier, there[2])
+        except BaseException:
+            tier.close()
+            raise
+        self.tiers = [(each, tier if each == name else other) for each, other in self.tiers]
+        return tier
+
+    def _adopt(self) -> Removals | None:
+        """Make the tiers one store; return what notes removals, where a tier that is off has to know of them later."""
+        durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self._there() if name != "l1"]
         if not durable:
-            return
+            return None
+        removals = self._removals() if durable[0][0] == "l2" else None
         if durable[-1][0] == "l3":
             place = Path(self.config.l3_database_path).expanduser().with_suffix(".opening")
         else:
             place = Path(self.config.l2_cache_dir).expanduser() / ".opening"
         try:
             with FileLock(place, timeout=OPENING_TIMEOUT_SECONDS, mode=0o600):
-                adopt(durable)
+                for _, tier in self.tiers:
+                    if isinstance(tier, AbsentTier) and is_new_store(durable[-1][1]):
+                        raise TierError(tier.reason)
+                adopt(durable, removals)
         except Timeout as exc:
             raise TierError(f"{place} stayed locked by another process that opens the same store") from exc
         except OSError as exc:
-            raise TierError(f"{place} cannot be made: {exc.strerror or exc}") from exc
+            raise TierError(explained(exc, "making", place)) from exc
+        return removals if has_left(durable[-1][1]) else None
+
+    def _removals(self) -> Removals:
+        directory = Path(self.config.l2_cache_dir).expanduser()
+        return Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
 
     def _debts(self) -> Debts | None:
         names = {name for name, _ in self.tiers}
@@ -182,8 +246,9 @@ class Engine:
 
 
 def _before_fork() -> None:
+    deadline = time.monotonic() + FORK_WAIT_SECONDS
     for engine in list(_running):
-        engine.pause()
+        engine.pause(max(0.0, deadline - time.monotonic()))
 
 
 def _in_parent() -> None:

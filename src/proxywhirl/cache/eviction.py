@@ -118,7 +118,7 @@ class FirstInFirstOut(_Queue):
         """See `EvictionOrder`."""
 
 
-class LeastFrequentlyUsed:
+class LeastFrequentlyUsed(EvictionOrder):
     """Fewest uses go first, as the entry counts them; among equals the one of which the last use is longest ago.
 
     A write is no use, or checking a proxy each minute would keep it in: it brings the count that is written. A rank is
@@ -138,13 +138,6 @@ class LeastFrequentlyUsed:
         """See `EvictionOrder`."""
         if key not in self._ranks:
             self._push(key, [0, inf, next(self._ticks)])
-
-    def exchange(self, key: str) -> str:
-        """See `EvictionOrder`."""
-        victim = self.victim()
-        self.discard(victim)
-        self.add(key)
-        return victim
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`."""

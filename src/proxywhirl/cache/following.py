@@ -35,12 +35,12 @@ def bring_in_line(window: GuardedTier, authority: GuardedTier) -> list[str]:
             break
         if changes.reset or (since == 0 and window.call(len, 1) == 0):
             target = authority.call(lambda tier: tier.revision, -1)
-            window.behind = target < 0 or window.call(lambda tier: tier.clear(target), -1, PAGE * PAGE) < 0  # noqa: B023  # as above
+            window.behind = target < 0 or window.write(lambda tier: tier.clear(target), -1, PAGE * PAGE) < 0  # noqa: B023  # as above
             break
-        followed = window.call(lambda tier: tier.follow(stretch_of(since, changes)), None, PAGE)  # noqa: B023  # as above
+        followed = window.write(lambda tier: tier.follow(stretch_of(since, changes)), None, PAGE)  # noqa: B023  # as above
         if followed is not None:
             held += followed.held
-        elif window.degraded:
+        elif window.sick:
             window.behind = True
             break
     return held

@@ -163,7 +163,11 @@ class Front:
         with self._lock:
             if stretch.since != self.revision:
                 return None
-            self._outdate([*stretch.removed, *(record.key for record in stretch.records)])
+            news = {record.key: record for record in stretch.records}
+            if rises:  # first: a reader that does not find the old one must find the new one
+                self._rising.update(news)
+                self._untold_since = stretch.since if self._untold_since is None else self._untold_since
+            self._outdate([*stretch.removed, *news], rising=rises)
             followed = Followed()
             if self.l1 is not None:
                 for record in stretch.records:
@@ -174,10 +178,6 @@ class Front:
                 self._evicted.pop(record.key, None)
             for key in stretch.removed:
                 self._evicted.pop(key, None)
-            if rises:
-                self._rising.update((record.key, record) for record in stretch.records)
-                if self._untold_since is None:
-                    self._untold_since = stretch.since
             self.revision = stretch.revision
             return followed
 
@@ -211,12 +211,13 @@ class Front:
         evicted = self._evicted
         return {record.key for record in records if record.key in evicted} if evicted else ()
 
-    def _outdate(self, keys: Collection[str]) -> None:
-        """Tell loads that keys were changed, and forget what waits of them."""
+    def _outdate(self, keys: Collection[str], *, rising: bool = False) -> None:
+        """Tell loads that keys were changed, and forget what waits of them, unless that is what is `rising` now."""
         self._changes.note(keys)
         for key in keys:
             self._leaving.pop(key, None)
-            self._rising.pop(key, None)
+            if not rising:
+                self._rising.pop(key, None)
 
     def _take_in(self, records: Sequence[Record]) -> list[str]:
         if self.l1 is None or not records:

@@ -109,9 +109,9 @@ class Publisher:
         self.points.append(StatisticsPoint.of(figures, now, before, self._began))
 
     def has_news(self, figures: CacheStatistics, *, ended: bool) -> bool:
-        """Whether the row is worth writing; that of one that asked nothing in a short life is not."""
+        """Whether the row is worth writing; that of one that asked and met nothing in a short life is not."""
         if ended:
-            return self._written is not None or figures.requests > 0
+            return self._written is not None or figures.requests > 0 or any(_damages(figures))
         return _told(figures) != self._written
 
     def publish(self, tier: Tier, figures: CacheStatistics, now: datetime, *, ended: bool) -> None:
@@ -163,7 +163,12 @@ def _told(figures: CacheStatistics) -> tuple[int, ...]:
     """Return what makes a row worth writing again when it changes."""
     tiers = (figures.l1_stats, figures.l2_stats, figures.l3_stats)
     sick = (figures.l1_degraded, figures.l2_degraded, figures.l3_degraded)
-    return (figures.requests, *(tier.current_size for tier in tiers), *map(int, sick))
+    return (figures.requests, *(tier.current_size for tier in tiers), *map(int, sick), *_damages(figures))
+
+
+def _damages(figures: CacheStatistics) -> tuple[int, ...]:
+    """Return how many damaged records each tier has met."""
+    return tuple(tier.evictions_corruption for tier in (figures.l1_stats, figures.l2_stats, figures.l3_stats))
 
 
 def _read(row: str) -> ProcessStatistics | None:

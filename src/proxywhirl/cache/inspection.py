@@ -10,7 +10,7 @@ from proxywhirl.cache.shardfile import ShardFile
 from proxywhirl.cache.shards import DAMAGED, MARK, SHARDS, Shards, shard_name
 from proxywhirl.cache.tier import REPAIR, Finding
 
-__all__ = ["differing", "left_over", "mend", "too_open"]
+__all__ = ["differing", "left_over", "lost", "mend", "too_open"]
 
 
 def differing(shards: Shards) -> list[tuple[ShardFile, Finding]]:
@@ -34,6 +34,17 @@ def differing(shards: Shards) -> list[tuple[ShardFile, Finding]]:
         finally:
             fresh.close()
     return found
+
+
+def lost(shards: Shards, *, authority: bool) -> list[Finding]:
+    """Name files that were gone when they were last looked for, and were made anew; each is told of once."""
+    paths = list(shards.lost)
+    shards.lost.clear()
+    if authority:
+        what, advice = "it was removed or emptied: what it held is lost", "restore a back-up, or import the list again"
+    else:
+        what, advice = "it was removed or emptied, and is made anew", "nothing: what it held is read from below again"
+    return [Finding(str(path), what, advice, repaired=not authority) for path in paths]
 
 
 def too_open(directory: Path) -> list[tuple[Path, Finding]]:

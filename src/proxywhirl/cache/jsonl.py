@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from proxywhirl.cache.expiry import Expiries
-from proxywhirl.cache.inspection import differing, left_over, mend, too_open
+from proxywhirl.cache.inspection import differing, left_over, lost, mend, too_open
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.notes import Notes
 from proxywhirl.cache.order import Usage
@@ -29,6 +29,7 @@ from proxywhirl.cache.shards import CaughtUp, Line, Shards, shard_number
 from proxywhirl.cache.standing import StandingOrder
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
+from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["JsonlTier"]
@@ -219,15 +220,18 @@ class JsonlTier:
     def examine(self, *, repair: bool = False) -> list[Finding]:
         """See `Tier`: reads every file from its start."""
         with self._writing():
+            gone = lost(self._shards, authority=self._authority)
             files = differing(self._shards)
             around = [*left_over(self._directory), *too_open(self._directory)]
             if repair:
                 for shard, _ in files:
                     self._shards.doubt(shard)
                 self._catch_up()
+                self._shards.lost.clear()  # it is told of below
                 mend(around)
             where = {finding.where for _, finding in (*files, *around) if repair and finding.advice.startswith(REPAIR)}
-            return [replace(finding, repaired=finding.where in where) for _, finding in (*files, *around)]
+            found = [replace(finding, repaired=finding.where in where) for _, finding in (*files, *around)]
+            return [*gone, *found]
 
     def abandon(self) -> None:
         """Give descriptors back in a child process; the lock stays with the parent, which may hold it."""
@@ -258,7 +262,7 @@ class JsonlTier:
         return known is None or known.revision < record.revision
 
     def _error(self, doing: str, exc: OSError) -> TierError:
-        return TierError(f"{doing} {self._directory} failed: {exc.strerror or exc}")
+        return TierError(explained(exc, doing, self._directory))
 
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from proxywhirl.cache.crypto import generate_key
 from proxywhirl.cache.models import KEY_VARIABLE
 from proxywhirl.errors import CacheError
+from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["KeyFile", "KeyKeeper", "OsKeyring", "exclusively"]
@@ -59,8 +60,10 @@ class KeyFile:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as exc:
-            raise self._unusable(exc) from exc
+        except UnicodeDecodeError as exc:
+            raise _no_key(f"the key file {self.path}") from exc
+        except OSError as exc:
+            raise self._unusable(exc, f"restore it from a back-up, or set {KEY_VARIABLE}") from exc
         return _parsed(text, f"the key file {self.path}")
 
     def create(self) -> bool:
@@ -88,8 +91,9 @@ class KeyFile:
         except OSError as exc:
             raise self._unusable(exc) from exc
 
-    def _unusable(self, exc: Exception) -> CacheError:
-        return CacheError(f"the key file {self.path} cannot be read or made: {exc}")
+    def _unusable(self, exc: OSError, advice: str = "") -> CacheError:
+        reason = explained(exc, "reading or making the key file", self.path)
+        return CacheError(f"{reason}; {advice}" if advice else reason)
 
 
 class OsKeyring:

@@ -12,7 +12,7 @@ readable while the key is changed under processes that run:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -26,6 +26,7 @@ from proxywhirl.errors import DecryptionError
 
 __all__ = [
     "KeyNotes",
+    "copy_notes",
     "forget",
     "key_file",
     "key_keeper",
@@ -93,10 +94,15 @@ def open_sealer(config: CacheConfig, tiers: Tiers) -> Sealer | None:
     sealer = Sealer(kept[0], [*kept[1:], *config.previous_keys], reread=None if keeper is None else keeper.read)
     checks = {check for tier in durable for check in noted(tier)}
     for tier in durable:
-        if not noted(tier):  # one that was lost has come back without
-            for check in checks:
-                leave_note(tier, check)
+        copy_notes(tier, checks)
     return sealer
+
+
+def copy_notes(tier: Tier, checks: Collection[str]) -> None:
+    """Leave the notes of other tiers in one that has none: it was lost, and has come back without."""
+    if not noted(tier):
+        for check in checks:
+            leave_note(tier, check)
 
 
 def noted(tier: Tier) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.guard import GuardedTier
+from proxywhirl.cache.losses import Losses
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Applied, Tier, TierName
 from proxywhirl.clock import Clock
@@ -34,6 +35,7 @@ class Ladder:
         self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
         self.windows = [guarded for guarded in self.durable if guarded is not self.authority]
         self._counters = counters
+        self._losses = Losses(self.authority.name, clock) if self.durable else None
         self._evictions = {guarded.name: counters.place(*self.eviction_counts(guarded.name)) for guarded in self.tiers}
 
     def ask(self, guarded: GuardedTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
@@ -41,6 +43,12 @@ class Ladder:
         if guarded.behind and not self.is_in_line(guarded):
             return default
         return guarded.call(ask, default, size)
+
+    def write(self, guarded: GuardedTier, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
+        """Do as `ask` with what changes the tier."""
+        if guarded.behind and not self.is_in_line(guarded):
+            return default
+        return guarded.write(change, default, size)
 
     def is_in_line(self, window: GuardedTier) -> bool:
         """Try to bring a window in line that was left out of a change; return whether it is."""
@@ -52,6 +60,15 @@ class Ladder:
         """Count entries that left a tier for want of room."""
         if number:
             self._counters.count(self._evictions[tier], number)
+            if tier == self.authority.name and self._losses is not None:
+                self._losses.note(number)
+
+    def close(self) -> None:
+        """Close every tier, after telling what left the lowest one."""
+        if self._losses is not None:
+            self._losses.tell()
+        for guarded in self.tiers:
+            guarded.tier.close()
 
     def eviction_counts(self, tier: TierName) -> tuple[str, ...]:
         """Return the names of the counts that one for such an entry is added to."""

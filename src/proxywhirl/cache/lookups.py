@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 
 from proxywhirl.cache import policy
+from proxywhirl.cache.changes import CheckTimes
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.reading import Reading
-from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
 from proxywhirl.cache.statistics import L1_HITS
+from proxywhirl.cache.tier import Changes
+from proxywhirl.errors import DecryptionError
+from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Lookups"]
+
+_log = logging.getLogger(__name__)
 
 
 class Lookups(Lifecycle):
     """The part of `CacheManager` that answers what is under a key."""
 
     def get(self, key: str) -> CacheEntry | None:
-        """Return a snapshot of the entry, None where there is none that is alive."""
+        """Return a snapshot of the entry, None where there is none that is alive.
+
+        Raises:
+            TypeError: the key is no str.
+            ValueError: the key is a text that cannot be stored.
+        """
         now = self._now()
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
@@ -43,7 +55,7 @@ class Lookups(Lifecycle):
         return self._snapshot(record, now)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
-        """Return the entries that are alive, by key, each key once."""
+        """Return the entries that are alive, by key, each key once. Raises as `get` does."""
         now = self._now()
         asked = list(dict.fromkeys(keys))
         entries: dict[str, CacheEntry] = {}
@@ -57,6 +69,8 @@ class Lookups(Lifecycle):
             entries[key] = self._snapshot(record, now)
         if not below:
             return entries
+        for key in below:
+            policy.check_key(key)
         engine = self._running()
         engine.upkeep.tick()
         records, evicted = engine.stack.read_many(below, now)
@@ -67,7 +81,10 @@ class Lookups(Lifecycle):
         return {key: entries[key] for key in asked if key in entries}
 
     def endpoint(self, key: str) -> ProxyURL | None:
-        """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping."""
+        """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping.
+
+        Raises as `get` does.
+        """
         now = self._now()
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
@@ -93,8 +110,41 @@ class Lookups(Lifecycle):
             if record is not None and policy.state_of(record, now) in there
         }
 
+    def look(self, key: str) -> CacheEntry | None:
+        """Return a snapshot of an entry, retired or not, counting nothing; None where there is none that is alive."""
+        engine = self._running()
+        record = engine.stack.peek(key)
+        alive = record is not None and self._clock.now() < record.expires_at
+        return engine.border.entry(record) if record is not None and alive else None
+
+    def to_check(self, keys: Iterable[str]) -> dict[str, tuple[ProxyURL, Attributes]]:
+        """Return the URLs to probe, credentials included, and the attributes, by key; a probe is no use of an entry.
+
+        Those are there that are served or retired; one whose credential cannot be read is left out, and said so.
+        """
+        engine = self._running()
+        now = self._clock.now()
+        found: dict[str, tuple[ProxyURL, Attributes]] = {}
+        for key in keys:
+            record = engine.stack.peek(key)
+            if record is None or now >= record.expires_at:
+                continue
+            try:
+                endpoint = record.endpoint(engine.border.credentials(record))
+            except DecryptionError as exc:
+                _log.error("a proxy is not checked: %s", exc)
+                continue
+            found[key] = endpoint, decode_attributes(record.attributes)
+        return found
+
+    def check_times_since(self, revision: int, limit: int = 5_000) -> CheckTimes:
+        """Return a page of when what changed after a revision is to be checked next, 0 for everything that is there."""
+        empty = Changes(revision, [], [])
+        changes = self._running().stack.ask_authority(lambda tier: tier.changes_since(revision, limit), empty, limit)
+        return CheckTimes.of(changes, self._clock.now())
+
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, str):
+        if not isinstance(key, str) or not policy.is_key(key):
             return False
         record = self._running().stack.peek(key)
         return policy.state_of(record, self._clock.now()) is policy.Found.LIVE
@@ -113,6 +163,7 @@ class Lookups(Lifecycle):
 
     def _read_below(self, key: str, now: float) -> Reading | None:
         """Return what is alive under a key that is not in L1; count it and note the use."""
+        policy.check_key(key)  # here, since what is in L1 has a key
         engine = self._engine or self._running()
         if now >= self._upkeep.due:
             engine.upkeep.tick()

@@ -22,7 +22,7 @@ from proxywhirl.cache.ladder import Committed
 from proxywhirl.cache.lookups import Lookups
 from proxywhirl.cache.models import CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
-from proxywhirl.cache.record import Record
+from proxywhirl.cache.record import Record, encode_attributes
 from proxywhirl.cache.rekeying import Rotation, Store
 from proxywhirl.cache.selection import Selection
 from proxywhirl.cache.tier import Batch, Decision, Finding
@@ -61,16 +61,23 @@ class CacheManager(Lookups):
         """Replace whatever is stored under the key. True only when the authority has taken it.
 
         Raises:
-            ValueError: `key` is not the entry's key.
+            TypeError: `key` is no str.
+            ValueError: `key` is not the entry's key, or a field has a value that no tier could hold.
         """
+        policy.check_key(key)
         if key != entry.key:
             raise ValueError(f"the entry's key is {entry.key!r}, not {key!r}: put it under its own key")
         return self.put_many([entry]) == 1
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
-        """Replace whatever is stored under the entries' keys; return how many the authority has taken."""
+        """Replace whatever is stored under the entries' keys; return how many the authority has taken.
+
+        Raises as `put` does, before anything is written.
+        """
         border = self._running().border
         latest = {entry.key: entry for entry in entries}.values()
+        for entry in latest:
+            policy.check_key(entry.key)
         taken = 0
         for batch in _batches(border.sealed(border.record(entry)) for entry in latest):
             committed = self._write((), lambda _: Batch(puts=[border.sealed(record) for record in batch]), batch)  # noqa: B023  # called at once
@@ -94,7 +101,8 @@ class CacheManager(Lookups):
 
         Raises:
             ProxyURLError: `proxy_url` is not one.
-            ValueError: `ttl` is negative or no number.
+            TypeError: `source` is no text.
+            ValueError: `ttl` is negative or no number, or a text cannot be stored.
         """
         url = urls.parse(proxy_url)
         if username is not None or password is not None:
@@ -126,11 +134,13 @@ class CacheManager(Lookups):
         return self._merge(offered, now)
 
     def delete(self, key: str) -> bool:
-        """Remove an entry from every tier; return whether there was one."""
+        """Remove an entry from every tier; return whether there was one. Raises as `get` does."""
         return self.delete_many([key]) == 1
 
     def delete_many(self, keys: Collection[str]) -> int:
-        """Remove entries from every tier; return how many there were."""
+        """Remove entries from every tier; return how many there were. Raises as `get` does."""
+        for key in keys:
+            policy.check_key(key)
         now = self._clock.now()
         there = 0
 
@@ -183,26 +193,46 @@ class CacheManager(Lookups):
         self._running().stack.refresh()
 
     def record_check(self, key: str, check: HealthCheck) -> bool:
-        """Record a health check; return whether the entry was there. Brings a retired one back on success."""
+        """Record a health check; return whether the entry was there. Brings a retired one back on success.
+
+        Raises as `get` does.
+        """
         return self.record_checks([(key, check)]) == 1
 
     def record_checks(self, checks: Iterable[tuple[str, HealthCheck | Judge]]) -> int:
         """Record health checks in one transaction, in their order; return how many entries were there.
 
-        A check may be a function of the status and the streaks (successes, failures) that are stored then.
+        A check may be a function of the status and the streaks (successes, failures) that are stored then. Raises as
+        `get` does.
         """
         by_key: dict[str, list[HealthCheck | Judge]] = {}
         for key, check in checks:
+            policy.check_key(key)
             by_key.setdefault(key, []).append(check)
         now = self._clock.now()
         committed = self._write(by_key, lambda present: Batch(puts=check_batch(present, by_key, now)))
+        return len(committed.applied.puts) if committed is not None else 0
+
+    def describe(self, known: Mapping[str, Attributes]) -> int:
+        """Add what was found out about proxies, by key, to their attributes; return how many of them had news."""
+        now = self._clock.now()
+        texts = {key: encode_attributes(attributes) for key, attributes in known.items()}
+
+        def decide(present: Mapping[str, Record]) -> Batch:
+            alive = {key: record for key, record in present.items() if now < record.expires_at}
+            news = (policy.described(record, texts[key]) for key, record in alive.items())
+            return Batch(puts=[record for record in news if record is not None])
+
+        committed = self._write(texts, decide)
         return len(committed.applied.puts) if committed is not None else 0
 
     def invalidate_by_health(self, key: str) -> bool:
         """Count a failure; at the threshold the entry is taken out of service. Return whether it was now.
 
         It is kept with credentials and history until its time to live ends; a successful check brings it back.
+        Raises as `get` does.
         """
+        policy.check_key(key)
         now = self._clock.now()
         retired: list[str] = []
 
@@ -269,7 +299,12 @@ class CacheManager(Lookups):
             chosen = [entry for entry in page if wanted is None or wanted(entry.key)]
             counts["skipped"] += len(page) - len(chosen)
             withheld = {entry.key for entry in chosen if transfer.is_withheld(entry)}
-            records = [border.record(transfer.without_secrets(entry)) for entry in chosen]
+            records = []
+            for entry in chosen:
+                try:
+                    records.append(border.record(transfer.without_secrets(entry)))
+                except ValueError:  # no tier could hold it
+                    counts["failed"] += 1
             merge = self._merge(records, self._clock.now(), only_known=withheld)
             counts["loaded"] += merge.loaded if merge else 0
             counts["skipped"] += merge.skipped if merge else 0
@@ -320,7 +355,7 @@ class CacheManager(Lookups):
         if engine.keys is not None and any(record.plain is not None for record in records):
             engine.keys.prepare(engine.stack.each_durable)
             sealing = engine.keys.guard
-            if engine.stack.authority.degraded and engine.sealer is not None:
+            if engine.stack.authority.sick and engine.sealer is not None:
                 engine.sealer.reload()  # what is owed for long must not be sealed with a key that is gone by then
         size = max(len(keys), len(records))
         return engine.stack.commit(keys, decide, admit=bool(records), merge=merge, size=size, sealing=sealing)

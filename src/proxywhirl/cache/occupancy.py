@@ -14,12 +14,17 @@ from pathlib import Path
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.cache.replacing import replace_file
 from proxywhirl.errors import TierError
+from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["BACKENDS", "Occupancy", "backend_of", "check_backend", "moved_to", "note_backend"]
+__all__ = ["BACKENDS", "ElsewhereError", "Occupancy", "backend_of", "check_backend", "moved_to", "note_backend"]
 
 LOCK, NOTE = ".in-use", "backend"
 BACKENDS = frozenset(backend.value for backend in L2BackendType)
+
+
+class ElsewhereError(TierError):
+    """The entries are in another backend or on their way there: no sickness, and nothing to go on without."""
 
 
 def backend_of(config: CacheConfig) -> str | None:
@@ -32,7 +37,8 @@ class Occupancy:
     """The lock, held until `close`; made with mode 0600. In a forked child, closing takes nothing from the parent.
 
     Raises:
-        TierError: it is held alone by another process or, where `alone` is asked for, by any other.
+        ElsewhereError: it is held alone by another process or, where `alone` is asked for, by any other.
+        TierError: it cannot be made.
     """
 
     def __init__(self, directory: Path, *, alone: bool = False) -> None:
@@ -40,7 +46,7 @@ class Occupancy:
             make_private_directory(directory)
             self._fd = os.open(directory / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise TierError(f"opening {directory} failed: {exc.strerror or exc}") from exc
+            raise TierError(explained(exc, "opening", directory)) from exc
         try:
             fcntl.flock(self._fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError as exc:
@@ -52,7 +58,7 @@ class Occupancy:
                 if alone
                 else "its entries are being moved by `proxywhirl migrate`: try again when that has ended"
             )
-            raise TierError(f"{directory}: {what}") from exc
+            raise ElsewhereError(f"{directory}: {what}") from exc
 
     def close(self) -> None:
         """Give the lock back. Idempotent."""
@@ -73,7 +79,7 @@ def moved_to(directory: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise TierError(f"reading {path} failed: {exc.strerror or exc}") from exc
+        raise TierError(explained(exc, "reading", path)) from exc
     if text not in BACKENDS:
         names = " or ".join(sorted(BACKENDS))
         raise TierError(f"{path} is damaged: write {names} into it, whichever has the entries")
@@ -90,18 +96,18 @@ def note_backend(directory: Path, name: str) -> None:
     try:
         os.close(replace_file(path, f"{name}\n".encode(), temporary=path.with_suffix(".new"), sync_name=True))
     except OSError as exc:
-        raise TierError(f"writing {path} failed: {exc.strerror or exc}") from exc
+        raise TierError(explained(exc, "writing", path)) from exc
 
 
 def check_backend(directory: Path, name: str) -> None:
     """Refuse to open the place that the entries have left.
 
     Raises:
-        TierError: the message says what to set.
+        ElsewhereError: the message says what to set.
     """
     there = moved_to(directory)
     if there not in {None, name}:
-        raise TierError(
+        raise ElsewhereError(
             f"the entries of {directory} were moved from {name} to {there}: set cache.l2_backend "
             f"(or PROXYWHIRL_CACHE_L2_BACKEND) to {there}, or move them back with `proxywhirl migrate --to {name}`"
         )

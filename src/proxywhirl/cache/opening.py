@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import CacheConfig
-from proxywhirl.cache.occupancy import backend_of, check_backend
+from proxywhirl.cache.occupancy import ElsewhereError, backend_of, check_backend
 from proxywhirl.cache.registry import TierPlan, make_tier
 from proxywhirl.cache.tier import TIER_NAMES, Tier, TierName
+from proxywhirl.errors import TierError
 
 __all__ = ["enabled_tiers", "l2_plan", "open_tier", "open_tiers"]
 
@@ -16,8 +19,16 @@ L2_DATABASE = "l2.db"
 L3_TIER = "sqlite"
 
 
-def open_tiers(config: CacheConfig) -> list[tuple[TierName, Tier]]:
+def open_tiers(
+    config: CacheConfig,
+    *,
+    open_one: Callable[[TierName], Tier] | None = None,
+    absent: Callable[[TierName, TierError], Tier] | None = None,
+) -> list[tuple[TierName, Tier]]:
     """Open the enabled tiers, fastest first; the last one is the authority.
+
+    `open_one` opens one, as `open_tier` does where it is not given. `absent` gives what stands for a durable window
+    that cannot be opened; without it that is an error as well.
 
     Raises:
         UnknownNameError: no tier has the name that is configured; the message lists the known ones.
@@ -25,10 +36,20 @@ def open_tiers(config: CacheConfig) -> list[tuple[TierName, Tier]]:
         TierError: a durable tier cannot be opened.
         FormatVersionError: one was written by a newer version.
     """
+    open_one = open_one or partial(open_tier, config)
     tiers: list[tuple[TierName, Tier]] = []
+    names = enabled_tiers(config)
     try:
-        for name in enabled_tiers(config):
-            tiers.append((name, open_tier(config, name)))  # noqa: PERF401  # those before it are closed if one fails
+        for name in names:
+            try:
+                tier = open_one(name)
+            except ElsewhereError:
+                raise
+            except TierError as exc:
+                if absent is None or name == names[-1]:
+                    raise
+                tier = absent(name, exc)
+            tiers.append((name, tier))
     except BaseException:
         for _, tier in tiers:
             tier.close()

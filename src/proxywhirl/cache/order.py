@@ -51,7 +51,10 @@ class EvictionOrder(Protocol):
 
     def exchange(self, key: str) -> str:
         """Let go of the key that goes first and take a new one in; return the one that left."""
-        ...
+        victim = self.victim()
+        self.discard(victim)
+        self.add(key)
+        return victim
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """Take in the keys of a store that is opened again, as their use there says."""

@@ -21,23 +21,27 @@ Pay = Callable[[Collection[str], Decision], bool]
 
 
 class Debts:
-    """A debt file as the stack uses it: what goes wrong with it is an answer, not an error."""
+    """A debt file as the stack uses it: what goes wrong with it is an answer, not an error.
+
+    `owing` tells whether anything is owed, as far as this process has looked.
+    """
 
     def __init__(self, file: DebtFile, *, clock: Clock, password_changed: Callable[[Record, Record], bool]) -> None:
         self._file = file
         self._clock = clock
         self._password_changed = password_changed
-        self._owing = file.has_debts()
+        self.owing = False
+        self.outstanding()
 
     def outstanding(self) -> bool:
         """Whether anything is owed, by whichever process; costs one look at the file."""
         try:
-            self._owing = self._file.has_debts()
-            if self._owing:
+            self.owing = self._file.has_debts()
+            if self.owing:
                 self._file.catch_up()
         except CacheError as exc:
             _log.debug("what is owed cannot be seen: %s", exc)  # the tier that it belongs to is degraded, and says so
-        return self._owing
+        return self.owing
 
     def number(self) -> int:
         """How many keys something is owed for."""
@@ -45,7 +49,7 @@ class Debts:
 
     def get(self, key: str) -> Debt | None:
         """Return what is owed for a key, as far as this process has looked; costs nothing where nothing is owed."""
-        return self._file.get(key) if self._owing else None
+        return self._file.get(key) if self.owing else None
 
     def note(self, batch: Batch, *, base: int, at: float, merge: bool) -> bool:
         """Take a change durably; return whether that worked."""
@@ -54,7 +58,7 @@ class Debts:
         except CacheError as exc:
             _log.error("a change is lost, since no durable tier takes it: %s", exc)
             return False
-        self._owing = True
+        self.owing = True
         return True
 
     def settle(self, pay: Pay) -> bool:
@@ -79,7 +83,7 @@ class Debts:
             return False
         if number:
             _log.warning("%d changes were written that were owed while the authority was degraded", number)
-        self._owing = False
+        self.owing = False
         return True
 
     def _settled(self, debt: Debt, stored: Record | None, now: float) -> Batch:
@@ -92,7 +96,7 @@ class Debts:
             self._file.settle(lambda _: None)
         except CacheError as exc:
             _log.error("what is owed cannot be forgotten: %s", exc)
-        self._owing = False
+        self.owing = False
 
     def close(self) -> None:
         """Close the file."""

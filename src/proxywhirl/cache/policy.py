@@ -12,6 +12,7 @@ from enum import Enum, auto
 from functools import cache
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
+from proxywhirl.cache.storable import storable_text
 from proxywhirl.cache.tier import Batch, TierName
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
@@ -21,9 +22,12 @@ __all__ = [
     "Judge",
     "Movement",
     "after_read",
+    "check_key",
     "check_ttl",
     "checked",
+    "described",
     "failed",
+    "is_key",
     "judged",
     "merged",
     "settled",
@@ -90,6 +94,31 @@ def check_ttl(ttl: float | None) -> None:
         raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
 
 
+def is_key(key: object) -> bool:
+    """Whether something can be the key of an entry: a text that can be stored."""
+    try:
+        check_key(key)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check_key(key: object) -> None:
+    """Refuse what can be no key, before a tier is asked for it and taken for sick.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it holds half of a surrogate pair, for which there is no UTF-8.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key is a str, such as CacheManager.generate_cache_key gives, not {type(key).__name__}")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError as exc:
+            raise ValueError(f"the key {key!a} holds half of a surrogate pair, which cannot be stored") from exc
+
+
 @cache
 def after_read(asked: tuple[TierName, ...], state: Found) -> Movement:
     """Decide what follows a read that asked these tiers, fastest first, and ended in the last one.
@@ -130,6 +159,12 @@ def merged(
         plain=secret.plain,
     )
     return result, changed
+
+
+def described(record: Record, attributes: str) -> Record | None:
+    """Add what was found out about a proxy to its attributes; None where nothing is new."""
+    known = _merge_attributes(record.attributes, attributes)
+    return None if known == record.attributes else replace(record, attributes=known)
 
 
 def settled(
@@ -173,7 +208,7 @@ def checked(record: Record, check: HealthCheck) -> Record:
         check_successes=record.check_successes + 1 if check.ok else 0,
         recovery_attempt=check.recovery_attempt,
         next_check_at=check.next_check,
-        error=None if check.ok else check.error,
+        error=None if check.ok or check.error is None else storable_text(check.error),
         checks=record.checks + 1,
         failed_checks=record.failed_checks + (not check.ok),
         retired=record.retired and not check.ok,

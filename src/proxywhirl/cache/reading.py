@@ -18,12 +18,12 @@ from proxywhirl.cache.ladder import Ladder
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.policy import Found, after_read, state_of
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.rising import RISING_KEPT
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import TierName
 
-__all__ = ["RISING_KEPT", "Reader", "Reading"]
+__all__ = ["Reader", "Reading"]
 
-RISING_KEPT = 500
 LOADING_LOCKS = 64  # a power of two
 
 Asked = tuple[TierName, ...]
@@ -112,7 +112,10 @@ class Reader:
         expired: list[str] = []
         missing = list(keys)
         asked = self._above
-        for guarded in self._below:
+        if self._debts is not None and self._debts.owing:
+            found, missing = self._read_owed(missing, now)
+        looked_up, owed = len(missing), len(found)
+        for guarded in self._below if missing else ():
             rising = {} if guarded is ladder.authority else front.rising_among(missing)  # first: see `Front.rising`
             answer = ladder.ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
             if answer is None:
@@ -130,7 +133,7 @@ class Reader:
             if len(answer) == len(missing):
                 break
             missing = [key for key in missing if key not in answer]
-        counters.count(self._missing(asked), len(keys) - len(found))
+        counters.count(self._missing(asked), looked_up - (len(found) - owed))
         self._hits.hand_out(found, now)
         evicted = front.evicted_among(found)
         ladder.note_evictions("l1", len(front.end_many(began, found, rise=rise)))
@@ -139,6 +142,24 @@ class Reader:
         if expired:
             self._remove_expired(expired, now)
         return found, evicted
+
+    def _read_owed(self, keys: Collection[str], now: float) -> tuple[list[Record], list[str]]:
+        """Return what is alive of what is owed to the authority, and the keys for which nothing is: as `_find` does."""
+        found: list[Record] = []
+        others: list[str] = []
+        unserved = 0
+        for key in keys:
+            debt = self._debts.get(key) if self._debts is not None else None
+            if debt is None:
+                others.append(key)
+            elif debt.record is not None and now < debt.record.expires_at and not debt.record.retired:
+                found.append(replace(debt.record))  # hits are counted on what is handed out
+            else:
+                unserved += 1
+        asked = (*self._above, self._ladder.durable[0].name)
+        self._counters.count((self._served.get(asked) or self._serving(asked)).place, len(found))
+        self._counters.count(self._missing(asked), unserved)
+        return found, others
 
     def _serving(self, asked: Asked) -> Served:
         movement = after_read(asked, Found.LIVE)

@@ -53,7 +53,8 @@ class Store:
 class Rotation:
     """What was done: entries sealed anew, and those whose credentials are damaged and stay as they are.
 
-    `key_check` is the fingerprint of the key that seals now. `resumed` tells of a rotation that was begun before.
+    `key_check` is the fingerprint of the key that seals now. `resumed` tells of a rotation that was begun before; of a
+    configured key that cannot be told.
     """
 
     resealed: int
@@ -67,7 +68,8 @@ class KeyStatus:
     """Where the key comes from, and how many entries each key sealed, by fingerprint and then by tier.
 
     `current` is the fingerprint of the key that seals, None where there is none yet; `known` are those of all keys at
-    hand; "" stands for credentials that do not say which key sealed them.
+    hand; "" stands for credentials that do not say which key sealed them. `trouble` says why the key cannot be read
+    where it is kept, and what to do.
     """
 
     origin: str
@@ -75,6 +77,7 @@ class KeyStatus:
     known: frozenset[str]
     sealed: Mapping[str, Mapping[TierName, int]]
     unfinished: bool
+    trouble: str | None = None
 
 
 def rotate(config: CacheConfig, sealer: Sealer, store: Store, new_key: SecretStr | None = None) -> Rotation:
@@ -99,19 +102,22 @@ def rotate(config: CacheConfig, sealer: Sealer, store: Store, new_key: SecretStr
         work.clean_windows()
         if keeper is not None:
             keeper.replace(keeper.read()[:1])
-    return Rotation(
-        resealed + again, unreadable, sealer.key_check, resumed or (keeper is None and resealed + again > 0)
-    )
+    return Rotation(resealed + again, unreadable, sealer.key_check, resumed)
 
 
 def key_status(config: CacheConfig, tiers: Sequence[tuple[TierName, Tier]]) -> KeyStatus:
     """Say where the key comes from and which keys sealed what, reading all entries and decrypting none.
 
     Raises:
-        CacheError: the key cannot be read where it is kept, or a tier not be read.
+        TierError: a tier cannot be read.
     """
     keeper = keys.key_keeper(config)
-    kept = [key for key in (config.encryption_key,) if key is not None] if keeper is None else keeper.read()
+    kept = [key for key in (config.encryption_key,) if key is not None]
+    trouble = None
+    try:
+        kept = keeper.read() if keeper is not None else kept
+    except CacheError as exc:
+        trouble = str(exc)
     sealed: dict[str, dict[TierName, int]] = {}
     for name, tier in tiers:
         if name != "l1":
@@ -120,7 +126,7 @@ def key_status(config: CacheConfig, tiers: Sequence[tuple[TierName, Tier]]) -> K
     current = fingerprint(kept[0]) if kept else None
     known = frozenset(fingerprint(key) for key in (*kept, *config.previous_keys))
     unfinished = len(kept) > 1 or bool((sealed.keys() & {*known, ""}) - {current})
-    return KeyStatus(keys.origin(config), current, known, sealed, unfinished)
+    return KeyStatus(keys.origin(config), current, known, sealed, unfinished, trouble)
 
 
 def _begin(keeper: KeyKeeper | None, new_key: SecretStr | None, needed: set[str]) -> bool:

@@ -97,11 +97,15 @@ def _belonging(number: int) -> Callable[[str], bool]:
 
 
 class Shards:
-    """`SHARDS` files and the mark of one directory. `damaged` counts lines that were set aside."""
+    """`SHARDS` files and the mark of one directory.
+
+    `damaged` counts lines that were set aside, and files that were gone: these are in `lost`.
+    """
 
     def __init__(self, directory: Path, *, fsync: bool = False) -> None:
         self.directory = directory
         self.damaged = 0
+        self.lost: dict[Path, None] = {}
         self.files = [ShardFile(directory / shard_name(n), _belonging(n), fsync=fsync) for n in range(SHARDS)]
         self._fsync = fsync
         self._caught = CaughtUp()  # what was read and not handed on
@@ -267,6 +271,7 @@ class Shards:
         elif caught.mark is not None and not shard.exists:  # the mark is written when every file is there
             lost = True
             self.damaged += 1
+            self.lost[shard.path] = None
             _log.warning("%s was removed or emptied: what it held is lost", shard.path)
         if news.torn:
             lost = lost or not self._mark.busy  # else its writer died, and never said that it was done

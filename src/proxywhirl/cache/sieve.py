@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from proxywhirl.cache.order import Usage, by_generation, nothing_to_evict
+from proxywhirl.cache.order import EvictionOrder, Usage, by_generation, nothing_to_evict
 
 __all__ = ["Sieve"]
 
@@ -20,7 +20,7 @@ class _Place:
         self.older = self.newer = self
 
 
-class Sieve:
+class Sieve(EvictionOrder):
     """The oldest key that was not used since the hand last passed it goes first.
 
     SIEVE (Zhang et al., NSDI 2024): a queue in the order of first writes and a hand that moves from the
@@ -47,13 +47,6 @@ class Sieve:
         end = self._end
         place.newer, place.older = end, end.older
         end.older.newer = end.older = place
-
-    def exchange(self, key: str) -> str:
-        """See `EvictionOrder`."""
-        victim = self.victim()
-        self.discard(victim)
-        self.add(key)
-        return victim
 
     def restore(self, usages: Iterable[Usage]) -> None:
         """See `EvictionOrder`. The store does not know the hand: a key that was ever used begins as marked."""

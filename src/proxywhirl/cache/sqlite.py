@@ -77,10 +77,15 @@ class SqliteTier:
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`."""
-        try:
-            row = self._database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
-        except (apsw.Error, UnicodeDecodeError) as exc:
-            raise self._database.failure("reading", exc) from exc
+        database = self._database
+        with database.lock:  # `translated` takes as long as the rest
+            try:
+                row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
+            except apsw.ConnectionClosedError:  # the process has forked
+                with database.translated("reading"):
+                    row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
+            except (apsw.Error, UnicodeDecodeError) as exc:
+                raise database.failure("reading", exc) from exc
         return None if row is None else as_record(row)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
@@ -292,8 +297,7 @@ class SqliteTier:
 
     def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
         """See `Outlining`."""
-        connection = self._database.connection
-        with self._database.translated("reading"), connection:  # one snapshot for all queries
+        with self._database.translated("reading"), self._database.connection as connection:  # one snapshot for all
             state = self._read_state()
             position = Position.of(revision, floor=state.floor, last=state.revision)
             rows = connection.execute(table.OUTLINES, (now, position.since, limit)).fetchall()
@@ -310,19 +314,20 @@ class SqliteTier:
 
         One that fails may leave the order with keys that are not there.
         """
-        try:
-            with self._database.writing() as connection:
-                state = self._follow_others()
-                before = (state.revision, state.floor, state.served, state.buried)
-                yield state
-                after = (state.revision, state.floor, state.served, state.buried)
-                if after != before:
-                    connection.execute(table.WRITE_STATE, after)
-            self._state_version = connection, connection.data_version()
-        except BaseException:
-            self._state = None
-            self._order.forget()
-            raise
+        with self._database.lock:
+            try:
+                with self._database.writing() as connection:
+                    state = self._follow_others()
+                    before = (state.revision, state.floor, state.served, state.buried)
+                    yield state
+                    after = (state.revision, state.floor, state.served, state.buried)
+                    if after != before:
+                        connection.execute(table.WRITE_STATE, after)
+                self._state_version = connection, connection.data_version()
+            except BaseException:
+                self._state = None
+                self._order.forget()
+                raise
 
     def _follow_others(self) -> State:
         """Return the state that a transaction begins with, and bring the order in line with what is stored."""

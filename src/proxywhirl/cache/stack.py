@@ -2,7 +2,8 @@
 
 A write goes to the authority (the lowest enabled tier), then upwards; the authority alone decides whether
 it is acknowledged. The windows above it follow its log of changes, each from the revision where it stands, whoever
-brought it there. While the authority is sick, `Debts` takes the writes.
+brought it there. While the authority is sick, `Debts` takes the writes. While a tier that was a window is the
+authority, `Removals` notes what goes, for the tier that is off.
 
 Locks, in the order in which they are taken: one of `_loading` (a load of a key at a time), `_writing` (a change at a
 time), a tier's own (a call at a time), the front's (in memory only). A hit in L1 takes none.
@@ -22,8 +23,10 @@ from proxywhirl.cache.ladder import Committed, Ladder
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.policy import Found, state_of
-from proxywhirl.cache.reading import RISING_KEPT, Reader
+from proxywhirl.cache.reading import Reader
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.removals import Removals
+from proxywhirl.cache.rising import Lift
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Applied, Batch, Changes, Decision, Followed, Stretch, Tier, TierName
 from proxywhirl.clock import Clock
@@ -51,11 +54,12 @@ class TierStack:
         counters: Counters,
         hits: HitLog | None = None,
         debts: Debts | None = None,
+        removals: Removals | None = None,
     ) -> None:
         self._ladder = ladder = Ladder(tiers, clock=clock, counters=counters)
         self.tiers, self.authority = ladder.tiers, ladder.authority
         self.durable, self.windows = ladder.durable, ladder.windows
-        self._ask = ladder.ask
+        self._ask, self._write = ladder.ask, ladder.write
         self._hits = hits = hits if hits is not None else HitLog(durable=False)
         first = tiers[0][1]
         self.front = Front(
@@ -66,16 +70,18 @@ class TierStack:
         self._counters = counters
         self._clock = clock
         self._debts = debts
+        self._removals = removals
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
+        self._lift = Lift(ladder, self.front, writing=self._writing, notice=self._notice)
         reader = Reader(
             ladder,
             self.front,
             counters=counters,
             hits=hits,
             debts=debts,
-            lift=self._let_rise,
+            lift=self._lift.let_rise,
             remove_expired=self.remove_expired,
         )
         self.read, self.read_many = reader.read, reader.read_many
@@ -99,10 +105,11 @@ class TierStack:
         that records decided on without the stored ones are to be merged with these later, `size` how many there are,
         `sealing` what makes sure of the key in the authority's transaction.
         """
-        decided = guarded_decision(decide if sealing is None else sealing(decide))
+        noted = decide if self._removals is None else self._removals.noting(decide)
+        decided = guarded_decision(noted if sealing is None else sealing(noted))
         with self._writing:
             if self._debts is None or not self._debts.outstanding() or self.settle():
-                applied = self._ask(self.authority, lambda tier: tier.transact(keys, decided), None, size)
+                applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
                     return self._spread(applied, admit=admit)
             return self._owe(keys, decide, merge=merge)
@@ -132,8 +139,14 @@ class TierStack:
         Raises:
             TierError: the authority is sick, so that everything would be back when it is well.
         """
+
+        def clear(tier: Tier) -> tuple[int, int]:
+            if self._removals is not None:
+                self._removals.note_all(tier)
+            return tier.clear(), tier.revision
+
         with self._writing:
-            held = self._ask(self.authority, lambda tier: (tier.clear(), tier.revision), None, PAGE * PAGE)
+            held = self._write(self.authority, clear, None, PAGE * PAGE)
             if held is None:
                 raise TierError(f"nothing was removed: tier {self.authority.name} is degraded; try again later")
             if self._debts is not None:
@@ -154,17 +167,16 @@ class TierStack:
             accesses = self._hits.take()
             if not accesses:
                 return
-            taken = False
-            for guarded in self.durable:
-                taken = self._ask(guarded, touched, False, len(accesses))
-            if taken:  # by the last one, which is the authority
-                self.front.touched(accesses)
-            else:
+            if not self._write(self.authority, touched, False, len(accesses)):
                 self._hits.give_back(accesses)
+                return
+            for window in self.windows:
+                self._write(window, touched, False, len(accesses))
+            self.front.touched(accesses)
 
     def refresh(self) -> None:
         """Follow what other processes wrote, where they did, and bring back what was left out."""
-        self._let_rise(at_once=True)
+        self._lift.let_rise(at_once=True)
         self._notice()
         for window in self.windows:
             if window.behind:
@@ -175,7 +187,8 @@ class TierStack:
     def _notice(self) -> None:
         """Follow the log where others have written to it; who comes meanwhile waits for that."""
         with self._noticing:
-            self._news = self._ask(self.authority, lambda tier: tier.changed_elsewhere(), False) or self._news
+            if self._ask(self.authority, lambda tier: tier.changed_elsewhere(), False):
+                self._news = self._lift.counted_elsewhere = True
             if self._news:
                 self._news = not self._follow_log()
 
@@ -192,7 +205,7 @@ class TierStack:
             TierError: the authority is sick, and no other tier holds everything.
         """
         self._notice()
-        page = self._ask(self.authority, lambda tier: tier.scan(after, PAGE), None, PAGE)
+        page = self._ask(self.authority, lambda tier: tier.scan(after, PAGE), None, PAGE) if self._paid() else None
         if page is None:
             raise TierError(f"the entries cannot be listed while tier {self.authority.name} is degraded")
         return page
@@ -217,23 +230,28 @@ class TierStack:
 
     def each_durable(self, act: Callable[[Tier], bool]) -> bool:
         """Do something to each tier that outlives the process; whether all of them have answered True."""
-        return all([self._ask(guarded, act, False) for guarded in self.durable])  # noqa: C419  # none is left out
+        return all([self._write(guarded, act, False) for guarded in self.durable])  # noqa: C419  # none is left out
 
     def measure(self) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
         """Return each tier's size, how many damaged records it found, and whether it is degraded."""
-        self._let_rise(at_once=True)
+        self._lift.let_rise(at_once=True)
         self._notice()
         sizes = {guarded.name: self._ask(guarded, len, 0, PAGE * PAGE) for guarded in self.tiers}
         corrupted = {guarded.name: guarded.tier.corrupted for guarded in self.tiers}
-        return sizes, corrupted, {guarded.name: guarded.degraded for guarded in self.tiers}
+        return sizes, corrupted, {guarded.name: guarded.sick for guarded in self.tiers}
 
     def ask_authority(self, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Ask the lowest tier about `size` records; `default` where it is sick."""
         return self._ask(self.authority, ask, default, size)
 
+    def write_authority(self, change: Callable[[Tier], T], default: T) -> T:
+        """Change the lowest tier beside its records; `default` where it is sick."""
+        return self._write(self.authority, change, default)
+
     def size(self) -> int:
         """How many entries the authority holds."""
         self._notice()
+        self._paid()
         return self._ask(self.authority, len, 0, PAGE * PAGE)
 
     def settle(self) -> bool:
@@ -241,7 +259,11 @@ class TierStack:
         if self._debts is None:
             return True
         with self._writing:
-            return self._debts.settle(self._pay) if self.authority.available else False
+            return self._debts.settle(self._pay) if self.authority.writable else False
+
+    def _paid(self) -> bool:
+        """Whether the authority is owed nothing, after a try to pay where it is."""
+        return self._debts is None or not self._debts.owing or self.settle()
 
     def owed(self) -> int:
         """How many changes wait until the authority is well."""
@@ -249,48 +271,25 @@ class TierStack:
 
     def close(self) -> None:
         """Write what waits for L2, and close every tier."""
-        self._let_rise(at_once=True)
-        for guarded in self.tiers:
-            guarded.tier.close()
-        if self._debts is not None:
-            self._debts.close()
+        self._lift.let_rise(at_once=True)
+        self._ladder.close()
+        for file in (self._debts, self._removals):
+            if file is not None:
+                file.close()
 
     def abandon(self) -> None:
         """Let go, in a forked child, of what is shared with the parent."""
-        if self._debts is not None:
-            self._debts.abandon()
+        for file in (self._debts, self._removals):
+            if file is not None:
+                file.abandon()
 
     def _make_room(self) -> None:
         """Let those go that are too many since a tier has a smaller bound."""
-        applied = self._ask(self.authority, lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
+        applied = self._write(self.authority, lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
         self._ladder.note_evictions(self.authority.name, len(applied.evicted if applied is not None else NO_KEYS))
         for window in self.windows:
-            evicted = self._ask(window, lambda tier: tier.fill((), tier.revision), None, PAGE * PAGE)
+            evicted = self._write(window, lambda tier: tier.fill((), tier.revision), None, PAGE * PAGE)
             self._ladder.note_evictions(window.name, len(evicted or NO_KEYS))
-
-    def _let_rise(self, *, at_once: bool = False) -> None:
-        """Write what waits for L2 in a batch. What cannot be written now is read from below again."""
-        if not self.front.waiting or (self.front.waiting < RISING_KEPT and not at_once):
-            return
-        with self._writing:  # so that no change of this process comes between
-            records, since, revision = self.front.take_rising()
-            for window in self.windows:
-                self._raise_into(window, records, since, revision)
-            self.front.risen()
-
-    def _raise_into(self, window: GuardedTier, records: list[Record], since: int | None, revision: int) -> None:
-        """Write into a durable window what waits for it, and that it has followed the log with this."""
-        evicted = None
-        if since is not None and not window.behind:
-            stretch = Stretch(since, revision, records, (), admit=True)
-            followed = window.call(lambda tier: tier.follow(stretch), None, len(records))
-            if followed is not None:
-                self._ladder.note_evictions(window.name, len(followed.evicted))
-                return
-        if since is not None:
-            bring_in_line(window, self.authority)
-        evicted = self._ask(window, lambda tier: tier.fill(records, revision), None, len(records))
-        self._ladder.note_evictions(window.name, len(evicted or NO_KEYS))
 
     def _spread(self, applied: Applied, *, admit: bool) -> Committed:
         """Bring the windows in line with what the authority has written: a durable one later, where that is little."""
@@ -300,7 +299,7 @@ class TierStack:
         committed = Committed(applied)
         rises = admit and not gone and len(served) <= FEW and bool(self.windows)
         if not rises:
-            self._let_rise(at_once=True)
+            self._lift.let_rise(at_once=True)
             for window in self.windows:
                 committed.held[window.name] = self._tell(window, stretch)
         front = self.front.follow(stretch, rises=rises)
@@ -311,7 +310,7 @@ class TierStack:
                 committed.held["l1"] = set(front.held)
             self._ladder.note_evictions("l1", len(front.evicted))
         self._ladder.note_evictions(self.authority.name, len(applied.evicted))
-        self._let_rise()
+        self._lift.let_rise()
         return committed
 
     def _tell(self, window: GuardedTier, stretch: Stretch) -> set[str]:
@@ -319,7 +318,7 @@ class TierStack:
         followed = None
         if not window.behind:
             size = len(stretch.records) + len(stretch.removed)
-            followed = window.call(lambda tier: tier.follow(stretch), None, size)
+            followed = window.write(lambda tier: tier.follow(stretch), None, size)
         if followed is None:
             followed = Followed(bring_in_line(window, self.authority))
         self._ladder.note_evictions(window.name, len(followed.evicted))
@@ -365,7 +364,7 @@ class TierStack:
             return None
         changed = [*batch.deletes, *(record.key for record in batch.puts)]
         for window in self.windows:
-            self._ask(window, lambda tier: tier.drop(changed), NO_KEYS, len(changed))
+            self._write(window, lambda tier: tier.drop(changed), NO_KEYS, len(changed))
         served = [record for record in batch.puts if not record.retired]
         self._ladder.note_evictions("l1", len(self.front.replace(served, changed)))
         revision = self.front.revision
@@ -388,7 +387,7 @@ class TierStack:
     def _pay(self, keys: Collection[str], decide: Decision) -> bool:
         """Write a page of debts to the authority; return whether it took them."""
         decided = guarded_decision(decide)
-        applied = self._ask(self.authority, lambda tier: tier.transact(keys, decided), None, len(keys) + 100)
+        applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, len(keys) + 100)
         if applied is not None:
             self._spread(applied, admit=False)
         return applied is not None

@@ -24,7 +24,10 @@ from proxywhirl.errors import CacheError
 __all__ = ["ask_keys", "look_around", "missing_keys", "set_aside", "too_open"]
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
-_CACHE_FILES = ("shard-*", "mark.json", "*.meta", "*.tmp", "damaged*", "debt.jsonl", ".debt.lock", ".opening", "l2.db*")
+_CACHE_FILES = (
+    *("shard-*", "mark.json", "*.meta", "*.tmp", "damaged*", "l2.db*"),
+    *("debt.jsonl", ".debt.lock", "removed.jsonl", ".removed.lock", ".opening", ".in-use", "backend", "backend.new"),
+)
 
 
 def look_around(
@@ -38,9 +41,12 @@ def look_around(
     for place, names in _places(config).items():
         try:
             inside = sorted(place.iterdir())
+        except FileNotFoundError:
+            continue
         except OSError as exc:
-            if place.exists():
-                findings.append(Finding(str(place), f"cannot be looked into: {exc.strerror}", "let this user read it"))
+            is_file = isinstance(exc, NotADirectoryError)
+            advice = "a file stands in its place: move that away" if is_file else "let this user read it"
+            findings.append(Finding(str(place), f"cannot be looked into: {exc.strerror}", advice))
             continue
         ours = [path for path in inside if any(fnmatch(path.name, name) for name in names)]
         alone = [place] if len(ours) == len(inside) else []
@@ -54,15 +60,18 @@ def look_around(
     return [finding for finding in findings if finding.where not in known]
 
 
-def too_open(paths: Iterable[Path], *, repair: bool) -> Iterator[Finding]:
-    """Name what others than its owner may read or write; with `repair`, they may no more."""
+def too_open(paths: Iterable[Path], *, repair: bool, closed: int = 0o077) -> Iterator[Finding]:
+    """Name what others than its owner may read or write; with `repair`, they may no more.
+
+    `closed` are the bits of the mode that count.
+    """
     if os.name != "posix":
         return
     for path in paths:
         with contextlib.suppress(FileNotFoundError):  # what others are writing comes and goes
             status = path.lstat()
             mode = stat.S_IMODE(status.st_mode)
-            if stat.S_ISLNK(status.st_mode) or not mode & 0o077:
+            if stat.S_ISLNK(status.st_mode) or not mode & closed:
                 continue
             right = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
             repaired = repair and _close_to_others(path, right)

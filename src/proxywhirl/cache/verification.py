@@ -44,7 +44,7 @@ def inspect(config: CacheConfig, stack: TierStack, border: Border, *, repair: bo
         findings += [*ill_kept, *missing_keys(config, known, seals), *unreadable]
         findings += look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
     named = {finding.where for finding in findings}
-    return findings + [_left_out(each) for each in stack.durable if each.degraded and each.name not in named]
+    return findings + [_left_out(each) for each in stack.durable if each.sick and each.name not in named]
 
 
 def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
@@ -151,7 +151,7 @@ class _Comparison:
         if self._window.name == "l1":
             self._stack.front.replace((), keys)
             return True
-        return self._window.call(lambda tier: tier.drop(keys), None, len(keys)) is not None
+        return self._window.write(lambda tier: tier.drop(keys), None, len(keys)) is not None
 
 
 def _differences(records: Collection[Record], stored: Mapping[str, Record] | None) -> dict[str, str]:
@@ -199,5 +199,9 @@ def _of(guarded: GuardedTier, finding: Finding) -> Finding:
 
 
 def _left_out(guarded: GuardedTier) -> Finding:
-    what = "is degraded and was left out" if guarded.degraded else "has not answered in time and was left out"
+    if guarded.absent is not None:
+        return Finding(
+            guarded.name, f"cannot be opened and was left out: {guarded.absent}", "it is tried again by itself"
+        )
+    what = "is degraded and was left out" if guarded.sick else "has not answered in time and was left out"
     return Finding(guarded.name, what, "see the log for what failed; it is tried again by itself")

@@ -31,12 +31,12 @@ class Watcher:
         """Let it look now."""
         self._awake.set()
 
-    def stop(self) -> None:
-        """End the thread and wait for it."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread and wait for it, up to `timeout` seconds; it ends by itself when what it does has ended."""
         self._stopped = True
         self._awake.set()
         if self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._stopped:

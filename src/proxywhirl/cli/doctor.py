@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from proxywhirl.cli.options import home_option, json_option
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.errors import ProxyWhirlError, SettingsError
 from proxywhirl.settings import SETTINGS_FILE, Settings
+from proxywhirl.state.salvage import BESIDE
 from proxywhirl.state.store import StateStore
 
 __all__ = ["doctor"]
@@ -65,26 +67,26 @@ def _examine(home: str | None, *, repair: bool) -> tuple[list[Finding], Path | N
     directory = settings.home
     if directory is None or not directory.exists():
         return [], directory
-    findings = [*too_open(_open_to_others(directory), repair=repair), *_of_the_state(directory, repair=repair)]
-    return [*diagnose(settings.cache, repair=repair), *findings], directory
+    state = directory / "db"
+    ours = (directory, state, *(Path(f"{state / 'state.db'}{suffix}") for suffix in BESIDE))
+    findings = diagnose(settings.cache, ours, repair=repair)
+    findings += too_open((directory, state, *sorted(state.glob("state.db*"))), repair=repair)
+    findings += too_open([directory / SETTINGS_FILE], repair=repair, closed=_to_be_closed(directory / SETTINGS_FILE))
+    findings += _of_the_state(directory, repair=repair)
+    return findings, directory
 
 
-def _open_to_others(home: Path) -> Iterator[Path]:
-    """Yield what is to be the owner's alone and is not the cache's; the settings where there is a secret in them."""
-    state = home / "db"
-    yield from (home, state, *sorted(state.glob("state.db*")))
-    path = home / SETTINGS_FILE
-    if path.exists():
-        values = tomllib.loads(path.read_text(encoding="utf-8"))  # it was read before
-        if any(SECRETS & set(section) for section in values.values()):
-            yield path
+def _to_be_closed(settings: Path) -> int:
+    """Return the bits of the mode that nobody else is to have: nobody may write settings, nor read secrets in them."""
+    values = tomllib.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}  # it was read before
+    return 0o077 if any(SECRETS & set(section) for section in values.values()) else 0o022
 
 
 def _of_the_state(home: Path, *, repair: bool) -> Iterator[Finding]:
     """Look at the records beside the cache."""
     path = home / "db" / "state.db"
     try:
-        if path.exists():
+        if os.path.exists(path):  # noqa: PTH110  # the method of a path raises where the directory is closed
             with contextlib.closing(StateStore(path)) as store:
                 faults = store.examine(repair=repair)
             advice = f"{REPAIR}: it is set aside, and what can be read is saved"

@@ -16,6 +16,7 @@ from proxywhirl.cli.options import (
     home_option,
     json_option,
     open_runtime,
+    open_to_write,
     ttl_option,
 )
 from proxywhirl.cli.render import note, print_json
@@ -58,7 +59,7 @@ def add(
     if username is not None or password_stdin:
         urls = (_with_credential(urls[0], username, password_stdin=password_stdin),)
     known = attributes_of(Attributes(label=label), tags, country)
-    with open_runtime(home) as runtime:
+    with open_to_write(home) as runtime:
         for url in urls:
             word = _add(runtime, url, known, source=source, ttl=math.inf if ttl is None else ttl)
             if as_json:

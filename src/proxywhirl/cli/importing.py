@@ -14,13 +14,15 @@ from typing import BinaryIO
 
 import click
 
+from proxywhirl.cache.models import TierStatistics
+from proxywhirl.cache.opening import enabled_tiers
 from proxywhirl.cli.options import (
     TEXT,
     attribute_options,
     attributes_of,
     home_option,
     json_option,
-    open_runtime,
+    open_to_write,
     ttl_option,
 )
 from proxywhirl.cli.progress import progress, size_of
@@ -40,13 +42,17 @@ SNIFFED = 4096
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the lines; `ignored` ones have not the shape of a proxy."""
+    """What became of the lines; `ignored` ones have not the shape of a proxy.
+
+    `let_go` is how many entries, these or others, left the lowest tier for want of room, and so the store.
+    """
 
     loaded: int = 0
     skipped: int = 0
     failed: int = 0
     ignored: int = 0
     blocked: int = 0
+    let_go: int = 0
 
     def add(self, intake: Intake) -> None:
         """Count what was taken in."""
@@ -111,8 +117,9 @@ def import_lists(
     counts = Counts()
     with contextlib.ExitStack() as stack:
         streams = [(name, stack.enter_context(_opened(name))) for name in files]
-        runtime = stack.enter_context(open_runtime(home))
+        runtime = stack.enter_context(open_to_write(home))
         stack.enter_context(_rare_collections())
+        before = _let_go(runtime)
         try:
             for name, stream in streams:
                 _import_one(runtime, name, stream, choices, counts, quiet=as_json)
@@ -120,8 +127,16 @@ def import_lists(
             if counts != Counts():
                 _tell(counts, as_json=as_json)
             raise
+        counts.let_go = _let_go(runtime) - before
     _tell(counts, as_json=as_json)
     return 0 if counts.loaded or counts.skipped or not (counts.failed or counts.ignored) else 1
+
+
+def _let_go(runtime: Runtime) -> int:
+    """Return how many entries left the lowest tier for want of room since the store was opened."""
+    lowest = enabled_tiers(runtime.settings.cache)[-1]
+    stats: TierStatistics = getattr(runtime.cache.get_statistics(), f"{lowest}_stats")
+    return stats.evictions_lru
 
 
 @contextlib.contextmanager
@@ -240,12 +255,14 @@ def _as_file(name: str, stream: Rewound) -> Iterator[Path]:
 def _tell(counts: Counts, *, as_json: bool) -> None:
     shown = {name: getattr(counts, name) for name in ("loaded", "skipped", "failed", "ignored")}
     if as_json:
-        print_json(shown)
+        print_json(shown | ({"let_go": counts.let_go} if counts.let_go else {}))
     else:
         click.echo(
             f"loaded {counts.loaded}, skipped {counts.skipped} (known already), "
             f"failed {counts.failed}, ignored {counts.ignored} (no proxies)"
         )
+    if counts.let_go:
+        note(f"{counts.let_go} entries were let go for want of room and are not in the store")
     if counts.blocked:
         note(f"{counts.blocked} of those skipped were removed before and stay out; `proxywhirl add` lets one in again")
     if not (counts.loaded or counts.skipped) and (counts.failed or counts.ignored):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import click
 from pydantic import SecretStr
 
+from proxywhirl.cache.absent import AbsentTier
 from proxywhirl.cache.crypto import generate_key
 from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.rekeying import KeyStatus, key_status
+from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.cli.options import home_option, json_option, open_runtime
 from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.errors import TierError
 from proxywhirl.settings import Settings
 
 __all__ = ["keys"]
@@ -71,7 +75,8 @@ def status(as_json: bool, home: str | None) -> None:
     A key is shown by its fingerprint, which tells nothing else of it. Works without the key, too.
     """
     config = Settings.load(home).cache
-    tiers = open_tiers(config)
+    opened = open_tiers(config, absent=_left_out)
+    tiers = [(name, tier) for name, tier in opened if not isinstance(tier, AbsentTier)]
     try:
         found = key_status(config, tiers)
     finally:
@@ -83,18 +88,32 @@ def status(as_json: bool, home: str | None) -> None:
     ]
     if as_json:
         listed = [{"key": key, "state": state, "entries": entries} for key, state, entries in rows]
-        print_json({"origin": found.origin, "current": found.current, "unfinished": found.unfinished, "keys": listed})
+        told = {"origin": found.origin, "current": found.current, "unfinished": found.unfinished, "keys": listed}
+        print_json(told | ({"trouble": found.trouble} if found.trouble else {}))
         return
     columns = [name for name, _ in tiers if name != "l1"]
     print_table(
         ("KEY", "STATE", *(name.upper() for name in columns)),
         [(key or "?", state, *(str(entries.get(name, 0)) for name in columns)) for key, state, entries in rows],
     )
-    note(f"the key comes from {found.origin}" if found.current else f"there is no key yet in {found.origin}")
+    if found.trouble:
+        note(f"proxywhirl: {found.trouble}")
+    else:
+        note(f"the key comes from {found.origin}" if found.current else f"there is no key yet in {found.origin}")
     if any(state == "missing" for _, state, _ in rows):
         note("a key is missing: restore it, or set PROXYWHIRL_CACHE_KEY_PREVIOUS to it")
     if found.unfinished:
         note("a rotation is unfinished: `proxywhirl keys rotate` ends it")
+
+
+def _left_out(name: TierName, reason: TierError) -> Tier:
+    """Say that a tier cannot be opened, and go on without it."""
+    note(f"proxywhirl: tier {name} is left out: {reason}")
+
+    def reopen() -> Tier:
+        raise reason
+
+    return cast("Tier", AbsentTier(reason, reopen))
 
 
 def _state(found: KeyStatus, key: str) -> str:

@@ -16,18 +16,21 @@ from typing import NoReturn
 
 import click
 
+from proxywhirl.cli.checking import check, monitor
 from proxywhirl.cli.demo import demo
 from proxywhirl.cli.doctor import doctor
 from proxywhirl.cli.entries import add, clear, remove
 from proxywhirl.cli.exporting import export
 from proxywhirl.cli.fetching import fetch
 from proxywhirl.cli.importing import import_lists
+from proxywhirl.cli.judging import judge
 from proxywhirl.cli.keys import keys
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import VERSION
 from proxywhirl.cli.render import note
 from proxywhirl.cli.serving import serve
+from proxywhirl.cli.show import show
 from proxywhirl.cli.sources import sources
 from proxywhirl.cli.stats import stats
 from proxywhirl.errors import ProxyWhirlError
@@ -53,13 +56,17 @@ def cli() -> None:
     logging.getLogger("stamina").setLevel(logging.ERROR)  # what becomes of a retry is told at its end
 
 
-for command in (
+COMMANDS = (
     import_lists,
     fetch,
     sources,
     list_entries,
+    check,
+    show,
     stats,
     serve,
+    monitor,
+    judge,
     add,
     remove,
     export,
@@ -68,7 +75,8 @@ for command in (
     doctor,
     migrate,
     demo,
-):
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

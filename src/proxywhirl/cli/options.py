@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from proxywhirl.cache.opening import enabled_tiers
+from proxywhirl.cli.render import note
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
@@ -23,9 +25,11 @@ __all__ = [
     "ProxyArgument",
     "attribute_options",
     "attributes_of",
+    "country_code",
     "home_option",
     "json_option",
     "open_runtime",
+    "open_to_write",
     "ttl_option",
 ]
 
@@ -95,15 +99,22 @@ class KeyOrProxy(click.ParamType[str | ProxyURL]):
 TEXT = Text()
 
 
-def _country(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def country_code(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Return the code of a country, in upper case; refuse what is none."""
     try:
         return Attributes(country=value).country
     except ValueError as exc:
         raise click.BadParameter(f"{exc}.") from exc
 
 
+def _named_home(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("is empty, such as a variable that is not set: name a directory, or leave it out.")
+    return value
+
+
 home_option = click.option(
-    "--home", metavar="DIR", help="The store to use. [default: PROXYWHIRL_HOME, else the user's]"
+    "--home", metavar="DIR", callback=_named_home, help="The store to use. [default: PROXYWHIRL_HOME, else the user's]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 ttl_option = click.option(
@@ -113,7 +124,7 @@ ttl_option = click.option(
 
 def attribute_options(command: Command) -> Command:
     """Add `--tag` and `--country`."""
-    command = click.option("--country", metavar="CC", callback=_country, help="Their country, such as DE.")(command)
+    command = click.option("--country", metavar="CC", callback=country_code, help="Their country, such as DE.")(command)
     return click.option(
         "--tag", "tags", metavar="TAG", type=TEXT, multiple=True, help="Give them a tag; may be repeated."
     )(command)
@@ -133,3 +144,14 @@ def attributes_of(known: Attributes, tags: tuple[str, ...], country: str | None)
 def open_runtime(home: str | None, overrides: dict[str, dict[str, Any]] | None = None) -> Runtime:
     """Open the store of a home."""
     return Runtime(Settings.load(home, overrides=overrides))
+
+
+def open_to_write(home: str | None) -> Runtime:
+    """Open the store of a home to put something into it; say so where nothing of it will stay."""
+    runtime = open_runtime(home)
+    if enabled_tiers(runtime.settings.cache) == ["l1"]:
+        note(
+            "proxywhirl: only the first tier is on, which is memory: all is gone when this command ends; enable "
+            "cache.l2_config or cache.l3_config"
+        )
+    return runtime

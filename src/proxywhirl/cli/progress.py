@@ -1,4 +1,4 @@
-"""Bars that show how far an import or a fetch is, on a terminal."""
+"""Bars that show on a terminal how far a command is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from proxywhirl.cli.render import stderr
 
-__all__ = ["progress", "size_of", "steps"]
+__all__ = ["counting", "progress", "size_of", "steps"]
 
 
 @contextlib.contextmanager
@@ -55,6 +55,33 @@ def steps(label: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None
     with Progress(*columns, word, console=console, transient=True) as bar:
         task = bar.add_task(label, total=None, word="")
         yield lambda done, total, said: bar.update(task, completed=done, total=total, word=said)
+
+
+@contextlib.contextmanager
+def counting(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[bool], None]]:
+    """Show a bar for as long as the block runs; what it gives is told of each that is done, and whether it went well.
+
+    It tells how many went well, and how many are done in a second.
+    """
+    console = stderr()
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415  # as above
+
+    good = TextColumn("{task.fields[good]} work, {task.fields[rate]}/s", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), good)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=total, good=0, rate=0)
+        went_well = 0
+
+        def advance(ok: bool) -> None:
+            nonlocal went_well
+            went_well += ok
+            rate = round(bar.tasks[0].finished_speed or bar.tasks[0].speed or 0)
+            bar.update(task, advance=1, good=went_well, rate=rate)
+
+        yield advance
 
 
 def size_of(stream: BinaryIO) -> int | None:

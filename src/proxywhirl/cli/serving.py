@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from proxywhirl.cli.checking import checking
 from proxywhirl.cli.options import home_option, open_runtime
 from proxywhirl.cli.render import note
 from proxywhirl.cli.stopping import told_to_stop
@@ -24,7 +25,8 @@ def serve(host: str | None, port: int | None, strategy: str | None, home: str | 
     """Serve the pool as one rotating HTTP proxy.
 
     Each request leaves through another proxy of the pool. Any address but a loopback one needs
-    PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD.
+    PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD. With a judge in PROXYWHIRL_HEALTH_JUDGES, proxies are
+    checked when they are due.
     """
     given: dict[str, dict[str, Any]] = {"gateway": {"host": host, "port": port}, "pool": {"strategy": strategy}}
     overrides = {s: {n: v for n, v in names.items() if v is not None} for s, names in given.items()}
@@ -34,6 +36,7 @@ def serve(host: str | None, port: int | None, strategy: str | None, home: str | 
 
 async def _serve(runtime: Runtime) -> None:
     gateway = runtime.gateway()
+    monitor = runtime.monitor()
     runtime.start()
     told = told_to_stop()
     host, port = await gateway.start()
@@ -45,6 +48,7 @@ async def _serve(runtime: Runtime) -> None:
             )
         else:
             note(f"serving {len(runtime.pool)} proxies; stop with Ctrl-C")
-        await told.wait()
+        async with checking(monitor):
+            await told.wait()
     finally:
         await gateway.aclose()

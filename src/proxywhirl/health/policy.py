@@ -1,32 +1,42 @@
-"""From one outcome to a proxy's next health status. Pure.
+"""From one outcome to a proxy's next health status and to the moment of its next check. Pure.
 
 Hysteresis: it takes several failures in a row to lose a status and several successes in a row to win it
-back, so that a single lost request does not move a proxy from one end of the table to the other.
+back, so that a single lost request does not move a proxy from one end of the table to the other. A proxy that has
+never worked has nothing to lose: most of what public lists offer is of this kind, and a check costs as much as
+one of a proxy that works.
 
-============================  =========================================================
-what happened                 next status
-============================  =========================================================
-failure, 1st in a row         degraded
-failure, 3rd in a row         unhealthy
-failure, 10th in a row        dead
-success while unhealthy/dead  degraded; healthy once there are 2 in a row
-success otherwise             healthy
-============================  =========================================================
+=================================  ====================================================
+what happened                      next status
+=================================  ====================================================
+failure of an unknown one          unhealthy; dead with the 3rd in a row
+failure, 1st in a row              degraded
+failure, 3rd in a row              unhealthy
+failure, 10th in a row             dead
+success while unhealthy or dead    degraded; healthy once there are 2 in a row
+success otherwise                  healthy
+=================================  ====================================================
 
 A failure never betters a status and a success never worsens one, whatever the streaks say.
+
+When it is checked next: one that works after `interval`, give or take a fifth; one on its way back soon; one that
+fails after a back-off that doubles with each failure, drawn from its whole length (full jitter) on top of a shortest
+one; a dead one after days. An outcome of real traffic counts as a check, so that a busy proxy is hardly probed.
 """
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
+
 from proxywhirl.models import HealthCheck, HealthStatus
 
-__all__ = ["DEAD_AFTER", "HEALTHY_AFTER", "UNHEALTHY_AFTER", "after"]
+__all__ = ["DEAD_AFTER", "HEALTHY_AFTER", "UNHEALTHY_AFTER", "Schedule", "after", "reason"]
 
 UNHEALTHY_AFTER = 3
-"""Failures in a row: two may be one lost connection and its retry."""
+"""Failures in a row: two may be one lost connection and its retry. One that never worked is dead by then."""
 
 DEAD_AFTER = 10
-"""Failures in a row: the pool's back-off spreads them over some seven minutes, where it has others to try."""
+"""Failures in a row: the back-off spreads them over some hours, where there are others to try."""
 
 HEALTHY_AFTER = 2
 """Successes in a row that lead an unhealthy or dead proxy back."""
@@ -38,22 +48,71 @@ _RANK = {
     HealthStatus.UNHEALTHY: 2,
     HealthStatus.DEAD: 3,
 }
+_SPREAD = 0.2
+_LONGEST_BACKOFF = 12  # intervals
+_NEVER_WORKED, _OFTEN_DEAD = 4, 3  # the factor, and the largest power of two, of a dead one's back-off
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long it is to the next check, in seconds: of a proxy that works, of one that fails, of a dead one.
+
+    `retry` and `dead` are the first back-offs; they double up to twelve intervals, and up to eight times.
+    """
+
+    interval: float = 600.0
+    retry: float = 60.0
+    dead: float = 86_400.0
+
+    @property
+    def shortest(self) -> float:
+        """The least time between two checks of one proxy."""
+        return min(self.interval, self.retry) / 4
 
 
 def after(
-    status: HealthStatus, streak_ok: int, streak_failed: int, ok: bool, now: float, error: str | None
+    status: HealthStatus,
+    streak_ok: int,
+    streak_failed: int,
+    ok: bool,
+    now: float,
+    error: str | None,
+    *,
+    schedule: Schedule,
+    rng: random.Random,
 ) -> HealthCheck:
     """Judge one outcome that was seen at `now` (Unix seconds).
 
     `streak_ok` and `streak_failed` count the outcomes in a row before this one. `error` is kept for a
-    failure only and must hold no credential. `next_check` stays None: what is judged here are outcomes of
-    real requests, after which no check is due. `recovery_attempt` counts the trials of an unhealthy proxy
+    failure only and must hold no credential. `recovery_attempt` counts the trials of an unhealthy proxy
     that have failed; it stays while a success is not yet enough, and is 0 once the proxy is healthy.
     """
     failures = streak_failed if ok else streak_failed + 1
     following = _after_success(status, streak_ok + 1) if ok else _after_failure(status, failures)
     attempts = 0 if following is HealthStatus.HEALTHY else max(0, failures - UNHEALTHY_AFTER)
-    return HealthCheck(ok, following, now, recovery_attempt=attempts, error=None if ok else error)
+    due = now + _delay(following, 0 if ok else failures, schedule, rng)
+    return HealthCheck(ok, following, now, due, recovery_attempt=attempts, error=None if ok else error)
+
+
+def reason(status: HealthStatus, streak_ok: int, streak_failed: int) -> str:
+    """Say why the next check is when it is.
+
+    >>> reason(HealthStatus.UNHEALTHY, 0, 4)
+    'it failed 4 times in a row, and the back-off doubles with each'
+    """
+    if not streak_ok and not streak_failed:
+        return "it was never checked"
+    if not streak_failed:
+        if status is HealthStatus.HEALTHY:
+            return "it works, and is checked at the usual interval"
+        return f"it is on its way back: {streak_ok} of {HEALTHY_AFTER} successes in a row"
+    if status is HealthStatus.DEAD:
+        return f"it failed {_times(streak_failed)} and counts as dead: it is tried rarely"
+    return f"it failed {_times(streak_failed)}, and the back-off doubles with each"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times in a row"
 
 
 def _after_success(status: HealthStatus, successes: int) -> HealthStatus:
@@ -63,10 +122,25 @@ def _after_success(status: HealthStatus, successes: int) -> HealthStatus:
 
 
 def _after_failure(status: HealthStatus, failures: int) -> HealthStatus:
-    if failures >= DEAD_AFTER:
+    never_worked = status is HealthStatus.UNKNOWN or (
+        status is HealthStatus.UNHEALTHY and failures <= UNHEALTHY_AFTER  # one that did gets there with more of them
+    )
+    if failures >= DEAD_AFTER or (never_worked and failures >= UNHEALTHY_AFTER):
         earned = HealthStatus.DEAD
-    elif failures >= UNHEALTHY_AFTER:
+    elif failures >= UNHEALTHY_AFTER or never_worked:
         earned = HealthStatus.UNHEALTHY
     else:
         earned = HealthStatus.DEGRADED
     return max(earned, status, key=_RANK.__getitem__)
+
+
+def _delay(status: HealthStatus, failures: int, schedule: Schedule, rng: random.Random) -> float:
+    if status is HealthStatus.HEALTHY:
+        return schedule.interval * rng.uniform(1 - _SPREAD, 1 + _SPREAD)
+    if status is HealthStatus.DEAD and failures:
+        doubled = 2 ** min(failures - DEAD_AFTER, _OFTEN_DEAD) if failures >= DEAD_AFTER else _NEVER_WORKED
+        longest = schedule.dead * doubled
+    else:  # without failures it is on its way back
+        doubled = 2 ** min(max(failures - 1, 0), DEAD_AFTER)
+        longest = min(schedule.retry * doubled, max(schedule.interval * _LONGEST_BACKOFF, schedule.retry))
+    return schedule.shortest + rng.uniform(0, longest)

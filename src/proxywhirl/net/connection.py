@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import TypeVar
 
-from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveUntil, Send, Step
+from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
 
 __all__ = ["READ_LIMIT", "Connection", "drive"]
 
@@ -83,6 +83,8 @@ async def _carry_out(step: Step, connection: Connection) -> bytes:
             return b""
         case ReceiveExactly(count):
             return await connection.reader.readexactly(count)
+        case ReceiveSome(limit):
+            return await connection.reader.read(limit)
         case ReceiveUntil(delimiter, limit):
             data = await connection.reader.readuntil(delimiter)
             if len(data) > limit:

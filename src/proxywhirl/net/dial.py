@@ -2,26 +2,21 @@
 
 Rules: one deadline covers everything; whatever fails is an `UpstreamError` that names the redacted
 proxy and blames the right party; no socket outlives a failed or cancelled attempt.
-
-Names: the target's name always goes to the proxy, which resolves it, except with the scheme socks4,
-whose protocol has only IPv4 addresses: there it is resolved on this machine first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import socket
 import ssl
 from collections.abc import Callable
 
-from proxywhirl.errors import ProxyFailed, TargetUnreachable, UpstreamError
+from proxywhirl.errors import ProxyFailed, UpstreamError
 from proxywhirl.models import Target
 from proxywhirl.net.connection import READ_LIMIT, Connection, drive
 from proxywhirl.net.failures import translated
+from proxywhirl.net.handshakes import handshake_with
+from proxywhirl.net.trust import default_tls
 from proxywhirl.urls import ProxyURL
-from proxywhirl.wire import http, socks4, socks5
-from proxywhirl.wire.steps import Handshake
 
 __all__ = ["Connection", "dial", "drive"]
 
@@ -52,7 +47,7 @@ async def dial(
     """
     try:
         async with asyncio.timeout(timeout):
-            handshake = None if target is None else await _handshake(endpoint, target)
+            handshake = None if target is None else await handshake_with(endpoint, target)
             connection = await _connect(endpoint, tls)
             try:
                 _refuse_to_circle(connection, leads_back)
@@ -75,7 +70,7 @@ def _refuse_to_circle(connection: Connection, leads_back: Callable[[Connection],
 
 async def _connect(endpoint: ProxyURL, tls: ssl.SSLContext | None) -> Connection:
     host = endpoint.host.strip("[]")
-    context = (tls or _default_tls()) if endpoint.scheme == "https" else None
+    context = (tls or default_tls()) if endpoint.scheme == "https" else None
     reader, writer = await asyncio.open_connection(
         host,
         endpoint.port,
@@ -92,33 +87,3 @@ def _racing(host: str) -> dict[str, float]:
     is_literal = host.startswith("[") or host.replace(".", "").isdigit()
     stock_loop = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
     return {"happy_eyeballs_delay": 0.25} if stock_loop and not is_literal else {}
-
-
-async def _handshake(endpoint: ProxyURL, target: Target) -> Handshake[None]:
-    match endpoint.scheme:
-        case "http" | "https":
-            return http.connect(target.authority, endpoint.username, endpoint.password)
-        case "socks5" | "socks5h":
-            return socks5.connect(target.host, target.port, endpoint.username, endpoint.password)
-        case "socks4":
-            return socks4.connect(await _ipv4(target), target.port, endpoint.username)
-        case _:
-            return socks4.connect(target.host, target.port, endpoint.username)
-
-
-async def _ipv4(target: Target) -> str:
-    """Find the IPv4 address of a target here, since socks4 cannot carry its name."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(target.host, target.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as exc:
-        raise TargetUnreachable(
-            f"needs an IPv4 address (socks4) and {target.host} has none that this machine can find"
-        ) from exc
-    return str(found[0][4][0])
-
-
-@functools.cache
-def _default_tls() -> ssl.SSLContext:
-    """Load the system's authorities once: it costs tens of milliseconds."""
-    return ssl.create_default_context()

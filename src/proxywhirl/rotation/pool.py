@@ -28,8 +28,8 @@ from proxywhirl.errors import PoolEmpty, ProxyGone
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease, Slot
 from proxywhirl.rotation.retry import FAILURES_TO_CAP, backoff
-from proxywhirl.rotation.set_aside import SetAside
 from proxywhirl.rotation.strategy import KeyStrategy, make_strategy
+from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL, parse
 
 __all__ = ["Pool", "ProxyUse"]
@@ -82,7 +82,7 @@ class Pool:
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards no secret
         self._name = strategy
         self._ready = make_strategy(strategy, self._rng)
-        self._set_aside = SetAside()
+        self._set_aside = Timetable()
         self._by_keys = self._ready if isinstance(self._ready, KeyStrategy) else None
         self._slots: dict[str, Slot | Sketch] = {}
         self._lock = threading.Lock()
@@ -232,7 +232,7 @@ class Pool:
 
     def _use(self, key: str, slot: Slot | Sketch) -> ProxyUse | tuple[Sketch, float | None, int]:
         """Return what is known of a proxy; of a sketch without its value, which takes time to make."""
-        until = self._set_aside.until(key)
+        until = self._set_aside.due_at(key)
         if isinstance(slot, Slot):
             return ProxyUse(slot.proxy, slot.served, slot.failed, slot.in_flight, until, slot.failures)
         return slot, until, 0 if until is None else FAILURES_TO_CAP

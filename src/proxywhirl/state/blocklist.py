@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from proxywhirl.state.store import StateStore
+from proxywhirl.state.store import Store
 
 __all__ = ["Block", "Blocklist"]
 
@@ -28,7 +28,7 @@ class Blocklist:
         TierError: the store cannot be read or written (from every method).
     """
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def block(self, blocks: Mapping[str, Block]) -> None:

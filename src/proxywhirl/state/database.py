@@ -7,6 +7,8 @@ the format is in `user_version`: an older one is migrated, a newer one refused.
 A damaged file is set aside under another name, and what can be read of it is taken into a new one. A file is
 opened and replaced under the lock of its directory, and each write asks first whether the file is still in its
 place, so that nothing is written to one that was set aside.
+
+Every call holds the lock of its database, for which a fork waits (see `forking`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import contextlib
 import ctypes
 import logging
 import os
+import stat
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +26,7 @@ import apsw
 
 from proxywhirl.errors import FormatVersionError, TierError
 from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.forking import take_part
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
 
 __all__ = ["Database"]
@@ -34,19 +39,24 @@ CHECKPOINT_PAGES = 4_000  # each checkpoint waits for the disk: so it is one wri
 
 Migrations = Sequence[Sequence[str]]
 
+_PARTED = apsw.Connection(":memory:")  # stands for the one that the parent of a forked process has
+_PARTED.close()
+
+_OWNER = stat.S_IRUSR | stat.S_IWUSR
 _DAMAGE = (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError)  # the last: text that was never written so
 
 
 class Database:
     """A connection to one file, made with mode 0600 in a directory of mode 0700.
 
-    `migrations[n]` are the statements that bring format n to n + 1; a new file runs them all. Not
-    thread-safe: the owner's lock guards it. SQLite's errors leave as `TierError`. `connection` is another one
-    after `reopen`, and after a call that found that another process replaced the file. `settle` are the statements
-    that make whole what was saved from a damaged file; with None nothing is saved.
+    `migrations[n]` are the statements that bring format n to n + 1; a new file runs them all. `connection` may be used
+    within `writing` and `translated` alone, which hold `lock`; it is another one after `reopen`, after a fork, and
+    after a call that found that another process replaced the file. SQLite's errors leave as `TierError`. `settle` are
+    the statements that make whole what was saved from a damaged file; with None nothing is saved.
 
     Attributes:
         name: the file.
+        lock: held by each call, and by an owner for several that belong together; may be taken again by its thread.
         damaged: a call met damage; `reopen` is the way out.
         set_aside: where the last damaged file went that this object set aside.
         salvaged: what was saved of it.
@@ -57,6 +67,7 @@ class Database:
     def __init__(
         self, path: Path, migrations: Migrations, *, fsync: bool = False, settle: Sequence[str] | None = ()
     ) -> None:
+        self.lock = threading.RLock()
         self.damaged = False
         self.set_aside: Path | None = None
         self.salvaged: Salvaged | None = None
@@ -68,16 +79,20 @@ class Database:
         self._data_version: object = None
         self._inode: tuple[int, int] | None = None
         self._closed = False
-        self._open()
+        self._parted = False
+        take_part(self)
+        with self.lock:
+            self._open()
 
     def reopen(self) -> None:
         """Set the file aside, take what can be read of it into a new one, and go on with that.
 
         One that another process has put in its place meanwhile is opened as it is.
         """
-        damaged = self._inode
-        self._let_go()
-        self._open(replace=damaged)
+        with self.lock:
+            damaged = self._inode
+            self._let_go()
+            self._open(replace=damaged)
 
     def abandon(self) -> None:
         """Forget the connection without closing it, in a child after a fork: it is the parent's.
@@ -87,6 +102,22 @@ class Database:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
         self._closed = True
         del self.connection
+
+    def part(self) -> bool:
+        """See `Forked`. The log stays as it is: closing waits for no disk."""
+        with contextlib.suppress(AttributeError, apsw.ConnectionClosedError):  # not open yet, or no more
+            if self.connection.in_transaction:
+                return False
+            self._let_go()
+            self._parted = True
+        return True
+
+    def be_born(self) -> None:
+        """See `Forked`."""
+        self.lock = threading.RLock()
+        if not (self._parted or self._closed):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+            self.connection, self._inode, self._parted = _PARTED, None, True
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
@@ -103,11 +134,14 @@ class Database:
 
     @contextlib.contextmanager
     def translated(self, doing: str) -> Iterator[None]:
-        """Turn SQLite's errors into `TierError`, naming the file."""
-        try:
-            yield
-        except (apsw.Error, UnicodeError) as exc:
-            raise self.failure(doing, exc) from exc
+        """Hold the lock, and turn SQLite's errors into `TierError`, naming the file."""
+        with self.lock:
+            try:
+                if self._parted:
+                    self._rejoin()
+                yield
+            except (apsw.Error, UnicodeError) as exc:
+                raise self.failure(doing, exc) from exc
 
     def failure(self, doing: str, exc: Exception) -> TierError:
         """Return the `TierError` that tells of another library's error, naming the file and what to do."""
@@ -120,13 +154,21 @@ class Database:
             self._open()
         if isinstance(exc, apsw.BusyError):
             seconds = BUSY_TIMEOUT_MS // 1000
-            return TierError(f"{doing} {self._path} failed: another process holds it for more than {seconds} s ({exc})")
+            words = f"{doing} {self._path} failed: another process holds it for more than {seconds} s ({exc})"
+            return TierError(words, readable=True)
         if isinstance(exc, (apsw.FullError, apsw.IOError)):
-            return TierError(f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well")
+            words = f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well"
+            return TierError(words, readable=isinstance(exc, apsw.FullError))
         if isinstance(exc, (apsw.ReadOnlyError, apsw.CantOpenError, PermissionError)):
+            closed = [
+                str(path)
+                for path in self._files()
+                if os.access(path, os.F_OK) and not os.access(path, os.R_OK | os.W_OK)
+            ]
             return TierError(
-                f"{doing} {self._path} failed ({exc}): let this user write to the file and its directory, "
-                "or name another home"
+                f"{doing} {self._path} failed ({exc}): let this user write to "
+                f"{' and '.join(closed) or 'the file and its directory'}, or name another home",
+                readable=isinstance(exc, apsw.ReadOnlyError),
             )
         why = exc.strerror or exc if isinstance(exc, OSError) else exc
         return TierError(f"{doing} {self._path} failed: {why}")
@@ -155,9 +197,16 @@ class Database:
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self.connection.close()
+        with self.lock:
+            if not self._closed:
+                self._closed = True
+                self.connection.close()
+
+    def _rejoin(self) -> None:
+        """Open the file again after a fork; what others wrote since the last look is not to be missed."""
+        self._follow_file()
+        self._parted = False
+        self._data_version = None
 
     def _begin(self) -> None:
         """Begin a write transaction on the file that is in place: one that was set aside meanwhile takes no more."""
@@ -214,8 +263,26 @@ class Database:
         self._connect(aside)
         _log.warning("%s was made anew: %s", self._path, self.salvaged or "nothing was taken over")
 
+    def _files(self) -> list[Path]:
+        return [self._path.parent, *(Path(f"{self._path}{suffix}") for suffix in BESIDE)]
+
+    def _open_side_files(self) -> None:
+        """Let our own user write to what belongs to a file that may be written to.
+
+        SQLite makes them with the mode that the file has then, and does not change it with that.
+        """
+        mode = stat.S_IMODE(self._path.stat().st_mode)
+        if mode & _OWNER != _OWNER:
+            return
+        for path in self._files()[2:]:
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_uid == os.geteuid() and status.st_mode & _OWNER != _OWNER:
+                    path.chmod(mode)
+
     def _connect(self, aside: Path | None) -> None:
         self._path.touch(mode=0o600)
+        self._open_side_files()
         self.connection = apsw.Connection(self.name)
         try:
             self._prepare(aside)

@@ -46,6 +46,8 @@ def locked(directory: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        with contextlib.suppress(OSError):  # else a child that was forked meanwhile would keep it locked
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
@@ -79,6 +81,7 @@ def salvage(path: Path, into: apsw.Connection) -> Salvaged:
     No other connection writes to the damaged file meanwhile, where its locks still work.
     """
     tables = _strings(into, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'")
+    begun = sum(_count(into, table) for table in tables)  # what every new file holds
     known = True
     lost = 0
     with contextlib.suppress(apsw.Error), _opened(path) as connection:
@@ -90,7 +93,8 @@ def salvage(path: Path, into: apsw.Connection) -> Salvaged:
             there = copy.expected()
             known = known and there is not None
             lost += max(0, (there or 0) - _count(into, table))
-        return Salvaged(sum(_count(into, table) for table in tables), lost if known else None)
+        saved = sum(_count(into, table) for table in tables) - begun
+        return Salvaged(max(0, saved), lost if known else None)
     return Salvaged(0, None)
 
 

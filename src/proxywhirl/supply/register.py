@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.sources.catalogue import SOURCES_FILE, built_in, plugged_in, with_file
 from proxywhirl.sources.definitions import defined
 from proxywhirl.sources.record import SourceRecord
 from proxywhirl.sources.spec import Provenance, SourceSpec
+from proxywhirl.state.store import Store
 
-__all__ = ["Notes", "Register", "TransientNotes"]
+__all__ = ["Register"]
 
 _DEFINITIONS = "source"
 _SWITCHES = "source-switch"
@@ -27,42 +28,6 @@ _RECORDS = "source-record"
 _ON, _OFF = "on", "off"
 
 _log = logging.getLogger(__name__)
-
-
-class Notes(Protocol):
-    """Values by kind and key, as `StateStore` keeps them."""
-
-    def put_many(self, kind: str, values: Mapping[str, str]) -> None:
-        """Keep values, replacing those of the same key."""
-        ...
-
-    def delete_many(self, kind: str, keys: Iterable[str]) -> None:
-        """Forget keys."""
-        ...
-
-    def items(self, kind: str) -> dict[str, str]:
-        """Return everything of one kind, by key."""
-        ...
-
-
-class TransientNotes:
-    """Notes that live as long as the object, for a store in memory."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, dict[str, str]] = {}
-
-    def put_many(self, kind: str, values: Mapping[str, str]) -> None:
-        """Keep values, replacing those of the same key."""
-        self._values.setdefault(kind, {}).update(values)
-
-    def delete_many(self, kind: str, keys: Iterable[str]) -> None:
-        """Forget keys."""
-        for key in keys:
-            self._values.get(kind, {}).pop(key, None)
-
-    def items(self, kind: str) -> dict[str, str]:
-        """Return everything of one kind, by key."""
-        return dict(self._values.get(kind, {}))
 
 
 class Register:
@@ -77,7 +42,7 @@ class Register:
         TierError: the state cannot be read or written (from every method).
     """
 
-    def __init__(self, notes: Notes, home: Path | None, *, catalogue: bool = True) -> None:
+    def __init__(self, notes: Store, home: Path | None, *, catalogue: bool = True) -> None:
         self._notes = notes
         self._home = home
         self._catalogue = catalogue

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from proxywhirl.models import Anonymity
 from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.testing.exits import Exits
 from proxywhirl.testing.faults import Fault, obstructed
 
-__all__ = ["Behaviour", "ProxiedRequest"]
+__all__ = ["Behaviour", "ProxiedRequest", "RememberedAnswer"]
 
 _REMEMBERED = 10_000
 
@@ -33,6 +34,15 @@ class ProxiedRequest:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class RememberedAnswer:
+    """What `Fault.STALE` answers again."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
 @dataclass(slots=True, eq=False)
 class Behaviour:
     """The state that a test may change at any time; it holds for requests that begin from then on."""
@@ -45,6 +55,9 @@ class Behaviour:
     fault: Fault
     delay: float
     forbidden: str
+    anonymity: Anonymity
+    exit_host: str
+    remembered: dict[str, RememberedAnswer] = field(default_factory=dict)
     requests: deque[ProxiedRequest] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     @property
@@ -73,7 +86,9 @@ class Behaviour:
         Raises:
             OSError: The target cannot be reached.
         """
-        outgoing = Connection(*await asyncio.open_connection(_on_this_machine(host), port, limit=READ_LIMIT))
+        here = (self.exit_host, 0) if self.exit_host else None
+        streams = await asyncio.open_connection(_on_this_machine(host), port, limit=READ_LIMIT, local_addr=here)
+        outgoing = Connection(*streams)
         with self.exits.noted(outgoing, self.name):
             try:
                 yield outgoing

@@ -7,7 +7,9 @@ from enum import Enum
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["Fault", "obstructed"]
+__all__ = ["FORGED_PAGE", "Fault", "obstructed"]
+
+FORGED_PAGE = b"<html><body>Welcome! This page comes from the proxy.</body></html>\n"
 
 _GARBAGE = b"\x00\xff\xfe\x01 this is neither HTTP nor SOCKS \x80\x81\r\n\r\n" * 4
 
@@ -25,6 +27,9 @@ class Fault(Enum):
     TRUNCATE = "truncate"  # half of the declared body, or of a tunnel's first answer, then the end
     GARBAGE = "garbage"  # the answer is no protocol's
     FORBID_DOMAIN = "forbid-domain"  # 403, or its like in SOCKS, for the proxy's `forbidden` host
+    INTERCEPT = "intercept"  # TLS in a tunnel ends at the proxy, which shows a certificate of its own and reads all
+    FORGE = "forge"  # 200 and a page of the proxy's own, in the target's place
+    STALE = "stale"  # a URL asked for before gets the answer that it had then (HTTP proxies, outside tunnels)
 
 
 async def obstructed(fault: Fault, delay: float, connection: Connection) -> bool:

@@ -10,8 +10,8 @@ import h11
 
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.net.connection import Connection
-from proxywhirl.testing.behaviour import Behaviour, ProxiedRequest
-from proxywhirl.testing.faults import Fault
+from proxywhirl.testing.behaviour import Behaviour, ProxiedRequest, RememberedAnswer
+from proxywhirl.testing.faults import FORGED_PAGE, Fault
 from proxywhirl.testing.http_stream import HttpStream
 from proxywhirl.testing.tunnel import carry
 from proxywhirl.urls import split_authority
@@ -36,6 +36,8 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+
+_FORGED = RememberedAnswer(200, (), FORGED_PAGE)
 
 
 async def serve(behaviour: Behaviour, connection: Connection) -> None:
@@ -103,7 +105,7 @@ async def _connect(behaviour: Behaviour, client: HttpStream, request: h11.Reques
     async with behaviour.reach(host, port) as target:
         await client.send(h11.Response(status_code=200, headers=[], reason=b"Connection established"))
         target.writer.write(client.protocol.trailing_data[0])
-        await carry(client.connection, target, fault)
+        await carry(client.connection, target, fault, host)
 
 
 async def _forward(behaviour: Behaviour, client: HttpStream, request: h11.Request, fault: Fault) -> None:
@@ -115,13 +117,47 @@ async def _forward(behaviour: Behaviour, client: HttpStream, request: h11.Reques
     if behaviour.forbids(host):
         await _refuse(client, request, 403)
         return
+    url = request.target.decode("ascii")
+    if fault is Fault.FORGE or (fault is Fault.STALE and url in behaviour.remembered):
+        await client.skip_body()
+        await _answer_again(client, request, behaviour.remembered.get(url, _FORGED))
+        return
     async with behaviour.reach(host, port) as connection:
         target = HttpStream(connection, h11.CLIENT)
-        headers = [(b"Host", authority.encode()), *_end_to_end(request), *_framing(request)]
+        disclosed = _disclosed(behaviour, client)
+        headers = [(b"Host", authority.encode()), *_end_to_end(request), *disclosed, *_framing(request)]
         whole_path = path if path.startswith("/") else f"/{path}"
         await target.send(h11.Request(method=request.method, target=whole_path, headers=headers))
         await _pass_request_body(client, target)
-        await _pass_response(client, target, fault)
+        if fault is Fault.STALE:
+            behaviour.remembered[url] = await _whole_answer(target)
+            await _answer_again(client, request, behaviour.remembered[url])
+        else:
+            await _pass_response(client, target, fault)
+
+
+async def _whole_answer(target: HttpStream) -> RememberedAnswer:
+    body = b""
+    while not isinstance(response := await target.next_event(), h11.Response):  # drops interim responses
+        continue
+    while isinstance(event := await target.next_event(), h11.Data):
+        body += event.data
+    headers = tuple((name, value) for name, value in _end_to_end(response) if name.lower() != b"content-length")
+    return RememberedAnswer(response.status_code, headers, body)
+
+
+async def _answer_again(client: HttpStream, request: h11.Request, known: RememberedAnswer) -> None:
+    headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in known.headers)
+    await client.answer(request.method, known.status, known.body, *headers)
+
+
+def _disclosed(behaviour: Behaviour, client: HttpStream) -> list[tuple[bytes, bytes]]:
+    """Return the headers with which this proxy gives itself, or its client, away."""
+    via = [(b"Via", b"1.1 fleet")] if behaviour.anonymity != "elite" else []
+    if behaviour.anonymity == "transparent":
+        peer = client.connection.writer.get_extra_info("peername")
+        via.append((b"X-Forwarded-For", str(peer[0]).encode()))
+    return via
 
 
 async def _pass_request_body(client: HttpStream, target: HttpStream) -> None:

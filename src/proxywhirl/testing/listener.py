@@ -51,7 +51,8 @@ class Listener:
         return self._address[1]
 
     def _bind(self, address: tuple[str, int]) -> socket.socket:
-        bound = socket.socket(self._family, socket.SOCK_STREAM)
+        # asyncio sets TCP_NODELAY only where the protocol is named; TLS would wait 40 ms for an acknowledgement.
+        bound = socket.socket(self._family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             bound.bind(address)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from proxywhirl.models import Anonymity
 from proxywhirl.testing import http_proxy, socks_proxy
 from proxywhirl.testing.behaviour import Behaviour, ProxiedRequest
 from proxywhirl.testing.exits import Exits
@@ -32,6 +33,9 @@ class FleetSpec:
         delay: Seconds that `Fault.SLOW` waits.
         forbidden: The host that `Fault.FORBID_DOMAIN` refuses.
         host: The loopback address to listen on.
+        anonymity: What an HTTP proxy adds to a request outside tunnels: nothing (elite), Via (anonymous), or Via and
+            X-Forwarded-For with the client's address (transparent).
+        exit_host: The loopback address to leave from, such as 127.0.0.2; by default the system's choice.
 
     Raises:
         ValueError: The scheme is unknown, or there is a password without a username.
@@ -45,6 +49,8 @@ class FleetSpec:
     delay: float = 1.0
     forbidden: str = "forbidden.example"
     host: str = "127.0.0.1"
+    anonymity: Anonymity = "elite"
+    exit_host: str = ""
 
     def __post_init__(self) -> None:
         """Check what cannot work."""
@@ -60,7 +66,16 @@ class FleetProxy:
     def __init__(self, spec: FleetSpec, name: str, exits: Exits, tls: ssl.SSLContext | None) -> None:
         self.name = name
         self._behaviour = Behaviour(
-            name, spec.scheme, spec.username, spec.password, exits, spec.fault, spec.delay, spec.forbidden
+            name,
+            spec.scheme,
+            spec.username,
+            spec.password,
+            exits,
+            spec.fault,
+            spec.delay,
+            spec.forbidden,
+            spec.anonymity,
+            spec.exit_host,
         )
         serve = (socks_proxy if spec.scheme.startswith("socks") else http_proxy).serve
         self._listener = Listener(

@@ -31,7 +31,7 @@ async def serve(behaviour: Behaviour, connection: Connection) -> None:
         async with behaviour.reach(requested.host, requested.port) as target:
             connection.writer.write(granted)
             is_open = True
-            await carry(connection, target, fault)
+            await carry(connection, target, fault, requested.host)
     except OSError:
         if is_open:
             raise

@@ -2,10 +2,10 @@
 
 A handshake is a generator that looks as if it blocked: it yields a step, the driver carries it out
 and sends back the bytes received (`b""` after a `Send`), and the generator returns its result. The
-same three steps serve both sides of every protocol, so a test is a transcript of them.
+same steps serve both sides of every protocol, so a test is a transcript of them.
 
 Rules: a handshake never sees a socket, and asks for no byte beyond its own end, since what follows
-belongs to the tunnel.
+belongs to the tunnel. `ReceiveSome` is for a conversation that nothing follows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-__all__ = ["Handshake", "ReceiveExactly", "ReceiveUntil", "Requested", "Send", "Step", "Verify"]
+__all__ = ["Handshake", "ReceiveExactly", "ReceiveSome", "ReceiveUntil", "Requested", "Send", "Step", "Verify"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,14 @@ class ReceiveUntil:
     limit: int
 
 
-Step: TypeAlias = Send | ReceiveExactly | ReceiveUntil
+@dataclass(frozen=True, slots=True)
+class ReceiveSome:
+    """Resume with what has arrived, at least one byte and at most `limit`; with `b""` when the other side has ended."""
+
+    limit: int
+
+
+Step: TypeAlias = Send | ReceiveExactly | ReceiveUntil | ReceiveSome
 Handshake: TypeAlias = Generator[Step, bytes, T]
 
 Verify: TypeAlias = Callable[[str | None, str | None], bool]

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], word: 
     ("text", "word"),
     [
         ("[[[", "settings.toml cannot be read"),
-        ("[proxies]\na = 1\n", "unknown section 'proxies'; known: cache, gateway, pool"),
+        ("[proxies]\na = 1\n", "unknown section 'proxies'; known: cache, gateway, health, pool"),
         ("cache = 3\n", "cache must be a table"),
         ("[gateway]\nport = 'x'\n", "setting gateway.port (PROXYWHIRL_GATEWAY_PORT or "),
         ("[pool]\nstrat = 'x'\n", "setting pool.strat (PROXYWHIRL_POOL_STRAT or "),
@@ -367,3 +368,54 @@ def test_an_empty_name_is_wrong_usage(run: Run) -> None:
     """A tag or source without a name is refused before anything is stored."""
     for option in ("--tag", "--source"):
         assert run("add", "203.0.113.1:80", option, "").code == 2
+
+
+@pytest.mark.parametrize("command", [("list",), ("clear", "--yes"), ("import", "-"), ("doctor",), ("keys", "status")])
+def test_an_empty_home_is_wrong_usage(run: Run, home: Path, command: tuple[str, ...]) -> None:
+    """It stands for a variable that is not set: no command falls back on the store that is used without it."""
+    assert_one_line(run(*command, "--home", ""), 2, "--home", "is empty")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("command", [("list",), ("import", "-"), ("add", "203.0.113.1:80")])
+def test_a_country_is_its_code(run: Run, command: tuple[str, ...]) -> None:
+    """A name is refused rather than found nowhere; the code is one in either case."""
+    assert_one_line(run(*command, "--country", "Germany"), 2, "--country")
+    assert run("add", "203.0.113.1:80", "--country", "de").code == 0
+    assert len(run("list", "--country", "de").rows) == len(run("list", "--country", "DE").rows) == 1
+
+
+INTERRUPTED_IMPORT = """
+import importlib.abc, os, signal, sys
+
+module, sys.argv[1:] = sys.argv[1], ["list"]
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from proxywhirl.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "pydantic", "apsw", "proxywhirl.cli.demo", "proxywhirl.cli.stats"])
+def test_an_interruption_while_modules_are_loaded_is_borne(home: Path, module: str) -> None:
+    """Loading takes most of a second: Ctrl-C ends that as it ends the rest, without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, module], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "proxywhirl: interrupted; what was done before that stays\n"
+
+
+def test_the_console_script_and_the_module_are_the_same() -> None:
+    """The installed command begins where the module does, which loads nothing by itself."""
+    with (Path(__file__).parents[3] / "pyproject.toml").open("rb") as stream:
+        assert tomllib.load(stream)["project"]["scripts"] == {"proxywhirl": "proxywhirl.__main__:main"}
+    loaded = "import sys, proxywhirl.__main__; print('click' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"

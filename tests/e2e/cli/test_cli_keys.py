@@ -118,7 +118,9 @@ def test_a_key_from_the_environment_is_changed_with_the_previous_one(
         new = filled("keys", "generate").out.strip()
         monkeypatch.setenv("PROXYWHIRL_CACHE_KEY_PREVIOUS", old)
         monkeypatch.setenv("PROXYWHIRL_CACHE_ENCRYPTION_KEY", new)
-        assert filled("keys", "rotate", "--json").json["resealed"] == 2
+        done = filled("keys", "rotate")
+        assert done.out.startswith("sealed 2 anew with the key ")
+        assert done.err == ""  # no other rotation was begun before
         monkeypatch.delenv("PROXYWHIRL_CACHE_KEY_PREVIOUS")
         assert whole(filled) == before
         old = new
@@ -135,3 +137,54 @@ def test_an_empty_home_has_no_key_yet(run: Run, home: Path) -> None:
     assert done.rows == []
     assert done.err == f"there is no key yet in {home / 'key'}\n"
     assert not (home / "key").exists()
+
+
+def garble(key: Path) -> None:
+    """Put a text there that is no key."""
+    key.write_text("garb\n")
+
+
+def randomise(key: Path) -> None:
+    """Put bytes there that are no text."""
+    key.write_bytes(bytes(range(128, 256)))
+
+
+def empty(key: Path) -> None:
+    """Lose the content."""
+    key.write_bytes(b"")
+
+
+def bury(key: Path) -> None:
+    """Put a directory in its place."""
+    key.unlink()
+    key.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [garble, randomise, empty, bury])
+def test_status_works_where_the_key_file_holds_no_key(filled: Run, home: Path, spoil: Callable[[Path], None]) -> None:
+    """The table is there, with what is wrong and what to do beside it; other commands say the same in one line."""
+    (fingerprint, *_) = filled("keys", "status").rows[0]
+    spoil(home / "key")
+    done = filled("keys", "status")
+    assert done.code == 0
+    assert done.rows == [[fingerprint, "missing", "2", "2"]]
+    told = filled("keys", "status", "--json").json
+    assert (told["current"], [key["key"] for key in told["keys"]]) == (None, [fingerprint])
+    refused = filled("list")
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+    for text in (done.err, told["trouble"], refused.err):
+        assert str(home / "key") in text
+        assert "restore it from a back-up, or set PROXYWHIRL_CACHE_ENCRYPTION_KEY" in text
+        assert "codec" not in text
+        assert "Errno" not in text
+
+
+def test_status_works_without_a_second_tier_that_can_be_opened(filled: Run, home: Path) -> None:
+    """It says which tier is left out, and shows the other one."""
+    (home / "cache" / "mark.json").unlink()
+    (home / "cache" / "mark.json").mkdir()
+    done = filled("keys", "status")
+    assert done.code == 0
+    assert [row[1:] for row in done.rows] == [["current", "2"]]
+    assert "tier l2 is left out" in done.err

@@ -123,7 +123,7 @@ def test_a_signal_ends_it_well_and_what_it_learnt_is_kept(run: Run, serve: Serve
         assert (code, "Traceback" in err) == (0, False)
         healthy, failed = (proxy.url.canonical for proxy in fleet)
     assert [row[1] for row in run("list", "--status", "healthy").rows] == [healthy]
-    assert [row[1] for row in run("list", "--status", "degraded").rows] == [failed]
+    assert [row[1] for row in run("list", "--status", "unhealthy").rows] == [failed]
 
 
 @needs_curl

@@ -28,7 +28,10 @@ class Clauses:
 
     def make_tier(self, *, authority: bool, max_entries: int | None = None, policy: str = "lru") -> Tier:
         """Make a new, empty tier; the subclass says how."""
-        raise NotImplementedError(f"{type(self).__name__} must say how a tier is made")
+        raise NotImplementedError(
+            f"{type(self).__name__} must say how a tier is made: define make_tier(self, *, authority, "
+            'max_entries=None, policy="lru"), which returns a new and empty one each time'
+        )
 
     def teardown_method(self) -> None:
         """Close what the test has opened, and remove its folders."""

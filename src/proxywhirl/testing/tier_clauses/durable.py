@@ -22,7 +22,10 @@ class StoredClauses(Clauses):
 
     def open_tier(self, folder: Path, *, authority: bool, max_entries: int | None = None, policy: str = "lru") -> Tier:
         """Open the tier that is stored in a folder, new where there is none; the subclass says how."""
-        raise NotImplementedError(f"{type(self).__name__} must say how a tier is opened in {folder}")
+        raise NotImplementedError(
+            f"{type(self).__name__} must say how a tier is opened in {folder}: define open_tier(self, folder, *, "
+            'authority, max_entries=None, policy="lru")'
+        )
 
     def make_tier(self, *, authority: bool, max_entries: int | None = None, policy: str = "lru") -> Tier:
         """Open a tier in a new folder."""

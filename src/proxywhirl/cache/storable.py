@@ -1,0 +1,72 @@
+"""Whether every tier can hold a record: what one of them refused would count as the tier's sickness."""
+
+from __future__ import annotations
+
+from proxywhirl.cache.record import Record
+
+__all__ = ["check_storable", "storable_text"]
+
+LARGEST = 2**63 - 1
+_NUMBERS = (
+    "ttl",
+    "access_count",
+    "failure_count",
+    "check_failures",
+    "check_successes",
+    "recovery_attempt",
+    "checks",
+    "failed_checks",
+)
+_TEXTS = ("key", "url", "source", "error", "attributes")
+
+
+def check_storable(record: Record) -> Record:
+    """Return the record; integers are of 64 bits in a database, and texts are written in UTF-8.
+
+    Raises:
+        TypeError: a text is none.
+        ValueError: a number is too large, or a text has half a character (a lone surrogate).
+    """
+    numbers = (
+        record.ttl
+        | record.access_count
+        | record.failure_count
+        | record.check_failures
+        | record.check_successes
+        | record.recovery_attempt
+        | record.checks
+        | record.failed_checks
+    )
+    plain = record.plain
+    if (
+        0 <= numbers <= LARGEST
+        and type(record.source) is str
+        and (record.key + record.url + record.source + record.attributes).isascii()
+        and record.error is None
+        and plain is None
+    ):
+        return record  # as nearly all are
+    for name in _NUMBERS:
+        if not 0 <= getattr(record, name) <= LARGEST:
+            raise ValueError(f"{name} must be from 0 to {LARGEST} to be stored, not {getattr(record, name)}")
+    for name in _TEXTS:
+        _check_text(name, getattr(record, name), optional=name == "error")
+    for name, secret in zip(("username", "password"), plain or (), strict=False):
+        _check_text(name, secret, optional=True)
+    return record
+
+
+def storable_text(text: str) -> str:
+    """Return a text as it can be stored: halves of characters are written as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _check_text(name: str, text: object, *, optional: bool) -> None:
+    if text is None and optional:
+        return
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text, not {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # its text and its cause would show a secret
+        raise ValueError(f"{name} cannot be stored: it holds half a character (a lone surrogate)") from None

@@ -1,0 +1,213 @@
+"""What learns how well proxies work, put together: the cache, what is kept in state, and the rules of `health`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from secrets import token_hex
+
+from proxywhirl.cache import CacheManager
+from proxywhirl.clock import Clock
+from proxywhirl.errors import SettingsError, TierError
+from proxywhirl.health import policy
+from proxywhirl.health.budget import Budget, Spending
+from proxywhirl.health.claims import Claims
+from proxywhirl.health.geo import GeoDatabase
+from proxywhirl.health.history import History, Sample
+from proxywhirl.health.levels import Level
+from proxywhirl.health.many import probe_many
+from proxywhirl.health.monitor import Monitor, Pace
+from proxywhirl.health.outage import Outage, reaches
+from proxywhirl.health.probe import Prober
+from proxywhirl.health.recorder import Recorder
+from proxywhirl.health.round import OnResult, Round
+from proxywhirl.health.tally import Tally
+from proxywhirl.models import HealthCheck, HealthStatus, Outcome, Target
+from proxywhirl.settings import Settings
+from proxywhirl.state.store import Store
+from proxywhirl.wire.judge import Judge
+
+__all__ = ["CheckPlan", "Checkups", "Report"]
+
+_log = logging.getLogger(__name__)
+
+PAGE = 5_000
+
+Report = tuple[str, Outcome, float]
+"""What a request made of a proxy: its key, the outcome, and when (Unix seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPlan:
+    """How deep to check, where to go, and what it may cost in bytes; None for what the settings say."""
+
+    level: Level | None = None
+    target: Target | None = None
+    judges: tuple[str, ...] = ()
+    timeout: float | None = None
+    concurrency: int | None = None
+    budget_bytes: int | None = None
+
+
+class Checkups:
+    """Learns from real traffic and from checks. Thread-safe, but for what is asynchronous."""
+
+    def __init__(self, cache: CacheManager, state: Store, settings: Settings, *, clock: Clock) -> None:
+        self.history = History(state)
+        self._cache = cache
+        self._state = state
+        self._settings = settings.health
+        self._proxy_tls = settings.gateway.upstream_tls
+        self._clock = clock
+        self._schedule = settings.health.schedule()
+        self._rng = random.Random()  # noqa: S311  # it spreads checks over time
+
+    def take(self, reports: Sequence[Report]) -> None:
+        """Judge outcomes of requests as checks, so that a busy proxy is hardly probed, and remember them."""
+        if not reports:
+            return
+        self._cache.record_checks([(key, partial(self._judge, outcome, at)) for key, outcome, at in reports])
+        try:
+            self.history.add((key, Sample(at, outcome.ok, outcome.latency)) for key, outcome, at in reports)
+        except TierError as exc:
+            _log.warning("the last outcomes are not in the history: %s", exc)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget the history of proxies that are gone."""
+        self.history.forget(keys)
+
+    def keys(self, *, due: bool) -> Iterator[str]:
+        """Yield the keys of all proxies, retired ones too, or of those that are to be checked now."""
+        now = self._clock.now()
+        revision, more = 0, True
+        while more:
+            page = self._cache.check_times_since(revision, PAGE)
+            yield from (key for key, at in page.due.items() if not due or at <= now)
+            revision, more = page.revision, page.more
+
+    async def check(self, keys: Iterable[str], plan: CheckPlan, on_result: OnResult) -> Tally:
+        """Check proxies now; each result is told as it comes, and recorded in batches, also where this is cancelled.
+
+        Raises:
+            SettingsError: the level needs a judge or a target that is not there.
+            TierError: what was found out cannot be recorded.
+        """
+        with contextlib.ExitStack() as files:
+            prober, level = self._equipped(plan, files)
+            claims = self._claims()
+            claims.sweep(self._clock.now())
+            checks = Round(
+                self._cache,
+                self._recorder(plan),
+                claims,
+                self._budget(plan.budget_bytes),
+                level=level,
+                timeout=plan.timeout or self._settings.timeout,
+                on_result=on_result,
+                clock=self._clock,
+            )
+            concurrency = plan.concurrency or self._settings.concurrency
+            async with checks.recording():
+                await probe_many(prober, checks.proxies(keys), level, concurrency=concurrency, on_result=checks.take)
+        return checks.tally
+
+    def monitor(self, files: contextlib.ExitStack) -> Monitor | None:
+        """Make what checks proxies when they are due; None where no judge is set, or it is switched off.
+
+        What it holds open is closed with `files`.
+
+        Raises:
+            SettingsError: a setting of it is wrong.
+        """
+        if not self._settings.monitor or not self._settings.judge_urls:
+            return None
+        prober, level = self._equipped(CheckPlan(), files)
+        claims = self._claims()
+        claims.sweep(self._clock.now())
+        return Monitor(
+            self._cache,
+            lambda key, endpoint: prober.probe(endpoint, level, key=key),
+            self._recorder(CheckPlan()),
+            claims,
+            level=level,
+            timeout=self._settings.timeout,
+            retry=self._settings.retry,
+            pace=Pace(self._settings.concurrency, self._settings.checks_per_second),
+            budget=self._budget(None),
+            rng=self._rng,
+            clock=self._clock,
+        )
+
+    def _equipped(self, plan: CheckPlan, files: contextlib.ExitStack) -> tuple[Prober, Level]:
+        judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
+        level = plan.level or self._settings.level or _deepest(judges, plan.target)
+        databases = [path for path in (self._settings.country_database, self._settings.asn_database) if path]
+        geo = files.enter_context(GeoDatabase(databases)) if databases and level is Level.FULL else None
+        prober = Prober(
+            judges=judges,
+            target=plan.target,
+            timeout=plan.timeout or self._settings.timeout,
+            tls=self._settings.judge_tls(),
+            proxy_tls=self._proxy_tls(),
+            geo=geo,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        prober.require(level)
+        return prober, level
+
+    def _recorder(self, plan: CheckPlan) -> Recorder:
+        target = plan.target
+        judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
+        end = target or (judges[0].target if judges else None)
+
+        async def is_online() -> bool:
+            return end is None or await reaches(end.host, end.port)
+
+        return Recorder(
+            self._cache,
+            Outage(is_online, clock=self._clock),
+            history=self.history,
+            schedule=self._schedule,
+            rng=self._rng,
+            at_judge=target is None,
+        )
+
+    def _budget(self, total: int | None) -> Budget:
+        return Budget(total, self._settings.provider_bytes_per_day, Spending(self._state))
+
+    def _claims(self) -> Claims:
+        return Claims(self._state, f"{os.getpid()}-{token_hex(4)}")
+
+    def _judge(
+        self, outcome: Outcome, at: float, status: HealthStatus, streak_ok: int, streak_failed: int
+    ) -> HealthCheck:
+        return policy.after(
+            status,
+            streak_ok,
+            streak_failed,
+            outcome.ok,
+            at,
+            outcome.error,
+            schedule=self._schedule,
+            rng=self._rng,
+        )
+
+
+def _deepest(judges: Sequence[Judge], target: Target | None) -> Level:
+    """Return the deepest level for which there is somebody to ask, but `full`, which asks from here too."""
+    schemes = {judge.target.scheme for judge in judges}
+    if "http" in schemes:
+        sealed = "https" in schemes or (target is not None and target.scheme == "https")
+        return Level.TLS if sealed else Level.HTTP
+    if judges or target is not None:
+        return Level.HANDSHAKE
+    raise SettingsError(
+        "a check needs somebody to ask for through the proxy: a judge (`proxywhirl judge` serves one; name it with "
+        "--judge or PROXYWHIRL_HEALTH_JUDGES), or a --target; or say --level tcp"
+    )

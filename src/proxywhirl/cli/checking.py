@@ -1,0 +1,211 @@
+"""`proxywhirl check`: learn now how well proxies work; `proxywhirl monitor`: go on doing so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from proxywhirl.checkups import CheckPlan
+from proxywhirl.cli.options import KeyOrProxy, home_option, json_option, open_runtime
+from proxywhirl.cli.progress import counting
+from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.cli.stopping import told_to_stop
+from proxywhirl.errors import CacheError, SettingsError
+from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.monitor import Monitor
+from proxywhirl.health.round import OnResult
+from proxywhirl.health.tally import Tally
+from proxywhirl.models import Attributes, Target
+from proxywhirl.runtime import Runtime
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["check", "checking", "monitor", "run_checks"]
+
+LEVELS = click.Choice([level.value for level in Level])
+
+
+@click.command()
+@click.argument("proxies", metavar="[KEY|URL]...", nargs=-1, type=KeyOrProxy())
+@click.option("--all", "everything", is_flag=True, help="All proxies, whether they are due or not.")
+@click.option("--due", is_flag=True, help="Those that are due, as without any of these.")
+@click.option("--level", type=LEVELS, help="How deep. [default: the deepest that the judges allow, short of full]")
+@click.option("--judge", "judges", metavar="URL", multiple=True, help="A judge to ask; may be repeated.")
+@click.option("--target", metavar="URL", help="The end of the tunnel, instead of a judge.")
+@click.option("--concurrency", type=click.IntRange(1), help="Checks at once. [default: 200]")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for each. [default: 10]")
+@click.option("--budget-bytes", type=click.IntRange(0), help="Stop before more bytes than these are spent.")
+@json_option
+@home_option
+def check(
+    proxies: tuple[str | ProxyURL, ...],
+    everything: bool,
+    due: bool,
+    as_json: bool,
+    home: str | None,
+    **given: Any,
+) -> int:
+    """Check proxies, and remember what was found out.
+
+    Each is asked as deep as --level says: tcp (it takes a connection), handshake (it opens a tunnel), http (a judge
+    answers through it), tls (what is encrypted stays so), full (where it comes out, and what it tells of you).
+    `proxywhirl judge` serves a judge. The exit code is 1 where none of those that were checked works.
+
+    --json gives a line for each, and one with the sums.
+    """
+    if bool(proxies) + everything + due > 1:
+        raise click.UsageError("KEY|URL, --all and --due go one at a time.")
+    plan = _plan(given)
+    with open_runtime(home) as runtime:
+        keys = _named(runtime, proxies) if proxies else runtime.checkups.keys(due=not everything)
+        tally = run_checks(runtime, keys, plan, as_json=as_json)
+    return 0 if tally.ok or not tally.checked else 1
+
+
+@click.command()
+@home_option
+def monitor(home: str | None) -> None:
+    """Check proxies when they are due, until told to stop.
+
+    `serve` does so too. Needs a judge in PROXYWHIRL_HEALTH_JUDGES or the settings file; several of them on one store
+    share the work.
+    """
+    with open_runtime(home, {"health": {"monitor": True}}) as runtime:
+        watching = runtime.monitor()
+        if watching is None:
+            raise SettingsError(
+                "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES"
+            )
+        asyncio.run(_watch(watching))
+
+
+def run_checks(runtime: Runtime, keys: Iterable[str], plan: CheckPlan, *, as_json: bool) -> Tally:
+    """Check proxies with a bar that tells how it goes; print the sums. What was found out before Ctrl-C is kept."""
+    began = time.monotonic()
+    chosen = list(keys)
+    with counting("checking", len(chosen), quiet=as_json) as advance:
+        tell: OnResult = _print_result if as_json else _advancing(advance)
+        tally = asyncio.run(runtime.checkups.check(chosen, plan, tell))
+    if as_json:
+        print_json({"summary": _as_json(tally)})
+    else:
+        _print_sums(tally, time.monotonic() - began)
+    return tally
+
+
+def _plan(given: dict[str, Any]) -> CheckPlan:
+    level, target = given["level"], given["target"]
+    return CheckPlan(
+        level=Level(level) if level else None,
+        target=Target.parse(target) if target else None,
+        judges=given["judges"],
+        timeout=given["timeout"],
+        concurrency=given["concurrency"],
+        budget_bytes=given["budget_bytes"],
+    )
+
+
+def _named(runtime: Runtime, proxies: tuple[str | ProxyURL, ...]) -> list[str]:
+    meant = runtime.keys_of(list(proxies))
+    keys = list(dict.fromkeys(key for found in meant for key in sorted(found)))
+    known = runtime.cache.to_check(keys)
+    missing = sum(known.keys().isdisjoint(found) for found in meant)
+    if missing:
+        raise CacheError(f"{missing} of the named proxies are not there: `proxywhirl list` shows the keys")
+    return keys
+
+
+def _advancing(advance: Callable[[bool], None]) -> OnResult:
+    def tell(result: ProbeResult, endpoint: ProxyURL, attributes: Attributes) -> None:  # noqa: ARG001  # `OnResult`
+        advance(result.ok)
+
+    return tell
+
+
+def _print_result(result: ProbeResult, endpoint: ProxyURL, attributes: Attributes) -> None:  # noqa: ARG001  # as above
+    print_json(
+        {
+            "key": result.key,
+            "proxy_url": endpoint.canonical,
+            "ok": result.ok,
+            "asked": result.asked.value,
+            "reached": result.reached.value if result.reached else None,
+            "error": result.error,
+            "blame": result.blame.value if result.blame else None,
+            "exit_ip": result.exit_ip,
+            "anonymity": result.anonymity,
+            "country": result.country,
+            "asn": result.asn,
+            "stages": [
+                {"level": s.level.value, "seconds": round(s.seconds, 4), "up": s.bytes_up, "down": s.bytes_down}
+                for s in result.stages
+            ],
+        }
+    )
+
+
+def _print_sums(tally: Tally, seconds: float) -> None:
+    if not tally.checked and not tally.claimed and not tally.refused:
+        note("nothing is due: `proxywhirl check --all` checks everything")
+        return
+    rows = [*_shares("scheme", tally.schemes, tally.working_schemes)]
+    rows += _shares("country", tally.countries, tally.working_countries) if set(tally.countries) - {""} else []
+    rows.append(("all", "", str(tally.checked), str(tally.ok)))
+    print_table(("BY", "NAME", "CHECKED", "WORK"), rows)
+    rate = tally.checked / max(seconds, 1e-9)
+    spent = f", {tally.bytes:,} bytes" + (f" for {tally.money:.4f}" if tally.money else "")
+    note(f"{tally.ok} of {tally.checked} work; {rate:.0f} checks a second{spent}")
+    if tally.failures:
+        note("failed: " + ", ".join(f"{count} ({who})" for who, count in tally.failures.most_common()))
+    for count, what in (
+        (tally.untaught, "say nothing of the proxy and are not recorded: the target or this machine was at fault"),
+        (tally.claimed, "are being checked by another process"),
+        (tally.refused, "were not checked: the budget is spent"),
+    ):
+        if count:
+            note(f"{count} {what}")
+
+
+def _shares(what: str, all_of: Counter[str], working: Counter[str]) -> Iterator[tuple[str, str, str, str]]:
+    for name, count in sorted(all_of.items(), key=lambda item: (-item[1], item[0])):
+        yield what, name or "unknown", str(count), str(working[name])
+
+
+def _as_json(tally: Tally) -> dict[str, Any]:
+    return {
+        "checked": tally.checked,
+        "ok": tally.ok,
+        "not_recorded": tally.untaught,
+        "claimed_elsewhere": tally.claimed,
+        "over_budget": tally.refused,
+        "bytes": tally.bytes,
+        "money": tally.money,
+        "failures": dict(tally.failures),
+    }
+
+
+async def _watch(watching: Monitor) -> None:
+    told = told_to_stop()
+    async with checking(watching):
+        note("checking what is due; stop with Ctrl-C")
+        await told.wait()
+
+
+@contextlib.asynccontextmanager
+async def checking(watching: Monitor | None) -> AsyncIterator[None]:
+    """Let a monitor run beside the block; with None nothing does."""
+    if watching is None:
+        yield
+        return
+    task = asyncio.create_task(watching.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,116 @@
+"""What probes may cost: bytes in all, and bytes a day for each provider, since some sell traffic by the gigabyte.
+
+What is spent is kept in `state` by day, so that neither a restart nor a second process begins anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from proxywhirl.health.levels import Level
+from proxywhirl.state.store import Store
+
+__all__ = ["EXPECTED_BYTES", "Budget", "Spending"]
+
+EXPECTED_BYTES = {Level.TCP: 0, Level.HANDSHAKE: 300, Level.HTTP: 900, Level.TLS: 7_000, Level.FULL: 8_000}
+"""What a probe is reckoned with until it has ended, both ways together."""
+
+_KIND = "spent"
+GIGABYTE = 10**9
+
+
+class Spending:
+    """Bytes that probes have cost, by day (UTC) and provider. Thread-safe; each call is one transaction.
+
+    Raises:
+        TierError: the store cannot be read or written (from every method).
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, spent: Mapping[str, int], now: float) -> dict[str, int]:
+        """Add what was spent on each provider; return what was spent on these today, by all processes."""
+        today = _day(now)
+        names = {f"{today} {provider}": provider for provider in spent}
+        totals: dict[str, int] = {}
+
+        def added(known: Mapping[str, str]) -> dict[str, str | None]:
+            for name, provider in names.items():
+                totals[provider] = int(known.get(name, 0)) + spent[provider]
+            return {name: str(totals[provider]) for name, provider in names.items()}
+
+        if names:
+            self._store.update(_KIND, names, added)
+        return totals
+
+    def sweep(self, now: float) -> None:
+        """Forget the days before today."""
+        today = _day(now)
+        self._store.delete_many(_KIND, [name for name in self._store.items(_KIND) if not name.startswith(today)])
+
+
+class Budget:
+    """How many bytes are left. Each probe is reckoned with what it may cost before it starts, with what it did after.
+
+    `total` is for the life of this object, `providers` for a day each; None, or a provider without a limit, is
+    unlimited.
+    """
+
+    def __init__(
+        self, total: int | None = None, providers: Mapping[str, int] | None = None, spending: Spending | None = None
+    ) -> None:
+        self.spent = 0
+        self.money = 0.0
+        self.refused = 0
+        self._total = total
+        self._providers = dict(providers or {})
+        self._spending = spending
+        self._today: dict[str, int] = {}
+        self._day = ""
+        self._reserved: Counter[str] = Counter()
+        self._unsaved: Counter[str] = Counter()
+
+    def start(self, provider: str | None, level: Level, now: float) -> bool:
+        """Reckon with a probe; False where it must not be made."""
+        self._turn_day(now)
+        expected = EXPECTED_BYTES[level]
+        name = provider or ""
+        in_all = self.spent + self._reserved.total() + expected
+        limit = self._providers.get(name)
+        on_provider = self._today.get(name, 0) + self._reserved[name] + expected
+        if (self._total is not None and in_all > self._total) or (limit is not None and on_provider > limit):
+            self.refused += 1
+            return False
+        self._reserved[name] += expected
+        return True
+
+    def end(self, provider: str | None, level: Level, cost: int, price_per_gb: float | None) -> None:
+        """Reckon with what a probe cost, in bytes."""
+        name = provider or ""
+        self._reserved[name] -= EXPECTED_BYTES[level]
+        self.spent += cost
+        self.money += cost * (price_per_gb or 0.0) / GIGABYTE
+        self._today[name] = self._today.get(name, 0) + cost
+        self._unsaved[name] += cost
+
+    def save(self, now: float) -> None:
+        """Write what was spent since the last time, and learn what other processes spent."""
+        spent, self._unsaved = self._unsaved, Counter()
+        if self._spending is not None:
+            watched = dict.fromkeys(self._providers, 0) | dict(spent)
+            self._today |= self._spending.add(watched, now)
+
+    def _turn_day(self, now: float) -> None:
+        today = _day(now)
+        if today != self._day:
+            self._day, self._today = today, {}
+            if self._spending is not None:
+                self._spending.sweep(now)
+                self._today = self._spending.add(dict.fromkeys(self._providers, 0), now)
+
+
+def _day(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).date().isoformat()

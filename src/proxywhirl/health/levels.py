@@ -1,0 +1,110 @@
+"""How deep a probe goes, and what it found: plain values.
+
+=============  ====================================================================================
+level          what it takes to reach it
+=============  ====================================================================================
+``tcp``        the proxy takes a connection
+``handshake``  it opens a tunnel, with the entry's own credential (an https proxy: after TLS with it)
+``http``       a judge answers through it, and to this very question
+``tls``        the certificate that the tunnel shows is that of the tunnel's end
+``full``       where it comes out, how much it tells of us, in which country and network that is
+=============  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from proxywhirl.models import Anonymity, Blame, Outcome
+
+__all__ = ["Level", "ProbeResult", "Stage"]
+
+
+class Level(str, Enum):
+    """How deep a probe goes; each level includes the ones before it.
+
+    >>> [level.value for level in Level if Level.HTTP.includes(level)]
+    ['tcp', 'handshake', 'http']
+    """
+
+    TCP = "tcp"
+    HANDSHAKE = "handshake"
+    HTTP = "http"
+    TLS = "tls"
+    FULL = "full"
+
+    @property
+    def rank(self) -> int:
+        """The place in the order, from 0."""
+        return _ORDER[self]
+
+    def includes(self, other: Level) -> bool:
+        """Whether who reached this level has reached the other."""
+        return self.rank >= other.rank
+
+
+_ORDER = {level: place for place, level in enumerate(Level)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one level took: seconds, and bytes on the wire above TCP."""
+
+    level: Level
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a probe found out about one proxy.
+
+    `stages` holds every level that was tried, in order: the last one failed where `error` says so. `at` is when the
+    probe ended, in Unix seconds. `error` names the redacted proxy and is None exactly where `asked` was reached.
+    """
+
+    key: str
+    asked: Level
+    reached: Level | None
+    stages: tuple[Stage, ...]
+    at: float
+    error: str | None = None
+    blame: Blame | None = None
+    exit_ip: str | None = None
+    anonymity: Anonymity | None = None
+    country: str | None = None
+    asn: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the level that was asked for was reached."""
+        return self.error is None
+
+    @property
+    def latency(self) -> float:
+        """The seconds of all stages together."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def bytes_up(self) -> int:
+        """The bytes sent in all stages."""
+        return sum(stage.bytes_up for stage in self.stages)
+
+    @property
+    def bytes_down(self) -> int:
+        """The bytes received in all stages."""
+        return sum(stage.bytes_down for stage in self.stages)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same, as one use of the proxy."""
+        return Outcome(
+            self.ok,
+            blame=self.blame,
+            latency=self.latency,
+            error=self.error,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+        )
