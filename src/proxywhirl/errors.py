@@ -7,6 +7,7 @@ The tree::
     ├── ListFormatError (ValueError)     a file or stream cannot be read as a list at all
     ├── SettingsError (ValueError)       a setting, option or environment variable is wrong
     ├── UnknownNameError (LookupError)   no strategy (tier, parser…) has that name
+    ├── SourceError                      a source of proxies could not be fetched
     ├── PoolEmpty                        there is no proxy to send a request through
     ├── ProxyGone                        a chosen proxy was removed before it was used
     ├── LeaseReported                    a lease was reported twice
@@ -65,6 +66,18 @@ class UnknownNameError(ProxyWhirlError, LookupError):
 
     def __init__(self, kind: str, name: str, known: list[str]) -> None:
         super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+
+
+class SourceError(ProxyWhirlError):
+    """A source of proxies could not be fetched, or there is no proxy in what it gave.
+
+    `passing` says that another attempt may succeed, `retry_after` (seconds) when the source wants to be asked again.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.passing = passing
+        self.retry_after = retry_after
 
 
 class PoolEmpty(ProxyWhirlError):

@@ -29,6 +29,8 @@ from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
 from proxywhirl.state.blocklist import Block, Blocklist
 from proxywhirl.state.store import MemoryStore, StateStore, Store
+from proxywhirl.supply.register import Register
+from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Intake", "Removal", "Runtime"]
@@ -86,6 +88,17 @@ class Runtime:
             files.callback(self.cache.close)
             self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
+        self.supply = Supply(
+            Register(self.state, settings.home, catalogue=settings.sources.catalogue),
+            Stock(
+                known=self.cache.known,
+                blocked=self.blocked,
+                take_in=lambda proxies, source, ttl: self.take_in(proxies, source=source, ttl=ttl),
+            ),
+            settings.sources.options(),
+            lifetimes=settings.cache.per_source_ttl,
+            clock=clock,
+        )
 
     def take_in(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float, lift: bool = False

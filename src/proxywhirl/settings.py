@@ -27,9 +27,10 @@ from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.health.levels import Level
 from proxywhirl.health.policy import Schedule
+from proxywhirl.sources.options import FetchOptions
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["SETTINGS_FILE", "GatewaySettings", "HealthSettings", "PoolSettings", "Settings"]
+__all__ = ["SETTINGS_FILE", "GatewaySettings", "HealthSettings", "PoolSettings", "Settings", "SourcesSettings"]
 
 SETTINGS_FILE = "settings.toml"
 
@@ -100,6 +101,24 @@ class GatewaySettings(BaseModel):
         return _trusting(self.upstream_ca_file, "gateway.upstream_ca_file")
 
 
+class SourcesSettings(BaseModel):
+    """Whether the catalogue is known, and what bounds fetching: times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    catalogue: bool = True
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    connect_timeout: Seconds = 10.0
+    read_timeout: Seconds = 15.0
+    total_timeout: Seconds = 60.0
+    max_bytes: Annotated[int, Field(ge=1)] = 16_000_000
+    attempts: Annotated[int, Field(ge=1)] = 3
+
+    def options(self) -> FetchOptions:
+        """Return what sources are fetched with."""
+        return FetchOptions(**self.model_dump(exclude={"catalogue"}))
+
+
 class HealthSettings(BaseModel):
     """How proxies are checked: when (seconds), how many at once, how deep, and what it may cost (bytes).
 
@@ -147,6 +166,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "health": HealthSettings,
     "pool": PoolSettings,
+    "sources": SourcesSettings,
 }
 
 
@@ -168,6 +188,7 @@ class Settings(BaseSettings):
     pool: PoolSettings = Field(default_factory=PoolSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
+    sources: SourcesSettings = Field(default_factory=SourcesSettings)
 
     @classmethod
     def settings_customise_sources(

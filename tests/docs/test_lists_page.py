@@ -39,6 +39,8 @@ def test_the_table_was_found() -> None:
         "http_proxy=http://203.0.113.7:8080\n",
         "<li>203.0.113.7:8080</li>\n",
         "* `203.0.113.7:8080`,\n",
+        "<table>\n<tr><th>IP</th>\n<th>Port</th></tr>\n<tr><td>203.0.113.7</td>\n<td>8080</td></tr></table>",
+        "MjAzLjAuMTEzLjc6ODA4MA==",
     ],
 )
 def test_format_is_read_as_the_page_says(text: str) -> None:

@@ -11,7 +11,7 @@ from proxywhirl.cache.changes import CheckTimes
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.reading import Reading
-from proxywhirl.cache.record import Record, decode_attributes
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tier import Changes
 from proxywhirl.errors import DecryptionError
@@ -95,6 +95,20 @@ class Lookups(Lifecycle):
         else:
             self._count_hit(record, now)
         return record.endpoint(self._running().border.credentials(record))
+
+    def known(self, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
+        """Return those of the keys that are in the store, served or not: their source, whether they never end.
+
+        Counts and moves nothing.
+        """
+        peek, now = self._running().stack.peek, self._clock.now()
+        found = ((key, peek(key)) for key in keys)
+        there = (policy.Found.LIVE, policy.Found.RETIRED)
+        return {
+            key: (record.source, record.expires_at >= NEVER_TIMESTAMP)
+            for key, record in found
+            if record is not None and policy.state_of(record, now) in there
+        }
 
     def look(self, key: str) -> CacheEntry | None:
         """Return a snapshot of an entry, retired or not, counting nothing; None where there is none that is alive."""

@@ -109,9 +109,9 @@ def import_lists(
 ) -> int:
     """Import lists of proxies; - is stdin.
 
-    They are text in any spelling, JSON, JSON lines or CSV; the format is recognised by the content. A heading
-    such as "# SOCKS5 Proxies" sets the scheme of the lines below it, before --scheme. What `proxywhirl export`
-    wrote is read back whole.
+    They are text in any spelling, JSON, JSON lines, CSV, web pages, or any of these in base64; the format is
+    recognised by the content. A heading such as "# SOCKS5 Proxies" sets the scheme of the lines below it, before
+    --scheme. What `proxywhirl export` wrote is read back whole.
     """
     choices = Choices(scheme, source, ttl, tags, country)
     counts = Counts()

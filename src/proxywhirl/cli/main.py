@@ -21,6 +21,7 @@ from proxywhirl.cli.demo import demo
 from proxywhirl.cli.doctor import doctor
 from proxywhirl.cli.entries import add, clear, remove
 from proxywhirl.cli.exporting import export
+from proxywhirl.cli.fetching import fetch
 from proxywhirl.cli.importing import import_lists
 from proxywhirl.cli.judging import judge
 from proxywhirl.cli.keys import keys
@@ -30,6 +31,7 @@ from proxywhirl.cli.options import VERSION
 from proxywhirl.cli.render import note
 from proxywhirl.cli.serving import serve
 from proxywhirl.cli.show import show
+from proxywhirl.cli.sources import sources
 from proxywhirl.cli.stats import stats
 from proxywhirl.errors import ProxyWhirlError
 
@@ -51,10 +53,13 @@ def cli() -> None:
       curl -x http://127.0.0.1:8899 http://example.com
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # what becomes of a retry is told at its end
 
 
 COMMANDS = (
     import_lists,
+    fetch,
+    sources,
     list_entries,
     check,
     show,

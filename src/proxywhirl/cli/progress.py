@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from proxywhirl.cli.render import stderr
 
-__all__ = ["counting", "progress", "size_of"]
+__all__ = ["counting", "progress", "size_of", "steps"]
 
 
 @contextlib.contextmanager
@@ -36,6 +36,25 @@ def progress(label: str, size: int | None, *, quiet: bool) -> Iterator[Callable[
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=size)
         yield lambda count: bar.advance(task, count)
+
+
+@contextlib.contextmanager
+def steps(label: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar of steps for as long as the block runs; what it gives is told how many, of how many, and a word.
+
+    Nothing is shown without a terminal, or where it is to be `quiet`.
+    """
+    console = stderr()
+    if quiet or not console.is_terminal:
+        yield lambda _done, _total, _word: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415  # as above
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    word = TextColumn("{task.fields[word]}", markup=False)
+    with Progress(*columns, word, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None, word="")
+        yield lambda done, total, said: bar.update(task, completed=done, total=total, word=said)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from proxywhirl.errors import ListFormatError
 
@@ -18,6 +18,7 @@ __all__ = ["LARGEST_VALUE", "Cursor", "decode_value"]
 LARGEST_VALUE = 1 << 20  # characters
 
 _LARGEST_PREVIEW = 1 << 16  # characters: no record of one proxy is larger
+_DEEPEST = 64  # values within each other on the way to what is looked for
 _LONGEST_TOKEN = 16  # characters: an error this near to the end of a piece may be a token cut in two
 _BEYOND_REASON = "a number or a nesting beyond reason"
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -102,6 +103,60 @@ class Cursor:
         found, end = decoded
         self._advance(end)
         return found
+
+    def descend(self, keys: Sequence[str], depth: int = _DEEPEST) -> Iterator[None]:
+        """Stop at each value under the keys, one within the other, for the caller to take; pass over all else.
+
+        Raises:
+            ListFormatError: the document is damaged, or nested beyond reason.
+        """
+        opening = self.peek()
+        if not keys:
+            yield
+        elif not depth:
+            raise self._broken(_BEYOND_REASON)
+        elif opening == "[":
+            yield from self._elements(keys, depth - 1)
+        elif opening == "{":
+            self.take("{")
+            while self.peek() != "}":
+                key = self.value()
+                self.take(":")
+                if key == keys[0]:
+                    yield from self.descend(keys[1:], depth - 1)
+                else:
+                    self.pass_over()
+                if not self.skip(","):
+                    break
+            self.take("}")
+        else:
+            self.pass_over()
+
+    def pass_over(self) -> None:
+        """Go past the next value, of whatever size, without holding it."""
+        depth = 0
+        while True:
+            character = self.peek()
+            if character in ("[", "{"):
+                self.take(character)
+                depth += 1
+            elif character in ("]", "}") and depth:
+                self.take(character)
+                depth -= 1
+            else:
+                self.value()
+            while depth and (self.skip(",") or self.skip(":")):
+                pass
+            if not depth:
+                return
+
+    def _elements(self, keys: Sequence[str], depth: int) -> Iterator[None]:
+        self.take("[")
+        while self.peek() != "]":
+            yield from self.descend(keys, depth)
+            if not self.skip(","):
+                break
+        self.take("]")
 
     def preview(self) -> object:
         """Decode the next value and stay in front of it; None where it is larger than a record.

@@ -9,12 +9,14 @@ from dataclasses import replace
 
 from proxywhirl.errors import ListFormatError
 from proxywhirl.hosts import IPV4
+from proxywhirl.sources.decode import CHUNK
 from proxywhirl.sources.fields import field_name
 from proxywhirl.sources.items import NOTHING_KNOWN, Candidate, Ignored, Item, Rejected
 from proxywhirl.sources.jsonstream import Cursor, decode_value
 from proxywhirl.sources.lines import parse_line
 from proxywhirl.sources.records import is_record, parse_object
 from proxywhirl.sources.words import heading_scheme
+from proxywhirl.sources.wrapped import Unwrapped, is_wrapped
 from proxywhirl.urls import parse_plain
 
 __all__ = ["parse_csv", "parse_json", "parse_json_lines"]
@@ -24,18 +26,28 @@ _ENDPOINT_KEY = re.compile(rf"\S*[\w\]]:[0-9]{{1,5}}|{IPV4}")  # {"203.0.113.9:8
 _DIVIDER = re.compile(r"[\s|,;:=+-]*")  # between the header and the rows of a Markdown table
 
 
-def parse_json(texts: Iterator[str], *, scheme: str = "http") -> Iterator[Item]:
+def parse_json(texts: Iterator[str], *, scheme: str = "http", path: str | None = None) -> Iterator[Item]:
     """Read a JSON document: an array of proxies, or an object that holds some under any of its keys.
 
-    A key that names a protocol (`{"socks5": [...]}`) sets the scheme of the list below it.
+    A key that names a protocol (`{"socks5": [...]}`) sets the scheme of the list below it. A `path` names the keys
+    under which the list stands, with dots between; the elements of an array on the way are all gone through.
 
     Raises:
-        ListFormatError: the document is damaged; what stands before the damage has been yielded.
+        ListFormatError: the document is damaged, or has nothing under the path; what stands before the damage has
+            been yielded.
     """
     cursor = Cursor(texts)
+    found = False
     while cursor.peek():  # one document after the other is JSON Lines with its objects spread over lines
-        yield from _container(cursor, scheme, _DEEPEST)
+        if path is None:
+            yield from _container(cursor, scheme, _DEEPEST)
+        else:
+            for _ in cursor.descend(path.split(".")):
+                found = True
+                yield from _container(cursor, scheme, _DEEPEST)
         cursor.skip(",")
+    if path is not None and not found:
+        raise ListFormatError(f"the JSON document has nothing under the path {path!r}: correct the path")
 
 
 def parse_json_lines(lines: Iterable[str], *, scheme: str = "http") -> Iterator[Item]:
@@ -141,8 +153,17 @@ def _object(cursor: Cursor, scheme: str, depth: int) -> Iterator[Item]:
             yield from _container(cursor, protocol or scheme, depth - 1)
         else:
             content = cursor.value()
-            if isinstance(content, str) and "\n" in content:  # a whole text list as one string
-                yield from _value(content, line, scheme)
+            if isinstance(content, str):
+                yield from _inner_list(content, line, scheme)
         if not cursor.skip(","):
             break
     cursor.take("}")
+
+
+def _inner_list(text: str, line: int, scheme: str) -> Iterator[Item]:
+    """Read a whole list that is one string, perhaps in base64, as the interfaces of code hosts have it."""
+    if is_wrapped(text):
+        wrapped = Unwrapped([text])
+        text = b"".join(iter(lambda: wrapped.read(CHUNK), b"")).decode("utf-8", "replace")
+    if "\n" in text:
+        yield from _value(text, line, scheme)

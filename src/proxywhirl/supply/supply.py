@@ -1,0 +1,251 @@
+"""Fetch the sources of a home and take in what they give.
+
+Sources are asked at once, within the bounds of the settings; what they give is taken in one after the other, so that
+a limit holds for all together. A source that fails costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import SourceError
+from proxywhirl.models import Attributes
+from proxywhirl.sources.body import NOTHING_KNOWN, Validators
+from proxywhirl.sources.decode import Readable
+from proxywhirl.sources.harvest import Harvest, harvest
+from proxywhirl.sources.options import FetchOptions
+from proxywhirl.sources.record import SourceRecord
+from proxywhirl.sources.spec import SourceSpec
+from proxywhirl.supply.register import Register
+from proxywhirl.supply.report import SourceOutcome, SourceReport
+from proxywhirl.urls import ProxyURL
+
+if TYPE_CHECKING:
+    from proxywhirl.sources.fetch import Fetcher
+
+__all__ = ["Stock", "Supply", "Tell"]
+
+_BATCH = 50_000  # proxies in one transaction
+
+_log = logging.getLogger(__name__)
+
+Tell = Callable[[SourceReport], None]
+Offer = tuple[ProxyURL, Attributes]
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What the supply needs of the store.
+
+    Attributes:
+        known: Which of some keys are there, served or not, each with its source and whether it never ends.
+        blocked: The keys of what the user removed.
+        take_in: Merges proxies from a source (its name) that live for so many seconds.
+    """
+
+    known: Callable[[Iterable[str]], Mapping[str, tuple[str, bool]]]
+    blocked: Callable[[], Collection[str]]
+    take_in: Callable[[list[Offer], str, float], object]
+
+
+class Supply:
+    """The sources of a home, and their fetching.
+
+    Args:
+        register: Which sources there are.
+        stock: Where what they give goes.
+        options: The bounds of fetching.
+        lifetimes: Seconds that what a source gives lives, by its name; they go before its definition.
+        clock: Tells the time.
+    """
+
+    def __init__(
+        self,
+        register: Register,
+        stock: Stock,
+        options: FetchOptions,
+        *,
+        lifetimes: Mapping[str, int],
+        clock: Clock,
+    ) -> None:
+        self.register = register
+        self._stock = stock
+        self._options = options
+        self._lifetimes = lifetimes
+        self._clock = clock
+
+    def fetch(
+        self, names: Iterable[str] = (), *, limit: int | None = None, due: bool = False, tell: Tell | None = None
+    ) -> list[SourceReport]:
+        """Fetch sources from plain code; see `fetch_async`."""
+        return asyncio.run(self.fetch_async(names, limit=limit, due=due, tell=tell))
+
+    async def fetch_async(
+        self, names: Iterable[str] = (), *, limit: int | None = None, due: bool = False, tell: Tell | None = None
+    ) -> list[SourceReport]:
+        """Fetch sources and take in what they give; return what became of each, in the order in which that was known.
+
+        Args:
+            names: Which ones, even if they are switched off or rest; all enabled ones where none is named.
+            limit: So many new proxies at the most, of all together; sources that are not needed for them are skipped.
+            due: Only those whose refresh interval has passed.
+            tell: Is given each report as soon as it is known.
+
+        Raises:
+            UnknownNameError: there is no source of a name.
+            SettingsError: the definitions of the home are wrong.
+            CacheError: the store could not take the proxies.
+        """
+        reports: list[SourceReport] = []
+
+        def told(report: SourceReport) -> None:
+            reports.append(report)
+            if tell is not None:
+                tell(report)
+
+        records = self.register.records()
+        wanted = []
+        for spec in self._chosen(list(names), records, due=due):
+            record = records.get(spec.name, SourceRecord())
+            if not names and record.rest_until > self._clock.now():
+                told(SourceReport(spec.name, SourceOutcome.RESTING, error=_rests(record)))
+            else:
+                wanted.append((spec, record))
+        await self._fetch_all(wanted, limit, told)
+        return reports
+
+    def examine(self, spec: SourceSpec) -> Harvest:
+        """Fetch a source and return what it would give; nothing is taken in, nor remembered.
+
+        Raises:
+            SourceError: it gives nothing.
+        """
+        return asyncio.run(self._examined(spec))
+
+    def _chosen(self, names: list[str], records: Mapping[str, SourceRecord], *, due: bool) -> list[SourceSpec]:
+        chosen = self.register.find(names) if names else [s for s in self.register.specs().values() if s.enabled]
+        now = self._clock.now()
+        return [spec for spec in chosen if not due or records.get(spec.name, SourceRecord()).due_at(spec) <= now]
+
+    async def _fetch_all(self, wanted: list[tuple[SourceSpec, SourceRecord]], limit: int | None, told: Tell) -> None:
+        from proxywhirl.sources.fetch import Fetcher  # noqa: PLC0415  # the HTTP client, which few commands need
+
+        places = asyncio.Semaphore(self._options.concurrency)
+        left = limit
+        async with Fetcher(self._options, clock=self._clock) as fetcher:
+
+            async def ask(spec: SourceSpec, record: SourceRecord) -> _Answer:
+                async with places:
+                    return await self._ask(fetcher, spec, record)
+
+            tasks = {asyncio.create_task(ask(spec, record)): (spec, record) for spec, record in wanted}
+            try:
+                while tasks and left != 0:
+                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done if left is None else islice(done, 1):
+                        spec, record = tasks.pop(task)
+                        report = await asyncio.to_thread(self._settle, spec, record, task.result(), left)
+                        left = None if left is None else left - report.new
+                        told(report)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        for spec, _ in tasks.values():
+            told(SourceReport(spec.name, SourceOutcome.SKIPPED))
+
+    async def _ask(self, fetcher: Fetcher, spec: SourceSpec, record: SourceRecord) -> _Answer:
+        ttl = self._ttl(spec)
+        known = record.validators(spec, ttl, self._clock.now(), lambda keys: bool(self._stock.known(keys)))
+        try:
+            fetched = await fetcher.fetch(spec, known)
+            try:
+                content = fetched.content
+                taken = None if content is None else await asyncio.to_thread(self._read, content, spec)
+            finally:
+                fetched.close()
+        except SourceError as exc:
+            return _Answer(error=exc)
+        except Exception as exc:  # noqa: BLE001  # a parser is foreign code, and must not cost the other sources
+            _log.warning("source %r met a defect of the format %r: %s", spec.name, spec.format, type(exc).__name__)
+            return _Answer(error=SourceError(f"a defect: {type(exc).__name__}"))
+        return _Answer(taken, fetched.validators)
+
+    def _read(self, content: Readable, spec: SourceSpec) -> Harvest:
+        """Read a list, which may take as long as the fetching of it."""
+        end = self._clock.monotonic() + self._options.total_timeout
+        return harvest(content, spec, too_long=lambda: self._clock.monotonic() > end)
+
+    def _settle(self, spec: SourceSpec, record: SourceRecord, answer: _Answer, left: int | None) -> SourceReport:
+        """Take in what came of a source, and remember how it went."""
+        now = self._clock.now()
+        if answer.error is not None:
+            record = record.failed(str(answer.error), answer.error.retry_after, now)
+            report = SourceReport(spec.name, SourceOutcome.FAILED, error=record.error)
+        elif answer.harvest is None:
+            record = record.unchanged(now)
+            report = SourceReport(spec.name, SourceOutcome.UNCHANGED, known=record.proxies)
+        else:
+            report, whole = self._take(spec, answer.harvest, left)
+            validators = answer.validators if whole else NOTHING_KNOWN
+            record = record.taken(spec, validators, tuple(answer.harvest.proxies), now)
+        self.register.remember(spec.name, record)
+        return report
+
+    def _take(self, spec: SourceSpec, found: Harvest, left: int | None) -> tuple[SourceReport, bool]:
+        """Take in the proxies of a source, as many new ones as are left to take; tell whether that is all of them."""
+        blocked = self._stock.blocked()
+        offered = [key for key in found.proxies if key not in blocked]
+        known = self._stock.known(offered)
+        fresh = [key for key in offered if key not in known]
+        new = fresh if left is None else fresh[:left]
+        ttl = self._ttl(spec)
+        kept = {key for key, (source, forever) in known.items() if forever and source != spec.name and ttl < math.inf}
+        wanted = {*known, *new} - kept  # what the user imported to stay must not end since a list has it too
+        chosen = (found.proxies[key] for key in offered if key in wanted)
+        while batch := list(islice(chosen, _BATCH)):
+            self._stock.take_in(batch, spec.name, ttl)
+        report = SourceReport(
+            spec.name,
+            SourceOutcome.FETCHED,
+            keys=tuple(new),
+            known=len(known),
+            removed=len(found.proxies) - len(offered),
+            rejected=found.rejected,
+            reason=found.reason,
+        )
+        return report, len(new) == len(fresh)
+
+    async def _examined(self, spec: SourceSpec) -> Harvest:
+        from proxywhirl.sources.fetch import Fetcher  # noqa: PLC0415  # as above
+
+        async with Fetcher(self._options, clock=self._clock) as fetcher:
+            answer = await self._ask(fetcher, spec, SourceRecord())
+        if answer.harvest is None:
+            raise answer.error or SourceError("nothing came")
+        return answer.harvest
+
+    def _ttl(self, spec: SourceSpec) -> float:
+        return float(self._lifetimes.get(spec.name, spec.ttl))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of asking a source: proxies, nothing new, or an error."""
+
+    harvest: Harvest | None = None
+    validators: Validators = NOTHING_KNOWN
+    error: SourceError | None = None
+
+
+def _rests(record: SourceRecord) -> str:
+    until = datetime.fromtimestamp(record.rest_until, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"it rests until {until} after {record.failures} failures, unless it is named; the last: {record.error}"
