@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -28,6 +29,7 @@ from proxywhirl.health.recorder import Recorder
 from proxywhirl.health.round import OnResult, Round
 from proxywhirl.health.tally import Tally
 from proxywhirl.models import HealthCheck, HealthStatus, Outcome, Target
+from proxywhirl.net.trust import default_tls
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
 from proxywhirl.wire.judge import Judge
@@ -90,6 +92,15 @@ class Checkups:
             yield from (key for key, at in page.due.items() if not due or at <= now)
             revision, more = page.revision, page.more
 
+    def require(self, plan: CheckPlan) -> None:
+        """See that everything is there that a check needs.
+
+        Raises:
+            SettingsError: the level needs a judge or a target that is not there.
+        """
+        with contextlib.ExitStack() as files:
+            self._equipped(plan, files)
+
     async def check(self, keys: Iterable[str], plan: CheckPlan, on_result: OnResult) -> Tally:
         """Check proxies now; each result is told as it comes, and recorded in batches, also where this is cancelled.
 
@@ -101,6 +112,7 @@ class Checkups:
             prober, level = self._equipped(plan, files)
             claims = self._claims()
             claims.sweep(self._clock.now())
+            concurrency = plan.concurrency or self._settings.concurrency
             checks = Round(
                 self._cache,
                 self._recorder(plan),
@@ -109,9 +121,9 @@ class Checkups:
                 level=level,
                 timeout=plan.timeout or self._settings.timeout,
                 on_result=on_result,
+                concurrency=concurrency,
                 clock=self._clock,
             )
-            concurrency = plan.concurrency or self._settings.concurrency
             try:
                 async with checks.recording():
                     await probe_many(
@@ -149,7 +161,7 @@ class Checkups:
         )
 
     def _equipped(self, plan: CheckPlan, files: contextlib.ExitStack) -> tuple[Prober, Level]:
-        judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
+        judges = self._judges(plan)
         level = plan.level or self._settings.level or _deepest(judges, plan.target)
         databases = [path for path in (self._settings.country_database, self._settings.asn_database) if path]
         geo = files.enter_context(GeoDatabase(databases)) if databases and level is Level.FULL else None
@@ -167,12 +179,13 @@ class Checkups:
         return prober, level
 
     def _recorder(self, plan: CheckPlan) -> Recorder:
-        target = plan.target
-        judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
-        end = target or (judges[0].target if judges else None)
+        ends = [plan.target] if plan.target is not None else [judge.target for judge in self._judges(plan)]
 
         async def is_online() -> bool:
-            return end is None or await reaches(end.host, end.port)
+            trusted = self._settings.judge_tls() or default_tls()
+            contexts = (trusted if end.scheme == "https" else None for end in ends)
+            checks = [reaches(end.host, end.port, tls) for end, tls in zip(ends, contexts, strict=True)]
+            return all(await asyncio.gather(*checks))
 
         return Recorder(
             self._cache,
@@ -180,8 +193,11 @@ class Checkups:
             history=self.history,
             schedule=self._schedule,
             rng=self._rng,
-            at_judge=target is None,
+            at_judge=plan.target is None,
         )
+
+    def _judges(self, plan: CheckPlan) -> list[Judge]:
+        return [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
 
     def _budget(self, total: int | None) -> Budget:
         return Budget(total, self._settings.provider_bytes_per_day, Spending(self._state))

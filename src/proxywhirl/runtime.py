@@ -176,12 +176,14 @@ class Runtime:
     def feed(self) -> None:
         """Bring the pool in line with the cache, and the cache with what was reported to the pool."""
         self.cache.refresh()
-        more = True
+        more, known = True, self._revision != 0
         while more:
             changes = self.cache.changes_since(self._revision)
             if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
                 self._stale = set(self.pool.keys())
             self.pool.discard(changes.removed)
+            if known and changes.removed:  # what went before this runtime began was another's to forget
+                self.checkups.forget(changes.removed)
             self.pool.stock(changes.sketches)
             self.pool.stock(changes.dead, dead=True)
             self._stale.difference_update(changes.sketches, changes.dead)

@@ -267,9 +267,9 @@ async def test_nobody_is_punished_while_our_own_network_is_down(caplog: pytest.L
     assert [world.status(name) for name in "abc"] == [HealthStatus.UNKNOWN] * 3
     assert [world.history.of(world.keys[name]) for name in "abc"] == [[], [], []]
     assert len(world.probed) == 6
-    assert [record.message for record in caplog.records if "down" in record.message] == [
-        "this machine's network is down: a direct check fails too, so no proxy is blamed"
-    ]
+    said = [record.message for record in caplog.records if "no proxy is blamed" in record.message]
+    assert len(said) == 1
+    assert "this machine's network is down" in said[0]
     world.online, world.blames = True, {}
     world.clock.advance(100.0)
     await turn(monitor)

@@ -69,6 +69,7 @@ def made(store: Store, state: MemoryStore) -> Round:
         Budget(),
         level=Level.TCP,
         timeout=1.0,
+        concurrency=10,
         on_result=lambda *_: None,
         clock=ManualClock(),
     )

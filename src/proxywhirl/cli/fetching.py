@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from proxywhirl.checkups import CheckPlan
+from proxywhirl.cli.checking import run_checks
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime
 from proxywhirl.cli.progress import steps
 from proxywhirl.cli.render import note, print_json, print_table
@@ -22,17 +24,28 @@ EXPENDABLE = ("REJECTED", "KNOWN")
 @click.option("--source", "names", metavar="NAME", type=TEXT, multiple=True, help="Only this one; may be repeated.")
 @click.option("--due", is_flag=True, help="Only those whose refresh interval has passed.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many new proxies in all.")
+@click.option("--check", is_flag=True, help="Then check the new ones, as `proxywhirl check` would.")
 @json_option
 @home_option
-def fetch(names: tuple[str, ...], due: bool, limit: int | None, as_json: bool, home: str | None) -> int:
+def fetch(names: tuple[str, ...], due: bool, limit: int | None, check: bool, as_json: bool, home: str | None) -> int:
     """Fetch the sources and take in what they offer.
 
     All that are enabled are asked, or those that are named. A table tells what became of each; one that fails
     costs the others nothing. What a source gives lives for the time that its definition says. The exit code is 1
-    where every source failed.
+    where every source failed. --json gives one line, and with --check one for each new proxy and one with the sums.
     """
     with open_runtime(home) as runtime:
+        if check:
+            runtime.checkups.require(CheckPlan())
         reports = _fetched(runtime.supply, names, due=due, limit=limit, quiet=as_json)
+        new = [key for report in reports for key in report.keys]
+        code = _tell_all(reports, due=due, as_json=as_json)
+        if check and new:
+            run_checks(runtime, new, CheckPlan(), as_json=as_json)
+    return code
+
+
+def _tell_all(reports: list[SourceReport], *, due: bool, as_json: bool) -> int:
     if as_json:
         print_json(_as_json(reports))
     elif reports:

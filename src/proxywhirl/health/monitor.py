@@ -29,6 +29,7 @@ __all__ = ["Monitor", "Pace"]
 _log = logging.getLogger(__name__)
 
 TICK = 0.2
+TRIES = 3  # of a probe that this machine spoils
 RECORDING_TAKES = 5.0  # seconds that a claim outlasts its probe
 PAGE = 5_000
 
@@ -136,7 +137,7 @@ class Monitor:
         due = self._take_due(now)
         if not due:
             return
-        until = now + 2 * self._timeout + RECORDING_TAKES
+        until = now + TRIES * self._timeout + RECORDING_TAKES
         try:
             claimed = await asyncio.to_thread(self._claims.take, due, now=now, until=until)
             endpoints = await asyncio.to_thread(self._store.to_check, claimed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
@@ -44,17 +45,20 @@ class Outage:
             before, self._verdict = self._verdict, await self._is_online()
             self._until = self._clock.monotonic() + VERDICT_LASTS
             if not self._verdict and before is not False:
-                _log.warning("this machine's network is down: a direct check fails too, so no proxy is blamed")
+                _log.warning(
+                    "no proxy is blamed: what they were asked for cannot be reached from here either; "
+                    "this machine's network is down, or the judge is, or its certificate is not trusted here"
+                )
             elif self._verdict and before is False:
-                _log.warning("this machine's network is up again")
+                _log.warning("what proxies are asked for can be reached from here again")
         return self._verdict
 
 
-async def reaches(host: str, port: int) -> bool:
-    """Whether a server can be connected to directly, from here: the only thing that is asked of it."""
+async def reaches(host: str, port: int, tls: ssl.SSLContext | None = None) -> bool:
+    """Whether a server can be connected to directly, from here, with TLS where a context is given; nothing is sent."""
     try:
         async with asyncio.timeout(CHECK_TIMEOUT):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls else None)
     except (OSError, TimeoutError):
         return False
     writer.transport.abort()

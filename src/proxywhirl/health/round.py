@@ -19,9 +19,10 @@ from proxywhirl.urls import ProxyURL
 
 __all__ = ["OnResult", "Round"]
 
-CHUNK = 200
+LARGEST_CHUNK = 200
 RECORD_EVERY = 0.5  # seconds
-MARGIN = 30.0  # seconds that a claim outlasts what a probe may take: it may have to wait for its turn
+TURNS = 4  # timeouts that a claim lasts: one for its turn to come, three for a probe that this machine spoils twice
+MARGIN = 30.0  # seconds on top of that
 
 OnResult = Callable[[ProbeResult, ProxyURL, Attributes], object]
 """Is told each result, in the loop's thread: it must be quick."""
@@ -39,6 +40,7 @@ class Round:
         *,
         level: Level,
         timeout: float,
+        concurrency: int,
         on_result: OnResult,
         clock: Clock,
     ) -> None:
@@ -48,7 +50,8 @@ class Round:
         self._claims = claims
         self._budget = budget
         self._level = level
-        self._timeout = timeout
+        self._lasts = TURNS * timeout + MARGIN
+        self._chunk = min(LARGEST_CHUNK, concurrency)
         self._on_result = on_result
         self._clock = clock
         self._under_way: dict[str, tuple[ProxyURL, Attributes]] = {}
@@ -58,9 +61,9 @@ class Round:
     async def proxies(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, ProxyURL]]:
         """Yield what is to be probed: what is there, is claimed by nobody else, and may be paid for."""
         rest = iter(keys)
-        while chunk := await asyncio.to_thread(lambda: list(islice(rest, CHUNK))):
+        while chunk := await asyncio.to_thread(lambda: list(islice(rest, self._chunk))):
             now = self._clock.now()
-            until = now + 2 * self._timeout + MARGIN
+            until = now + self._lasts
             claimed = await asyncio.to_thread(self._claims.take, chunk, now=now, until=until)
             self.tally.claimed += len(chunk) - len(claimed)
             found = await asyncio.to_thread(self._store.to_check, [key for key in chunk if key in claimed])

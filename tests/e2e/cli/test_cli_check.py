@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from proxywhirl.health.judge_server import JudgeServer
 from proxywhirl.models import Attributes
@@ -38,13 +40,13 @@ GOOD = 3
 
 
 @contextlib.contextmanager
-def running_judge() -> Iterator[str]:
-    """Run a judge in a thread; give its URL."""
+def running_judge(tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Run a judge in a thread; give its URLs, separated by commas."""
     urls: list[str] = []
     ready, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        async with JudgeServer(port=0) as judge:
+        async with JudgeServer(port=0, tls=tls, https_port=0) as judge:
             urls.extend(judge.urls)
             ready.set()
             await asyncio.to_thread(over.wait)
@@ -53,7 +55,7 @@ def running_judge() -> Iterator[str]:
     thread.start()
     assert ready.wait(10)
     try:
-        yield urls[0]
+        yield ",".join(urls)
     finally:
         over.set()
         thread.join()
@@ -252,3 +254,51 @@ def test_a_reader_who_has_seen_enough_ends_a_check(run: Run, judge: str) -> None
             process.wait(30)
             assert process.stderr is not None
             assert (process.returncode, process.stderr.read()) == (0, "")
+
+
+def test_what_is_fetched_can_be_checked_at_once(run: Run, judge: str, tmp_path: Path) -> None:
+    """With --check the new proxies are, and only these; without a judge nothing is fetched."""
+    variables = {"PROXYWHIRL_SOURCES_CATALOGUE": "false"}
+    with (
+        running_fleet([FleetSpec("http"), FleetSpec(fault=Fault.REFUSE)]) as (fleet, _),
+        pytest.MonkeyPatch.context() as m,
+    ):
+        for name, value in variables.items():
+            m.setenv(name, value)
+        run("add", "http://192.0.2.1:80")
+        (tmp_path / "list.txt").write_text("\n".join(fleet.urls()))
+        run("sources", "add", str(tmp_path / "list.txt"))
+        refused = run("fetch", "--check")
+        assert (refused.code, len(run("list").rows)) == (1, 1)
+        assert "a check needs somebody to ask for" in refused.err
+        m.setenv("PROXYWHIRL_HEALTH_JUDGES", judge)
+        done = run("fetch", "--check")
+        assert done.code == 0
+        assert "2 new" in done.err
+        assert "1 of 2 work" in done.err
+        assert by_status(run) == {"healthy": 1, "unhealthy": 1, "unknown": 1}
+        lines = [json.loads(line) for line in run("fetch", "--check", "--json").out.splitlines()]
+        assert (len(lines), lines[0]["new"]) == (1, 0)
+
+
+def test_a_judge_that_is_not_trusted_here_is_no_fault_of_the_proxies(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its authority they reach tls; without it nobody is blamed, which is said."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with (
+        running_judge(tls) as judges,
+        running_fleet([FleetSpec("http"), FleetSpec(fault=Fault.INTERCEPT)]) as (fleet, _),
+    ):
+        run("add", *fleet.urls())
+        monkeypatch.setenv("PROXYWHIRL_HEALTH_JUDGES", judges)
+        blind = run("check", "--json")
+        assert json.loads(blind.out.splitlines()[-1])["summary"]["not_recorded"] == 2
+        assert by_status(run) == {"unknown": 2}
+        monkeypatch.setenv("PROXYWHIRL_HEALTH_JUDGE_CA_FILE", str(tmp_path / "ca.pem"))
+        results = [json.loads(line) for line in run("check", "--json").out.splitlines()[:-1]]
+        assert {(line["asked"], line["reached"]) for line in results} == {("tls", "tls"), ("tls", "http")}
+        assert by_status(run) == {"healthy": 1, "unhealthy": 1}

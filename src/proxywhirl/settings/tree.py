@@ -1,0 +1,194 @@
+"""One tree of settings. The only reader of the environment and of settings files.
+
+A value comes from the call, else from the environment (`PROXYWHIRL_<SECTION>_<NAME>`), else from
+`settings.toml` in the home, else from its default here. The home comes from the call, else from
+`PROXYWHIRL_HOME`, else it is the user's data directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, get_origin
+
+import platformdirs
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
+
+from proxywhirl.cache.models import CacheConfig, CacheTierConfig
+from proxywhirl.errors import SettingsError
+from proxywhirl.settings.file import SETTINGS_FILE, changed_text, read_file, replace_file
+from proxywhirl.settings.sections import SECTIONS, GatewaySettings, HealthSettings, PoolSettings, SourcesSettings
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, as one frozen value. Make it with `Settings.load` or `Settings.in_memory`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PROXYWHIRL_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    home: Path | None = None
+    cache: CacheConfig = Field(default_factory=CacheConfig)
+    pool: PoolSettings = Field(default_factory=PoolSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
+    sources: SourcesSettings = Field(default_factory=SourcesSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # the framework's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment before what `load` passes in, which comes from the settings file."""
+        return env_settings, init_settings
+
+    @classmethod
+    def load(cls, home: str | Path | None = None, *, overrides: dict[str, dict[str, Any]] | None = None) -> Self:
+        """Read the settings of a home; `overrides` are by section and name and have the last word.
+
+        Raises:
+            SettingsError: a value is impossible, or the settings file cannot be read.
+        """
+        directory = _home(home)
+        path = directory / SETTINGS_FILE
+        values = read_file(path)
+        cache = values.setdefault("cache", {})
+        cache.setdefault("l2_cache_dir", str(directory / "cache"))
+        cache.setdefault("l3_database_path", str(directory / "db" / "proxywhirl.db"))
+        cache.setdefault("key_file", str(directory / "key"))
+        settings = cls._checked(values, path)
+        changed = {
+            section: _changed(getattr(settings, section), names, section)
+            for section, names in (overrides or {}).items()
+        }
+        return settings.model_copy(update={"home": directory, **changed})
+
+    @classmethod
+    def prepare_change(cls, home: str | Path | None, section: str, name: str, value: str) -> Callable[[], bool]:
+        """Return what writes a text into the settings file of a home, and tells whether that changed it.
+
+        The rest of the file stays as it is, comments too.
+
+        Raises:
+            SettingsError: the file cannot be changed so, or the environment says something else, which wins.
+        """
+        path = _home(home) / SETTINGS_FILE
+        text, changed = changed_text(path, section, name, value)
+        settings = cls._checked(tomllib.loads(changed), path)
+        if getattr(getattr(settings, section), name) != value:
+            variable = f"PROXYWHIRL_{section}_{name}".upper()
+            raise SettingsError(
+                f"the environment sets {section}.{name}, which wins over {path}: set {variable} to {value}, or unset it"
+            )
+
+        def write() -> bool:
+            if changed != text:
+                replace_file(path, changed)
+            return changed != text
+
+        return write
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Return the settings of a store that lives in memory alone: L1 without a bound, no files, no key.
+
+        Raises:
+            SettingsError: a value in the environment is impossible.
+        """
+        off = CacheTierConfig(enabled=False)
+        settings = cls._checked({}, None)
+        cache = settings.cache.model_copy(
+            update={
+                "l1_config": CacheTierConfig(),
+                "l2_config": off,
+                "l3_config": off,
+                "encryption_key": None,
+                "key_previous": None,
+            }
+        )
+        return settings.model_copy(update={"home": None, "cache": cache})
+
+    @classmethod
+    def _checked(cls, values: dict[str, Any], path: Path | None) -> Self:
+        try:
+            return cls(**values)
+        except ValidationError as exc:
+            raise SettingsError(_explain(exc, path)) from None  # the cause would repeat the values
+        except UnreadableSettingError:
+            raise SettingsError(_explain_json()) from None  # as above
+
+
+def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
+    try:
+        return type(old).model_validate({**old.model_dump(), **names})
+    except ValidationError as exc:
+        raise SettingsError(_explain(exc, None, section)) from None  # the cause would repeat the values
+
+
+def _home(home: str | Path | None) -> Path:
+    if home == "":
+        raise SettingsError("the home is an empty text, such as a variable that is not set: name a directory, or None")
+    chosen = home or os.environ.get("PROXYWHIRL_HOME") or platformdirs.user_data_path("proxywhirl")
+    try:
+        directory = Path(chosen).expanduser().absolute()
+        is_file = directory.exists() and not directory.is_dir()
+    except RuntimeError as exc:
+        raise SettingsError(f"{chosen}: this user has no home directory; name one with PROXYWHIRL_HOME") from exc
+    except OSError as exc:
+        raise SettingsError(f"the home {chosen} cannot be used: {exc.strerror}") from exc
+    if is_file:
+        raise SettingsError(f"the home {directory} is a file: name a directory")
+    return directory
+
+
+def _explain(exc: ValidationError, path: Path | None, *within: str) -> str:
+    """Name each wrong setting, where it may stand, and what is wrong, but not its value."""
+    parts = []
+    for error in exc.errors(include_input=False, include_url=False):
+        section, *names = (*within, *(str(part) for part in error["loc"]))
+        variable = "_".join(("PROXYWHIRL", section, *names[:1])).upper()
+        setting = ".".join((section, *names))
+        if error["type"] == "extra_forbidden" and len(names) == 1:
+            what = f"there is none of this name; known: {', '.join(sorted(SECTIONS[section].model_fields))}"
+        else:
+            what = error["msg"].removeprefix("Value error, ")
+        parts.append(f"setting {setting} ({variable}{f' or {path}' if path else ''}): {what}")
+    return "; ".join(parts)
+
+
+def _explain_json() -> str:
+    """Name the variables that stand for tables and hold no JSON."""
+    tables = {
+        f"PROXYWHIRL_{section}_{name}".upper()
+        for section, model in SECTIONS.items()
+        for name, field in model.model_fields.items()
+        if field.annotation is CacheTierConfig or get_origin(field.annotation) is dict
+    }
+    wrong = sorted(name for name in os.environ if name.upper() in tables and not _is_json(os.environ[name]))
+    sections = ", ".join(f"PROXYWHIRL_{section}".upper() for section in SECTIONS)
+    return f"{', '.join(wrong) or f'one of {sections}'}: a table is written as JSON, such as {{}}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
