@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from proxywhirl.cache.crypto import LazyPassword, LazyUsername, Sealer
 from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
+from proxywhirl.cache.soundness import UNREADABLE, UnsoundError
 from proxywhirl.cache.storable import check_storable
 from proxywhirl.errors import DecryptionError
 from proxywhirl.models import Attributes, HealthStatus
@@ -50,7 +51,8 @@ class Border:
     `renew` returns what is stored under a key now.
 
     What is in the tiers was validated when it came in, so an entry is put together without validating it again: the
-    values are copied from a template that hot records keep.
+    values are copied from a template that hot records keep. What makes no sense all the same, because a tier was
+    damaged, is an `UnsoundError`.
     """
 
     def __init__(self, sealer: Sealer | None) -> None:
@@ -62,7 +64,10 @@ class Border:
 
     def entry(self, record: Record) -> CacheEntry:
         """Return a snapshot of a record. Credentials are decrypted when they are first read."""
-        return _entry_of(self._values(record, _moment(record.accessed_at)))
+        try:
+            return _entry_of(self._values(record, _moment(record.accessed_at)))
+        except UNREADABLE as exc:
+            raise UnsoundError(record.key) from exc
 
     def used(self, record: Record, now: float, *, evicted_from_l1: bool) -> CacheEntry:
         """Return a snapshot of a record that is used now, to the millisecond."""
@@ -70,7 +75,10 @@ class Border:
         if not 0.0 <= now - since < MOMENT_SECONDS:
             since, moment = self._moment = (now, _from_timestamp(now, UTC))
         record.accessed_at = since
-        values = self._values(record, moment)
+        try:
+            values = self._values(record, moment)
+        except UNREADABLE as exc:
+            raise UnsoundError(record.key) from exc
         if evicted_from_l1:
             values["evicted_from_l1"] = True
         return _entry_of(values)
@@ -81,13 +89,17 @@ class Border:
         """Do as `used` for several records, those of some keys being back in L1; return the snapshots by key."""
         self._moment = since, moment = now, _from_timestamp(now, UTC)
         entries: dict[str, CacheEntry] = {}
-        for record in records:
-            key = record.key
-            record.accessed_at = since
-            values = self._values(record, moment)
-            if key in evicted_from_l1:
-                values["evicted_from_l1"] = True
-            entries[key] = _entry_of(values)
+        key = ""
+        try:  # around all of them: nothing is looked at that is well
+            for record in records:
+                key = record.key
+                record.accessed_at = since
+                values = self._values(record, moment)
+                if key in evicted_from_l1:
+                    values["evicted_from_l1"] = True
+                entries[key] = _entry_of(values)
+        except UNREADABLE as exc:
+            raise UnsoundError(key) from exc
         return entries
 
     def snapshot(self, record: Record, now: float) -> CacheEntry:
@@ -108,7 +120,10 @@ class Border:
 
     def _keep(self, record: Record) -> dict[str, Any]:
         """Make the template of a record; the oldest one of all goes for it where there are many."""
-        record.snapshot = template = self._values(record, _BEGINNING)
+        try:
+            record.snapshot = template = self._values(record, _BEGINNING)
+        except UNREADABLE as exc:
+            raise UnsoundError(record.key) from exc
         self._templates.append(record)
         if len(self._templates) > _SNAPSHOTS_KEPT:
             with contextlib.suppress(IndexError):  # other threads keep and let go as well

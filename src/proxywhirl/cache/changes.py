@@ -12,8 +12,9 @@ from typing import Protocol, Self, runtime_checkable
 
 from proxywhirl.cache.policy import Found, state_of
 from proxywhirl.cache.record import Record, decode_attributes
+from proxywhirl.cache.soundness import UNREADABLE
 from proxywhirl.cache.tier import Changes, Tier
-from proxywhirl.models import HealthStatus, Proxy, Sketch
+from proxywhirl.models import Attributes, HealthStatus, Proxy, Sketch
 
 __all__ = [
     "DEAD",
@@ -144,9 +145,12 @@ def portray(key: str, sketch: Sketch) -> Proxy:
     status, credential, attributes = facts.split(" ", 2)
     scheme, _, authority = url.partition("://")
     host, _, port = authority.rpartition(":")
-    known = decode_attributes(attributes)
+    try:
+        known, health = decode_attributes(attributes), _STATUSES[status]
+    except UNREADABLE:  # a damaged row: the cache contains it when it reads the whole of it
+        known, health = Attributes(), HealthStatus.UNKNOWN
     label = known.label or (f"user-{key[:6]}" if credential == "1" else None)
-    return Proxy(key, intern(scheme), host, int(port), label, intern(source), _STATUSES[status], known)
+    return Proxy(key, intern(scheme), host, int(port), label, intern(source), health, known)
 
 
 def _outline(record: Record, now: float) -> Outline:

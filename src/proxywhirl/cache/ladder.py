@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from proxywhirl.cache.casualties import connect
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.guard import GuardedTier
 from proxywhirl.cache.losses import Losses
@@ -32,6 +33,7 @@ class Ladder:
     def __init__(self, tiers: Sequence[tuple[TierName, Tier]], *, clock: Clock, counters: Counters) -> None:
         self.tiers = [GuardedTier(name, tier, clock) for name, tier in tiers]
         self.authority = self.tiers[-1]
+        connect(self.tiers)
         self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
         self.windows = [guarded for guarded in self.durable if guarded is not self.authority]
         self._counters = counters

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Iterable
 
 from proxywhirl.cache import policy
+from proxywhirl.cache.casualties import contain
 from proxywhirl.cache.changes import CheckTimes
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.reading import Reading
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
+from proxywhirl.cache.soundness import UnsoundError, fault_of
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tier import Changes
 from proxywhirl.errors import DecryptionError
@@ -37,7 +39,10 @@ class Lookups(Lifecycle):
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
             reading = self._read_below(key, now)
-            return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
+            try:
+                return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
+            except UnsoundError:
+                return self._get_another(key, now)
         try:  # noqa: SIM105  # `suppress` costs more than the rest
             self._touch(key)
         except KeyError:  # another thread took it out since
@@ -52,12 +57,21 @@ class Lookups(Lifecycle):
             self._note(record)
         if now >= self._upkeep.due:
             self._running().ask_for_upkeep()
-        return self._snapshot(record, now)
+        try:
+            return self._snapshot(record, now)
+        except UnsoundError:
+            return self._get_another(key, now)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
         """Return the entries that are alive, by key, each key once. Raises as `get` does."""
-        now = self._now()
         asked = list(dict.fromkeys(keys))
+        try:
+            return self._get_together(asked)
+        except UnsoundError:  # the others have no part in it
+            return {key: entry for key in asked if (entry := self.get(key)) is not None}
+
+    def _get_together(self, asked: list[str]) -> dict[str, CacheEntry]:
+        now = self._now()
         entries: dict[str, CacheEntry] = {}
         below: list[str] = []
         for key in asked:
@@ -94,6 +108,9 @@ class Lookups(Lifecycle):
             record = reading[0]
         else:
             self._count_hit(record, now)
+        if fault_of(record) is not None:
+            entry = self._get_another(key, now)
+            return None if entry is None else self.endpoint(key)
         return record.endpoint(self._running().border.credentials(record))
 
     def known(self, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
@@ -153,6 +170,17 @@ class Lookups(Lifecycle):
         engine = self._running()
         engine.upkeep.tick()
         return engine.stack.size()
+
+    def _get_another(self, key: str, now: float) -> CacheEntry | None:
+        """Have what is damaged under a key contained, and read what is there then."""
+        stack = self._running().stack
+        contain(key, stack.durable, stack.front)
+        reading = self._read_below(key, now)
+        if reading is None or fault_of(reading[0]) is None:
+            return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
+        stack.front.replace((), [key])
+        _log.error("what is stored under %s is damaged, and its tier cannot set it aside: delete it", key)
+        return None
 
     def _count_hit(self, record: Record, now: float) -> None:
         with contextlib.suppress(KeyError):  # another thread took it out since

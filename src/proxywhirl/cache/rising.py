@@ -10,6 +10,7 @@ from proxywhirl.cache.front import Front
 from proxywhirl.cache.guard import GuardedTier
 from proxywhirl.cache.ladder import Ladder
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.soundness import fault_of
 from proxywhirl.cache.tier import Stretch
 
 __all__ = ["RISING_KEPT", "Lift"]
@@ -41,7 +42,8 @@ class Lift:
             return
         with self._writing:  # so that no change of this process comes between
             self._notice()
-            records, since, revision = self._front.take_rising()
+            rising, since, revision = self._front.take_rising()
+            records = [record for record in rising if fault_of(record) is None]  # damage is not to spread
             if self.counted_elsewhere:
                 self.counted_elsewhere = False
                 self._count_again(records)

@@ -1,19 +1,11 @@
-"""The SQLite tier, for the second and the third place (see `table` for how it lays records out).
-
-Every write is one transaction that reads where the tier stands and says where it stands then. What it reads is
-remembered between writes for as long as SQLite's own version of the data is the same.
-"""
+"""The SQLite tier, for the second and the third place (see `table` for how it lays records out)."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import starmap, takewhile
 from operator import attrgetter
-from pathlib import Path
 from typing import cast
-
-import apsw
 
 from proxywhirl.cache import table
 from proxywhirl.cache.changes import Outline, Outlines
@@ -21,78 +13,38 @@ from proxywhirl.cache.examination import disagreements
 from proxywhirl.cache.journal import Position
 from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.rows import Rows
-from proxywhirl.cache.standing import StandingOrder
+from proxywhirl.cache.soundness import fault_of
+from proxywhirl.cache.sqlitefile import SqliteFile
 from proxywhirl.cache.table import State, as_record
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
-from proxywhirl.errors import TierError
-from proxywhirl.state.database import Database
 
 __all__ = ["SqliteTier"]
 
 _by_key = attrgetter("key")
 
 
-class SqliteTier:
+class SqliteTier(SqliteFile):
     """Records in one database file."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        max_entries: int | None = None,
-        policy: str = "lru",
-        authority: bool = False,
-        fsync: bool = False,
-    ) -> None:
-        self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
-        self._rows = Rows(self._database)
-        self._bound = max_entries
-        self._authority = authority
-        self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
-        self._state: State | None = None
-        self._state_version: tuple[apsw.Connection, int] | None = None
-        self.corrupted = 0
-        try:
-            self._start()
-        except TierError:
-            if not self.damaged:
-                self.close()
-                raise
-            self.reopen()
-            self._start()
-
-    @property
-    def revision(self) -> int:
-        """See `Tier`."""
-        with self._database.translated("reading"):
-            return self._read_state().revision
-
     def get(self, key: str) -> Record | None:
-        """See `Tier`."""
-        record = self.peek(key)
+        """See `Tier`. What is in the record was not looked at: see `sift`."""
+        record = self._find(key)
         if record is not None and self._bound is not None:
             self._order.touch(key)
         return record
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`."""
-        database = self._database
-        with database.lock:  # `translated` takes as long as the rest
-            try:
-                row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
-            except apsw.ConnectionClosedError:  # the process has forked
-                with database.translated("reading"):
-                    row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
-            except (apsw.Error, UnicodeDecodeError) as exc:
-                raise database.failure("reading", exc) from exc
-        return None if row is None else as_record(row)
+        record = self._find(key)
+        if record is None or (record.key == key and fault_of(record) is None):
+            return record
+        self.sift([key])
+        return self._find(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """See `Tier`."""
+        """See `Tier`. What is in the records was not looked at: see `sift`."""
         asked = list(keys)
-        with self._database.translated("reading"):
-            found = self._rows.peek_many(asked)
+        found = self._read(lambda: self._rows.peek_many(asked), lambda: asked)
         if self._bound is not None:
             for key in filter(found.__contains__, asked):
                 self._order.touch(key)
@@ -102,7 +54,7 @@ class SqliteTier:
         """See `Tier`."""
         with self._writing() as state:
             applied = Applied(revision_before=state.revision)
-            present = self._rows.peek_many(keys)
+            present = self._present(keys, state)
             was_served = {key: not record.retired for key, record in present.items()}  # a decision may change records
             batch = decide(present)
             removed = self._remove(batch.deletes, state)
@@ -167,24 +119,16 @@ class SqliteTier:
 
     def scan(self, after: str, limit: int) -> list[Record]:
         """See `Tier`."""
-        with self._database.translated("reading"):
-            rows = self._database.connection.execute(
-                f"{table.SELECT} WHERE key > ? ORDER BY key LIMIT ?", (after, limit)
-            )
-            return [as_record(row) for row in rows]
+        query = f"{table.SELECT} WHERE key > ? ORDER BY key LIMIT ?"
+
+        def read() -> list[Record]:
+            return [as_record(row) for row in self._database.connection.execute(query, (after, limit))]
+
+        return self._read_sound(read, lambda found: found)
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
-        with self._database.translated("reading"), self._database.connection:  # one snapshot for all queries
-            state = self._read_state()
-            position = Position.of(revision, floor=state.floor, last=state.revision)
-            query = f"{table.SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
-            records = [as_record(row) for row in self._database.connection.execute(query, (position.since, limit))]
-            more = len(records) == limit
-            reached = records[-1].revision if more else state.revision
-            query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
-            removed = [key for (key,) in self._database.connection.execute(query, (position.since, reached))]
-        return Changes(position.after(reached, more=more), records, removed, position.reset, more)
+        return self._read_sound(lambda: self._changes(revision, limit), lambda changes: changes.records)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: one pragma."""
@@ -250,33 +194,6 @@ class SqliteTier:
                 self._order.forget()
         return [Finding(where, what, f"{REPAIR}: it is counted anew", repair) for what in found]
 
-    @property
-    def damaged(self) -> bool:
-        """Whether a call met damage in the file: `reopen` is the way out."""
-        return self._database.damaged
-
-    @property
-    def set_aside(self) -> Path | None:
-        """Where the damaged file went that this tier found, at its opening or since; None where it found none."""
-        return self._database.set_aside
-
-    def reopen(self) -> None:
-        """Set the damaged file aside and go on with a new one; an authority takes over what can be read of it.
-
-        Readers of its log start anew. Raises `TierError` where there can be no new file.
-        """
-        self._state = None
-        self._order.forget()
-        self._database.reopen()
-
-    def abandon(self) -> None:
-        """Forget the connection without closing it, in a child after a fork."""
-        self._database.abandon()
-
-    def close(self) -> None:
-        """See `Tier`."""
-        self._database.close()
-
     def __len__(self) -> int:
         with self._database.translated("reading"):
             return self._read_state().served
@@ -287,13 +204,6 @@ class SqliteTier:
         with self._database.translated("reading"):
             query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
             return self._database.connection.execute(query, (key,)).fetchone() is not None
-
-    def _start(self) -> None:
-        with self._database.translated("reading"):
-            ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
-        if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
-            with self._writing() as state:
-                state.revision = state.floor = max(newest, state.revision)
 
     def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
         """See `Outlining`."""
@@ -308,47 +218,17 @@ class SqliteTier:
             removed = [key for (key,) in connection.execute(query, (position.since, reached))]
         return Outlines(position.after(reached, more=more), outlines, removed, position.reset, more)
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[State]:
-        """Run a write transaction; the state that it changes is stored at its end.
-
-        One that fails may leave the order with keys that are not there.
-        """
-        with self._database.lock:
-            try:
-                with self._database.writing() as connection:
-                    state = self._follow_others()
-                    before = (state.revision, state.floor, state.served, state.buried)
-                    yield state
-                    after = (state.revision, state.floor, state.served, state.buried)
-                    if after != before:
-                        connection.execute(table.WRITE_STATE, after)
-                self._state_version = connection, connection.data_version()
-            except BaseException:
-                self._state = None
-                self._order.forget()
-                raise
-
-    def _follow_others(self) -> State:
-        """Return the state that a transaction begins with, and bring the order in line with what is stored."""
-        version = self._database.connection, self._database.connection.data_version()
-        state = self._state
-        if state is None or version != self._state_version:
-            if state is not None or self._state_version is not None:
-                self._order.forget()
-            state = self._state = self._read_state()
-        return state
-
-    def _read_state(self) -> State:
-        row = self._database.connection.execute(table.READ_STATE).fetchone()
-        return State(*row)  # type: ignore[misc]  # there is one row
-
-    def _usages(self) -> Iterable[Usage]:
-        return starmap(Usage, self._database.connection.execute(table.USAGES))
-
-    def _number(self) -> int:
-        ((number,),) = self._database.connection.execute("SELECT count(*) FROM entries")
-        return cast("int", number)
+    def _changes(self, revision: int, limit: int) -> Changes:
+        with self._database.connection:  # one snapshot for all queries
+            state = self._read_state()
+            position = Position.of(revision, floor=state.floor, last=state.revision)
+            query = f"{table.SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
+            records = [as_record(row) for row in self._database.connection.execute(query, (position.since, limit))]
+            more = len(records) == limit
+            reached = records[-1].revision if more else state.revision
+            query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
+            removed = [key for (key,) in self._database.connection.execute(query, (position.since, reached))]
+        return Changes(position.after(reached, more=more), records, removed, position.reset, more)
 
     def _admit(self, records: Sequence[Record], state: State) -> tuple[list[Record], list[str]]:
         """Take out what leaves for these records; return those to store, and the keys that left."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from proxywhirl.cache.border import Border
+from proxywhirl.cache.casualties import FIRST_REVISION, Sifting
 from proxywhirl.cache.crypto import sealed_with
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.guard import GuardedTier
@@ -53,6 +55,7 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
     for guarded in stack.durable:
         found = guarded.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE)
         findings += [_left_out(guarded)] if found is None else [_of(guarded, each) for each in found]
+        findings += _damaged_rows(guarded, repair=repair)
     stack.refresh()
     if owed := stack.owed():
         advice = f"it is written when tier {stack.authority.name} works; see what else is said of that"
@@ -64,6 +67,28 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
             if not window.degraded:
                 findings += _Comparison(window, stack).findings(repair=repair)
     return findings
+
+
+def _damaged_rows(guarded: GuardedTier, *, repair: bool) -> Iterator[Finding]:
+    """Name what is stored and cannot be what was written, a page at a time: others may use the tier in between."""
+    if not isinstance(guarded.tier, Sifting):
+        return
+    after: int | None = FIRST_REVISION
+    nothing: tuple[dict[str, str], int | None] = {}, None
+    while after is not None:
+        found, after = guarded.call(partial(_look, after), nothing, PAGE)
+        gone = guarded.call(partial(_sift, list(found)), None, len(found)) if found and repair else None
+        for key, why in found.items():
+            advice = f"{REPAIR}: it is set aside, and read from another tier that has it"
+            yield Finding(f"{guarded.name}: entry {key}", why, advice, gone is not None and key in gone)
+
+
+def _look(after: int, tier: Tier) -> tuple[dict[str, str], int | None]:
+    return tier.unsound(after, PAGE) if isinstance(tier, Sifting) else ({}, None)
+
+
+def _sift(keys: list[str], tier: Tier) -> list[str] | None:
+    return tier.sift(keys, deep=True) if isinstance(tier, Sifting) else None
 
 
 def _credentials(authority: GuardedTier, border: Border) -> tuple[list[Finding], dict[str, int]]:

@@ -1,0 +1,181 @@
+"""Rows of an SQLite tier that are not what was written: found, kept aside, and replaced where another tier has a copy.
+
+A damaged row costs that row. An authority whose row was replaced by a copy of the same revision has lost nothing, and
+its log needs no word; where there is none, the key is logged as removed, since that is what it is to all readers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from proxywhirl.cache import table
+from proxywhirl.cache.front import Front
+from proxywhirl.cache.guard import GuardedTier
+from proxywhirl.cache.record import COLUMNS, Record
+from proxywhirl.cache.rows import Rows
+from proxywhirl.cache.soundness import deep_fault_of, fault_of
+from proxywhirl.cache.table import State, as_record, as_row
+from proxywhirl.cache.tier import Tier
+from proxywhirl.state.database import Database
+
+__all__ = ["FIRST_REVISION", "Casualties", "Casualty", "Rescue", "Sifting", "connect", "contain"]
+
+_log = logging.getLogger(__name__)
+
+Rescue = Callable[[str, int], Record | None]
+"""From a key and a revision to a sound copy of that record, None where no other tier has one."""
+
+FIRST_REVISION = -(2**63)  # of a row whose number is damaged
+
+_TEXTS = frozenset({"key", "url", "source", "status", "error", "attributes", "sealed"})
+_RAW = ", ".join(f"CAST({name} AS BLOB)" if name in _TEXTS else name for name in COLUMNS)
+_SELECT = f"SELECT {_RAW} FROM entries"  # noqa: S608  # the names are this package's own constants
+_REVISION, _RETIRED = COLUMNS.index("revision"), COLUMNS.index("retired")
+
+
+@runtime_checkable
+class Sifting(Protocol):
+    """What a tier may offer beside `Tier`, where damage can be in a record that it gives."""
+
+    rescue: Rescue | None
+
+    def sift(self, keys: Collection[str], *, deep: bool = False) -> list[str]:
+        """Set aside those of the records that are damaged; return their keys. With `deep`, look as `unsound` does."""
+        ...
+
+    def unsound(self, after: int, limit: int) -> tuple[dict[str, str], int | None]:
+        """Look through up to `limit` records after a revision; return what is wrong, by key, and the last revision.
+
+        That is None at the end.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Casualty:
+    """A damaged row: its place in the log, its key, what is wrong, and what is in it."""
+
+    revision: int
+    key: str
+    why: str
+    served: bool
+    values: dict[str, object]
+
+
+class Casualties:
+    """Those of one database. Everything runs in the transaction of the caller."""
+
+    def __init__(self, database: Database, rows: Rows, *, authority: bool) -> None:
+        self._database = database
+        self._rows = rows
+        self._authority = authority
+        self._aside = Path(f"{database.name}.damaged-rows.jsonl")
+        self.rescue: Rescue | None = None
+        self.number = 0
+
+    def among(self, keys: Collection[str], *, deep: bool = False) -> list[Casualty]:
+        """Return the damaged ones of the rows of some keys."""
+        query = f"{_SELECT} WHERE {table.AMONG}"
+        rows = self._database.connection.execute(query, (json.dumps(list(keys)),))
+        return [found for row in rows if (found := _examined(row, deep=deep)) is not None]
+
+    def after(self, revision: int, limit: int, *, deep: bool) -> tuple[list[Casualty], int | None]:
+        """Return the damaged ones of a page of rows, and the last revision of it; None at the end."""
+        query = f"{_SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
+        rows = self._database.connection.execute(query, (revision, limit)).fetchall()
+        found = [found for row in rows if (found := _examined(row, deep=deep)) is not None]
+        return found, int(str(rows[-1][_REVISION])) if len(rows) == limit else None
+
+    def contain(self, casualties: Sequence[Casualty], state: State) -> list[str]:
+        """Keep rows aside and take them out of the table, copies in their place; return their keys."""
+        if not casualties:
+            return []
+        self._keep(casualties)
+        lost: list[str] = []
+        for casualty in casualties:
+            self._database.connection.execute("DELETE FROM entries WHERE revision = ?", (casualty.revision,))
+            state.served -= casualty.served
+            copy = self.rescue(casualty.key, casualty.revision) if self.rescue is not None else None
+            if copy is None:
+                lost.append(casualty.key)
+            else:
+                self._database.connection.execute(table.REPLACE, as_row(copy))
+                state.served += not copy.retired
+        if self._authority:
+            self._rows.bury(lost, state)
+        self.number += len(casualties)
+        return [casualty.key for casualty in casualties]
+
+    def _keep(self, casualties: Sequence[Casualty]) -> None:
+        lines = [json.dumps({"what": casualty.why, **casualty.values}) for casualty in casualties]
+        first = casualties[0]
+        told = self._database.name, len(casualties), first.key, first.why
+        try:
+            fd = os.open(self._aside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write("".join(f"{line}\n" for line in lines))
+        except OSError as exc:
+            _log.warning("%s: %d damaged rows, such as %s (%s), could not be kept: %s", *told, exc.strerror or exc)
+        else:
+            _log.warning("%s: %d damaged rows, such as %s (%s), were set aside in %s", *told, self._aside)
+
+
+def _examined(row: Sequence[object], *, deep: bool) -> Casualty | None:
+    """Return what is wrong with a row, whose texts are bytes; None where nothing is."""
+    values = [_read(value) for value in row]
+    spoiled = [name for name, value, raw in zip(COLUMNS, values, row, strict=True) if _is_spoiled(value, raw)]
+    if spoiled:
+        why: str | None = f"its {spoiled[0]} is no text"
+    else:
+        record = as_record(tuple(values))
+        why = deep_fault_of(record) if deep else fault_of(record)
+    if why is None:
+        return None
+    named = dict(zip(COLUMNS, values, strict=True))
+    return Casualty(int(str(row[_REVISION])), str(named["key"]), why, row[_RETIRED] == 0, named)
+
+
+def _read(value: object) -> object:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def _is_spoiled(value: object, raw: object) -> bool:
+    return isinstance(raw, bytes) and isinstance(value, str) and value.encode() != raw
+
+
+def contain(key: str, durable: Sequence[GuardedTier], front: Front) -> None:
+    """Take what is damaged under a key out of every tier; what is sound there may be read again."""
+
+    def sift(tier: Tier) -> bool:
+        if isinstance(tier, Sifting):
+            tier.sift([key])
+        elif (record := tier.peek(key)) is not None and fault_of(record) is not None:
+            tier.drop([key])
+        return True
+
+    for guarded in reversed(durable):
+        if guarded is not durable[-1] or isinstance(guarded.tier, Sifting):  # an authority drops nothing
+            guarded.call(sift, False)
+    front.replace((), [key])
+
+
+def connect(tiers: Sequence[GuardedTier]) -> None:
+    """Have the lowest of the tiers ask the others for copies of what is damaged in it."""
+    *windows, authority = tiers
+
+    def copy_of(key: str, revision: int) -> Record | None:
+        for window in windows:
+            found = window.call(lambda tier: tier.peek(key), None)
+            if found is not None and found.revision == revision and fault_of(found) is None:
+                counted = found.stored_count if window.name == "l1" else found.access_count  # hits come by themselves
+                return replace(found, access_count=counted)
+        return None
+
+    if isinstance(authority.tier, Sifting):
+        authority.tier.rescue = copy_of

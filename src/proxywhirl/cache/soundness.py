@@ -1,0 +1,91 @@
+"""Whether a record can be what was written: the tables of SQLite have no checksums. Pure.
+
+`fault_of` finds what would stop a reader and is cheap; `deep_fault_of` finds the rest of what can be told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
+from proxywhirl.errors import ProxyURLError, TierError
+from proxywhirl.models import HealthStatus
+from proxywhirl.urls import SCHEMES, parse
+
+__all__ = ["UNREADABLE", "UnsoundError", "deep_fault_of", "fault_of"]
+
+FIRST_TIMESTAMP = -62135596800.0  # 0001-01-01T00:00:00Z
+UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, OSError)
+"""What the values of a damaged record raise where they are used: unknown status, impossible time, no JSON."""
+
+_STATUSES = {status.value for status in HealthStatus}
+
+
+class UnsoundError(TierError):
+    """A record is not what was written."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"what is stored under {key} is damaged: run `proxywhirl doctor --repair`")
+        self.key = key
+
+
+def fault_of(record: Record) -> str | None:
+    """Say what of a record no reader can make sense of; None where there is no such thing."""
+    if record.status not in _STATUSES:
+        return "its status is none"
+    if not (
+        FIRST_TIMESTAMP <= record.fetched_at <= NEVER_TIMESTAMP
+        and FIRST_TIMESTAMP <= record.accessed_at <= NEVER_TIMESTAMP
+        and record.expires_at >= FIRST_TIMESTAMP
+        and (record.last_check_at is None or FIRST_TIMESTAMP <= record.last_check_at <= NEVER_TIMESTAMP)
+        and (record.next_check_at is None or FIRST_TIMESTAMP <= record.next_check_at <= NEVER_TIMESTAMP)
+    ):
+        return "one of its times is none"
+    if record.attributes and not _are_attributes(record.attributes):
+        return "its attributes are none"
+    scheme, separator, authority = record.url.partition("://")
+    if not separator or scheme not in SCHEMES or not authority.rpartition(":")[2].isdecimal():
+        return "its URL is none"
+    return None
+
+
+def deep_fault_of(record: Record) -> str | None:
+    """Say what of a record cannot be what was written."""
+    if (fault := fault_of(record)) is not None:
+        return fault
+    times = (record.fetched_at, record.accessed_at, record.last_check_at, record.next_check_at)
+    if any(at is not None and at < 0 for at in times):
+        return "one of its times is before 1970"
+    counts = (
+        record.ttl,
+        record.access_count,
+        record.failure_count,
+        record.check_failures,
+        record.check_successes,
+        record.recovery_attempt,
+        record.checks,
+        record.failed_checks,
+    )
+    if any(count < 0 for count in counts):
+        return "one of its counts is negative"
+    return _fault_of_url(record)
+
+
+def _fault_of_url(record: Record) -> str | None:
+    if hashlib.sha256(record.url.encode()).hexdigest()[:16] == record.key:  # a key may be any other text, too
+        return None
+    try:
+        canonical = parse(record.url).canonical
+    except ProxyURLError:
+        return "its URL is none"
+    return None if canonical == record.url else "its URL is not in the form in which URLs are stored"
+
+
+@lru_cache(maxsize=4096)
+def _are_attributes(text: str) -> bool:
+    try:
+        decode_attributes(text)
+    except UNREADABLE:
+        return False
+    return True

@@ -1,0 +1,234 @@
+"""The file of an SQLite tier: transactions that know where the tier stands, and reads that leave out what is damaged.
+
+Every write is one transaction that reads where the tier stands and says where it stands then. What it reads is
+remembered between writes for as long as SQLite's own version of the data is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import starmap
+from pathlib import Path
+from typing import TypeVar, cast
+
+import apsw
+
+from proxywhirl.cache import table
+from proxywhirl.cache.casualties import FIRST_REVISION, Casualties, Rescue
+from proxywhirl.cache.order import Usage
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.rows import Rows
+from proxywhirl.cache.soundness import fault_of
+from proxywhirl.cache.standing import StandingOrder
+from proxywhirl.cache.table import State, as_record
+from proxywhirl.errors import TierError
+from proxywhirl.state.database import Database
+
+__all__ = ["SqliteFile"]
+
+PAGE = 1_000
+
+T = TypeVar("T")
+
+
+class SqliteFile:
+    """What `SqliteTier` is built on."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_entries: int | None = None,
+        policy: str = "lru",
+        authority: bool = False,
+        fsync: bool = False,
+    ) -> None:
+        self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
+        self._rows = Rows(self._database)
+        self._bound = max_entries
+        self._authority = authority
+        self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
+        self._state: State | None = None
+        self._state_version: tuple[apsw.Connection, int] | None = None
+        self._casualties = Casualties(self._database, self._rows, authority=authority)
+        try:
+            if self._database.salvaged is not None:
+                self._sift_all()
+            self._start()
+        except TierError:
+            if not self.damaged:
+                self.close()
+                raise
+            self.reopen()
+            self._start()
+
+    @property
+    def revision(self) -> int:
+        """See `Tier`."""
+        with self._database.translated("reading"):
+            return self._read_state().revision
+
+    @property
+    def corrupted(self) -> int:
+        """See `Tier`."""
+        return self._casualties.number
+
+    @property
+    def rescue(self) -> Rescue | None:
+        """See `Sifting`."""
+        return self._casualties.rescue
+
+    @rescue.setter
+    def rescue(self, rescue: Rescue | None) -> None:
+        self._casualties.rescue = rescue
+
+    def sift(self, keys: Collection[str], *, deep: bool = False) -> list[str]:
+        """See `Sifting`. Where the indexes do not agree with the row the file is set aside as `reopen` does."""
+        try:
+            with self._writing() as state:
+                return self._casualties.contain(self._casualties.among(keys, deep=deep), state)
+        except TierError:
+            if not self.damaged:
+                raise
+        self.reopen()
+        return list(keys)
+
+    def unsound(self, after: int, limit: int) -> tuple[dict[str, str], int | None]:
+        """See `Sifting`."""
+        with self._database.translated("examining"):
+            found, reached = self._casualties.after(after, limit, deep=True)
+        return {casualty.key: casualty.why for casualty in found}, reached
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a call met damage in the file: `reopen` is the way out."""
+        return self._database.damaged
+
+    @property
+    def set_aside(self) -> Path | None:
+        """Where the damaged file went that this tier found, at its opening or since; None where it found none."""
+        return self._database.set_aside
+
+    def reopen(self) -> None:
+        """Set the damaged file aside and go on with a new one; an authority takes over what can be read of it.
+
+        Readers of its log start anew. Raises `TierError` where there can be no new file.
+        """
+        with self._database.lock:
+            self._state = None
+            self._order.forget()
+            self._database.reopen()
+            self._sift_all()
+
+    def abandon(self) -> None:
+        """Forget the connection without closing it, in a child after a fork."""
+        self._database.abandon()
+
+    def close(self) -> None:
+        """See `Tier`."""
+        self._database.close()
+
+    def _find(self, key: str) -> Record | None:
+        database = self._database
+        with database.lock:  # `translated` takes as long as the rest
+            try:
+                row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
+            except (apsw.ConnectionClosedError, UnicodeDecodeError):  # the process has forked; damage
+                row = self._read(
+                    lambda: database.connection.execute(table.SELECT_ONE, (key,)).fetchone(), lambda: [key]
+                )
+            except apsw.Error as exc:
+                raise database.failure("reading", exc) from exc
+        return None if row is None else as_record(row)
+
+    def _read(self, read: Callable[[], T], keys: Callable[[], Collection[str]]) -> T:
+        """Read, and once more without what has text that cannot be read among some keys."""
+        with self._database.translated("reading"):
+            try:
+                return read()
+            except UnicodeDecodeError:
+                self.sift(keys())
+            return read()
+
+    def _read_sound(self, read: Callable[[], T], records: Callable[[T], Iterable[Record]]) -> T:
+        """Read, and once more where damaged records were among what was read, without them."""
+        with self._database.translated("reading"):
+            try:
+                found = read()
+            except UnicodeDecodeError:
+                self._sift_all()
+                found = read()
+            bad = [record.key for record in records(found) if fault_of(record) is not None]
+            if bad:
+                self.sift(bad)
+                found = read()
+            return found
+
+    def _present(self, keys: Collection[str], state: State) -> Mapping[str, Record]:
+        """Return the sound ones of the records that a transaction asks for; the others are contained."""
+        try:
+            present = self._rows.peek_many(keys)
+            if all(fault_of(record) is None for record in present.values()):
+                return present
+        except UnicodeDecodeError:
+            pass
+        self._order.discard(self._casualties.contain(self._casualties.among(keys), state))
+        return self._rows.peek_many(keys)
+
+    def _sift_all(self) -> None:
+        """Look at every row, after damage whose place is not known."""
+        after: int | None = FIRST_REVISION
+        with self._writing() as state:
+            while after is not None:
+                found, after = self._casualties.after(after, PAGE, deep=False)
+                self._casualties.contain(found, state)
+
+    def _start(self) -> None:
+        with self._database.translated("reading"):
+            ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
+        if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
+            with self._writing() as state:
+                state.revision = state.floor = max(newest, state.revision)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[State]:
+        """Run a write transaction; the state that it changes is stored at its end.
+
+        One that fails may leave the order with keys that are not there.
+        """
+        with self._database.lock:
+            try:
+                with self._database.writing() as connection:
+                    state = self._follow_others()
+                    before = (state.revision, state.floor, state.served, state.buried)
+                    yield state
+                    after = (state.revision, state.floor, state.served, state.buried)
+                    if after != before:
+                        connection.execute(table.WRITE_STATE, after)
+                self._state_version = connection, connection.data_version()
+            except BaseException:
+                self._state = None
+                self._order.forget()
+                raise
+
+    def _follow_others(self) -> State:
+        """Return the state that a transaction begins with, and bring the order in line with what is stored."""
+        version = self._database.connection, self._database.connection.data_version()
+        state = self._state
+        if state is None or version != self._state_version:
+            if state is not None or self._state_version is not None:
+                self._order.forget()
+            state = self._state = self._read_state()
+        return state
+
+    def _read_state(self) -> State:
+        row = self._database.connection.execute(table.READ_STATE).fetchone()
+        return State(*row)  # type: ignore[misc]  # there is one row
+
+    def _usages(self) -> Iterable[Usage]:
+        return starmap(Usage, self._database.connection.execute(table.USAGES))
+
+    def _number(self) -> int:
+        ((number,),) = self._database.connection.execute("SELECT count(*) FROM entries")
+        return cast("int", number)

@@ -1,0 +1,212 @@
+"""A damaged row of SQLite costs that row, wherever it is met, and nothing where another tier has a copy."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from cryptography.fernet import Fernet
+
+from proxywhirl.cache import CacheConfig, CacheManager
+from proxywhirl.cache.rising import RISING_KEPT
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.soundness import deep_fault_of, fault_of
+from proxywhirl.models import Attributes
+from proxywhirl.urls import parse
+
+KEY = Fernet.generate_key().decode()
+OFF = {"enabled": False}
+NAMES = ("one", "two", "three")
+HARM = {
+    "status": "status = 'hea' || char(0) || 'thy'",
+    "status that is no text": "status = CAST(x'ff756e6b6e6f776e' AS TEXT)",
+    "time": "fetched_at = 1e300",
+    "time before all": "fetched_at = -1e18",
+    "attributes": "attributes = '{bad'",
+    "attributes of another kind": """attributes = '{"countrx":"DE"}'""",
+}
+
+Opener = Callable[..., CacheManager]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opener]:
+    """Open caches on one home."""
+    with ExitStack() as stack:
+
+        def open_one(**settings: Any) -> CacheManager:
+            config = CacheConfig.model_validate(
+                {
+                    "l2_cache_dir": str(tmp_path / "l2"),
+                    "l3_database_path": str(tmp_path / "l3.db"),
+                    "encryption_key": KEY,
+                    **settings,
+                }
+            )
+            return stack.enter_context(CacheManager(config))
+
+        yield open_one
+
+
+def url(name: str) -> str:
+    """Name a proxy."""
+    return f"http://{name}.example:80"
+
+
+def key(name: str) -> str:
+    """Return the key of a proxy."""
+    return CacheManager.generate_cache_key(url(name))
+
+
+def fill(cache: CacheManager) -> None:
+    """Add every proxy."""
+    for name in NAMES:
+        cache.add(url(name), source="test", ttl=1e6, attributes=Attributes(country="DE"))
+
+
+def harm(path: Path, change: str, name: str = "one") -> None:
+    """Change a row behind the back of its tier."""
+    other = apsw.Connection(str(path))
+    other.execute(f"UPDATE entries SET {change} WHERE key = ?", (key(name),))
+    other.close()
+
+
+READS: dict[str, Callable[[CacheManager], object]] = {
+    "get": lambda cache: cache.get(key("one")),
+    "get_many": lambda cache: cache.get_many([key(name) for name in NAMES]),
+    "scan": lambda cache: list(cache.scan()),
+    "look": lambda cache: cache.look(key("one")),
+    "endpoint": lambda cache: (cache.endpoint(key("one")), cache.get(key("one"))),
+    "changes": lambda cache: cache.check_times_since(0),
+    "add": lambda cache: cache.record_checks([]) or cache.describe({key("one"): Attributes(city="Bonn")}),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("change", HARM.values(), ids=HARM)
+def test_a_damaged_row_is_lost_alone_however_it_is_met(
+    tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture, change: str, read: str
+) -> None:
+    """It is counted and kept in a file that the log names; the others are there, and the tier is well."""
+    cache = opened(l2_config=OFF)
+    fill(cache)
+    cache.close()
+    harm(tmp_path / "l3.db", change)
+    cache = opened(l2_config=OFF)
+    caplog.set_level(logging.WARNING)
+    READS[read](cache)
+    aside = tmp_path / "l3.db.damaged-rows.jsonl"
+    assert f"were set aside in {aside}" in caplog.text
+    (line,) = aside.read_text().splitlines()
+    assert json.loads(line)["key"] == key("one")
+    assert aside.stat().st_mode & 0o777 == 0o600
+    assert cache.get(key("one")) is None
+    assert set(cache.get_many([key(name) for name in NAMES])) == {key("two"), key("three")}
+    assert {entry.proxy_url for entry in cache.scan()} == {url("two"), url("three")}
+    figures = cache.get_statistics()
+    assert (figures.l3_stats.evictions_corruption, figures.l3_degraded, len(cache)) == (1, False, 2)
+    assert [finding.where for finding in cache.verify()] == [str(aside)]
+    assert cache.add(url("one"), source="again") is not None
+    assert (len(cache), cache.get_statistics().l3_stats.evictions_corruption) == (3, 1)
+
+
+@pytest.mark.parametrize("backend", ["jsonl", "sqlite"])
+@pytest.mark.parametrize("read", ["scan", "changes", "add"])
+def test_the_authority_takes_a_copy_from_another_tier(tmp_path: Path, opened: Opener, backend: str, read: str) -> None:
+    """Nothing is lost then: the row is what it was, in the same revision, for this and every other process."""
+    cache = opened(l2_backend=backend)
+    fill(cache)
+    cache.get(key("one"))
+    cache.close()
+    harm(tmp_path / "l3.db", HARM["status"])
+    cache = opened(l2_backend=backend)
+    READS[read](cache)
+    assert cache.get_statistics().l3_stats.evictions_corruption == 1
+    assert len(list(cache.scan())) == len(cache) == len(NAMES)
+    cache.close()
+    cache = opened(l1_config=OFF, l2_config=OFF)
+    entry = cache.get(key("one"))
+    assert entry is not None
+    assert entry.attributes.country == "DE"
+
+
+def test_a_damaged_window_is_read_past(tmp_path: Path, opened: Opener) -> None:
+    """The entry comes from below, and fills the window again."""
+    settings = {"l1_config": OFF, "l2_backend": "sqlite"}
+    cache = opened(**settings)
+    fill(cache)
+    cache.close()
+    harm(tmp_path / "l2" / "l2.db", HARM["attributes"])
+    cache = opened(**settings)
+    entry = cache.get(key("one"))
+    assert entry is not None
+    assert entry.attributes.country == "DE"
+    figures = cache.get_statistics()
+    assert (figures.l2_stats.evictions_corruption, figures.l3_stats.evictions_corruption) == (1, 0)
+    assert cache.get_statistics().l2_stats.current_size == len(NAMES)
+
+
+def test_damage_does_not_rise(tmp_path: Path, opened: Opener) -> None:
+    """What is read damaged from below enters no tier above, and makes none sick, however many are read at once."""
+    many = [f"n{n}" for n in range(2 * RISING_KEPT)]
+    cache = opened(l2_config=OFF)
+    cache.add_many([(parse(url(name)), Attributes(country="DE")) for name in many], source="test", ttl=1e6)
+    cache.close()
+    harm(tmp_path / "l3.db", HARM["attributes"], "n7")
+    cache = opened()
+    assert len(cache.get_many([key(name) for name in many])) == len(many) - 1
+    figures = cache.get_statistics()
+    assert figures.l1_stats.current_size == len(many) - 1
+    assert not figures.l2_degraded
+
+
+def test_a_url_that_leads_nowhere_is_met_when_it_is_connected_to(tmp_path: Path, opened: Opener) -> None:
+    """Its row is contained then, and there is no such entry."""
+    cache = opened(l2_config=OFF)
+    fill(cache)
+    cache.close()
+    harm(tmp_path / "l3.db", "url = 'http://one.example:8o'")
+    cache = opened(l2_config=OFF)
+    assert cache.endpoint(key("one")) is None
+    assert cache.get(key("one")) is None
+    assert cache.get_statistics().l3_stats.evictions_corruption == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("url = 'http://One.example:80'", "its URL is not in the form"),
+        ("checks = -4611686018427387904", "counts is negative"),
+        ("accessed_at = -5", "before 1970"),
+    ],
+)
+def test_verify_finds_what_no_read_meets(tmp_path: Path, opened: Opener, change: str, what: str) -> None:
+    """It says so, and with `repair` sets the row aside; afterwards there is only the file to look at."""
+    cache = opened(l2_config=OFF)
+    fill(cache)
+    cache.close()
+    harm(tmp_path / "l3.db", change)
+    cache = opened(l2_config=OFF)
+    for repair in (False, True):
+        (finding,) = (found for found in cache.verify(repair=repair) if "entry" in found.where)
+        assert finding.where == f"l3: entry {key('one')}"
+        assert what in finding.what
+        assert finding.repaired is repair
+    assert len(cache) == len(NAMES) - 1
+    assert [finding.where for finding in cache.verify()] == [str(tmp_path / "l3.db.damaged-rows.jsonl")]
+
+
+def test_a_sound_record_has_no_fault() -> None:
+    """Neither has one under a key of one's own, nor one that never expires."""
+    record = Record(key("one"), url("one"), "s", 1.0, 60, 61.0, 1.0)
+    assert deep_fault_of(record) is None
+    own = Record("my-own", "http://[2001:db8::1]:80", "s", 1.0, 60, float("inf"), 1.0)
+    assert (fault_of(own), deep_fault_of(own)) == (None, None)
+    other = Record("my-own", "HTTP://192.0.2.1:80", "s", 1.0, 60, 61.0, 1.0)
+    assert fault_of(other) == "its URL is none"
