@@ -7,6 +7,7 @@ from proxywhirl.cache.record import Record
 __all__ = ["check_storable", "storable_text"]
 
 LARGEST = 2**63 - 1
+NO_CREDENTIALS = (None, None)
 _NUMBERS = (
     "ttl",
     "access_count",
@@ -38,12 +39,12 @@ def check_storable(record: Record) -> Record:
         | record.failed_checks
     )
     plain = record.plain
+    username, password = plain or NO_CREDENTIALS
     if (
         0 <= numbers <= LARGEST
         and type(record.source) is str
-        and (record.key + record.url + record.source + record.attributes).isascii()
+        and f"{record.key}{record.url}{record.source}{record.attributes}{username}{password}".isascii()
         and record.error is None
-        and plain is None
     ):
         return record  # as nearly all are
     for name in _NUMBERS:
