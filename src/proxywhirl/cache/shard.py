@@ -48,7 +48,8 @@ MARK_BYTES = 192
 
 _TRAILER = len(',"crc":"00000000"}')
 _ATTRIBUTES = ',"attributes":'
-_REQUIRED, _OPTIONAL = COLUMNS[:7], tuple(name for name in COLUMNS[7:] if name != "attributes")
+_APART = ("attributes", "revision", "generation")
+_REQUIRED, _OPTIONAL = COLUMNS[:7], tuple(name for name in COLUMNS[7:] if name not in _APART)
 _required_values, _optional_values = attrgetter(*_REQUIRED), attrgetter(*_OPTIONAL)
 _DEFAULTS = _optional_values(Record("", "", "", 0.0, 0, 0.0, 0.0))
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # `json.dumps` makes one each time
@@ -167,6 +168,10 @@ def _record_body(record: Record, quote: Callable[[str], str]) -> str:
             if value != default:
                 text = quote(value) if isinstance(value, str) else "true" if value is True else repr(value)
                 parts.append(f',"{name}":{text}')
+    if record.revision:
+        parts.append(f',"revision":{record.revision!r}')
+    if record.generation:
+        parts.append(f',"generation":{record.generation!r}')
     if record.attributes:
         plain = quote is encode_basestring
         parts += (_ATTRIBUTES, record.attributes if plain else json.dumps(json.loads(record.attributes)))

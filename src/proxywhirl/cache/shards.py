@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +83,7 @@ class CaughtUp:
     right_at: int | None = None
 
 
+@lru_cache(maxsize=4_096)  # each write asks several times
 def shard_number(key: str) -> int:
     """Return the number of the shard in which a key belongs."""
     return zlib.crc32(key.encode(errors="surrogatepass")) % SHARDS
@@ -123,7 +125,7 @@ class Shards:
 
     def read(self, key: str) -> Record | None:
         """Return a record; None where there is none, or none that can be read."""
-        shard = self.files[zlib.crc32(key.encode(errors="surrogatepass")) % SHARDS]
+        shard = self.files[shard_number(key)]
         located = shard.index.get(key)
         return None if located is None else shard.read(key, located)
 
