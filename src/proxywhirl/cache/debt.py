@@ -165,10 +165,11 @@ class DebtFile:
         self._forget()
 
     def _forget(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        fd = self._fd
         self._owed: dict[str, Debt] = {}
         self._fd, self._identity, self._size, self._lines, self._is_untidy = -1, (0, 0), 0, 0, False
+        if fd >= 0:  # no more known by now: a fork may come between
+            os.close(fd)
 
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -294,7 +295,7 @@ class DebtFile:
         debts = list(self._owed.values())
         data = HEADER + b"".join(encode_batch([debt]) for debt in debts)
         fd = replace_file(self.path, data, temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
-        os.close(self._fd)
+        replaced = self._fd
         self._fd, self._identity, self._size, self._lines, self._is_untidy = (
             fd,
             _identity(fd),
@@ -302,6 +303,7 @@ class DebtFile:
             len(debts),
             False,
         )
+        os.close(replaced)
 
     def _sync_directory(self) -> None:
         """Where power cuts count, make it durable that a name came or went."""

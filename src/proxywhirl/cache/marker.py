@@ -76,9 +76,9 @@ class Marker:
 
     def close(self) -> None:
         """Give the descriptor back, without unlocking what a parent process may hold. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1  # first: a fork may come between
+        if fd >= 0:
+            os.close(fd)
 
     def _open(self) -> None:
         make_private_directory(self.path.parent)

@@ -62,9 +62,9 @@ class Occupancy:
 
     def close(self) -> None:
         """Give the lock back. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1  # first: a fork may come between
+        if fd >= 0:
+            os.close(fd)
 
 
 def moved_to(directory: Path) -> str | None:

@@ -219,9 +219,9 @@ class ShardFile:
 
     def close(self) -> None:
         """Give the file back. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._identity, self._size = -1, (0, 0), 0
+        fd, self._fd, self._identity, self._size = self._fd, -1, (0, 0), 0  # first: a fork may come between
+        if fd >= 0:
+            os.close(fd)
 
     def _open(self, fd: int) -> None:
         self._fd = fd
