@@ -154,16 +154,18 @@ def test_a_damaged_window_is_read_past(tmp_path: Path, opened: Opener) -> None:
 
 def test_damage_does_not_rise(tmp_path: Path, opened: Opener) -> None:
     """What is read damaged from below enters no tier above, and makes none sick, however many are read at once."""
-    many = [f"n{n}" for n in range(2 * RISING_KEPT)]
-    cache = opened(l2_config=OFF)
+    many = [f"n{n}" for n in range(4 * RISING_KEPT)]
+    small = {"l2_config": {"max_entries": 2 * RISING_KEPT}}
+    cache = opened(**small)
     cache.add_many([(parse(url(name)), Attributes(country="DE")) for name in many], source="test", ttl=1e6)
     cache.close()
+    assert all(key("n7") not in shard.read_text() for shard in (tmp_path / "l2").glob("shard-*"))
     harm(tmp_path / "l3.db", HARM["attributes"], "n7")
-    cache = opened()
+    cache = opened(**small)
     assert len(cache.get_many([key(name) for name in many])) == len(many) - 1
     figures = cache.get_statistics()
-    assert figures.l1_stats.current_size == len(many) - 1
-    assert not figures.l2_degraded
+    assert (figures.l2_stats.evictions_corruption, figures.l2_degraded) == (0, False)
+    assert all("{bad" not in shard.read_text() for shard in (tmp_path / "l2").glob("*"))
 
 
 def test_a_url_that_leads_nowhere_is_met_when_it_is_connected_to(tmp_path: Path, opened: Opener) -> None:
