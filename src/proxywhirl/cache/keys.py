@@ -21,6 +21,7 @@ from proxywhirl.cache.crypto import Sealer, fingerprint, sealed_with
 from proxywhirl.cache.keyfile import KeyFile, KeyKeeper, OsKeyring
 from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.table import SALVAGED
 from proxywhirl.cache.tier import Batch, Decision, Tier, TierName
 from proxywhirl.errors import DecryptionError
 
@@ -203,20 +204,31 @@ def _matching(
     kept = read()
     while True:
         known = {fingerprint(key) for key in (*kept, *previous)}
+        in_doubt = any(_is_salvaged(tier) for tier in durable)
         unknown = {check for tier in durable for check in noted(tier)} - known
-        if not unknown:
+        if not unknown and not in_doubt:
             return kept
         again = read()
         if again == kept:
             break
         kept = again
-    needed = {check for tier in durable for check in tokens_by_key(tier)} - known - {""}
+    sealed = [(tier, set(tokens_by_key(tier)) - {""}) for tier in durable]
+    needed = {check for _, checks in sealed for check in checks} - known
     if needed:
         raise _another_key(place, needed) if kept else _missing_key(place, needed)
-    for tier in durable:  # whatever these keys sealed is gone
-        for check in unknown:
+    for tier, checks in sealed:
+        for check in unknown:  # whatever these keys sealed is gone, or damage made their names
             forget(tier, check)
+        for check in checks:
+            leave_note(tier, check)
+        if _is_salvaged(tier):
+            tier.set_meta(SALVAGED, None)
     return kept
+
+
+def _is_salvaged(tier: Tier) -> bool:
+    """Whether notes of a tier may have been lost with a damaged file, so that its records are to be asked."""
+    return tier.get_meta(SALVAGED) is not None
 
 
 def _missing_key(place: str, needed: set[str]) -> DecryptionError:

@@ -186,6 +186,8 @@ class SqliteFile:
 
     def _start(self) -> None:
         with self._database.translated("reading"):
+            for _ in self._database.connection.execute("SELECT name, value FROM meta"):
+                pass  # few, and without those that are damaged nothing can be opened: now is the time to find that out
             ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
         if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
             with self._writing() as state:

@@ -21,6 +21,7 @@ __all__ = [
     "OUTLINES",
     "READ_STATE",
     "REPLACE",
+    "SALVAGED",
     "SELECT",
     "SELECT_ONE",
     "SETTLE",
@@ -62,6 +63,9 @@ MIGRATIONS = (
     ),
 )
 
+SALVAGED = "salvaged"
+"""The note that says that other notes may be lost, which whoever needs them makes anew."""
+
 # After a damaged file: the log has holes, so its readers start anew. Where nothing was saved the file is as new.
 SETTLE = (
     """INSERT OR REPLACE INTO state SELECT 1, news, news, (SELECT count(*) FROM entries WHERE retired = 0),
@@ -69,6 +73,7 @@ SETTLE = (
             (SELECT ifnull(max(revision), 0) FROM state), (SELECT ifnull(max(revision), 0) FROM entries),
             (SELECT ifnull(max(revision), 0) FROM tombstones)) AS news) WHERE EXISTS (SELECT 1 FROM entries)""",
     """INSERT OR REPLACE INTO state SELECT 1, 0, 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM entries)""",
+    f"INSERT OR REPLACE INTO meta VALUES ('{SALVAGED}', '1')",  # noqa: S608  # a constant
 )
 
 _NAMES = ", ".join(COLUMNS)
