@@ -355,3 +355,17 @@ def test_nothing_is_saved_of_an_empty_file(path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         SqliteTier(path, authority=True).close()
     assert "made anew: 0 rows were saved" in caplog.text
+
+
+def test_damage_met_in_use_is_contained_at_the_next_write(path: Path) -> None:
+    """The call that meets it fails; the next write finds the file set aside, and what can be read of it saved."""
+    tier = SqliteTier(path, authority=True)
+    content = path.read_bytes()
+    overwrite(path, PAGE, b"\xff" * (len(content) - PAGE))
+    with pytest.raises(TierError, match="damaged"):
+        put(tier, "new")
+    assert tier.damaged
+    put(tier, "new")
+    assert (tier.damaged, tier.set_aside is not None) == (False, True)
+    assert tier.get("new") is not None
+    tier.close()

@@ -210,5 +210,7 @@ def test_a_sound_record_has_no_fault() -> None:
     assert deep_fault_of(record) is None
     own = Record("my-own", "http://[2001:db8::1]:80", "s", 1.0, 60, float("inf"), 1.0)
     assert (fault_of(own), deep_fault_of(own)) == (None, None)
+    kind = Record("my-own", url("one"), "s", 1.0, 60, 61.0, 1.0, sealed=b"blob")  # type: ignore[arg-type]  # the point
+    assert fault_of(kind) == "one of its texts is none"
     other = Record("my-own", "HTTP://192.0.2.1:80", "s", 1.0, 60, 61.0, 1.0)
     assert fault_of(other) == "its URL is none"

@@ -176,8 +176,11 @@ class Lookups(Lifecycle):
         stack = self._running().stack
         contain(key, stack.durable, stack.front)
         reading = self._read_below(key, now)
-        if reading is None or fault_of(reading[0]) is None:
-            return None if reading is None else self._used(reading[0], now, evicted_from_l1=reading[1])
+        if reading is None:
+            return None
+        with contextlib.suppress(UnsoundError):
+            if fault_of(reading[0]) is None:
+                return self._used(reading[0], now, evicted_from_l1=reading[1])
         stack.front.replace((), [key])
         _log.error("what is stored under %s is damaged, and its tier cannot set it aside: delete it", key)
         return None

@@ -32,6 +32,22 @@ class UnsoundError(TierError):
 
 def fault_of(record: Record) -> str | None:
     """Say what of a record no reader can make sense of; None where there is no such thing."""
+    try:
+        return _fault_of_kind(record) or _fault_of_value(record)
+    except UNREADABLE:
+        return "one of its values is of another kind"
+
+
+def _fault_of_kind(record: Record) -> str | None:
+    """Look at the types: damage to the head of a row makes them others than its table's."""
+    texts = (record.key, record.url, record.source, record.error or "", record.attributes, record.sealed or "")
+    numbers = (record.ttl, record.access_count, record.failure_count, record.checks, record.failed_checks)
+    if not all(type(text) is str for text in texts):
+        return "one of its texts is none"
+    return None if all(type(number) is int for number in numbers) else "one of its counts is none"
+
+
+def _fault_of_value(record: Record) -> str | None:
     if record.status not in _STATUSES:
         return "its status is none"
     if not (

@@ -200,6 +200,8 @@ class SqliteFile:
         One that fails may leave the order with keys that are not there.
         """
         with self._database.lock:
+            if self.damaged:  # an earlier call met it
+                self.reopen()
             try:
                 with self._database.writing() as connection:
                     state = self._follow_others()
