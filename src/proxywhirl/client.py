@@ -57,6 +57,7 @@ class _Requests:
         home: str | Path | None,
         strategy: str | None,
         tls: ssl.SSLContext | None,
+        monitor: bool,
     ) -> None:
         in_memory = proxies is not None and home is None
         settings = Settings.in_memory() if in_memory else Settings.load(home)
@@ -68,7 +69,7 @@ class _Requests:
             if given:
                 self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
             self._transport = WhirlTransport(self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls())
-            self._runtime.start()
+            self._runtime.start(monitor=monitor)
             undo.pop_all()
 
     @property
@@ -92,11 +93,12 @@ class AsyncProxyWhirl(_Requests):
         tls: For https targets; None for the system's trusted authorities.
         timeout: Seconds for each of connecting, reading and writing.
         follow_redirects: Whether redirects are followed, each through another proxy.
+        monitor: Whether proxies are checked when they are due, by the judges of the settings.
 
     Raises:
         ProxyURLError: one of `proxies` is not one.
         TypeError: `proxies` is a lone URL, or holds something that is neither text nor a `ProxyURL`.
-        SettingsError: a setting of the home or the environment is impossible.
+        SettingsError: a setting of the home or the environment is impossible, or `monitor` finds no judge in them.
         CacheError: the store cannot be opened.
     """
 
@@ -109,8 +111,9 @@ class AsyncProxyWhirl(_Requests):
         tls: ssl.SSLContext | None = None,
         timeout: float = 30.0,
         follow_redirects: bool = False,
+        monitor: bool = False,
     ) -> None:
-        super().__init__(proxies, home, strategy, tls)
+        super().__init__(proxies, home, strategy, tls, monitor)
         self._closed = False
         self._under_way: set[asyncio.Task[httpx2.Response]] = set()
         self._client = httpx2.AsyncClient(
@@ -203,9 +206,16 @@ class ProxyWhirl:
         tls: ssl.SSLContext | None = None,
         timeout: float = 30.0,
         follow_redirects: bool = False,
+        monitor: bool = False,
     ) -> None:
         self._whirl = AsyncProxyWhirl(
-            proxies, home=home, strategy=strategy, tls=tls, timeout=timeout, follow_redirects=follow_redirects
+            proxies,
+            home=home,
+            strategy=strategy,
+            tls=tls,
+            timeout=timeout,
+            follow_redirects=follow_redirects,
+            monitor=monitor,
         )
         self._loop = asyncio.new_event_loop()
         self._closed = False

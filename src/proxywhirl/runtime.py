@@ -20,10 +20,10 @@ from typing import Self
 from proxywhirl.cache import CacheManager, portray
 from proxywhirl.checkups import Checkups, Report
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import CacheError, DecryptionError, TierError
+from proxywhirl.errors import CacheError, DecryptionError, SettingsError, TierError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
-from proxywhirl.health.monitor import Monitor
+from proxywhirl.health.monitor import Monitor, MonitorThread
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.settings import Settings
@@ -33,12 +33,16 @@ from proxywhirl.supply.register import Register
 from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Intake", "Removal", "Runtime"]
+__all__ = ["NO_JUDGE", "Intake", "Removal", "Runtime"]
 
 _log = logging.getLogger(__name__)
 
 FEED_INTERVAL_SECONDS = 0.1
 REPORTS_KEPT = 100_000
+NO_JUDGE = (
+    "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES (and do not set "
+    "health.monitor to false)"
+)
 UNWRITABLE = "the store cannot be written to; nothing of this was done (the log says why)"
 
 
@@ -77,6 +81,7 @@ class Runtime:
         self._stale: set[str] = set()
         self._next_record = 0.0
         self._feeder: Feeder | None = None
+        self._monitoring: MonitorThread | None = None
         with contextlib.ExitStack() as files:
             strategy = settings.pool.strategy
             self.pool = Pool(strategy, resolve=self._endpoint, clock=clock, on_report=self._take, portray=portray)
@@ -193,8 +198,17 @@ class Runtime:
         if self._clock.monotonic() >= self._next_record:
             self._record_reports()
 
-    def start(self) -> None:
-        """Feed the pool now, and from then on in a thread."""
+    def start(self, *, monitor: bool = False) -> None:
+        """Feed the pool now, and from then on in a thread; with `monitor` check what is due in another one.
+
+        Raises:
+            SettingsError: there is no judge to ask, or a setting of the monitor is wrong.
+        """
+        if monitor and self._monitoring is None:
+            made = self.monitor()
+            if made is None:
+                raise SettingsError(NO_JUDGE)
+            self._monitoring = MonitorThread(made)
         self.feed()
         if self._feeder is None:
             self._feeder = Feeder(self)
@@ -218,6 +232,9 @@ class Runtime:
 
     def close(self) -> None:
         """Stop the thread, write what is still in memory, close every file. Idempotent."""
+        if self._monitoring is not None:
+            self._monitoring.stop()
+            self._monitoring = None
         if self._feeder is not None:
             self._feeder.stop()
             self._feeder = None

@@ -22,7 +22,7 @@ from proxywhirl.health.monitor import Monitor
 from proxywhirl.health.round import OnResult
 from proxywhirl.health.tally import Tally
 from proxywhirl.models import Attributes, Target
-from proxywhirl.runtime import Runtime
+from proxywhirl.runtime import NO_JUDGE, Runtime
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["check", "checking", "monitor", "run_checks"]
@@ -78,9 +78,7 @@ def monitor(home: str | None) -> None:
     with open_runtime(home, {"health": {"monitor": True}}) as runtime:
         watching = runtime.monitor()
         if watching is None:
-            raise SettingsError(
-                "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES"
-            )
+            raise SettingsError(NO_JUDGE)
         asyncio.run(_watch(watching))
 
 

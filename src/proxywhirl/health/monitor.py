@@ -8,8 +8,10 @@ time back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,7 +26,7 @@ from proxywhirl.models import Attributes
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Monitor", "Pace"]
+__all__ = ["Checkable", "Monitor", "MonitorThread", "Pace"]
 
 _log = logging.getLogger(__name__)
 
@@ -234,3 +236,30 @@ class Monitor:
             await asyncio.to_thread(self._claims.give_back, keys)
         except ProxyWhirlError as exc:
             _log.warning("the last checks are not recorded: %s", exc)
+
+
+class MonitorThread:
+    """A monitor that runs in a thread of its own, for programs without an event loop, until it is stopped."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="proxywhirl-monitor", daemon=True)
+        self._thread.start()
+        self._running.wait()
+
+    def stop(self) -> None:
+        """End it as `Monitor.run` ends when it is cancelled, and wait for that."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.ensure_future(self._monitor.run())
+        self._running.set()
+        await self._task

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import trustme
 
+from proxywhirl import ProxyWhirl
+from proxywhirl.errors import SettingsError
 from proxywhirl.health.judge_server import JudgeServer
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
@@ -302,3 +304,17 @@ def test_a_judge_that_is_not_trusted_here_is_no_fault_of_the_proxies(
         results = [json.loads(line) for line in run("check", "--json").out.splitlines()[:-1]]
         assert {(line["asked"], line["reached"]) for line in results} == {("tls", "tls"), ("tls", "http")}
         assert by_status(run) == {"healthy": 1, "unhealthy": 1}
+
+
+def test_the_library_checks_what_is_due_when_asked(home: Path, judge: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on while the object lives, and ends with it; without a judge it says what it needs."""
+    with pytest.raises(SettingsError, match="there is no judge to ask"):
+        ProxyWhirl(home=home, monitor=True)
+    monkeypatch.setenv("PROXYWHIRL_HEALTH_JUDGES", judge)
+    with running_fleet([FleetSpec("http"), FleetSpec(fault=Fault.REFUSE)]) as (fleet, _):
+        with ProxyWhirl(proxies=fleet.urls(), home=home, monitor=True) as whirl:
+            deadline = time.monotonic() + 20
+            while {entry.health_status.value for entry in whirl.cache.scan()} != {"healthy", "unhealthy"}:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        assert not [thread for thread in threading.enumerate() if thread.name == "proxywhirl-monitor"]
