@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -23,7 +22,8 @@ from proxywhirl.health.history import History, Sample
 from proxywhirl.health.levels import Level
 from proxywhirl.health.many import probe_many
 from proxywhirl.health.monitor import Monitor, Pace
-from proxywhirl.health.outage import Outage, reaches
+from proxywhirl.health.outage import Outage
+from proxywhirl.health.panel import Panel, Standing, reaches
 from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.health.round import OnResult, Round
@@ -109,13 +109,14 @@ class Checkups:
             TierError: what was found out cannot be recorded.
         """
         with contextlib.ExitStack() as files:
-            prober, level = self._equipped(plan, files)
+            prober, level, recorder = self._equipped(plan, files)
+            await recorder.prepare()
             claims = self._claims()
             claims.sweep(self._clock.now())
             concurrency = plan.concurrency or self._settings.concurrency
             checks = Round(
                 self._cache,
-                self._recorder(plan),
+                recorder,
                 claims,
                 self._budget(plan.budget_bytes),
                 level=level,
@@ -143,13 +144,13 @@ class Checkups:
         """
         if not self._settings.monitor or not self._settings.judge_urls:
             return None
-        prober, level = self._equipped(CheckPlan(), files)
+        prober, level, recorder = self._equipped(CheckPlan(), files)
         claims = self._claims()
         claims.sweep(self._clock.now())
         return Monitor(
             self._cache,
             lambda key, endpoint: prober.probe(endpoint, level, key=key),
-            self._recorder(CheckPlan()),
+            recorder,
             claims,
             level=level,
             timeout=self._settings.timeout,
@@ -160,44 +161,41 @@ class Checkups:
             clock=self._clock,
         )
 
-    def _equipped(self, plan: CheckPlan, files: contextlib.ExitStack) -> tuple[Prober, Level]:
-        judges = self._judges(plan)
+    def _equipped(self, plan: CheckPlan, files: contextlib.ExitStack) -> tuple[Prober, Level, Recorder]:
+        judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
         level = plan.level or self._settings.level or _deepest(judges, plan.target)
         databases = [path for path in (self._settings.country_database, self._settings.asn_database) if path]
         geo = files.enter_context(GeoDatabase(databases)) if databases and level is Level.FULL else None
+        tls = self._settings.judge_tls() or default_tls()
+        panel = Panel(_asked_for(level, judges), tls=tls, clock=self._clock, rng=self._rng)
         prober = Prober(
-            judges=judges,
+            judges=panel,
             target=plan.target,
             timeout=plan.timeout or self._settings.timeout,
-            tls=self._settings.judge_tls(),
+            tls=tls,
             proxy_tls=self._proxy_tls(),
             geo=geo,
             clock=self._clock,
             rng=self._rng,
         )
         prober.require(level)
-        return prober, level
 
-    def _recorder(self, plan: CheckPlan) -> Recorder:
-        ends = [plan.target] if plan.target is not None else [judge.target for judge in self._judges(plan)]
+        async def examine() -> Standing:
+            if level is Level.TCP:
+                return Standing.GOOD
+            if plan.target is not None and not await reaches(plan.target, tls):
+                return Standing.NONE
+            return await panel.examine()
 
-        async def is_online() -> bool:
-            trusted = self._settings.judge_tls() or default_tls()
-            contexts = (trusted if end.scheme == "https" else None for end in ends)
-            checks = [reaches(end.host, end.port, tls) for end, tls in zip(ends, contexts, strict=True)]
-            return all(await asyncio.gather(*checks))
-
-        return Recorder(
+        recorder = Recorder(
             self._cache,
-            Outage(is_online, clock=self._clock),
+            Outage(examine),
             history=self.history,
             schedule=self._schedule,
             rng=self._rng,
             at_judge=plan.target is None,
         )
-
-    def _judges(self, plan: CheckPlan) -> list[Judge]:
-        return [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
+        return prober, level, recorder
 
     def _budget(self, total: int | None) -> Budget:
         return Budget(total, self._settings.provider_bytes_per_day, Spending(self._state))
@@ -232,3 +230,13 @@ def _deepest(judges: Sequence[Judge], target: Target | None) -> Level:
         "a check needs somebody to ask for through the proxy: a judge (`proxywhirl judge` serves one; name it with "
         "--judge or PROXYWHIRL_HEALTH_JUDGES), or a --target; or say --level tcp"
     )
+
+
+def _asked_for(level: Level, judges: Sequence[Judge]) -> list[Judge]:
+    """Return the judges that a check of a level may ask: one that it does not is none of its business."""
+    schemes = {judge.target.scheme for judge in judges}
+    if level is Level.HTTP or (level is Level.HANDSHAKE and "https" not in schemes):
+        schemes = {"http"}
+    elif level is Level.HANDSHAKE:
+        schemes = {"https"}
+    return [judge for judge in judges if judge.target.scheme in schemes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,11 @@ from proxywhirl.health.claims import Claims
 from proxywhirl.health.history import History
 from proxywhirl.health.levels import Level, ProbeResult, Stage
 from proxywhirl.health.monitor import Monitor, Pace
-from proxywhirl.health.outage import VERDICT_LASTS, Outage, reaches
+from proxywhirl.health.outage import Outage
+from proxywhirl.health.panel import Standing, reaches
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder
-from proxywhirl.models import Attributes
+from proxywhirl.models import Attributes, Target
 from proxywhirl.state.store import MemoryStore
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
@@ -50,7 +52,7 @@ class World:
         )
         self.store = MemoryStore()
         self.history = History(self.store)
-        self.online = online
+        self.standing = Standing.GOOD if online else Standing.NONE
         self.asked_directly = 0
         self.blames: dict[str, Blame] = {}
         self.probed: list[str] = []
@@ -67,10 +69,10 @@ class World:
         assert entry is not None
         self.keys[name] = entry.key
 
-    async def is_online(self) -> bool:
+    async def examine(self) -> Standing:
         """Stand for the direct check."""
         self.asked_directly += 1
-        return self.online
+        return self.standing
 
     async def probe(self, key: str, endpoint: ProxyURL) -> ProbeResult:
         """Answer as it was told to."""
@@ -83,7 +85,7 @@ class World:
 
     def recorder(self, *, at_judge: bool = True) -> Recorder:
         """Make what records into the cache."""
-        outage = Outage(self.is_online, clock=self.clock)
+        outage = Outage(self.examine)
         return Recorder(
             self.cache, outage, history=self.history, schedule=SCHEDULE, rng=random.Random(1), at_judge=at_judge
         )
@@ -269,25 +271,34 @@ async def test_nobody_is_punished_while_our_own_network_is_down(caplog: pytest.L
     assert len(world.probed) == 6
     said = [record.message for record in caplog.records if "no proxy is blamed" in record.message]
     assert len(said) == 1
-    assert "this machine's network is down" in said[0]
-    world.online, world.blames = True, {}
+    assert "its network is down, or what is asked for is" in said[0]
+    world.standing, world.blames = Standing.GOOD, {}
     world.clock.advance(100.0)
     await turn(monitor)
     assert [world.status(name) for name in "abc"] == [HealthStatus.HEALTHY] * 3
 
 
 async def test_a_pool_that_dies_while_the_network_is_up_is_judged() -> None:
-    """All fail, and the direct check succeeds: the proxies are to blame. It is not made for each batch anew."""
+    """All fail, and who was asked is reliable: the proxies are to blame. Where nothing fails nobody is looked at."""
     world = World("abc")
     recorder = world.recorder()
     failures = [result(world.keys[name], Blame.PROXY, at=world.clock.now()) for name in "abc"]
-    recorded = await recorder.record(failures)
-    await recorder.record(failures)
-    assert (recorded.counted, world.asked_directly) == (failures, 1)
-    world.clock.advance(VERDICT_LASTS)
-    await recorder.record(failures)
-    assert world.asked_directly == 2
-    assert world.status("a") is HealthStatus.DEAD
+    for _ in range(3):
+        recorded = await recorder.record(failures)
+    await recorder.record([result(world.keys["a"])])
+    assert (recorded.counted, world.asked_directly) == (failures, 3)
+    assert world.status("b") is HealthStatus.DEAD
+
+
+async def test_no_failure_counts_when_one_of_several_judges_turned_bad() -> None:
+    """Nobody can tell through which of them it came; successes count, and the next failures again."""
+    world = World("abc")
+    world.standing = Standing.WORSE
+    recorder = world.recorder()
+    batch = [result(world.keys["a"], Blame.PROXY), result(world.keys["b"]), result(world.keys["c"], Blame.PROXY)]
+    assert (await recorder.record(batch)).counted == [batch[1]]
+    world.standing = Standing.GOOD
+    assert (await recorder.record(batch)).counted == batch
 
 
 async def test_what_came_before_the_network_went_down_counts() -> None:
@@ -397,11 +408,12 @@ async def test_the_direct_check_connects_and_sends_nothing() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    assert await reaches("127.0.0.1", port)
+    target, tls = Target("http", "127.0.0.1", port), ssl.create_default_context()
+    assert await reaches(target, tls)
     assert await seen.get() == b""
     server.close()
     await server.wait_closed()
-    assert not await reaches("127.0.0.1", port)
+    assert not await reaches(target, tls)
 
 
 @pytest.fixture

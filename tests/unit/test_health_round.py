@@ -13,6 +13,7 @@ from proxywhirl.health.budget import Budget
 from proxywhirl.health.claims import Claims
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.outage import Outage
+from proxywhirl.health.panel import Standing
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Judge, Recorder
 from proxywhirl.health.round import Round
@@ -58,10 +59,10 @@ class Store:
 def made(store: Store, state: MemoryStore) -> Round:
     """Make a round over a store."""
 
-    async def is_online() -> bool:
-        return True
+    async def examine() -> Standing:
+        return Standing.GOOD
 
-    recorder = Recorder(store, Outage(is_online), history=None, schedule=Schedule(), rng=random.Random(1))
+    recorder = Recorder(store, Outage(examine), history=None, schedule=Schedule(), rng=random.Random(1))
     return Round(
         store,  # type: ignore[arg-type]  # it has no log
         recorder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -33,7 +33,7 @@ class Errand:
 class Equipment:
     """What all probes of a prober share; see `Prober` for each."""
 
-    judges: Sequence[Judge]
+    judges: Iterable[Judge]
     target: Target | None
     timeout: float
     tls: ssl.SSLContext | None

@@ -115,6 +115,7 @@ class Monitor:
     async def run(self) -> None:
         """Check until cancelled; probes under way are dropped then, and their proxies free for others."""
         try:
+            await self._recorder.prepare()
             while True:
                 try:
                     await self.step()

@@ -1,65 +1,55 @@
-"""Telling our own outage from a pool of proxies that died at once: then nobody is punished."""
+"""Telling our own outage, or a judge's, from a pool of proxies that died at once: then nobody is punished."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
-from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.health.levels import ProbeResult
+from proxywhirl.health.panel import Standing
 
-__all__ = ["Outage", "reaches"]
+__all__ = ["Outage"]
 
 _log = logging.getLogger(__name__)
 
-VERDICT_LASTS = 5.0  # seconds; less than what a cable takes to be plugged in again
-CHECK_TIMEOUT = 3.0
-
 
 class Outage:
-    """Sifts results by whether this machine's network was up when they came.
+    """Sifts results by whether those who were asked could be relied on when they came.
 
-    `is_online` is the direct check; it is made only where the last results are failures without exception, and its
-    verdict lasts for seconds.
+    `examine` looks at them directly; it is called where there are failures, and until all is well again.
     """
 
-    def __init__(self, is_online: Callable[[], Awaitable[bool]], *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._is_online = is_online
-        self._clock = clock
-        self._verdict: bool | None = None
-        self._until = 0.0
+    def __init__(self, examine: Callable[[], Awaitable[Standing]]) -> None:
+        self._examine = examine
+        self._last = Standing.GOOD
+
+    async def prepare(self) -> None:
+        """Look at them before the first result."""
+        self._tell(await self._examine())
 
     async def sift(self, results: Sequence[ProbeResult]) -> tuple[list[ProbeResult], list[ProbeResult]]:
-        """Divide results, in the order in which they came, into those that count and those that teach nothing."""
-        last_success = max((place for place, result in enumerate(results) if result.ok), default=-1)
-        tail = results[last_success + 1 :]
-        if not tail or await self._online():
+        """Divide results, in the order in which they came, into those that count and those that teach nothing.
+
+        Where one of several judges turned bad no failure counts; where nobody answers us, none after the last success:
+        until then a judge did answer, if only through proxies.
+        """
+        if self._last is Standing.GOOD and all(result.ok for result in results):
             return list(results), []
-        return list(results[: last_success + 1]), list(tail)
+        standing = await self._examine()
+        self._tell(standing)
+        if standing is Standing.GOOD:
+            return list(results), []
+        last_success = max((place for place, result in enumerate(results) if result.ok), default=-1)
+        spared = 0 if standing is Standing.WORSE else last_success + 1
+        counted = [result for place, result in enumerate(results) if result.ok or place < spared]
+        return counted, [result for place, result in enumerate(results) if not result.ok and place >= spared]
 
-    async def _online(self) -> bool:
-        now = self._clock.monotonic()
-        if self._verdict is None or now >= self._until:
-            before, self._verdict = self._verdict, await self._is_online()
-            self._until = self._clock.monotonic() + VERDICT_LASTS
-            if not self._verdict and before is not False:
-                _log.warning(
-                    "no proxy is blamed: what they were asked for cannot be reached from here either; "
-                    "this machine's network is down, or the judge is, or its certificate is not trusted here"
-                )
-            elif self._verdict and before is False:
-                _log.warning("what proxies are asked for can be reached from here again")
-        return self._verdict
-
-
-async def reaches(host: str, port: int, tls: ssl.SSLContext | None = None) -> bool:
-    """Whether a server can be connected to directly, from here, with TLS where a context is given; nothing is sent."""
-    try:
-        async with asyncio.timeout(CHECK_TIMEOUT):
-            _, writer = await asyncio.open_connection(host, port, ssl=tls, server_hostname=host if tls else None)
-    except (OSError, TimeoutError):
-        return False
-    writer.transport.abort()
-    return True
+    def _tell(self, standing: Standing) -> None:
+        before, self._last = self._last, standing
+        if standing is Standing.NONE and before is not Standing.NONE:
+            _log.warning(
+                "no proxy is blamed for failing: what they are asked for does not answer this machine itself either; "
+                "its network is down, or what is asked for is"
+            )
+        elif before is Standing.NONE and standing is not Standing.NONE:
+            _log.warning("what proxies are asked for answers again")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -21,6 +21,7 @@ from proxywhirl.health.direct import DirectSightings
 from proxywhirl.health.equipment import Equipment
 from proxywhirl.health.geo import GeoDatabase, Place
 from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.panel import Panel
 from proxywhirl.models import Anonymity, Target
 from proxywhirl.net.failures import translated
 from proxywhirl.net.lag import LagMeter
@@ -38,8 +39,8 @@ class Prober:
     """Probes proxies; belongs to one event loop.
 
     Args:
-        judges: The judges to ask, as URLs or parsed; `http` and above need one with http://, and `tls` and `full`
-            another one with https:// or an https target. Nobody else is ever asked.
+        judges: The judges to ask, as URLs or parsed, or a panel of them; `http` and above need one with http://, and
+            `tls` and `full` another one with https:// or an https target. Nobody else is ever asked.
         target: The end of the tunnel for `handshake`, and for `tls` where it is https; else a judge is.
         timeout: Seconds for all levels of one probe together, from the first connection on.
         tls: Verifies the tunnel's end; None stands for the system's trusted authorities.
@@ -57,7 +58,7 @@ class Prober:
     def __init__(
         self,
         *,
-        judges: Iterable[Judge | str] = (),
+        judges: Iterable[Judge | str] | Panel = (),
         target: Target | None = None,
         timeout: float = 10.0,
         tls: ssl.SSLContext | None = None,
@@ -69,7 +70,7 @@ class Prober:
     ) -> None:
         if not timeout > 0:
             raise SettingsError(f"the timeout of a check must be above 0 seconds, not {timeout!r}")
-        parsed = tuple(Judge.parse(judge) if isinstance(judge, str) else judge for judge in judges)
+        parsed: Panel | tuple[Judge, ...] = judges if isinstance(judges, Panel) else tuple(_parsed(judges))
         chance = rng or Random()  # noqa: S311  # a nonce need not be secret: whoever could misuse it sees it
         self._equipment = Equipment(parsed, target, timeout, tls, proxy_tls, geo, clock, chance)
         self._direct = DirectSightings(self._equipment)
@@ -182,3 +183,7 @@ def _void(attempt: _Attempt, held_up: float, timeout: float) -> float:
         return timeout / 4  # some of what is under way will have ended
     enough = timeout * _STALLED
     return 0.0 if attempt.error.blame is Blame.PROXY and held_up >= enough > attempt.silence else -1.0
+
+
+def _parsed(judges: Iterable[Judge | str]) -> Iterator[Judge]:
+    return (Judge.parse(judge) if isinstance(judge, str) else judge for judge in judges)

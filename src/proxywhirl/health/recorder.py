@@ -72,6 +72,10 @@ class Recorder:
         self._rng = rng
         self._blamed = {None, Blame.PROXY, Blame.ACCOUNT} | ({Blame.TARGET_THROUGH_PROXY} if at_judge else set())
 
+    async def prepare(self) -> None:
+        """See whom to rely on before the first probe."""
+        await self._outage.prepare()
+
     async def record(self, results: Sequence[ProbeResult]) -> Recorded:
         """Judge results, in the order in which they came, and write what follows of them in a thread.
 

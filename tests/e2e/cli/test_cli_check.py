@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -318,3 +319,56 @@ def test_the_library_checks_what_is_due_when_asked(home: Path, judge: str, monke
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
         assert not [thread for thread in threading.enumerate() if thread.name == "proxywhirl-monitor"]
+
+
+@contextlib.contextmanager
+def running_impostor(answer: bytes) -> Iterator[str]:
+    """Run a server that gives one answer to whatever is asked, or with b"" none at all; give its URL."""
+    over = threading.Event()
+
+    class Impostor(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+            if not answer:
+                over.wait()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Impostor) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+ANSWERS = {
+    "an ordinary page": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
+    "a broken one": b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "silence": b"",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_is_no_judge_condemns_nobody(run: Run, answer: str) -> None:
+    """A mistyped judge, or one whose back end is down, is named, and no proxy is punished for it."""
+    with (
+        running_impostor(ANSWERS[answer]) as impostor,
+        running_fleet([FleetSpec("http"), FleetSpec("socks5")]) as (fleet, _),
+    ):
+        run("add", *fleet.urls())
+        ended = run("check", "--judge", impostor, "--timeout", "1")
+    assert "2 say nothing of the proxy and are not recorded" in ended.err
+    assert by_status(run) == {"unknown": 2}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_of_two_judges_the_good_one_is_asked(run: Run, judge: str, answer: str) -> None:
+    """A second judge makes checks safer: a bad one is left out."""
+    with running_impostor(ANSWERS[answer]) as impostor, running_fleet([FleetSpec("http")] * 8) as (fleet, _):
+        run("add", *fleet.urls())
+        run("check", "--judge", impostor, "--judge", judge, "--timeout", "5")
+        run("check", "--all", "--judge", judge, "--judge", "http://127.0.0.1:1/", "--timeout", "5")
+    assert by_status(run) == {"healthy": 8}
