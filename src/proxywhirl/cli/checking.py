@@ -16,7 +16,7 @@ from proxywhirl.cli.options import KeyOrProxy, home_option, json_option, open_ru
 from proxywhirl.cli.progress import counting
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.cli.stopping import told_to_stop
-from proxywhirl.errors import CacheError, SettingsError
+from proxywhirl.errors import CacheError, ProxyURLError, SettingsError
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.monitor import Monitor
 from proxywhirl.health.round import OnResult
@@ -24,8 +24,26 @@ from proxywhirl.health.tally import Tally
 from proxywhirl.models import Attributes, Target
 from proxywhirl.runtime import NO_JUDGE, Runtime
 from proxywhirl.urls import ProxyURL
+from proxywhirl.wire.judge import Judge
 
 __all__ = ["check", "checking", "monitor", "run_checks"]
+
+
+def _judges(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
+    for url in urls:
+        try:
+            Judge.parse(url)
+        except ProxyURLError as exc:
+            raise click.BadParameter(f"{url!r} is no judge, such as http://judge.example:8898/: {exc}.") from exc
+    return urls
+
+
+def _target(_: click.Context, __: click.Parameter, url: str | None) -> Target | None:
+    try:
+        return None if url is None else Target.parse(url)
+    except ProxyURLError as exc:
+        raise click.BadParameter(f"{exc}.") from exc
+
 
 LEVELS = click.Choice([level.value for level in Level])
 
@@ -35,8 +53,10 @@ LEVELS = click.Choice([level.value for level in Level])
 @click.option("--all", "everything", is_flag=True, help="All proxies, whether they are due or not.")
 @click.option("--due", is_flag=True, help="Those that are due, as without any of these.")
 @click.option("--level", type=LEVELS, help="How deep. [default: the deepest that the judges allow, short of full]")
-@click.option("--judge", "judges", metavar="URL", multiple=True, help="A judge to ask; may be repeated.")
-@click.option("--target", metavar="URL", help="The end of the tunnel, instead of a judge.")
+@click.option(
+    "--judge", "judges", metavar="URL", multiple=True, callback=_judges, help="A judge to ask; may be repeated."
+)
+@click.option("--target", metavar="URL", callback=_target, help="The end of the tunnel, instead of a judge.")
 @click.option("--concurrency", type=click.IntRange(1), help="Checks at once. [default: 200]")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for each. [default: 10]")
 @click.option("--budget-bytes", type=click.IntRange(0), help="Stop before more bytes than these are spent.")
@@ -97,10 +117,10 @@ def run_checks(runtime: Runtime, keys: Iterable[str], plan: CheckPlan, *, as_jso
 
 
 def _plan(given: dict[str, Any]) -> CheckPlan:
-    level, target = given["level"], given["target"]
+    level = given["level"]
     return CheckPlan(
         level=Level(level) if level else None,
-        target=Target.parse(target) if target else None,
+        target=given["target"],
         judges=given["judges"],
         timeout=given["timeout"],
         concurrency=given["concurrency"],
@@ -112,10 +132,16 @@ def _named(runtime: Runtime, proxies: tuple[str | ProxyURL, ...]) -> list[str]:
     meant = runtime.keys_of(list(proxies))
     keys = list(dict.fromkeys(key for found in meant for key in sorted(found)))
     known = runtime.cache.to_check(keys)
-    missing = sum(known.keys().isdisjoint(found) for found in meant)
+    missing = [_shown(proxy) for proxy, found in zip(proxies, meant, strict=True) if known.keys().isdisjoint(found)]
     if missing:
-        raise CacheError(f"{missing} of the named proxies are not there: `proxywhirl list` shows the keys")
+        raise CacheError(
+            f"there is no proxy {', '.join(missing)}: `proxywhirl list` shows the keys of those that there are"
+        )
     return keys
+
+
+def _shown(proxy: str | ProxyURL) -> str:
+    return proxy if isinstance(proxy, str) else proxy.canonical
 
 
 def _advancing(advance: Callable[[bool], None]) -> OnResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from proxywhirl.cli.options import TEXT
 from proxywhirl.cli.render import note
 from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.health.judge_server import HTTPS_PORT, MAX_CONNECTIONS, PORT, JudgeServer, server_tls
@@ -19,7 +20,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", metavar="ADDRESS", type=TEXT, default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=_PORT, default=PORT, show_default=True, help="For http://; 0 for a free one.")
 @click.option("--tls-certificate", metavar="FILE", type=_FILE, help="Serve https:// too, with this PEM file.")
 @click.option("--tls-key", metavar="FILE", type=_FILE, help="Its private key, where that is in a file of its own.")

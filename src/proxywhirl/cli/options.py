@@ -38,6 +38,7 @@ VERSION = version("proxywhirl")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _KEY = re.compile(r"[0-9a-f]{16}")
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class TimeToLive(click.ParamType[float]):
@@ -90,8 +91,8 @@ class KeyOrProxy(click.ParamType[str | ProxyURL]):
     name = "KEY|URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | ProxyURL:
-        """Return the key, or the parsed URL."""
-        if isinstance(value, str) and _KEY.fullmatch(value):
+        """Return the key, or the parsed URL: what has no place for a port is meant as a key."""
+        if isinstance(value, str) and (_KEY.fullmatch(value) or _WORD.fullmatch(value)):
             return value
         return ProxyArgument().convert(value, param, ctx)
 

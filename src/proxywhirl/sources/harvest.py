@@ -10,6 +10,7 @@ from proxywhirl.models import Attributes
 from proxywhirl.sources.addresses import is_public_host
 from proxywhirl.sources.decode import Readable
 from proxywhirl.sources.items import Candidate, Rejected
+from proxywhirl.sources.lines import CUT_OFF
 from proxywhirl.sources.parse import parse_list
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import ProxyURL
@@ -63,6 +64,8 @@ def harvest(stream: Readable, spec: SourceSpec, *, too_long: Callable[[], bool] 
                 raise SourceError(f"its list takes too long to read: after {number} lines the time was over")
             if isinstance(item, Rejected):
                 wrong = item.reason
+                if wrong == CUT_OFF:  # a list counts whole or not at all
+                    raise SourceError(f"line {item.line}: {wrong}")
             elif not isinstance(item, Candidate):
                 continue
             elif public_only and not is_public_host(item.url.host):

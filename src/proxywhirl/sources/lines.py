@@ -22,7 +22,9 @@ from proxywhirl.sources.words import column_attributes, heading_scheme
 from proxywhirl.spellings import credential_fields
 from proxywhirl.urls import LONGEST, ProxyURL, parse_columns, parse_first, parse_plain, redact, words_scheme
 
-__all__ = ["parse_line", "parse_text"]
+__all__ = ["CUT_OFF", "parse_line", "parse_text"]
+
+CUT_OFF = f"the line is longer than {LONGEST_LINE} characters: its end was not read"
 
 _PART = 1024  # characters: reading costs the length of what is still to come for each proxy
 _COMMENT = re.compile(r"[#;]|//(?=\s|/)|--|<!|/\*")
@@ -66,7 +68,7 @@ def parse_line(line: str, number: int, *, scheme: str = "http") -> Iterator[Item
         yield from _read(text[:cut], number, scheme)
         text = text[cut:]
     if len(line) > LONGEST_LINE and len(text) <= LONGEST:
-        yield Rejected(number, f"the line is longer than {LONGEST_LINE} characters: its end was not read")
+        yield Rejected(number, CUT_OFF)
     else:
         yield from _read(text, number, scheme)
 

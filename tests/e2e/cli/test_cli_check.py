@@ -113,7 +113,8 @@ def test_some_are_checked_by_name_and_told_to_programs(run: Run, judge: str) -> 
         assert (results[bad]["ok"], results[bad]["blame"]) == (False, "proxy")
         assert lines[-1]["summary"]["ok"] == 1
         assert run("check", bad, "--judge", judge).code == 1
-        assert "1 of the named proxies are not there" in run("check", "192.0.2.1:80", "--judge", judge).err
+        ended = run("check", "192.0.2.1:80", "nope", good, "--judge", judge)
+        assert "there is no proxy http://192.0.2.1:80, nope: `proxywhirl list`" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,8 @@ def test_some_are_checked_by_name_and_told_to_programs(run: Run, judge: str) -> 
         (("--level", "http"), "needs a judge with an http:// URL"),
         (("--level", "tls", "--judge", "http://127.0.0.1:9/"), "needs an https:// target, or a judge with an https://"),
         (("--all", "--due"), "go one at a time"),
-        (("--judge", "ftp://x"), "http"),
+        (("--judge", "ftp://x"), "'ftp://x' is no judge, such as http://judge.example:8898/"),
+        (("--judge", ""), "'' is no judge"),
         (("--target", "nonsense"), "a target must be an absolute http:// or https:// URL"),
     ],
 )

@@ -71,7 +71,7 @@ def test_without_a_command_the_help_is_shown(run: Run) -> None:
         (("list", "--status", "fine"), "'fine' is not one of"),
         (("list", "--limit", "0"), "0 is not in the range"),
         (("serve", "--port", "70000"), "70000 is not in the range"),
-        (("remove", "nothing"), "no port"),
+        (("remove", "nothing.example"), "no port"),
         (("stats", "--no-such"), "No such option"),
     ],
 )

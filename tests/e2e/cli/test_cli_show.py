@@ -86,9 +86,10 @@ def test_one_out_of_service_is_shown_and_said_so(run: Run, home: Path) -> None:
 
 def test_one_that_is_not_there_is_an_error(run: Run) -> None:
     """The message says where keys are to be found."""
-    ended = run("show", "0123456789abcdef")
-    assert ended.code == 1
-    assert "there is no proxy 0123456789abcdef: `proxywhirl list` shows the keys" in ended.err
+    for key in ("0123456789abcdef", "nope"):
+        ended = run("show", key)
+        assert ended.code == 1
+        assert f"there is no proxy {key}: `proxywhirl list` shows the keys" in ended.err
 
 
 def test_what_is_removed_takes_its_history_along(run: Run, home: Path) -> None:

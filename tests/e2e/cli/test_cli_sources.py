@@ -226,3 +226,13 @@ def test_progress_shows_on_a_terminal_alone(lists: Any, run: Run) -> None:
     os.close(parent)
     assert process.wait(60) == 0
     assert re.search(rb"fetching.*1/1", shown.replace(b"\r", b"").replace(b"\n", b"")), shown
+
+
+def test_a_line_that_cannot_be_read_to_its_end_is_an_error_of_its_source(run: Run, lists: Any) -> None:
+    """A list counts whole or not at all: what a single endless line holds is not taken in half."""
+    line = " ".join(f"203.0.{n >> 8}.{n & 255}:80" for n in range(9000))
+    run("sources", "add", lists.put("/long", line), "--name", "long")
+    done = run("fetch", "--json")
+    assert (done.code, done.json["new"]) == (1, 0)
+    assert "line 1: the line is longer than 65536 characters" in done.json["sources"][0]["error"]
+    assert run("list").rows == []
