@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxywhirl.errors import TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget, Spending
 from proxywhirl.health.claims import Claims
 from proxywhirl.health.history import KEPT, History, Sample, Summary
 from proxywhirl.health.levels import Level
-from proxywhirl.state.store import MemoryStore, StateStore, Store
+from proxywhirl.state.store import Change, MemoryStore, StateStore, Store
 
 DAY = 86_400.0
 
@@ -150,13 +152,13 @@ def test_a_budget_in_all_is_not_exceeded_by_probes_at_once() -> None:
     assert (budget.spent, budget.refused) == (20, 2)
 
 
-def test_a_provider_has_its_bytes_for_a_day_whatever_process_spends_them(store: Store) -> None:
+async def test_a_provider_has_its_bytes_for_a_day_whatever_process_spends_them(store: Store) -> None:
     """A second process goes on where the first has stopped, other providers are free, and a new day begins anew."""
     limits = {"acme": 2 * EXPECTED_BYTES[Level.TLS]}
     first = Budget(providers=limits, spending=Spending(store))
     assert first.start("acme", Level.TLS, 0.0)
     first.end("acme", Level.TLS, 10_000, 2.0)
-    first.save(0.0)
+    await first.save(0.0)
     assert first.money == pytest.approx(10_000 * 2.0 / 1e9)
     second = Budget(providers=limits, spending=Spending(store))
     assert not second.start("acme", Level.TLS, 1.0)
@@ -166,14 +168,45 @@ def test_a_provider_has_its_bytes_for_a_day_whatever_process_spends_them(store: 
     assert not [name for name in store.items("spent") if name.startswith("1970-01-01")], "yesterday is forgotten"
 
 
-def test_what_others_spend_is_learnt_while_running(store: Store) -> None:
+async def test_what_others_spend_is_learnt_while_running(store: Store) -> None:
     """Two budgets that run side by side see each other's bytes with each save."""
     limits = {"acme": 2 * EXPECTED_BYTES[Level.TLS]}
     mine, other = (Budget(providers=limits, spending=Spending(store)) for _ in range(2))
     assert mine.start("acme", Level.TLS, 0.0)
     assert other.start("acme", Level.TLS, 0.0)
     mine.end("acme", Level.TLS, 12_000, None)
-    mine.save(0.0)
+    await mine.save(0.0)
     other.end("acme", Level.TLS, 100, None)
-    other.save(0.0)
+    await other.save(0.0)
     assert not other.start("acme", Level.TLS, 1.0)
+
+
+class FullStore(MemoryStore):
+    """A store that takes nothing while it is full."""
+
+    full = False
+
+    def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
+        """Fail, or do as it should."""
+        if self.full:
+            raise TierError("no room")
+        super().update(kind, keys, change)
+
+
+async def test_what_could_not_be_written_is_written_the_next_time() -> None:
+    """No byte is forgotten, neither those of a save that failed nor those that are spent while one is under way."""
+    store = FullStore()
+    budget = Budget(spending=Spending(store))
+    assert budget.start("acme", Level.HTTP, 0.0)
+    budget.end("acme", Level.HTTP, 500, None)
+    store.full = True
+    with pytest.raises(TierError):
+        await budget.save(0.0)
+    store.full = False
+    assert budget.start("acme", Level.HTTP, 0.0)
+    saving = asyncio.create_task(budget.save(0.0))
+    await asyncio.sleep(0)
+    budget.end("acme", Level.HTTP, 70, None)
+    await saving
+    await budget.save(0.0)
+    assert store.items("spent") == {"1970-01-01 acme": "570"}

@@ -34,7 +34,8 @@ def _judges(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> tup
         try:
             Judge.parse(url)
         except ProxyURLError as exc:
-            raise click.BadParameter(f"{url!r} is no judge, such as http://judge.example:8898/: {exc}.") from exc
+            # the URL may hold a secret
+            raise click.BadParameter(f"no judge's URL, such as http://judge.example:8898/: {exc}.") from exc
     return urls
 
 

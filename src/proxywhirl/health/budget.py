@@ -5,10 +5,12 @@ What is spent is kept in `state` by day, so that neither a restart nor a second 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from proxywhirl.errors import TierError
 from proxywhirl.health.levels import Level
 from proxywhirl.state.store import Store
 
@@ -96,12 +98,21 @@ class Budget:
         self._today[name] = self._today.get(name, 0) + cost
         self._unsaved[name] += cost
 
-    def save(self, now: float) -> None:
-        """Write what was spent since the last time, and learn what other processes spent."""
+    async def save(self, now: float) -> None:
+        """Write in a thread what was spent since the last time, and learn what other processes spent.
+
+        Raises:
+            TierError: it cannot be written; it is with the next time.
+        """
+        if self._spending is None:
+            return
         spent, self._unsaved = self._unsaved, Counter()
-        if self._spending is not None:
-            watched = dict.fromkeys(self._providers, 0) | dict(spent)
-            self._today |= self._spending.add(watched, now)
+        try:
+            totals = await asyncio.to_thread(self._spending.add, dict.fromkeys(self._providers, 0) | dict(spent), now)
+        except TierError:
+            self._unsaved += spent
+            raise
+        self._today |= {name: total + self._unsaved[name] for name, total in totals.items()}
 
     def _turn_day(self, now: float) -> None:
         today = _day(now)

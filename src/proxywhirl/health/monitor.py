@@ -184,7 +184,7 @@ class Monitor:
         results, self._ended = self._ended, []
         try:
             recorded = await self._recorder.record(results)
-            await asyncio.to_thread(self._budget.save, self._clock.now())
+            await self._budget.save(self._clock.now())
         except ProxyWhirlError:
             self._put_off([result.key for result in results], self._retry)
             raise

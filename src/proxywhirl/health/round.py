@@ -114,4 +114,4 @@ class Round:
         if results:
             recorded = await self._recorder.record(results)
             self.tally.untaught += len(recorded.untaught)
-            await asyncio.to_thread(self._budget.save, self._clock.now())
+            await self._budget.save(self._clock.now())

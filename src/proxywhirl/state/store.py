@@ -12,7 +12,7 @@ import apsw
 
 from proxywhirl.state.database import Database
 
-__all__ = ["MemoryStore", "StateStore", "Store"]
+__all__ = ["Change", "MemoryStore", "StateStore", "Store"]
 
 Change = Callable[[dict[str, str]], Mapping[str, str | None]]
 """From the values that are there, by key, to those to keep from now on: None to forget a key."""

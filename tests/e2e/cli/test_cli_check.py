@@ -124,8 +124,8 @@ def test_some_are_checked_by_name_and_told_to_programs(run: Run, judge: str) -> 
         (("--level", "http"), "needs a judge with an http:// URL"),
         (("--level", "tls", "--judge", "http://127.0.0.1:9/"), "needs an https:// target, or a judge with an https://"),
         (("--all", "--due"), "go one at a time"),
-        (("--judge", "ftp://x"), "'ftp://x' is no judge, such as http://judge.example:8898/"),
-        (("--judge", ""), "'' is no judge"),
+        (("--judge", "ftp://bob:hunter2@x"), "'--judge': no judge's URL, such as http://judge.example:8898/"),
+        (("--judge", ""), "no judge's URL"),
         (("--target", "nonsense"), "a target must be an absolute http:// or https:// URL"),
     ],
 )
@@ -135,6 +135,7 @@ def test_what_is_missing_is_said_before_anything_is_sent(run: Run, arguments: tu
     ended = run("check", *arguments)
     assert ended.code in (1, 2)
     assert message in ended.err
+    assert "hunter2" not in ended.err
     assert by_status(run) == {"unknown": 1}
 
 
