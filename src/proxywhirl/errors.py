@@ -9,6 +9,9 @@ The tree::
     ├── UnknownNameError (LookupError)   no strategy (tier, parser…) has that name
     ├── SourceError                      a source of proxies could not be fetched
     ├── PoolEmpty                        there is no proxy to send a request through
+    ├── SiteResting                      the target failed through several proxies and is left alone for now
+    ├── SessionLost                      the proxy of a session cannot serve it, and it may have no other
+    ├── LeaseExpired                     an exclusive lease ended before it was renewed
     ├── ProxyGone                        a chosen proxy was removed before it was used
     ├── LeaseReported                    a lease was reported twice
     ├── BadHandshake                     a client that connected to us does not speak the protocol
@@ -81,7 +84,30 @@ class SourceError(ProxyWhirlError):
 
 
 class PoolEmpty(ProxyWhirlError):
-    """There is no proxy to send a request through; nothing was sent."""
+    """There is no proxy to send a request through; nothing was sent.
+
+    `retry_after` says in how many seconds one may be free again, None where waiting does not help.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SiteResting(ProxyWhirlError):
+    """The target failed alike through several proxies: nothing is sent to it for `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SessionLost(ProxyWhirlError):
+    """The proxy of a session cannot serve this request, and a hard session gets no other."""
+
+
+class LeaseExpired(ProxyWhirlError):
+    """An exclusive lease ended before it was renewed: another holder may have the proxy."""
 
 
 class ProxyGone(ProxyWhirlError):

@@ -157,16 +157,31 @@ class Target:
         """`host:port`, with an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def site(self) -> str:
+        """What bans and other verdicts hold for: the host, and the port where it is not its scheme's own.
+
+        >>> Target.parse("https://example.com/").site, Target.parse("http://127.0.0.1:8080/").site
+        ('example.com', '127.0.0.1:8080')
+        """
+        return self.host if self.port == default_port(self.scheme) else self.authority
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one use of a proxy. `latency` is in seconds, `bytes_*` count payload bytes."""
+    """What became of one use of a proxy. `latency` is in seconds, `bytes_*` count payload bytes.
+
+    `rule` names what a verdict was found by, such as a ban rule; failures of the same rule are alike. `retry_after`
+    is for how many seconds the target asked to be left alone.
+    """
 
     ok: bool
     blame: Blame | None = field(default=None, kw_only=True)
     latency: float | None = field(default=None, kw_only=True)
     status: int | None = field(default=None, kw_only=True)
     error: str | None = field(default=None, kw_only=True)
+    rule: str | None = field(default=None, kw_only=True)
+    retry_after: float | None = field(default=None, kw_only=True)
     bytes_up: int = field(default=0, kw_only=True)
     bytes_down: int = field(default=0, kw_only=True)
 
