@@ -1,6 +1,6 @@
 """Keys ordered by the moment at which each is due: proxies that are set aside, checks to come. Pure.
 
-A heap with lazy deletion: `_at` is the truth, and an entry of the heap that differs from it is stale and
+A heap with lazy deletion: `at` is the truth, and an entry of the heap that differs from it is stale and
 skipped when it surfaces. Stale entries never outnumber the valid ones by more than a constant, so that the
 same key may be put in forever without memory growing.
 """
@@ -8,52 +8,56 @@ same key may be put in forever without memory growing.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 __all__ = ["Timetable"]
+
+
+K = TypeVar("K", str, tuple[str, str])
 
 _SLACK = 64  # stale entries that are not worth rebuilding a heap for
 
 
-class Timetable:
-    """Keys with the time, on the caller's clock, at which each is due."""
+class Timetable(Generic[K]):
+    """Keys with the time, on the caller's clock, at which each is due: `at`, which is read and never written to."""
 
     def __init__(self) -> None:
-        self._at: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self.at: dict[K, float] = {}
+        self._heap: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
-        return len(self._at)
+        return len(self.at)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._at)
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.at)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._at
+    def __contains__(self, key: K) -> bool:
+        return key in self.at
 
-    def due_at(self, key: str) -> float | None:
+    def due_at(self, key: K) -> float | None:
         """Return when the key is due, None where it is not in."""
-        return self._at.get(key)
+        return self.at.get(key)
 
-    def put(self, key: str, at: float) -> None:
+    def put(self, key: K, at: float) -> None:
         """Put a key in, or change when it is due."""
-        self._at[key] = at
+        self.at[key] = at
         heapq.heappush(self._heap, (at, key))
         self._compact()
 
-    def discard(self, key: str) -> bool:
+    def discard(self, key: K) -> bool:
         """Take a key out; tell whether it was in."""
-        found = self._at.pop(key, None) is not None
+        found = self.at.pop(key, None) is not None
         self._compact()
         return found
 
-    def pop_due(self, now: float) -> str | None:
+    def pop_due(self, now: float) -> K | None:
         """Take out and return the key that is due first, None where none is due at `now`."""
         self._drop_stale()
         if not self._heap or self._heap[0][0] > now:
             return None
         _, key = heapq.heappop(self._heap)
-        del self._at[key]
+        del self.at[key]
         return key
 
     def next_at(self) -> float | None:
@@ -61,27 +65,36 @@ class Timetable:
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
-    def first(self, exclude: Collection[str]) -> str | None:
-        """Return the key that is due first and not excluded; it stays in."""
-        passed: list[tuple[float, str]] = []
-        found: str | None = None
+    def pop_first(self) -> K | None:
+        """Take out and return the key that is due first, whenever that is; None where there is none."""
+        self._drop_stale()
+        if not self._heap:
+            return None
+        _, key = heapq.heappop(self._heap)
+        del self.at[key]
+        return key
+
+    def first(self, admits: Callable[[K], bool]) -> K | None:
+        """Return the key that is due first of those that `admits` says yes to; it stays in."""
+        passed: list[tuple[float, K]] = []
+        found: K | None = None
         while found is None:
             self._drop_stale()
             if not self._heap:
                 break
-            if self._heap[0][1] in exclude:
-                passed.append(heapq.heappop(self._heap))
-            else:
+            if admits(self._heap[0][1]):
                 found = self._heap[0][1]
+            else:
+                passed.append(heapq.heappop(self._heap))
         for entry in passed:
             heapq.heappush(self._heap, entry)
         return found
 
     def _drop_stale(self) -> None:
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
+        while self._heap and self.at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
 
     def _compact(self) -> None:
-        if len(self._heap) > 2 * len(self._at) + _SLACK:
-            self._heap = [(at, key) for key, at in self._at.items()]
+        if len(self._heap) > 2 * len(self.at) + _SLACK:
+            self._heap = [(at, key) for key, at in self.at.items()]
             heapq.heapify(self._heap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ from proxywhirl.errors import Blame, LeaseReported, PoolEmpty
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retry import FAILURES_TO_CAP, backoff
+from proxywhirl.rotation.retry import BACKOFF_BASE, BACKOFF_CAP, FAILURES_TO_CAP
+from proxywhirl.rotation.standing import TRIAL_SECONDS
 from proxywhirl.testing.clock import ManualClock
 
 KEYS = [f"key-{n}" for n in range(6)]
@@ -44,6 +46,7 @@ class Out:
 
     lease: Lease
     known: Known
+    trial: float | None = None
     incident: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,11 +61,10 @@ class PoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
-        # Two generators of the same seed: as long as pool and model draw alike, their delays agree.
         self.pool = Pool(
             self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock, portray=portray
         )
-        self.rng = random.Random(5)
+        self.trials = 4.0
         self.known: dict[str, Known] = {}
         self.labels: dict[str, str | None] = {}
         self.turn: list[str] = []
@@ -91,9 +93,17 @@ class PoolMachine(RuleBasedStateMachine):
         known = self.known[key] = Known()
         if dead:
             known.failures = FAILURES_TO_CAP
-            known.until = self.clock.monotonic() + backoff(FAILURES_TO_CAP, self.rng)
+            known.until = self.drawn(key, FAILURES_TO_CAP)
         else:
             self.turn.append(key)
+
+    def drawn(self, key: str, failures: int) -> float:
+        """Return until when the pool has set a proxy aside, which is drawn by chance below a ceiling."""
+        until = next(use.set_aside_until for use in self.pool.snapshot() if use.proxy.key == key)
+        now = self.clock.monotonic()
+        assert until is not None
+        assert now <= until <= now + min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** (min(failures, FAILURES_TO_CAP) - 1))
+        return until
 
     @rule(keys=st.sets(st.sampled_from(KEYS), max_size=3))
     def discard(self, keys: set[str]) -> None:
@@ -122,26 +132,42 @@ class PoolMachine(RuleBasedStateMachine):
         lease = self.pool.acquire(exclude=exclude)
         key = lease.proxy.key
         assert lease.proxy.label == self.labels[key]
+        known = self.known[key]
+        trial = None
         if ready:
             self.check_choice(key, ready)
             self.turn.remove(key)
-            self.turn.append(key)
+            if known.failures:
+                trial = known.until = self.clock.monotonic() + TRIAL_SECONDS
+            else:
+                self.turn.append(key)
         else:
             assert key == due[0][1]
-        self.known[key].in_flight += 1
-        self.out.append(Out(lease, self.known[key]))
+        known.in_flight += 1
+        self.out.append(Out(lease, known, trial))
 
     def check_choice(self, key: str, ready: list[str]) -> None:
         """Hold the choice against those that were ready."""
         assert key == ready[0]
 
     def come_back(self) -> None:
-        """Make ready those that are due, in the order in which they are."""
+        """Put those on trial that are due, in the order in which they are, as many as there may be."""
         due = sorted((k.until, key) for key, k in self.known.items() if k.until is not None)
+        if due:
+            self.trials = min(self.trials + 0.05, 64.0)
         for until, key in due:
-            if until <= self.clock.monotonic():
+            if until <= self.clock.monotonic() and self.trials >= 1.0:
+                self.trials -= 1.0
                 self.known[key].until = None
                 self.turn.append(key)
+
+    def end(self, out: Out) -> None:
+        """Do to the model what the end of any lease does: one on trial may be tried by another request."""
+        out.known.in_flight -= 1
+        key = out.lease.proxy.key
+        if self.known.get(key) is out.known and out.trial is not None and out.known.until == out.trial:
+            out.known.until = None
+            self.turn.append(key)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), ok=st.booleans(), blame=st.sampled_from(BLAMES))
@@ -152,7 +178,7 @@ class PoolMachine(RuleBasedStateMachine):
         out.lease.report(outcome)
         with pytest.raises(LeaseReported):
             out.lease.report(outcome)
-        out.known.in_flight -= 1
+        self.end(out)
         key = out.lease.proxy.key
         if self.known.get(key) is out.known:
             self.learn(key, out, ok=ok, against=outcome.counts_against_proxy)
@@ -162,6 +188,8 @@ class PoolMachine(RuleBasedStateMachine):
         known = out.known
         if ok:
             known.served += 1
+            if known.failures and out.trial is not None:
+                self.trials = min(self.trials + 2.0, 64.0)
             known.failures = 0
             if known.until is not None:
                 known.until = None
@@ -171,7 +199,7 @@ class PoolMachine(RuleBasedStateMachine):
             if out.incident == known.incident:
                 known.incident += 1
                 known.failures += 1
-                known.until = self.clock.monotonic() + backoff(known.failures, self.rng)
+                known.until = self.drawn(key, known.failures)
                 if key in self.turn:
                     self.turn.remove(key)
 
@@ -182,7 +210,19 @@ class PoolMachine(RuleBasedStateMachine):
         out = self.out.pop()
         with out.lease:
             pass
-        out.known.in_flight -= 1
+        self.end(out)
+
+    @precondition(lambda self: self.out)
+    @rule()
+    def drop(self) -> None:
+        """Lose a lease: the next choice takes it back before anything else."""
+        out = self.out.pop()
+        ended = Out(out.lease, out.known, out.trial)
+        self.pool.lost(out.lease)
+        with contextlib.suppress(PoolEmpty):
+            self.pool.acquire(exclude=KEYS)
+        self.end(ended)
+        self.come_back()
 
     @invariant()
     def agrees(self) -> None:
@@ -205,14 +245,13 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 class RandomPoolMachine(PoolMachine):
-    """The same with the random strategy, which draws from the generator that the delays come from."""
+    """The same with the random strategy."""
 
     strategy = "random"
 
     def check_choice(self, key: str, ready: list[str]) -> None:
         """Hold the choice against those that were ready."""
         assert key in ready
-        self.rng.randrange(len(ready))  # keeps the two generators in step
 
 
 PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

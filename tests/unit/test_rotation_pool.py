@@ -347,7 +347,7 @@ def test_after_an_outage_all_come_back(clock: ManualClock) -> None:
     for _ in range(1000):
         use(pool, REFUSED)
     clock.advance(BACKOFF_CAP)
-    for _ in range(1100):
+    for _ in range(2000):
         use(pool, OK)
     assert all(u.served and u.set_aside_until is None for u in pool.snapshot())
 

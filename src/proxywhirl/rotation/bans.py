@@ -1,15 +1,40 @@
-"""What holds for one proxy on one site: it was found out there, and is left alone for a while."""
+"""What holds for one proxy on one site: it was found out there, and is left alone for a while. Pure.
+
+A ban lasts for what the site asked for (`Retry-After`), else for a minute; each further one in a row lasts twice as
+long, with a jitter that only ever lengthens it. A success takes one strike back. Bans are kept by wall-clock time,
+since they outlive the process; they expire by themselves, and when there are too many the soonest forgotten go first.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Ban"]
+from proxywhirl.timetable import Timetable
+
+__all__ = ["FIRST_BAN", "LONGEST_BAN", "MOST_BANS", "Ban", "BanBook", "Pair"]
+
+FIRST_BAN = 60.0
+"""Seconds, where the site did not say: most limits by rate look at a minute."""
+
+LONGEST_BAN = 6 * 3600.0
+"""Seconds, unless the site asked for more: four trials in a day tell whether a proxy is welcome again."""
+
+MOST_BANS = 200_000
+"""Records: some 60 MB."""
+
+_JITTER = 0.2
+_REMEMBERED = 3600.0  # seconds for which strikes outlive a ban, at least
+_DOUBLINGS = 32
+
+Pair = tuple[str, str]
+"""A proxy's key and a site."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """A ban of a proxy by a site. Times are Unix seconds, since bans outlive the process.
+    """A ban of a proxy by a site. Times are Unix seconds.
 
     `strikes` counts bans in a row: each makes the next one longer. They are remembered until `forget_at`, which
     is after `until`. One that was lifted has an `until` in the past.
@@ -19,3 +44,82 @@ class Ban:
     strikes: int
     rule: str
     forget_at: float
+
+
+class BanBook:
+    """All bans, and which of them changed since they were last collected. Each call costs O(log n)."""
+
+    def __init__(self, rng: random.Random, *, most: int = MOST_BANS) -> None:
+        self._rng = rng
+        self._most = most
+        self._bans: dict[Pair, Ban] = {}
+        self._endings: Timetable[Pair] = Timetable()
+        self._changed: set[Pair] = set()
+
+    def __len__(self) -> int:
+        return len(self._bans)
+
+    def get(self, pair: Pair) -> Ban | None:
+        """Return what is known of a pair, also where it holds no more."""
+        return self._bans.get(pair)
+
+    def strike(self, pair: Pair, rule: str, *, now: float, retry_after: float | None) -> Ban:
+        """Ban a proxy from a site, longer than the last time; `retry_after` is in seconds."""
+        known = self._bans.get(pair)
+        strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
+        base = FIRST_BAN if retry_after is None else max(retry_after, 1.0)
+        seconds = min(base * 2.0 ** min(strikes - 1, _DOUBLINGS), max(LONGEST_BAN, base))
+        seconds *= 1.0 + _JITTER * self._rng.random()
+        ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))
+        self._write(pair, ban, now)
+        return ban
+
+    def forgive(self, pair: Pair, *, now: float) -> None:
+        """Take one strike back, since the proxy has served the site."""
+        known = self._bans.get(pair)
+        if known is not None:
+            self._write(pair, Ban(min(known.until, now), known.strikes - 1, known.rule, known.forget_at), now)
+
+    def restore(self, pair: Pair, before: Ban | None, *, now: float) -> None:
+        """Make a ban what it was before one that was not deserved."""
+        if before is None:
+            known = self._bans.get(pair)
+            if known is None:
+                return
+            before = Ban(min(known.until, now), 0, known.rule, known.forget_at)
+        self._write(pair, before, now)
+
+    def learn(self, bans: Mapping[Pair, Ban], *, now: float) -> dict[Pair, Ban]:
+        """Take in what others found out, and return what is new."""
+        new = {pair: ban for pair, ban in bans.items() if ban.forget_at > now and self._bans.get(pair) != ban}
+        for pair, ban in new.items():
+            self._write(pair, ban, now)
+            self._changed.discard(pair)
+        return new
+
+    def forget(self, pair: Pair) -> None:
+        """Drop what is known of a pair."""
+        if self._bans.pop(pair, None) is not None:
+            self._endings.discard(pair)
+            self._changed.discard(pair)
+
+    def collect(self) -> dict[Pair, Ban]:
+        """Return the bans that changed since the last call."""
+        changed = {pair: self._bans[pair] for pair in self._changed if pair in self._bans}
+        self._changed.clear()
+        return changed
+
+    def held(self, now: float) -> dict[Pair, Ban]:
+        """Return the bans that hold. O(n)."""
+        return {pair: ban for pair, ban in self._bans.items() if ban.until > now}
+
+    def _write(self, pair: Pair, ban: Ban, now: float) -> None:
+        self._bans[pair] = ban
+        self._changed.add(pair)
+        self._endings.put(pair, ban.forget_at)
+        for _ in range(2):  # each call adds one at most, so that two keep up with any number
+            ended = self._endings.pop_due(now) or (self._endings.pop_first() if len(self._bans) > self._most else None)
+            if ended is None:
+                return
+            if self._bans[ended].until <= now or len(self._bans) > self._most:
+                del self._bans[ended]

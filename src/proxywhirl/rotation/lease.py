@@ -1,70 +1,122 @@
 """One use of a proxy, from the choice to the report of what became of it.
 
 A lease is settled once: by a report, or by a release that teaches nothing. The pool settles it under its
-lock, so that two threads cannot both do it.
+lock, so that two threads cannot both do it. One that is dropped without either is released by the pool's next
+choice: nothing that it held is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from proxywhirl.errors import LeaseReported
 from proxywhirl.models import Outcome, Proxy
+from proxywhirl.rotation.sites import Site
+from proxywhirl.rotation.slot import Slot
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Lease", "Slot"]
+__all__ = ["Grantor", "Lease", "Why"]
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
-    """The pool's record of one proxy; changed only under the pool's lock.
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a proxy was chosen; a text is made of it only where somebody asks.
 
-    `failures` are those in a row. `incident` is raised each time the proxy is set aside: leases that were
-    out together carry the same number, and only the first of them to fail counts.
+    `among` counts the ready proxies of the pool; `barred` are those that the site may not have, as of now, `asked` the
+    filters.
+    `instead` says what stood before this choice: what a session moved away from, which wishes nobody could fulfil.
     """
 
-    proxy: Proxy
-    served: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    failures: int = 0
-    incident: int = 0
+    how: str
+    among: int
+    barred: Sized = ()
+    asked: object = ""
+    instead: str = ""
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        words = self.how.format(self.among)
+        asked = str(self.asked)
+        if asked:
+            words += f", {asked}"
+        if self.barred:
+            words += f", {len(self.barred)} barred from the site"
+        return f"{self.instead}; {words}" if self.instead else words
+
+
+class Grantor(Protocol):
+    """Who grants leases: the pool."""
+
+    def endpoint(self, lease: Lease) -> ProxyURL:
+        """See `Lease.endpoint`."""
+        ...
+
+    def settle(self, lease: Lease, outcome: Outcome | None) -> bool:
+        """End a lease; False where it was ended before."""
+        ...
+
+    def renew(self, lease: Lease, ttl: float) -> None:
+        """See `Lease.renew`."""
+        ...
+
+    def lost(self, lease: Lease) -> None:
+        """Take note of a lease that nobody holds any more; called by the garbage collector, so it takes no lock."""
+        ...
 
 
 class Lease:
     """A chosen proxy. Use it as a context manager: leaving unreported releases it.
 
     Attributes:
-        proxy: The proxy, without its credential.
-        why: Why this one: the strategy and among how many, or that it was due first.
+        token: The fencing token of an exclusive lease, greater than those of all before it; None for any other.
+        moved_from: The key of the proxy that the session had until now; None where it did not move.
     """
 
-    __slots__ = ("_endpoint", "_settle", "incident", "proxy", "settled", "slot", "why")
+    __slots__ = (
+        "_grantor",
+        "_why",
+        "expires_at",
+        "incident",
+        "moved_from",
+        "settled",
+        "site",
+        "slot",
+        "token",
+        "trial",
+    )
 
-    def __init__(
-        self,
-        slot: Slot,
-        why: str,
-        endpoint: Callable[[Lease], ProxyURL],
-        settle: Callable[[Lease, Outcome | None], bool],
-    ) -> None:
+    def __init__(self, grantor: Grantor, slot: Slot, site: Site | None, why: tuple[object, ...]) -> None:
+        self._grantor = grantor
+        self._why = why
         self.slot = slot
-        self.proxy = slot.proxy
+        self.site = site
         self.incident = slot.incident
         self.settled = False
-        self.why = why
-        self._endpoint = endpoint
-        self._settle = settle
+        self.trial: float | None = None
+        self.token: int | None = None
+        self.expires_at: float | None = None
+        self.moved_from: str | None = None
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy, without its credential."""
+        return self.slot.proxy
+
+    @property
+    def why(self) -> str:
+        """Why this one: the strategy and among how many, or that it was due first."""
+        return str(Why(*self._why))  # type: ignore[arg-type]  # a tuple costs a third of a value for each request
 
     def endpoint(self) -> ProxyURL:
         """Return the proxy's URL with its credential, read from the store at this moment.
 
         Raises:
             ProxyGone: The proxy was removed from the store; the pool has forgotten it, choose another.
+            LeaseExpired: The lease is exclusive and its time is over.
         """
-        return self._endpoint(self)
+        return self._grantor.endpoint(self)
 
     def report(self, outcome: Outcome) -> None:
         """Tell the pool what became of the use. O(1); O(log n) where it sets the proxy aside.
@@ -72,18 +124,32 @@ class Lease:
         Raises:
             LeaseReported: The lease was reported or released before.
         """
-        if not self._settle(self, outcome):
+        if not self._grantor.settle(self, outcome):
             raise LeaseReported(f"the lease on {self.proxy} was reported or released before")
 
     def release(self) -> None:
         """Give the proxy back without a word about it; does nothing after a report."""
-        self._settle(self, None)
+        self._grantor.settle(self, None)
+
+    def renew(self, ttl: float) -> None:
+        """Hold an exclusive lease for so many seconds from now.
+
+        Raises:
+            LeaseExpired: It ended before; another holder may have the proxy.
+            ValueError: The lease is not exclusive, or `ttl` is not more than 0.
+            TierError: The ledger cannot be written.
+        """
+        self._grantor.renew(self, ttl)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()
+
+    def __del__(self) -> None:
+        if not getattr(self, "settled", True):
+            self._grantor.lost(self)
 
     def __repr__(self) -> str:
         return f"<Lease {self.proxy}: {self.why}>"

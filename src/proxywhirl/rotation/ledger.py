@@ -6,11 +6,15 @@ when a lease is exclusive. Everything else (bans, when sessions were last used) 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Assignment", "Ledger"]
+__all__ = ["MOST_SESSIONS", "Assignment", "Ledger", "MemoryLedger"]
+
+MOST_SESSIONS = 100_000
+"""Sessions that are in memory at once; the one that was assigned or used longest ago goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +52,46 @@ class Ledger(Protocol):
     def free(self, key: str, token: int) -> None:
         """End the hold of a token; nothing where it has ended already."""
         ...
+
+
+class MemoryLedger:
+    """A `Ledger` that ends with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Assignment] = {}
+        self._holds: dict[str, tuple[int, float]] = {}
+        self._tokens = 0
+
+    def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
+        """See `Ledger`."""
+        with self._lock:
+            agreed = self._sessions[session] = propose(self._sessions.pop(session, None))
+            if len(self._sessions) > MOST_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+            return agreed
+
+    def hold(self, key: str, *, now: float, until: float) -> int | None:
+        """See `Ledger`."""
+        with self._lock:
+            _, ends = self._holds.get(key, (0, now))
+            if ends > now:
+                return None
+            self._tokens += 1
+            self._holds[key] = (self._tokens, until)
+            return self._tokens
+
+    def extend(self, key: str, token: int, *, now: float, until: float) -> bool:
+        """See `Ledger`."""
+        with self._lock:
+            held, ends = self._holds.get(key, (0, now))
+            if held != token or ends <= now:
+                return False
+            self._holds[key] = (token, until)
+            return True
+
+    def free(self, key: str, token: int) -> None:
+        """See `Ledger`."""
+        with self._lock:
+            if self._holds.get(key, (0, 0.0))[0] == token:
+                del self._holds[key]

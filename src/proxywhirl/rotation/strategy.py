@@ -1,84 +1,141 @@
 """What a strategy is, and how one is found by its name.
 
-A strategy orders the proxies that are ready and picks one. It knows nothing of failures, set-aside proxies
-or leases: the pool adds and removes. Every call is made under the pool's lock, so a strategy needs none of
-its own and must neither wait nor call back.
+A strategy keeps the keys of proxies that are ready and picks one. It knows nothing of set-aside proxies or leases: the
+pool adds and removes, and makes one strategy for all proxies and one for each filter that is asked for. Every call is
+made under the pool's lock, so a strategy needs none of its own and must neither wait nor call back.
 
-Another package offers strategies by entry points of the group `proxywhirl.strategies`: the name is what the
-user writes, the object is a `StrategyFactory`. A built-in name cannot be taken over.
+Another package offers strategies by entry points of the group `proxywhirl.strategies`: the name is what the user
+writes, the object is a `StrategyFactory`. A built-in name cannot be taken over.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from proxywhirl.errors import SettingsError, UnknownNameError
-from proxywhirl.models import Proxy
-from proxywhirl.rotation.strategies import RandomChoice, RoundRobin
+from proxywhirl.models import Attributes, Outcome
 
-__all__ = ["ENTRY_POINT_GROUP", "KeyStrategy", "Strategy", "StrategyFactory", "make_strategy", "strategy_names"]
+if TYPE_CHECKING:
+    from proxywhirl.rotation.sites import Site
+    from proxywhirl.rotation.slot import Slot
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Barred",
+    "CountsUses",
+    "Learns",
+    "ReadsAttributes",
+    "Roster",
+    "Strategy",
+    "StrategyFactory",
+    "find_strategy",
+    "strategy_names",
+]
 
 ENTRY_POINT_GROUP = "proxywhirl.strategies"
+
+Barred = tuple[Container[str], ...]
+"""Keys that may not serve a request for another reason than that it excludes them; none of these is empty."""
+
+
+class Roster(Protocol):
+    """What a strategy may ask of the pool about a proxy, and where it gets chance and time from."""
+
+    rng: random.Random
+
+    def monotonic(self) -> float:
+        """Return the pool's monotonic time in seconds."""
+        ...
+
+    def slot(self, key: str) -> Slot | None:
+        """Return what was learnt of a proxy, None of one that never was used."""
+        ...
+
+    def attributes(self, key: str) -> Attributes:
+        """Return what is known of a proxy that is in the pool."""
+        ...
 
 
 class Strategy(Protocol):
     """Keeps the proxies that are ready and picks among them."""
 
-    def add(self, proxy: Proxy) -> None:
-        """Take in a proxy; one of a known key replaces that and keeps its place."""
+    def add(self, keys: Collection[str]) -> None:
+        """Take in proxies, each once; one that is in already keeps its place."""
         ...
 
     def remove(self, key: str) -> None:
-        """Forget a proxy that was added."""
+        """Forget a proxy; one that is not in is no error."""
         ...
 
-    def choose(self, exclude: Collection[str]) -> str | None:
-        """Return the key of the proxy to use now, none of `exclude`; None where all are excluded."""
+    def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
+        """Return the key of the proxy to use now, None where no one is admitted.
+
+        Args:
+            exclude: Keys that the request does not want, mostly few.
+            barred: Keys that it may not have, such as those that are banned by the site; there may be many.
+            site: What is known of where the request goes; None where that is not known.
+        """
         ...
 
 
 @runtime_checkable
-class KeyStrategy(Strategy, Protocol):
-    """A strategy that needs to know nothing of a proxy but its key: a pool of a million is filled in less time.
+class CountsUses(Protocol):
+    """A strategy that is told how many requests are under way through a proxy."""
 
-    Of proxies that are added without having served it gets keys alone, and it is not told of what changes in them.
-    """
-
-    def add_keys(self, keys: Collection[str]) -> None:
-        """Take in proxies of which none is known."""
+    def moved(self, slot: Slot) -> None:
+        """Take note of a proxy's new `in_flight`; it may be one that is not in."""
         ...
 
 
-StrategyFactory = Callable[[random.Random], Strategy]
+@runtime_checkable
+class Learns(Protocol):
+    """A strategy that is told what became of each use, beside what the pool learns itself."""
 
-_BUILT_IN: Mapping[str, StrategyFactory] = {
-    "round_robin": lambda _rng: RoundRobin(),
-    "random": RandomChoice,
-}
+    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+        """Take note of an outcome; it may be of a proxy that is not in now."""
+        ...
+
+
+@runtime_checkable
+class ReadsAttributes(Protocol):
+    """A strategy that chooses by what is known of a proxy: it is told when that changes."""
+
+    def redrawn(self, key: str) -> None:
+        """Read the attributes of a proxy again; it may be one that is not in now."""
+        ...
+
+
+StrategyFactory = Callable[[Roster], Strategy]
 
 
 def strategy_names() -> list[str]:
     """Return every known name, sorted."""
-    return sorted({*_BUILT_IN, *entry_points(group=ENTRY_POINT_GROUP).names})
+    return sorted({*_built_in(), *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
-def make_strategy(name: str, rng: random.Random) -> Strategy:
-    """Build the strategy of that name; whatever it draws, it draws from `rng`.
+def find_strategy(name: str) -> StrategyFactory:
+    """Return what makes the strategies of that name.
 
     Raises:
         UnknownNameError: No strategy has that name; the message lists the known ones.
         SettingsError: The package that offers the strategy cannot be loaded.
     """
-    built_in = _BUILT_IN.get(name)
+    built_in = _built_in().get(name)
     if built_in is not None:
-        return built_in(rng)
+        return built_in
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         try:
             factory: StrategyFactory = entry_point.load()
         except (ImportError, AttributeError) as exc:
             raise SettingsError(f"strategy {name!r} cannot be loaded from {entry_point.value}: {exc}") from exc
-        return factory(rng)
+        return factory
     raise UnknownNameError("strategy", name, strategy_names())
+
+
+def _built_in() -> dict[str, StrategyFactory]:
+    from proxywhirl.rotation.strategies.table import BUILT_IN  # noqa: PLC0415  # they are made of what is above
+
+    return BUILT_IN

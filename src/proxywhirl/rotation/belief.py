@@ -1,0 +1,36 @@
+"""What to believe of a chance, from what was counted: a mean, and how far from it the truth may lie. Pure."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["UNKNOWN", "belief"]
+
+_LEAST_SPREAD = 0.02
+_FROM_ELSEWHERE = 4.0  # outcomes that a record on all sites counts for on one, at most
+
+_FIRST_GOOD, _FIRST = 0.5, 0.7  # a proxy that nothing is known of: as if it had served five times in seven
+
+
+def belief(good: float, bad: float, here_good: float = 0.0, here_bad: float = 0.0) -> tuple[float, float]:
+    """Return mean and standard deviation of the chance of success, both in 0..1.
+
+    Args:
+        good: Successes everywhere, decayed.
+        bad: Failures everywhere, decayed.
+        here_good: Successes on one site; where there were any here, what was elsewhere counts for little.
+        here_bad: Failures on one site.
+    """
+    good += _FIRST_GOOD
+    count = good + bad + _FIRST - _FIRST_GOOD
+    here = here_good + here_bad
+    if here:
+        if count > _FROM_ELSEWHERE:
+            good, count = good * _FROM_ELSEWHERE / count, _FROM_ELSEWHERE
+        good += here_good
+        count += here
+    mean = good / count
+    return mean, math.sqrt(mean * (1.0 - mean) / (count + 1.0)) + _LEAST_SPREAD
+
+
+UNKNOWN = belief(0.0, 0.0)

@@ -1,0 +1,313 @@
+"""Who serves a request, and what is learnt from how it went: the state of a pool, without its lock. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import Blame, PoolEmpty, SiteResting
+from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
+from proxywhirl.rotation.filters import NO_FILTER, Filter
+from proxywhirl.rotation.index import Index
+from proxywhirl.rotation.learning import Learning
+from proxywhirl.rotation.lease import Grantor, Lease
+from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.question import ANYTHING, Question
+from proxywhirl.rotation.recipe import Recipe
+from proxywhirl.rotation.retry import FAILURES_TO_CAP
+from proxywhirl.rotation.sites import Site
+from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.standing import Standing
+from proxywhirl.rotation.stock import Stock
+from proxywhirl.rotation.strategies.urn import admitted
+from proxywhirl.rotation.strategy import Barred, CountsUses, Learns
+from proxywhirl.rotation.views import Views
+from proxywhirl.timetable import Timetable
+
+__all__ = ["NO_CONNECT", "Choosing"]
+
+NO_CONNECT = "no-connect"
+"""The rule of an outcome that says: this proxy opens no tunnels, to whatever site."""
+
+
+class Choosing:
+    """All that a pool knows. Every call is made under the pool's lock."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        rng: random.Random,
+        clock: Clock,
+        limits: Limits,
+        portray: Callable[[str, Sketch], Proxy] | None,
+    ) -> None:
+        self.recipe = recipe
+        self.stock = Stock(rng, clock, portray)
+        self.held = self.stock.held
+        self.standing = Standing(self.stock, limits, rng)
+        self.index = Index(self.stock.known)
+        self.views = self.standing.views = Views(recipe.factory, self.stock, self.stock.known, self._ready)
+        self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
+        self.holds: Timetable[str] = Timetable()
+        self._connect = self.learning.connect
+        self._aside = self.standing.aside.at
+        self._limited = self.standing.limited.at
+        self._plain = not recipe.yielding and recipe.base is NO_FILTER
+        self._clock = clock
+        self._cooldown = limits.cooldown
+        self._unlimited = limits.requests_per_second is None and limits.in_flight is None
+        self._counting = isinstance(self.views.all, CountsUses)
+        self._taught = isinstance(self.views.all, Learns)
+        self._how = f"{recipe.name}, one of {{}} ready"
+
+    # Who is in the pool.
+
+    def put(self, proxy: Proxy) -> None:
+        """Take in a proxy, or what is known of it now; one that is handed in as dead starts set aside."""
+        key = proxy.key
+        known = self.held.get(key)
+        if known is not None:
+            slot = self.stock.open(key, dead=key in self._aside)
+            self._replace(key, lambda: setattr(slot, "proxy", proxy))
+            return
+        slot = self.held[key] = Slot(key, proxy)
+        self.index.add((key,))
+        if proxy.status is HealthStatus.DEAD:
+            slot.failures = FAILURES_TO_CAP
+            self.standing.put_aside(key, slot.failures, self._clock.monotonic())
+        else:
+            self.standing.enter(key)
+
+    def take_in(self, sketches: Mapping[str, Sketch], *, dead: bool) -> None:
+        """Do the same with sketches, of which all are dead or none is."""
+        if not self.held.keys().isdisjoint(sketches):
+            for key in self.held.keys() & sketches.keys():
+                self._redraw(key, sketches[key])
+            sketches = {key: sketch for key, sketch in sketches.items() if key not in self.held}
+        self.held.update(sketches)
+        self.index.add(sketches)
+        if dead:
+            now = self._clock.monotonic()
+            for key in sketches:
+                self.standing.put_aside(key, FAILURES_TO_CAP, now)
+        else:
+            self.views.add_many(sketches)
+
+    def forget(self, key: str) -> bool:
+        """Drop a proxy; False where it was not in."""
+        if key not in self.held:
+            return False
+        if self.index.asked:
+            self.index.remove(key, self.stock.known(key))
+        self.standing.forget(key)
+        del self.held[key]
+        return True
+
+    def _redraw(self, key: str, sketch: Sketch) -> None:
+        held = self.held[key]
+        if isinstance(held, Slot):
+            self._replace(key, lambda: setattr(held, "proxy", self.stock.make(key, sketch)))
+        else:
+            self._replace(key, lambda: self.held.__setitem__(key, sketch))
+
+    def _replace(self, key: str, replace: Callable[[], None]) -> None:
+        """Put something else in the place of what is known; statistics and standing are kept."""
+        if not (self.index.asked or self.views.read):
+            replace()
+            return
+        before = self.stock.known(key)
+        replace()
+        after = self.stock.known(key)
+        if (after.scheme, after.source, after.attributes) != (before.scheme, before.source, before.attributes):
+            self.index.remove(key, before)
+            self.index.add((key,))
+            self.views.redrawn((key,), self.standing.ready)
+
+    def _ready(self, wanted: Filter) -> list[str]:
+        known, ready = self.stock.known, self.standing.ready
+        return [key for key in self.index.candidates(wanted, self.held) if wanted.admits(known(key)) and ready(key)]
+
+    # Who serves.
+
+    def serve(self, grantor: Grantor, question: Question, now: float) -> Lease:
+        """Choose, and grant a lease.
+
+        Raises:
+            PoolEmpty: nobody can serve; the message says what stands in the way.
+            SiteResting: the site is left alone for now.
+        """
+        self.bring_back(now)
+        site = self.site(question, now) if question.site is not None else None
+        barred = self.barred(site, question, now) if question is not ANYTHING or self.holds.at else ()
+        key, why = self.choose(question, site, barred)
+        return self.begin(grantor, key, site, why, now)
+
+    def bring_back(self, now: float) -> None:
+        """Let those serve again who are due."""
+        if self._aside or self._limited:
+            self.standing.bring_back(now)
+
+    def site(self, question: Question, now: float) -> Site | None:
+        """Return where a request goes.
+
+        Raises:
+            SiteResting: the site is left alone for now.
+        """
+        if question.site is None:
+            return None
+        site = self.learning.sites.get(question.site)
+        if site.rests:
+            wait = site.resting(now)
+            if wait:
+                raise SiteResting(
+                    f"{site.name} failed alike through several proxies ({site.at_fault}): left alone for {wait:.1f} s",
+                    retry_after=wait,
+                )
+        return site
+
+    def barred(self, site: Site | None, question: Question, now: float) -> Barred:
+        """Return those who may not serve a request for a reason that it did not give itself."""
+        barred: Barred = ()
+        if site is not None and site.barred.at and self.learning.barred(site, now):
+            barred = (site.barred.at,)
+        if self._connect.barred.at and question.tunnels and self.learning.barred(self._connect, now):
+            barred = (*barred, self._connect.barred.at)
+        if self.holds.at:
+            while self.holds.pop_due(now) is not None:
+                continue
+            if self.holds.at:
+                barred = (*barred, self.holds.at)
+        return barred
+
+    def choose(self, question: Question, site: Site | None, barred: Barred) -> tuple[str, tuple[object, ...]]:
+        """Return the key of who serves, and why (see `Why`).
+
+        Raises:
+            PoolEmpty: nobody can; the message says what stands in the way.
+        """
+        exclude, wanted = question.exclude, question.wanted
+        if self._plain:
+            key = self.views.get(wanted).choose(exclude, barred, site)
+            if key is not None:
+                ready = len(self.held) - len(self._aside) - len(self._limited)
+                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted)
+        instead, first = "", NO_FILTER
+        for step, wanted in enumerate(self.recipe.ladder(question.wanted)):
+            key = self.views.get(wanted).choose(exclude, barred, site)
+            if step == 0:
+                first = wanted
+            else:
+                instead = f"nobody ready fulfils {first}"
+            if key is not None:
+                ready = len(self.held) - len(self._aside) - len(self._limited)
+                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
+        known = self.stock.known
+        key = self.standing.due_first(
+            lambda key: admitted(key, exclude, barred) and (wanted is NO_FILTER or wanted.admits(known(key)))
+        )
+        if key is None:
+            raise self.empty(question, wanted, site, barred)
+        return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
+
+    def usable(self, key: str, question: Question, barred: Barred) -> str:
+        """Return why a proxy cannot serve a request; nothing where it can. One at a limit can, when that allows it."""
+        if key not in self.held:
+            return "it is gone"
+        if key in question.exclude:
+            return "it was tried for this request"
+        for wanted in self.recipe.ladder(question.wanted):
+            if not wanted.admits(self.stock.known(key)):
+                return f"it does not fulfil {wanted}"
+            break
+        if key in self._aside:
+            return "it is set aside"
+        return "" if admitted(key, (), barred) else "it is barred from the site"
+
+    def begin(self, grantor: Grantor, key: str, site: Site | None, why: tuple[object, ...], now: float) -> Lease:
+        """Grant a lease."""
+        slot = self.held[key]
+        if type(slot) is not Slot:
+            slot = self.stock.open(key, dead=key in self._aside)
+        lease = Lease(grantor, slot, site, why)
+        if self._unlimited and not slot.failures:
+            slot.in_flight += 1
+            if self._counting:
+                self.views.moved(slot)
+        else:
+            lease.trial = self.standing.begin(slot, now)
+        if site is not None:
+            if site.arms:
+                self.learning.used(slot, site, now)
+            if self._cooldown is not None:
+                self._cool_down(slot, site, now)
+        return lease
+
+    def empty(self, question: Question, wanted: Filter, site: Site | None, barred: Barred) -> PoolEmpty:
+        """Return the error that says why nobody can serve."""
+        if not self.held:
+            return PoolEmpty("the pool has no proxies: `proxywhirl import FILE` or `proxywhirl add URL` brings some in")
+        size, limited, tried = len(self.held), len(self.standing.limited), len(question.exclude)
+        if wanted == NO_FILTER and not barred and not limited and tried >= size:
+            return PoolEmpty(f"every proxy of the pool ({size}) was tried for this request: add more or try later")
+        parts = [f"{len(site.barred)} are barred from {site.name}"] if site is not None and site.barred else []
+        for count, what in (
+            (len(self.standing.aside), "set aside after failures"),
+            (limited, "at their limit of requests"),
+            (len(self.holds), "held exclusively"),
+            (tried, "tried for this request"),
+        ):
+            parts += [f"{count} are {what}"] if count else []
+        whom = f" that fulfils {wanted}" if wanted != NO_FILTER else ""
+        reasons = f": of {size}, {', '.join(parts)}" if parts else f" among {size}"
+        return PoolEmpty(f"no proxy of the pool{whom} can serve this request{reasons}", retry_after=self._wait(site))
+
+    def _wait(self, site: Site | None) -> float | None:
+        """Return after how many seconds somebody may be able to serve who is not now."""
+        tables = [self.standing.limited, self.holds, self.standing.aside, *([site.barred] if site is not None else [])]
+        times = [at for at in (table.next_at() for table in tables) if at is not None]
+        return max(min(times) - self._clock.monotonic(), 0.0) if times else None
+
+    def _cool_down(self, slot: Slot, site: Site, now: float) -> None:
+        until = now + (self._cooldown or 0.0)
+        site.barred.put(slot.key, max(until, site.barred.due_at(slot.key) or until))
+
+    # What came of it.
+
+    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> None:
+        """Take back a lease, and learn from what became of it."""
+        slot, site = lease.slot, lease.site
+        if self.held.get(slot.key) is not slot:
+            slot.in_flight -= 1
+            return  # discarded while it was out
+        if self._unlimited and lease.trial is None:
+            slot.in_flight -= 1
+            if self._counting:
+                self.views.moved(slot)
+        else:
+            self.standing.end(slot, lease.trial)
+        if site is not None and self._cooldown is not None:
+            self._cool_down(slot, site, now)
+        if outcome is not None:
+            self._learn(lease, outcome, now)
+
+    def _learn(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        slot, site = lease.slot, lease.site
+        if outcome.ok:
+            slot.served += 1
+            slot.learn(now, outcome.latency, ok=True)
+            if slot.failures:
+                self.standing.succeeded(slot, lease.trial)
+            if site is not None:
+                self.learning.served(slot, site, now)
+        elif outcome.rule == NO_CONNECT:
+            self.learning.failed(slot, self.learning.connect, outcome, now, proxies=len(self.held))
+        elif outcome.counts_against_proxy:
+            slot.failed += 1
+            slot.learn(now, None, ok=False)
+            if lease.incident == slot.incident:
+                self.standing.set_aside(slot, now)
+        elif site is not None and outcome.blame is not Blame.US:
+            self.learning.failed(slot, site, outcome, now, proxies=len(self.held))
+        if self._taught:
+            self.views.learnt(slot, outcome)

@@ -1,0 +1,127 @@
+"""How a proxy is given to one holder alone, in all processes on a home."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import LeaseExpired
+from proxywhirl.rotation.choosing import Choosing
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.ledger import Ledger
+from proxywhirl.rotation.question import Question
+
+if TYPE_CHECKING:
+    from proxywhirl.rotation.pool import Pool
+
+__all__ = ["DEFAULT_TTL", "Holding"]
+
+DEFAULT_TTL = 60.0
+"""Seconds that an exclusive lease lasts where none are named."""
+
+_ELSEWHERE = 1.0
+"""Seconds for which a proxy is passed over that turned out to be another's; `learn` knows better soon."""
+
+
+class Holding:
+    """Grants exclusive leases. Who holds what is decided by the ledger; what is known here keeps others off it."""
+
+    def __init__(self, pool: Pool, choosing: Choosing, lock: threading.Lock, ledger: Ledger, clock: Clock) -> None:
+        self._pool = pool
+        self._choosing = choosing
+        self._lock = lock
+        self._ledger = ledger
+        self._clock = clock
+
+    def acquire(self, question: Question, session: str | None, ttl: float | None, *, exclusive: bool) -> Lease:
+        """Grant an exclusive lease on a proxy that nobody uses.
+
+        Raises:
+            PoolEmpty: all who could serve are used or held; `retry_after` says when one may be free.
+            SiteResting: the site is left alone for now.
+            ValueError: the arguments do not fit each other.
+            TierError: the ledger cannot be read or written.
+        """
+        seconds = _checked(session, ttl, exclusive=exclusive)
+        tried = set(question.exclude)
+        while True:
+            asked = Question(question.site, tried, question.wanted, question.tunnels)
+            lease = self._take(asked, seconds, tried)
+            if lease is None:
+                continue
+            wall = self._clock.now()
+            token = None
+            try:
+                token = self._ledger.hold(lease.proxy.key, now=wall, until=wall + seconds)
+            finally:
+                if token is None:
+                    self._give_back(lease)
+            if token is not None:
+                lease.token, lease.expires_at = token, wall + seconds
+                return lease
+            tried.add(lease.proxy.key)
+
+    def renew(self, lease: Lease, ttl: float) -> None:
+        """See `Lease.renew`."""
+        if lease.token is None or lease.expires_at is None:
+            raise ValueError("only an exclusive lease can be renewed")
+        seconds = _checked(None, ttl, exclusive=True)
+        key, wall = lease.proxy.key, self._clock.now()
+        if lease.settled or not self._ledger.extend(key, lease.token, now=wall, until=wall + seconds):
+            raise LeaseExpired(f"the exclusive lease on {lease.proxy} ended: acquire another, or renew in time")
+        lease.expires_at = wall + seconds
+        with self._lock:
+            self._choosing.holds.put(key, self._clock.monotonic() + seconds)
+
+    def free(self, lease: Lease) -> None:
+        """End an exclusive lease that was settled."""
+        if lease.token is None:
+            return
+        with self._lock:
+            if lease.expires_at is not None and self._clock.now() < lease.expires_at:
+                self._choosing.holds.discard(lease.proxy.key)
+        self._ledger.free(lease.proxy.key, lease.token)
+
+    def learn(self, holds: Mapping[str, float]) -> None:
+        """Take in who is held by others until when (Unix seconds). Called under the lock."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for key, until in holds.items():
+            if until > wall:
+                self._choosing.holds.put(key, now + until - wall)
+            else:
+                self._choosing.holds.discard(key)
+
+    def _take(self, question: Question, seconds: float, tried: set[str]) -> Lease | None:
+        """Take a proxy here; None, and one more in `tried`, where the one that was chosen is in use."""
+        with self._lock:
+            now = self._clock.monotonic()
+            self._pool.tidy(now)
+            self._choosing.bring_back(now)
+            site = self._choosing.site(question, now)
+            key, why = self._choosing.choose(question, site, self._choosing.barred(site, question, now))
+            slot = self._choosing.stock.slot(key)
+            if slot is not None and slot.in_flight:
+                tried.add(key)
+                return None
+            lease = self._choosing.begin(self._pool, key, site, why, now)
+            self._choosing.holds.put(key, now + seconds)
+            return lease
+
+    def _give_back(self, lease: Lease) -> None:
+        lease.release()
+        with self._lock:
+            self._choosing.holds.put(lease.proxy.key, self._clock.monotonic() + _ELSEWHERE)
+
+
+def _checked(session: str | None, ttl: float | None, *, exclusive: bool) -> float:
+    if not exclusive:
+        raise ValueError("ttl is the time of an exclusive lease: say exclusive=True, or leave it out")
+    if session is not None:
+        raise ValueError("a lease is exclusive or for a session, not both: a session shares its proxy")
+    seconds = DEFAULT_TTL if ttl is None else ttl
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"ttl must be a number of seconds of more than 0, not {ttl!r}")
+    return seconds

@@ -1,0 +1,141 @@
+"""What an outcome teaches about a proxy, a site, and one on the other. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.bans import Ban, BanBook, Pair
+from proxywhirl.rotation.belief import belief
+from proxywhirl.rotation.sites import Arm, Failure, Site, Sites, alike, out_of_order, weight_of
+from proxywhirl.rotation.slot import DECAY_STEP, HALF_LIFE, Slot
+
+__all__ = ["CONNECT", "MOST_ARMS", "Learning"]
+
+CONNECT = "*:connect"
+"""Stands for a site from which those are barred that open no tunnels."""
+
+MOST_ARMS = 500_000
+"""Pairs of proxy and site of which it is remembered how well they do; when there are more, the oldest site's go."""
+
+_GAP_GROWTH, _GAP_DECAY, _LEAST_GAP, _LONGEST_GAP = 1.3, 0.9995, 0.1, 3600.0
+
+
+class Learning:
+    """The knowledge of a pool about sites. Called under the pool's lock."""
+
+    def __init__(self, rng: random.Random, clock: Clock, *, arms: bool) -> None:
+        self.sites = Sites()
+        self.connect = Site(CONNECT)
+        self.book = BanBook(rng)
+        self._rng = rng
+        self._clock = clock
+        self._with_arms = arms
+        self._arms = 0
+
+    def used(self, slot: Slot, site: Site, now: float) -> None:
+        """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
+        arm = site.arms.get(slot.key) or self._new_arm(slot, site)
+        arm.rest, arm.used = now - arm.used, now
+
+    def served(self, slot: Slot, site: Site, now: float) -> None:
+        """Take note that a proxy has served a site."""
+        if site.run or site.at_fault or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
+            site.succeed()
+        pair = (slot.key, site.name)
+        if self.book and self.book.get(pair) is not None:
+            self.book.forgive(pair, now=self._clock.now())
+            site.barred.discard(slot.key)
+        if site.arms:
+            self._count(slot, site, now, ok=True)
+            site.gap *= _GAP_DECAY
+
+    def failed(self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int) -> None:
+        """Take note that a proxy was refused by a site, or that the site itself failed."""
+        sign = alike(outcome)
+        if site.at_fault == sign:
+            if out_of_order(outcome):
+                site.rest(now, self._rng, outcome.retry_after)
+            return
+        pair = (slot.key, site.name)
+        before = self.book.get(pair)
+        banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
+        if banned:
+            wall = self._clock.now()
+            ban = self.book.strike(pair, sign, now=wall, retry_after=outcome.retry_after)
+            site.barred.put(slot.key, now + ban.until - wall)
+            if self._with_arms:
+                self._count(slot, site, now, ok=False)
+                self._widen_gap(slot.key, site, now)
+        failure = Failure(slot.key, before, banned, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
+        run = site.fail(failure, sign, now, proxies=proxies)
+        if run:
+            self._take_back(run, site)
+            if out_of_order(outcome):
+                site.rest(now, self._rng, outcome.retry_after)
+
+    def learn_bans(self, bans: Mapping[Pair, Ban], now: float) -> None:
+        """Take in bans that others found out."""
+        wall = self._clock.now()
+        for (key, name), ban in self.book.learn(bans, now=wall).items():
+            site = self._named(name, known=ban.until <= wall)
+            if site is not None:
+                site.barred.put(key, now + ban.until - wall)
+
+    def barred(self, site: Site, now: float) -> bool:
+        """Whether a site has barred anyone, once those are let in again whose time is over."""
+        barred = site.barred
+        for _ in range(64):
+            if not barred or barred.pop_due(now) is None:
+                break
+        return bool(barred)
+
+    def _named(self, name: str, *, known: bool) -> Site | None:
+        if name == CONNECT:
+            return self.connect
+        return self.sites.find(name) if known else self.sites.get(name)
+
+    def _take_back(self, run: list[Failure], site: Site) -> None:
+        wall = self._clock.now()
+        for failure in run:
+            if failure.banned:
+                self.book.restore((failure.key, site.name), failure.before, now=wall)
+                site.barred.discard(failure.key)
+
+    def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> None:
+        arm = site.arms.get(slot.key) or self._new_arm(slot, site)
+        if now - arm.stamp > DECAY_STEP:
+            kept = 0.5 ** ((now - arm.stamp) / HALF_LIFE)
+            arm.good *= kept
+            arm.bad *= kept
+            arm.stamp = now
+        if ok:
+            arm.good += 1.0
+        else:
+            arm.bad += 1.0
+        arm.mean, arm.spread = belief(slot.good, slot.bad, arm.good, arm.bad)
+
+    def _widen_gap(self, key: str, site: Site, now: float) -> None:
+        """Let proxies rest longer between two uses; many bans within one such rest teach as much as one."""
+        arm = site.arms.get(key)
+        if arm is not None and now - site.gap_raised >= site.gap:
+            site.gap = min(max(site.gap * _GAP_GROWTH, min(arm.rest, site.gap * 4.0), _LEAST_GAP), _LONGEST_GAP)
+            site.gap_raised = now
+
+    def _new_arm(self, slot: Slot, site: Site) -> Arm:
+        arm = site.arms[slot.key] = Arm(stamp=self._clock.monotonic())
+        arm.mean, arm.spread = belief(slot.good, slot.bad)
+        self._arms += 1
+        if self._arms > MOST_ARMS:
+            self._drop_arms(site)
+        return arm
+
+    def _drop_arms(self, kept: Site) -> None:
+        for site in self.sites:
+            if site.arms and site is not kept:
+                self._arms -= len(site.arms)
+                site.arms.clear()
+                return

@@ -1,0 +1,73 @@
+"""What a request asks of the pool, read once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Self
+
+from proxywhirl.models import Target
+from proxywhirl.rotation.filters import NO_FILTER, Filter
+
+__all__ = ["ANYTHING", "Question"]
+
+_READ = 1024
+
+
+@dataclass(slots=True, eq=False)  # frozen, it costs a microsecond for each request
+class Question:
+    """Where a request goes (`Target.site`, None: not said), whom it does not want, and what the proxy has to be.
+
+    `tunnels` says that it has to open a tunnel.
+    """
+
+    site: str | None = None
+    exclude: Collection[str] = ()
+    wanted: Filter = NO_FILTER
+    tunnels: bool = False
+
+    @classmethod
+    def of(cls, target: Target | str | None, exclude: Collection[str], wishes: Mapping[str, Any]) -> Self:
+        """Read what `Pool.acquire` was asked.
+
+        Raises:
+            ProxyURLError: the target is a text and no absolute http or https URL.
+            ValueError: there is no such wish, or its value is impossible.
+        """
+        site, tunnels = None, False
+        if target is not None:
+            site, tunnels = _read_url(target) if isinstance(target, str) else _read_target(target)
+        if not wishes:
+            return cls(site, exclude, NO_FILTER, tunnels)
+        wanted, connect = _wishes(wishes)
+        return cls(site, exclude, wanted, tunnels or connect)
+
+
+ANYTHING = Question()
+
+
+def _read_target(target: Target) -> tuple[str, bool]:
+    return target.site, target.scheme == "https"
+
+
+@lru_cache(maxsize=_READ)
+def _read_url(url: str) -> tuple[str, bool]:
+    return _read_target(Target.parse(url))
+
+
+def _wishes(wishes: Mapping[str, Any]) -> tuple[Filter, bool]:
+    try:
+        return _read_wishes(tuple(wishes.items()))
+    except TypeError:  # a list among them cannot be remembered
+        return _read_wishes.__wrapped__(tuple(wishes.items()))
+
+
+@lru_cache(maxsize=_READ)
+def _read_wishes(wishes: tuple[tuple[str, Any], ...]) -> tuple[Filter, bool]:
+    named = dict(wishes)
+    connect = named.pop("connect", False)
+    if not isinstance(connect, bool):
+        raise ValueError(f"connect must be True or False, not {connect!r}")  # noqa: TRY004  # as of the other wishes
+    wanted = Filter.of(named)
+    return (NO_FILTER if wanted == NO_FILTER else wanted), connect

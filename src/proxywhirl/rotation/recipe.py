@@ -1,0 +1,93 @@
+"""How a pool chooses, as one text: a strategy's name, and what else is wished for.
+
+`NAME`, or `NAME:wish=value,wish=value`, where several values stand as `a|b`. Besides the strategies there are three
+ways to use them, which take the strategy's name as `chooser` (else `random`):
+
+- `composite`: filters first, then the chooser;
+- `geo`: the wishes for a place (country, region, city, ASN) are preferences: where nobody fulfils all of them the
+  narrowest is given up first, the country last;
+- `sticky`: requests without a session have one for the site that they go to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+from proxywhirl.errors import SettingsError, UnknownNameError
+from proxywhirl.rotation.filters import NO_FILTER, Filter
+from proxywhirl.rotation.strategy import StrategyFactory, find_strategy, strategy_names
+
+__all__ = ["COMBINED", "Recipe"]
+
+COMBINED = ("composite", "geo", "sticky")
+_RELAXED = ((), ("asn",), ("asn", "city"), ("asn", "city", "region"), ("asn", "city", "region", "country"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A text that was read: who chooses, among whom, and how."""
+
+    name: str
+    factory: StrategyFactory
+    base: Filter = NO_FILTER
+    yielding: bool = False
+    sticky: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read a text.
+
+        Raises:
+            UnknownNameError: no strategy has that name; the message lists the known ones.
+            SettingsError: a wish is wrong, or the package that offers the strategy cannot be loaded.
+        """
+        name, separator, rest = text.partition(":")
+        wishes = _wishes(text, rest) if separator else {}
+        if name not in COMBINED:
+            if wishes:
+                raise SettingsError(f"strategy {text!r}: {name} takes no wishes; write composite:{rest},chooser={name}")
+            return cls(name, _found(name))
+        chooser = wishes.pop("chooser", ["random"])
+        try:
+            base = Filter.of({wish: _typed(wish, values) for wish, values in wishes.items()})
+        except ValueError as exc:
+            raise SettingsError(f"strategy {text!r}: {exc}") from exc
+        return cls(name, _found(chooser[0]), base, yielding=name == "geo", sticky=name == "sticky")
+
+    def ladder(self, asked: Filter) -> tuple[Filter, ...]:
+        """Return the filters to try, one after another, for a request that asks for something itself."""
+        return _ladder(self.base, asked, self.yielding)
+
+
+@lru_cache(maxsize=1024)
+def _ladder(base: Filter, asked: Filter, yielding: bool) -> tuple[Filter, ...]:
+    wanted = base.joined(asked)
+    steps = [wanted.without(given_up) for given_up in _RELAXED] if yielding else [wanted]
+    return tuple(NO_FILTER if step == NO_FILTER else step for step in dict.fromkeys(steps))
+
+
+def _found(name: str) -> StrategyFactory:
+    try:
+        return find_strategy(name)
+    except UnknownNameError:
+        raise UnknownNameError("strategy", name, [*strategy_names(), *COMBINED]) from None
+
+
+def _wishes(text: str, rest: str) -> dict[str, list[str]]:
+    wishes: dict[str, list[str]] = {}
+    for part in rest.split(","):
+        wish, equals, value = part.partition("=")
+        if not (wish.strip() and equals and value.strip()) or wish.strip() in wishes:
+            raise SettingsError(f"strategy {text!r}: after the colon come wishes such as country=DE|FR, each once")
+        wishes[wish.strip()] = [one.strip() for one in value.split("|")]
+    return wishes
+
+
+def _typed(wish: str, values: list[str]) -> object:
+    if wish == "asn" and all(value.isascii() and value.isdigit() for value in values):
+        return [int(value) for value in values]
+    if wish == "max_price":
+        return float(values[0])
+    return values

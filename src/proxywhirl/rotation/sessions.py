@@ -1,0 +1,95 @@
+"""Sessions: a name that is to have the same proxy for a while.
+
+A session ends when it was not used for its idle time or is older than its time to live; the next use of its name begins
+a new one, with another proxy. When its proxy cannot serve (it is gone, set aside, banned by the site) a soft session
+moves to another one, for good; a hard one is an error until it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from proxywhirl.rotation.ledger import MOST_SESSIONS, Assignment
+
+__all__ = ["SessionPolicy", "Sessions", "session_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPolicy:
+    """How long a session lasts, in seconds, and whether it may move.
+
+    Raises:
+        ValueError: A time is not more than 0.
+    """
+
+    ttl: float = 3600.0
+    idle: float = 600.0
+    hard: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sessions that end before they begin."""
+        for name in ("ttl", "idle"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"a session's {name} must be more than 0 seconds, not {getattr(self, name)!r}")
+
+    def lasts(self, assignment: Assignment, now: float) -> bool:
+        """Whether a session has not ended at a time (Unix seconds)."""
+        return now - assignment.since < self.ttl and now - assignment.used < self.idle
+
+
+@lru_cache(maxsize=65_536)
+def session_id(name: str) -> str:
+    """Return what stands for a session's name wherever it is kept, since a name may be somebody's address."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Sessions:
+    """The proxies of sessions, by id."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Assignment] = OrderedDict()
+        self._used: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, session: str) -> Assignment | None:
+        """Return what a session has, with its last use; it may have ended."""
+        known = self._known.get(session)
+        if known is None:
+            return None
+        used = self._used.get(session, known.used)
+        return known if used <= known.used else Assignment(known.key, known.since, used, known.moves)
+
+    def use(self, session: str, now: float) -> None:
+        """Note a use. O(1)."""
+        self._used[session] = now
+        self._known.move_to_end(session)
+
+    def put(self, session: str, assignment: Assignment) -> None:
+        """Keep what a session has from now on."""
+        self._known[session] = assignment
+        self._known.move_to_end(session)
+        if len(self._known) > MOST_SESSIONS:
+            self._known.popitem(last=False)
+
+    def learn(self, sessions: Mapping[str, Assignment | None]) -> None:
+        """Take in what others agreed on about sessions that are known here; None ends one."""
+        for session, assignment in sessions.items():
+            if assignment is None:
+                self._known.pop(session, None)
+            elif session in self._known:
+                self._known[session] = assignment
+
+    def collect(self) -> dict[str, float]:
+        """Return when sessions were last used, of those that were since the last call."""
+        used, self._used = self._used, {}
+        for session, at in used.items():
+            known = self._known.get(session)
+            if known is not None and at > known.used:
+                self._known[session] = Assignment(known.key, known.since, at, known.moves)
+        return used

@@ -1,0 +1,60 @@
+"""What the pool learns of one proxy that was used; changed only under the pool's lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxywhirl.models import Proxy
+
+__all__ = ["DECAY_STEP", "HALF_LIFE", "Slot"]
+
+HALF_LIFE = 300.0
+"""Seconds after which an outcome weighs half: a proxy that was repaired is no longer what it was."""
+
+DECAY_STEP = 1.0  # seconds that are not worth a decay
+
+_NEWEST = 0.3  # weight of the newest latency in their mean
+_PRIOR_GOOD, _PRIOR = 0.9, 1.0  # a success rate begins as if nine in ten had served, with the weight of one outcome
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Counts and decayed means. Times are on the pool's monotonic clock.
+
+    `failures` are those in a row. `incident` is raised each time the proxy is set aside: leases that were
+    out together carry the same number, and only the first of them to fail counts. `good` and `bad` count outcomes that
+    tell of the proxy, decayed by `HALF_LIFE` since `stamp`; `latency` is a moving mean of its successes in seconds.
+    `next_use` is when the limit of requests per second allows the next one.
+    """
+
+    key: str
+    proxy: Proxy
+    served: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    failures: int = 0
+    incident: int = 0
+    latency: float | None = None
+    good: float = 0.0
+    bad: float = 0.0
+    stamp: float = 0.0
+    next_use: float = 0.0
+
+    @property
+    def chance(self) -> float:
+        """The chance in 0..1 that it serves the next request, as far as was seen; never quite 0 or 1."""
+        return (self.good + _PRIOR_GOOD) / (self.good + self.bad + _PRIOR)
+
+    def learn(self, now: float, latency: float | None, *, ok: bool) -> None:
+        """Take in an outcome that tells of the proxy."""
+        if now - self.stamp > DECAY_STEP:
+            kept = 0.5 ** ((now - self.stamp) / HALF_LIFE)
+            self.good *= kept
+            self.bad *= kept
+            self.stamp = now
+        if ok:
+            self.good += 1.0
+            if latency is not None:
+                self.latency = latency if self.latency is None else self.latency + _NEWEST * (latency - self.latency)
+        else:
+            self.bad += 1.0

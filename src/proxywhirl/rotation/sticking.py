@@ -1,0 +1,138 @@
+"""How a session gets its proxy: by hashing its name, and by agreement with whoever else knows the session."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import PoolEmpty, SessionLost, TierError
+from proxywhirl.rotation.choosing import Choosing
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.ledger import Assignment, Ledger
+from proxywhirl.rotation.question import Question
+from proxywhirl.rotation.ring import HashRing
+from proxywhirl.rotation.sessions import SessionPolicy, Sessions, session_id
+from proxywhirl.rotation.strategy import Barred
+
+if TYPE_CHECKING:
+    from proxywhirl.rotation.pool import Pool
+
+__all__ = ["Sticking"]
+
+_log = logging.getLogger(__name__)
+
+_AGREEMENTS = 4
+"""So often another process may have moved a session to a proxy that cannot serve here, until that is an error."""
+
+
+class Sticking:
+    """Grants leases to sessions.
+
+    A session that is known costs no agreement. A new one, and one that has to move, falls to a proxy by consistent
+    hashing, so that processes that know the same proxies think of the same one; whoever writes it down first decides.
+    """
+
+    def __init__(
+        self, pool: Pool, choosing: Choosing, lock: threading.Lock, policy: SessionPolicy, ledger: Ledger, clock: Clock
+    ) -> None:
+        self.sessions = Sessions()
+        self._pool = pool
+        self._choosing = choosing
+        self._lock = lock
+        self._policy = policy
+        self._ledger = ledger
+        self._clock = clock
+        self._ring: HashRing | None = None
+
+    def came(self, keys: Collection[str]) -> None:
+        """Take in proxies that may be new. Called under the lock."""
+        if self._ring is not None:
+            self._ring.add(keys)
+
+    def went(self, key: str) -> None:
+        """Forget a proxy. Called under the lock."""
+        if self._ring is not None:
+            self._ring.remove(key)
+
+    def acquire(self, question: Question, name: str | None) -> Lease:
+        """Grant a lease to a session; without a name, to that of all requests to the site.
+
+        Raises:
+            PoolEmpty: nobody can serve; or the session's proxy is at a limit, for `retry_after` seconds.
+            SiteResting: the site is left alone for now.
+            SessionLost: the session is hard, and its proxy cannot serve.
+        """
+        session = session_id(f"\0{question.site or ''}" if name is None else name)
+        lost: dict[str, str] = {}
+        for _ in range(_AGREEMENTS):
+            with self._lock:
+                now, wall = self._clock.monotonic(), self._clock.now()
+                self._pool.tidy(now)
+                self._choosing.bring_back(now)
+                site = self._choosing.site(question, now)
+                barred = self._choosing.barred(site, question, now)
+                known = self.sessions.get(session)
+                if known is not None and self._policy.lasts(known, wall):
+                    problem = self._choosing.usable(known.key, question, barred)
+                    if not problem:
+                        self._require_room(known)
+                        self.sessions.use(session, wall)
+                        moved = next(iter(lost), None)
+                        lease = self._choosing.begin(self._pool, known.key, site, _why(lost), now)
+                        lease.moved_from = moved
+                        return lease
+                    lost[known.key] = problem
+                    self._require_soft(problem)
+                key = self._fall(session, 0 if known is None else known.moves + 1, question, barred)
+                if key is None:
+                    key, _ = self._choosing.choose(question, site, barred)
+            agreed = self._agree(session, key, lost, wall)
+            with self._lock:
+                self.sessions.put(session, agreed)
+        raise PoolEmpty("other processes keep moving this session to proxies that cannot serve here: try again later")
+
+    def _require_soft(self, problem: str) -> None:
+        if self._policy.hard:
+            raise SessionLost(f"the session's proxy cannot serve this request: {problem}; a hard session gets no other")
+
+    def _require_room(self, known: Assignment) -> None:
+        if self._choosing.standing.at_limit(known.key):
+            due = self._choosing.standing.limited.due_at(known.key)
+            wait = 0.05 if due is None else max(due - self._clock.monotonic(), 0.0)
+            raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=wait)
+
+    def _fall(self, session: str, moves: int, question: Question, barred: Barred) -> str | None:
+        """Return the proxy that a session falls to, among those that can serve."""
+        if self._ring is None:
+            self._ring = HashRing(self._choosing.held)
+        usable, at_limit = self._choosing.usable, self._choosing.standing.at_limit
+        return self._ring.choose(
+            f"{session}:{moves}", lambda key: not usable(key, question, barred) and not at_limit(key)
+        )
+
+    def _agree(self, session: str, key: str, lost: dict[str, str], wall: float) -> Assignment:
+        def propose(written: Assignment | None) -> Assignment:
+            if written is None:
+                return Assignment(key, wall, wall)
+            if written.key in lost or written.key not in self._pool:
+                return Assignment(key, written.since, wall, written.moves + 1)
+            if not self._policy.lasts(written, wall):
+                return Assignment(key, wall, wall, written.moves + 1)
+            return written
+
+        try:
+            return self._ledger.assign(session, propose)
+        except TierError as exc:
+            _log.warning("a session is known to this process alone: %s", exc)
+            with self._lock:
+                return propose(self.sessions.get(session))
+
+
+def _why(lost: dict[str, str]) -> tuple[object, ...]:
+    if not lost:
+        return ("session", 0)
+    key, problem = next(iter(lost.items()))
+    return ("session", 0, (), "", f"moved away from {key}, since {problem}")

@@ -1,0 +1,107 @@
+"""The cheapest proxy that serves: dearer ones only while the cheaper are in trouble."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from proxywhirl.models import Blame, Outcome
+from proxywhirl.rotation.sites import Site
+from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.strategies.urn import Urn
+from proxywhirl.rotation.strategy import Barred, Roster
+
+__all__ = ["Cheapest"]
+
+_WEIGHT = 0.1  # of the newest outcome in a tier's success rate: it follows the last twenty or so
+_TROUBLE = 0.5  # success rate below which a tier is left
+_SHUNNED = 30.0  # seconds for which a tier is left the first time, doubled each time up to the longest
+_SHUNNED_LONGEST = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class _Tier:
+    """The proxies of one price. `rate` is a decayed success rate, `times` how often in a row the tier was left."""
+
+    urn: Urn
+    rate: float = 1.0
+    times: int = 0
+    shunned_until: float = 0.0
+    on_trial: bool = False
+
+    def learn(self, now: float, *, ok: bool) -> None:
+        self.rate += _WEIGHT * (ok - self.rate)
+        if self.on_trial and ok and self.rate > _TROUBLE:
+            self.on_trial, self.times, self.rate = False, 0, 1.0
+        elif self.rate < _TROUBLE:
+            self.shunned_until = now + min(_SHUNNED * 2.0**self.times, _SHUNNED_LONGEST)
+            self.times = min(self.times + 1, 8)
+            self.rate, self.on_trial = _TROUBLE, True  # when its time is over the first outcomes decide
+
+
+class Cheapest:
+    """A waterfall over prices for 10⁹ bytes; who has none costs nothing.
+
+    A tier is left when none of it is ready or admitted, or when most of its last requests failed for a reason that lies
+    with proxies; then for a time that doubles, after which it is tried again: one success leads back to it. Where every
+    tier is in trouble the cheapest that has somebody serves.
+    """
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+        self._prices: list[float] = []
+        self._tiers: dict[float, _Tier] = {}
+        self._price_of: dict[str, float] = {}
+
+    def add(self, keys: Collection[str]) -> None:
+        """Take in proxies, each in the tier of its price."""
+        members: dict[float, list[str]] = {}
+        for key in keys:
+            if key not in self._price_of:
+                price = self._roster.attributes(key).price_per_gb or 0.0
+                self._price_of[key] = price
+                members.setdefault(price, []).append(key)
+        for price, some in members.items():
+            if price not in self._tiers:
+                self._tiers[price] = _Tier(Urn(self._roster.rng))
+                insort(self._prices, price)
+            self._tiers[price].urn.add(some)
+
+    def remove(self, key: str) -> None:
+        """Forget a proxy; what was learnt of its tier stays."""
+        price = self._price_of.pop(key, None)
+        if price is not None:
+            self._tiers[price].urn.remove(key)
+
+    def redrawn(self, key: str) -> None:
+        """See `ReadsAttributes`."""
+        if key in self._price_of and self._price_of[key] != (self._roster.attributes(key).price_per_gb or 0.0):
+            self.remove(key)
+            self.add((key,))
+
+    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+        """See `Learns`: what the target or we are to blame for says nothing of a tier."""
+        tier = self._tiers.get(slot.proxy.attributes.price_per_gb or 0.0)
+        if tier is not None and (outcome.ok or outcome.blame not in (Blame.TARGET, Blame.US)):
+            tier.learn(self._roster.monotonic(), ok=outcome.ok)
+
+    def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
+        """Draw from the cheapest tier that is well and has somebody; else from the cheapest that has."""
+        now = None
+        shunned = []
+        for price in self._prices:
+            tier = self._tiers[price]
+            if tier.times:
+                now = self._roster.monotonic() if now is None else now
+                if tier.shunned_until > now:
+                    shunned.append(tier)
+                    continue
+            key = tier.urn.draw(exclude, barred)
+            if key is not None:
+                return key
+        for tier in shunned:
+            key = tier.urn.draw(exclude, barred)
+            if key is not None:
+                return key
+        return None

@@ -1,0 +1,122 @@
+"""An urn of keys: draw one evenly, put in, take out, each in O(1)."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Collection
+
+from proxywhirl.rotation.strategy import Barred
+
+__all__ = ["ScoredUrn", "Urn", "admitted"]
+
+_DRAWS = 32
+"""So often an urn is drawn from before those that are admitted are counted out: when more than nine in ten of the
+keys are refused, one request in thirty comes so far."""
+
+
+def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
+    """Whether a request that excludes some, and from which others are barred, may have this one."""
+    if key in exclude:
+        return False
+    for refused in barred:  # noqa: SIM110  # a generator costs more than what it does here
+        if key in refused:
+            return False
+    return True
+
+
+class Urn:
+    """Keys, each with the same chance. `keys` is in no order, `places` says where each is; they are only read."""
+
+    __slots__ = ("_random", "keys", "places")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+        self.keys: list[str] = []
+        self.places: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def add(self, keys: Collection[str]) -> None:
+        """Put keys in; one that is in has its chance already."""
+        if not self.places.keys().isdisjoint(keys):
+            keys = [key for key in keys if key not in self.places]
+        self.places.update(zip(keys, range(len(self.keys), len(self.keys) + len(keys)), strict=True))
+        self.keys.extend(keys)
+
+    def put(self, key: str) -> None:
+        """Put one key in that is not in."""
+        self.places[key] = len(self.keys)
+        self.keys.append(key)
+
+    def remove(self, key: str) -> bool:
+        """Take a key out, and tell whether it was in; the last one of the list fills its place."""
+        place = self.places.pop(key, None)
+        if place is None:
+            return False
+        last = self.keys.pop()
+        if last != key:
+            self.keys[place] = last
+            self.places[last] = place
+        return True
+
+    def draw(self, exclude: Collection[str], barred: Barred) -> str | None:
+        """Draw evenly among those that are admitted; the key stays in. None where there is none.
+
+        O(1), unless hardly one in ten is admitted: then O(n).
+        """
+        keys = self.keys
+        count = len(keys)
+        if not count:
+            return None
+        draw = self._random
+        if not exclude and not barred:
+            return keys[int(draw() * count)]
+        for _ in range(_DRAWS):
+            key = keys[int(draw() * count)]
+            if admitted(key, exclude, barred):
+                return key
+        rest = [key for key in keys if admitted(key, exclude, barred)]
+        return rest[int(draw() * len(rest))] if rest else None
+
+
+class ScoredUrn(Urn):
+    """An urn in which each key has two numbers.
+
+    They are side by side in memory: at 100,000 keys most of the time of a choice is spent on waiting for what is not.
+    """
+
+    __slots__ = ("_standard", "first", "second")
+
+    def __init__(self, rng: random.Random, standard: tuple[float, float]) -> None:
+        super().__init__(rng)
+        self._standard = standard
+        self.first = array("d")
+        self.second = array("d")
+
+    def add(self, keys: Collection[str]) -> None:
+        """Put keys in, with the standard numbers."""
+        super().add(keys)
+        new = len(self.keys) - len(self.first)
+        for numbers, standard in zip((self.first, self.second), self._standard, strict=True):
+            numbers.extend(array("d", [standard]) * new)
+
+    def remove(self, key: str) -> bool:
+        """Take a key out with its numbers."""
+        place = self.places.get(key)
+        if place is None:
+            return False
+        super().remove(key)
+        for numbers in (self.first, self.second):
+            last = numbers.pop()
+            if place < len(numbers):
+                numbers[place] = last
+        return True
+
+    def score(self, key: str, first: float, second: float) -> None:
+        """Give a key other numbers, where it is in."""
+        place = self.places.get(key)
+        if place is not None:
+            self.first[place] = first
+            self.second[place] = second

@@ -1,0 +1,117 @@
+"""The strategies of a pool: one over all who are ready, and one for each filter that was asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from proxywhirl.models import Outcome, Proxy
+from proxywhirl.rotation.filters import NO_FILTER, Filter
+from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.strategy import CountsUses, Learns, ReadsAttributes, Roster, Strategy, StrategyFactory
+
+__all__ = ["MOST_VIEWS", "Views"]
+
+MOST_VIEWS = 64
+"""Filters that are kept at once: each costs a step when a proxy leaves or returns. The least recently used goes."""
+
+
+class Views:
+    """Passes on what happens to proxies to every strategy that they concern.
+
+    Args:
+        factory: Makes the strategies.
+        roster: What they may ask.
+        known: Gives a value with what is known of a key.
+        ready: Gives the keys that are ready and in a filter, for a new view.
+    """
+
+    def __init__(
+        self,
+        factory: StrategyFactory,
+        roster: Roster,
+        known: Callable[[str], Proxy],
+        ready: Callable[[Filter], list[str]],
+    ) -> None:
+        self._factory = factory
+        self._roster = roster
+        self._known = known
+        self._ready = ready
+        self.all: Strategy = factory(roster)
+        self._views: OrderedDict[Filter, Strategy] = OrderedDict()
+        self._sort()
+
+    @property
+    def read(self) -> bool:
+        """Whether any strategy reads attributes."""
+        return bool(self._reading)
+
+    def get(self, wanted: Filter) -> Strategy:
+        """Return the strategy over those who are wanted; a new one costs O(candidates)."""
+        if wanted is NO_FILTER:
+            return self.all
+        view = self._views.get(wanted)
+        if view is None:
+            view = self._factory(self._roster)
+            view.add(self._ready(wanted))
+            self._views[wanted] = view
+            if len(self._views) > MOST_VIEWS:
+                self._views.popitem(last=False)
+            self._sort()
+        else:
+            self._views.move_to_end(wanted)
+        return view
+
+    def add(self, key: str) -> None:
+        """Let a proxy serve again; one that does already is no error."""
+        self.all.add((key,))
+        if self._views:
+            proxy = self._known(key)
+            for wanted, view in self._views.items():
+                if wanted.admits(proxy):
+                    view.add((key,))
+
+    def add_many(self, keys: Collection[str]) -> None:
+        """Let new proxies serve."""
+        self.all.add(keys)
+        for wanted, view in self._views.items():
+            view.add([key for key in keys if wanted.admits(self._known(key))])
+
+    def remove(self, key: str) -> None:
+        """Let a proxy serve no more; one that does not already is no error."""
+        for view in self._each():
+            view.remove(key)
+
+    def redrawn(self, keys: Iterable[str], ready: Callable[[str], bool]) -> None:
+        """Take note that other things are known of proxies now."""
+        for key in keys:
+            proxy = self._known(key)
+            for wanted, view in self._views.items():
+                if not wanted.admits(proxy):
+                    view.remove(key)
+                elif ready(key):
+                    view.add((key,))
+            if ready(key):
+                for reader in self._reading:
+                    reader.redrawn(key)
+
+    def moved(self, slot: Slot) -> None:
+        """Tell how many requests are under way through a proxy."""
+        for view in self._counting:
+            view.moved(slot)
+
+    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+        """Tell what became of a use."""
+        for view in self._learning:
+            view.learnt(slot, outcome)
+
+    def _sort(self) -> None:
+        """Note who wants to be told what: to ask a strategy costs more than to tell it."""
+        views = list(self._each())
+        self._counting = [view for view in views if isinstance(view, CountsUses)]
+        self._learning = [view for view in views if isinstance(view, Learns)]
+        self._reading = [view for view in views if isinstance(view, ReadsAttributes)]
+
+    def _each(self) -> Iterator[Strategy]:
+        yield self.all
+        yield from self._views.values()
