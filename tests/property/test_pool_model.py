@@ -15,7 +15,7 @@ from proxywhirl.errors import Blame, LeaseReported, PoolEmpty
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retry import BACKOFF_BASE, BACKOFF_CAP, FAILURES_TO_CAP
+from proxywhirl.rotation.retry import FAILURES_TO_CAP, ceiling
 from proxywhirl.rotation.standing import TRIAL_SECONDS
 from proxywhirl.testing.clock import ManualClock
 
@@ -65,6 +65,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock, portray=portray
         )
         self.trials = 4.0
+        self.luck = 0.5
         self.known: dict[str, Known] = {}
         self.labels: dict[str, str | None] = {}
         self.turn: list[str] = []
@@ -93,16 +94,16 @@ class PoolMachine(RuleBasedStateMachine):
         known = self.known[key] = Known()
         if dead:
             known.failures = FAILURES_TO_CAP
-            known.until = self.drawn(key, FAILURES_TO_CAP)
+            known.until = self.drawn(key, FAILURES_TO_CAP, proven=True)
         else:
             self.turn.append(key)
 
-    def drawn(self, key: str, failures: int) -> float:
+    def drawn(self, key: str, failures: int, *, proven: bool) -> float:
         """Return until when the pool has set a proxy aside, which is drawn by chance below a ceiling."""
         until = next(use.set_aside_until for use in self.pool.snapshot() if use.proxy.key == key)
         now = self.clock.monotonic()
         assert until is not None
-        assert now <= until <= now + min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** (min(failures, FAILURES_TO_CAP) - 1))
+        assert now <= until <= now + ceiling(failures, proven=proven)
         return until
 
     @rule(keys=st.sets(st.sampled_from(KEYS), max_size=3))
@@ -189,7 +190,8 @@ class PoolMachine(RuleBasedStateMachine):
         if ok:
             known.served += 1
             if known.failures and out.trial is not None:
-                self.trials = min(self.trials + 2.0, 64.0)
+                self.luck += 0.1 * (1.0 - self.luck)
+                self.trials = min(self.trials + 3.0 * self.luck, 64.0)
             known.failures = 0
             if known.until is not None:
                 known.until = None
@@ -197,9 +199,10 @@ class PoolMachine(RuleBasedStateMachine):
         elif against:
             known.failed += 1
             if out.incident == known.incident:
+                self.luck -= 0.1 * self.luck if out.trial is not None else 0.0
                 known.incident += 1
                 known.failures += 1
-                known.until = self.drawn(key, known.failures)
+                known.until = self.drawn(key, known.failures, proven=known.served > 0)
                 if key in self.turn:
                     self.turn.remove(key)
 

@@ -85,16 +85,18 @@ def test_a_failing_proxy_is_set_aside_and_comes_back_by_itself(pool: Pool, clock
 
 
 def test_failures_in_a_row_lengthen_the_back_off_and_a_success_resets_it(pool: Pool, clock: ManualClock) -> None:
-    """The n-th failure in a row may set aside for up to 2·2ⁿ⁻¹ seconds; after a success it begins anew."""
+    """The n-th failure in a row may set aside for up to 2·3ⁿ⁻¹ seconds; after a success it begins anew."""
     key = pool.snapshot()[0].proxy.key
     delays = []
+    others = tuple(u.proxy.key for u in pool.snapshot()[1:])
+    use(pool, OK, exclude=others)
     for number in range(1, 12):
         delays.append(fail(pool, key) - clock.monotonic())
         clock.advance(delays[-1])
         assert state(pool, key).consecutive_failures == number
-    assert all(0 <= delay <= min(2 * 2**n, BACKOFF_CAP) for n, delay in enumerate(delays))
+    assert all(0 <= delay <= min(2 * 3**n, BACKOFF_CAP) for n, delay in enumerate(delays))
     assert max(delays) > 60
-    use(pool, OK, exclude=tuple(u.proxy.key for u in pool.snapshot()[1:]))
+    use(pool, OK, exclude=others)
     assert state(pool, key).consecutive_failures == 0
     assert fail(pool, key) <= clock.monotonic() + 2
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.retry import BACKOFF_BASE, BACKOFF_CAP, FAILURES_TO_CAP, backoff, may_retry
+from proxywhirl.rotation.retry import (
+    BACKOFF_BASE,
+    BACKOFF_CAP,
+    FAILURES_TO_CAP,
+    HOPELESS_CAP,
+    backoff,
+    may_retry,
+)
 
 
 class Highest(random.Random):
@@ -19,11 +26,17 @@ class Highest(random.Random):
         return max(a, b)
 
 
-def test_the_ceiling_doubles_with_each_failure_up_to_the_cap() -> None:
-    """The longest possible delay is 2, 4, 8… seconds, 300 from the ninth failure on."""
-    ceilings = [backoff(n, Highest()) for n in range(1, 12)]
-    assert ceilings == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+def test_the_ceiling_triples_with_each_failure_up_to_the_cap() -> None:
+    """The longest possible delay is 2, 6, 18… seconds, 300 from the sixth failure on."""
+    ceilings = [backoff(n, Highest()) for n in range(1, 9)]
+    assert ceilings == [2, 6, 18, 54, 162, 300, 300, 300]
     assert ceilings[FAILURES_TO_CAP - 2] < BACKOFF_CAP == ceilings[FAILURES_TO_CAP - 1]
+
+
+def test_one_that_never_served_is_tried_ever_less_often_up_to_once_an_hour() -> None:
+    """Its longest possible delay is 2, 16, 128… seconds, an hour from the fifth failure on."""
+    ceilings = [backoff(n, Highest(), proven=False) for n in range(1, 8)]
+    assert ceilings == [2, 16, 128, 1024, HOPELESS_CAP, HOPELESS_CAP, HOPELESS_CAP]
 
 
 @given(failures=st.integers(1, 10**9), seed=st.integers())

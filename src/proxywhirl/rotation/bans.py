@@ -26,7 +26,7 @@ MOST_BANS = 200_000
 
 _JITTER = 0.2
 _REMEMBERED = 3600.0  # seconds for which strikes outlive a ban, at least
-_DOUBLINGS = 32
+_GROWTH, _WALL_GROWTH, _STEPS = 2.0, 8.0, 16
 
 Pair = tuple[str, str]
 """A proxy's key and a site."""
@@ -63,12 +63,16 @@ class BanBook:
         """Return what is known of a pair, also where it holds no more."""
         return self._bans.get(pair)
 
-    def strike(self, pair: Pair, rule: str, *, now: float, retry_after: float | None) -> Ban:
-        """Ban a proxy from a site, longer than the last time; `retry_after` is in seconds."""
+    def strike(self, pair: Pair, rule: str, *, now: float, retry_after: float | None, unwanted: bool = False) -> Ban:
+        """Ban a proxy from a site, longer than the last time.
+
+        `retry_after` is in seconds; `unwanted` says that it never served there, so that a rate is not what is wrong.
+        """
         known = self._bans.get(pair)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
         base = FIRST_BAN if retry_after is None else max(retry_after, 1.0)
-        seconds = min(base * 2.0 ** min(strikes - 1, _DOUBLINGS), max(LONGEST_BAN, base))
+        growth = _WALL_GROWTH if unwanted else _GROWTH
+        seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
         seconds *= 1.0 + _JITTER * self._rng.random()
         ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))
         self._write(pair, ban, now)

@@ -7,6 +7,7 @@ import math
 __all__ = ["UNKNOWN", "belief"]
 
 _LEAST_SPREAD = 0.02
+_WIDTH = 0.3  # a narrower one than Bayes' explores less, and is paid back sooner: section 3 of Chapelle and Li, 2011
 _FROM_ELSEWHERE = 4.0  # outcomes that a record on all sites counts for on one, at most
 
 _FIRST_GOOD, _FIRST = 0.5, 0.7  # a proxy that nothing is known of: as if it had served five times in seven
@@ -30,7 +31,7 @@ def belief(good: float, bad: float, here_good: float = 0.0, here_bad: float = 0.
         good += here_good
         count += here
     mean = good / count
-    return mean, math.sqrt(mean * (1.0 - mean) / (count + 1.0)) + _LEAST_SPREAD
+    return mean, _WIDTH * math.sqrt(mean * (1.0 - mean) / (count + 1.0)) + _LEAST_SPREAD
 
 
 UNKNOWN = belief(0.0, 0.0)

@@ -11,7 +11,7 @@ from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.filters import NO_FILTER, Filter
 from proxywhirl.rotation.index import Index
 from proxywhirl.rotation.learning import Learning
-from proxywhirl.rotation.lease import Grantor, Lease
+from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.question import ANYTHING, Question
 from proxywhirl.rotation.recipe import Recipe
@@ -29,6 +29,8 @@ __all__ = ["NO_CONNECT", "Choosing"]
 
 NO_CONNECT = "no-connect"
 """The rule of an outcome that says: this proxy opens no tunnels, to whatever site."""
+
+_HOPELESS = 2  # failures in a row of a proxy that never served
 
 
 class Choosing:
@@ -180,7 +182,7 @@ class Choosing:
                 barred = (*barred, self.holds.at)
         return barred
 
-    def choose(self, question: Question, site: Site | None, barred: Barred) -> tuple[str, tuple[object, ...]]:
+    def choose(self, question: Question, site: Site | None, barred: Barred) -> tuple[str, Because]:
         """Return the key of who serves, and why (see `Why`).
 
         Raises:
@@ -191,7 +193,7 @@ class Choosing:
             key = self.views.get(wanted).choose(exclude, barred, site)
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
-                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted)
+                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, "")
         instead, first = "", NO_FILTER
         for step, wanted in enumerate(self.recipe.ladder(question.wanted)):
             key = self.views.get(wanted).choose(exclude, barred, site)
@@ -202,13 +204,22 @@ class Choosing:
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
-        known = self.stock.known
+        known, hopeless = self.stock.known, self._hopeless if barred else None
         key = self.standing.due_first(
-            lambda key: admitted(key, exclude, barred) and (wanted is NO_FILTER or wanted.admits(known(key)))
+            lambda key: (
+                admitted(key, exclude, barred)
+                and (wanted is NO_FILTER or wanted.admits(known(key)))
+                and not (hopeless and hopeless(key))
+            )
         )
         if key is None:
             raise self.empty(question, wanted, site, barred)
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
+
+    def _hopeless(self, key: str) -> bool:
+        """Whether it is better to have none than this one, since others would serve but for the site."""
+        slot = self.stock.slot(key)
+        return slot is None or (slot.failures > _HOPELESS and not slot.served)
 
     def usable(self, key: str, question: Question, barred: Barred) -> str:
         """Return why a proxy cannot serve a request; nothing where it can. One at a limit can, when that allows it."""
@@ -216,15 +227,24 @@ class Choosing:
             return "it is gone"
         if key in question.exclude:
             return "it was tried for this request"
-        for wanted in self.recipe.ladder(question.wanted):
-            if not wanted.admits(self.stock.known(key)):
-                return f"it does not fulfil {wanted}"
-            break
+        wish = self.unfulfilled(key, question)
+        if wish:
+            return f"it is not {wish}"
         if key in self._aside:
             return "it is set aside"
         return "" if admitted(key, (), barred) else "it is barred from the site"
 
-    def begin(self, grantor: Grantor, key: str, site: Site | None, why: tuple[object, ...], now: float) -> Lease:
+    def unfulfilled(self, key: str, question: Question) -> str:
+        """Return a wish that a proxy does not fulfil and cannot do without, as `name=value`; nothing where all are."""
+        wanted = self.recipe.ladder(question.wanted)[-1]
+        return "" if wanted is NO_FILTER else wanted.unfulfilled(self.stock.known(key))
+
+    def value(self, key: str) -> Proxy:
+        """Return a proxy."""
+        held = self.held[key]
+        return held.proxy if isinstance(held, Slot) else self.stock.make(key, held)
+
+    def begin(self, grantor: Grantor, key: str, site: Site | None, why: Because, now: float) -> Lease:
         """Grant a lease."""
         slot = self.held[key]
         if type(slot) is not Slot:
@@ -306,7 +326,7 @@ class Choosing:
             slot.failed += 1
             slot.learn(now, None, ok=False)
             if lease.incident == slot.incident:
-                self.standing.set_aside(slot, now)
+                self.standing.set_aside(slot, lease.trial, now)
         elif site is not None and outcome.blame is not Blame.US:
             self.learning.failed(slot, site, outcome, now, proxies=len(self.held))
         if self._taught:

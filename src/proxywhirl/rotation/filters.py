@@ -95,6 +95,16 @@ class Filter:
             and (self.max_price is None or (known.price_per_gb or 0.0) <= self.max_price)
         )
 
+    def unfulfilled(self, proxy: Proxy) -> str:
+        """Return the first wish that a proxy does not fulfil, as `name=value`; nothing where it fulfils all."""
+        if self.admits(proxy):
+            return ""
+        for name in _NAMES:
+            alone = self.without(set(_NAMES) - {name})
+            if not alone.admits(proxy):
+                return str(alone)
+        return ""
+
     def without(self, names: Iterable[str]) -> Filter:
         """Return the same without some of the wishes."""
         return Filter(**{name: getattr(self, name) for name in _NAMES if name not in names})

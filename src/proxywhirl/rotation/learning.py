@@ -65,11 +65,13 @@ class Learning:
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
         if banned:
             wall = self._clock.now()
-            ban = self.book.strike(pair, sign, now=wall, retry_after=outcome.retry_after)
+            arm = site.arms.get(slot.key)
+            unwanted = self._with_arms and (arm is None or not arm.good)
+            ban = self.book.strike(pair, sign, now=wall, retry_after=outcome.retry_after, unwanted=unwanted)
             site.barred.put(slot.key, now + ban.until - wall)
             if self._with_arms:
-                self._count(slot, site, now, ok=False)
                 self._widen_gap(slot.key, site, now)
+                self._count(slot, site, now, ok=False)
         failure = Failure(slot.key, before, banned, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
         run = site.fail(failure, sign, now, proxies=proxies)
         if run:
@@ -112,6 +114,7 @@ class Learning:
             arm.good *= kept
             arm.bad *= kept
             arm.stamp = now
+        arm.served = ok
         if ok:
             arm.good += 1.0
         else:
@@ -119,9 +122,13 @@ class Learning:
         arm.mean, arm.spread = belief(slot.good, slot.bad, arm.good, arm.bad)
 
     def _widen_gap(self, key: str, site: Site, now: float) -> None:
-        """Let proxies rest longer between two uses; many bans within one such rest teach as much as one."""
+        """Let proxies rest longer between two uses.
+
+        Many bans within one such rest teach as much as one, and a ban of who did not serve just before says nothing of
+        a rate: the site may not want it at all.
+        """
         arm = site.arms.get(key)
-        if arm is not None and now - site.gap_raised >= site.gap:
+        if arm is not None and arm.served and arm.rest >= site.gap and now - site.gap_raised >= site.gap:
             site.gap = min(max(site.gap * _GAP_GROWTH, min(arm.rest, site.gap * 4.0), _LEAST_GAP), _LONGEST_GAP)
             site.gap_raised = now
 

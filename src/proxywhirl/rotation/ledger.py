@@ -38,6 +38,10 @@ class Ledger(Protocol):
         """Give a session its proxy: `propose` gets what is written down, and returns what is to stand there."""
         ...
 
+    def assigned(self, session: str) -> Assignment | None:
+        """Return what is written down of a session."""
+        ...
+
     def hold(self, key: str, *, now: float, until: float) -> int | None:
         """Give a proxy to one holder until a moment; None where another one has it beyond now.
 
@@ -70,6 +74,11 @@ class MemoryLedger:
             if len(self._sessions) > MOST_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
             return agreed
+
+    def assigned(self, session: str) -> Assignment | None:
+        """See `Ledger`."""
+        with self._lock:
+            return self._sessions.get(session)
 
     def hold(self, key: str, *, now: float, until: float) -> int | None:
         """See `Ledger`."""

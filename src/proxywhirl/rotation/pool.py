@@ -22,6 +22,7 @@ from proxywhirl.errors import LeaseExpired, ProxyGone
 from proxywhirl.models import Outcome, Proxy, Sketch, Target
 from proxywhirl.rotation.bans import Ban, Pair
 from proxywhirl.rotation.choosing import Choosing
+from proxywhirl.rotation.explain import Explanation, explain
 from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.holding import Holding
 from proxywhirl.rotation.lease import Lease
@@ -189,6 +190,26 @@ class Pool:
             if self._dropped:
                 self.tidy(now)
             return self._choosing.serve(self, question, now)
+
+    def explain(
+        self,
+        target: Target | str | None = None,
+        *,
+        session: str | None = None,
+        exclude: Collection[str] = (),
+        **wishes: Unpack[Wishes],
+    ) -> Explanation:
+        """Tell whom `acquire` would choose now, why, and what keeps out the others. Grants nothing. O(n).
+
+        Raises:
+            ProxyURLError: `target` is a text and no absolute http or https URL.
+            ValueError: A wish is unknown or impossible.
+        """
+        question = Question.of(target, exclude, wishes)
+        sticks = session is not None or self._recipe.sticky
+        key = self._sticking.look(question, session) if sticks else None
+        with self._lock:
+            return explain(self._choosing, question, self._clock, session_key=key)
 
     def snapshot(self) -> list[ProxyUse]:
         """Return what is known of every proxy, in the order in which they were added. O(n)."""

@@ -56,7 +56,8 @@ _OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
 class Arm:
     """What a proxy achieved on a site: decayed counts since `stamp`.
 
-    `used` is when it was last used there, `rest` how many seconds that was after the use before. `mean` and `spread`
+    `used` is when it was last used there, `rest` how many seconds that was after the use before,
+    `served` whether its last outcome there was a success. `mean` and `spread`
     are what to believe of it (see `belief`), as of its last outcome there.
     """
 
@@ -65,6 +66,7 @@ class Arm:
     stamp: float = 0.0
     used: float = -math.inf
     rest: float = math.inf
+    served: bool = False
     mean: float = 0.0
     spread: float = 0.0
 

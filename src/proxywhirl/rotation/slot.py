@@ -8,9 +8,11 @@ from proxywhirl.models import Proxy
 
 __all__ = ["DECAY_STEP", "HALF_LIFE", "Slot"]
 
-HALF_LIFE = 300.0
+HALF_LIFE = 6 * 3600.0
 """Seconds after which an outcome weighs half: a proxy that was repaired is no longer what it was."""
 
+MEMORY = 40.0
+_KEPT = 1.0 - 1.0 / MEMORY
 DECAY_STEP = 1.0  # seconds that are not worth a decay
 
 _NEWEST = 0.3  # weight of the newest latency in their mean
@@ -45,13 +47,20 @@ class Slot:
         """The chance in 0..1 that it serves the next request, as far as was seen; never quite 0 or 1."""
         return (self.good + _PRIOR_GOOD) / (self.good + self.bad + _PRIOR)
 
-    def learn(self, now: float, latency: float | None, *, ok: bool) -> None:
-        """Take in an outcome that tells of the proxy."""
+    def age(self, now: float) -> None:
+        """Let what was counted weigh less."""
         if now - self.stamp > DECAY_STEP:
             kept = 0.5 ** ((now - self.stamp) / HALF_LIFE)
             self.good *= kept
             self.bad *= kept
             self.stamp = now
+
+    def learn(self, now: float, latency: float | None, *, ok: bool) -> None:
+        """Take in an outcome that tells of the proxy."""
+        self.age(now)
+        if self.good + self.bad > MEMORY:
+            self.good *= _KEPT
+            self.bad *= _KEPT
         if ok:
             self.good += 1.0
             if latency is not None:

@@ -30,7 +30,8 @@ _TRIAL_SHARE = 0.05
 _RETURNS_AT_ONCE = 64  # thousands may be due at once; no single request pays for the return of them all
 _TRIALS_AT_ONCE = float(_RETURNS_AT_ONCE)
 _FIRST_TRIALS = 4.0
-_FOR_A_SUCCESS = 2.0
+_FOR_A_SUCCESS = 3.0  # times the success rate of the last trials
+_LUCK_WEIGHT = 0.1
 
 
 class Standing:
@@ -44,6 +45,7 @@ class Standing:
         self._limits = limits
         self._rng = rng
         self._trials = _FIRST_TRIALS
+        self._luck = 0.5
 
     def ready(self, key: str) -> bool:
         """Whether a proxy may serve now."""
@@ -112,19 +114,22 @@ class Standing:
         slot.failures = 0
         self.aside.discard(slot.key)
         if trial is not None:
-            self._trials = min(self._trials + _FOR_A_SUCCESS, _TRIALS_AT_ONCE)
+            self._luck += _LUCK_WEIGHT * (1.0 - self._luck)
+            self._trials = min(self._trials + _FOR_A_SUCCESS * self._luck, _TRIALS_AT_ONCE)
         self.enter(slot.key)
 
-    def set_aside(self, slot: Slot, now: float) -> None:
+    def set_aside(self, slot: Slot, trial: float | None, now: float) -> None:
         """Set a proxy aside for one more failure in a row."""
+        if trial is not None:
+            self._luck -= _LUCK_WEIGHT * self._luck
         slot.incident += 1
         slot.failures += 1
-        self.put_aside(slot.key, slot.failures, now)
+        self.put_aside(slot.key, slot.failures, now, proven=slot.served > 0)
 
-    def put_aside(self, key: str, failures: int, now: float) -> None:
-        """Set a proxy aside that has failed so often in a row."""
+    def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
+        """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
         self.views.remove(key)
-        self.aside.put(key, now + backoff(failures, self._rng))
+        self.aside.put(key, now + backoff(failures, self._rng, proven=proven))
 
     def forget(self, key: str) -> None:
         """Drop a proxy that leaves the pool."""

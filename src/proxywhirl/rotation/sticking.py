@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SessionLost, TierError
 from proxywhirl.rotation.choosing import Choosing
-from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.lease import Because, Lease
 from proxywhirl.rotation.ledger import Assignment, Ledger
 from proxywhirl.rotation.question import Question
 from proxywhirl.rotation.ring import HashRing
@@ -65,7 +65,7 @@ class Sticking:
             SiteResting: the site is left alone for now.
             SessionLost: the session is hard, and its proxy cannot serve.
         """
-        session = session_id(f"\0{question.site or ''}" if name is None else name)
+        session = self._id(question, name)
         lost: dict[str, str] = {}
         for _ in range(_AGREEMENTS):
             with self._lock:
@@ -94,6 +94,26 @@ class Sticking:
                 self.sessions.put(session, agreed)
         raise PoolEmpty("other processes keep moving this session to proxies that cannot serve here: try again later")
 
+    def look(self, question: Question, name: str | None) -> str | None:
+        """Return the proxy that a session has, or would fall to; agrees on nothing. None where nobody can serve."""
+        session = self._id(question, name)
+        written = self._written(session)
+        with self._lock:
+            site = self._choosing.learning.sites.find(question.site) if question.site is not None else None
+            barred = self._choosing.barred(site, question, self._clock.monotonic())
+            known = self.sessions.get(session) or written
+            lasts = known is not None and self._policy.lasts(known, self._clock.now())
+            if known is not None and lasts and not self._choosing.usable(known.key, question, barred):
+                return known.key
+            return self._fall(session, 0 if known is None else known.moves + 1, question, barred)
+
+    def _written(self, session: str) -> Assignment | None:
+        try:
+            return self._ledger.assigned(session)
+        except TierError as exc:
+            _log.warning("what is written down of sessions cannot be read: %s", exc)
+            return None
+
     def _require_soft(self, problem: str) -> None:
         if self._policy.hard:
             raise SessionLost(f"the session's proxy cannot serve this request: {problem}; a hard session gets no other")
@@ -103,6 +123,9 @@ class Sticking:
             due = self._choosing.standing.limited.due_at(known.key)
             wait = 0.05 if due is None else max(due - self._clock.monotonic(), 0.0)
             raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=wait)
+
+    def _id(self, question: Question, name: str | None) -> str:
+        return session_id(f"\0{question.site or ''}" if name is None else name)
 
     def _fall(self, session: str, moves: int, question: Question, barred: Barred) -> str | None:
         """Return the proxy that a session falls to, among those that can serve."""
@@ -131,8 +154,8 @@ class Sticking:
                 return propose(self.sessions.get(session))
 
 
-def _why(lost: dict[str, str]) -> tuple[object, ...]:
+def _why(lost: dict[str, str]) -> Because:
     if not lost:
-        return ("session", 0)
+        return ("session", 0, (), "", "")
     key, problem = next(iter(lost.items()))
     return ("session", 0, (), "", f"moved away from {key}, since {problem}")

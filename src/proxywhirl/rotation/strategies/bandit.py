@@ -14,9 +14,10 @@ from proxywhirl.rotation.strategy import Barred, Roster
 
 __all__ = ["Bandit"]
 
-_DRAWN = 5
-"""Candidates for each request: with half of a pool unfit, one request in thirty meets only such."""
+_DRAWN = 6
+"""Candidates for each request: with half of a pool unfit, one request in sixty meets only such."""
 
+_RENEWED = 0.25  # of requests let one proxy's belief be made anew
 _DEVIATIONS = 4096
 _ON_TRIAL = (2.0, 0.0)
 
@@ -80,7 +81,16 @@ class Bandit:
                 chance = means[place] + spreads[place] * deviation
             if chance > best_chance:
                 best, best_chance = keys[place], chance
+        if count and draw() < _RENEWED:
+            self._renew(keys[int(draw() * count)])
         return best if best is not None else urn.draw(exclude, barred)
+
+    def _renew(self, key: str) -> None:
+        """Believe less of what was long ago, so that nobody stays given up who became better meanwhile."""
+        slot = self._roster.slot(key)
+        if slot is not None:
+            slot.age(self._roster.monotonic())
+            self._believe(slot)
 
     def _believe(self, slot: Slot) -> None:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
