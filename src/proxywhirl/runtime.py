@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,9 @@ from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.verdicts import Classifier
 from proxywhirl.settings import Settings
+from proxywhirl.settings.ban_rules import ban_rules
 from proxywhirl.state.blocklist import Block, Blocklist
 from proxywhirl.state.store import MemoryStore, StateStore, Store
 from proxywhirl.supply.register import Register
@@ -104,6 +107,15 @@ class Runtime:
             lifetimes=settings.cache.per_source_ttl,
             clock=clock,
         )
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """What judges responses: the built-in rules and those of the home's `ban-rules.toml`, read at the first use.
+
+        Raises:
+            SettingsError: that file cannot be read, or what it says is wrong.
+        """
+        return Classifier(ban_rules(self.settings.home))
 
     def take_in(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float, lift: bool = False

@@ -33,6 +33,7 @@ from proxywhirl.cli.serving import serve
 from proxywhirl.cli.show import show
 from proxywhirl.cli.sources import sources
 from proxywhirl.cli.stats import stats
+from proxywhirl.cli.verdict import verdict
 from proxywhirl.errors import ProxyWhirlError
 
 __all__ = ["cli", "main"]
@@ -64,6 +65,7 @@ COMMANDS = (
     check,
     show,
     stats,
+    verdict,
     serve,
     monitor,
     judge,
