@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from proxywhirl.errors import SettingsError
 from proxywhirl.models import Blame
 from proxywhirl.rotation.rule_file import built_in_rules, rules_with
-from proxywhirl.rotation.verdicts import Classifier, Evidence, Verdict
+from proxywhirl.rotation.verdicts import LOOKED_AT, Classifier, Evidence, Verdict
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rules
@@ -84,7 +85,7 @@ def test_a_built_in_rule_can_be_switched_off_narrowed_and_made_to_wait() -> None
 
 def test_every_condition_must_hold() -> None:
     """A rule with all of them holds of the response that they describe, and of none that lacks one."""
-    text = """
+    text = r"""
         [all]
         domain = "example.com"
         status = [302, "4xx"]
@@ -93,12 +94,13 @@ def test_every_condition_must_hold() -> None:
         redirect_to = "/away"
         title = "no * today"
         body = ["come back", "nothing*here"]
+        body_regex = '[a-z]+ for you\W'
         shorter_than = 100
         faster_than = 0.5
         blame = "account"
         retry_after = 60
     """
-    body = b"<TITLE>No  goods\ntoday</TITLE> There is Nothing for you HERE."
+    body = b"<TITLE>No  goods\ntoday</TITLE> There is NOTHING for you. Nothing HERE."
     whole: dict[str, Any] = {
         "status": 404,
         "method": "GET",
@@ -118,6 +120,7 @@ def test_every_condition_must_hold() -> None:
         {"headers": (*head[:2], (b"location", b"/awayday"))},
         {"body": body.replace(b"goods", b"")},
         {"body": body.replace(b"HERE", b"")},
+        {"body": body.replace(b"you.", b"yours")},
         {"length": 100},
         {"latency": 0.5},
         {"latency": None},
@@ -148,6 +151,8 @@ def test_every_condition_must_hold() -> None:
         ('[mine]\ntitle = "**"', "found in every page"),
         ('[mine]\ndomain = "https://example.com"\nstatus = 404', "'https://example.com' is no domain"),
         ('[mine]\ndomain = "example.com:80"\nstatus = 404', "is no domain"),
+        ('[mine]\nbody_regex = "a(b"', "'a(b' is no regular expression of RE2: missing )"),
+        ("[mine]\nbody_regex = '(?=a)b'", "is no regular expression of RE2: invalid perl operator: (?="),
         ("[mine]\nshorter_than = 0", "shorter_than: "),
         ("[mine]\nfaster_than = -1", "faster_than: "),
         ("[mine]\nstatus = 404\nretry_after = 100000", "retry_after: "),
@@ -207,3 +212,18 @@ def test_a_packaged_file_is_written_as_a_users_is() -> None:
     own = [rule for rule in rules_with(renamed, "mine") if not rule.built_in]
     assert [rule.name for rule in own] == [f"my-{rule.name}" for rule in built_in_rules()]
     assert [rule.bodies for rule in own] == [rule.bodies for rule in built_in_rules()]
+
+
+def test_no_expression_runs_away() -> None:
+    """An expression that is a classic of endless searching is through a whole page of its worst text at once."""
+    text = "[evil]\nbody_regex = ['(a+)+b.*c.*d', '(a|aa)+$']"
+    assert judged(text, body=b"a" * LOOKED_AT + b"!").rule == "evil"  # by the second, up to the bound
+    assert judged(text, body=b"a" * 4000 + b"!") == Verdict()
+
+
+def test_an_expression_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library a rule with one is refused with the command that installs it; the other rules do without."""
+    monkeypatch.setitem(sys.modules, "re2", None)
+    with pytest.raises(SettingsError, match=r"rule 'mine': .*pip install 'proxywhirl\[patterns\]'"):
+        rules_with('[mine]\nbody_regex = "a"', "here")
+    assert judged("[mine]\nstatus = 404", status=404).rule == "mine"

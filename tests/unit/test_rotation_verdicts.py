@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import tomllib
 import zlib
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 from proxywhirl.models import Blame
+from proxywhirl.rotation.response import Response
 from proxywhirl.rotation.rule_file import built_in_rules, rules_with
+from proxywhirl.rotation.rules import Rule
 from proxywhirl.rotation.verdicts import LOOKED_AT, Classifier, Evidence, Verdict
+from proxywhirl.rotation.wording import Wording
 
 CORPUS = Path(__file__).with_name("verdicts")
 Page = dict[str, Any]
@@ -72,6 +76,20 @@ def test_every_rule_has_an_example_and_a_near_miss() -> None:
     marked = {rule.name for rule in built_in_rules() if rule.bodies or rule.titles or rule.headers or rule.redirects}
     without_their_status = {"object-not-there", "aws-waf-page"}  # pages with such a body are near misses of others
     assert marked - {page["near"] for page in SOUND} <= without_their_status
+
+
+@pytest.mark.parametrize("rule", built_in_rules(), ids=lambda rule: rule.name)
+def test_no_wording_is_dead(rule: Rule) -> None:
+    """Each text, place and status of a rule can be found: none is spelt in a way in which responses never arrive."""
+    titles, bodies = rule.titles or (Wording.of("x"),), rule.bodies or (Wording.of("x"),)
+    headers = [[(name, w.text.encode()) for w in wordings] for name, wordings in rule.headers]
+    headers += [[(b"location", f"https://{place}?a".encode()) for place in rule.redirects]] if rule.redirects else []
+    for head in itertools.product(*headers):
+        for status, title, body in itertools.product(rule.statuses or (200,), titles, bodies):
+            page = f"<title>{title.text.replace('*', ' z ')}</title>{body.text.replace('*', ' z ')}".encode()
+            length = min(len(page), (rule.shorter_than or 1000) - 1)
+            seen = Evidence("e.com", "GET", status, head, page, length)
+            assert rule.fits(Response(seen)) is rule.enabled, (title, body, head)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "raw deflate", "unpacked already"])

@@ -166,6 +166,7 @@ def _conditions(rule: Rule) -> Iterator[tuple[str, list[str]]]:
         ("redirect_to", [str(place) for place in rule.redirects]),
         ("title", [wording.text for wording in rule.titles]),
         ("body", [wording.text for wording in rule.bodies]),
+        ("body_regex", [pattern.text for pattern in rule.patterns]),
         ("shorter_than", [] if rule.shorter_than is None else [str(rule.shorter_than)]),
         ("faster_than", [] if rule.faster_than is None else [f"{rule.faster_than:g}"]),
     ):

@@ -22,6 +22,7 @@ from pydantic import StrictStr as Text
 
 from proxywhirl.errors import Blame, ProxyURLError, SettingsError
 from proxywhirl.hosts import canonical_host
+from proxywhirl.rotation.patterns import Pattern
 from proxywhirl.rotation.rules import Place, Rule
 from proxywhirl.rotation.waiting import LONGEST_WAIT
 from proxywhirl.rotation.wording import Wording
@@ -64,6 +65,7 @@ class Definition(BaseModel):
     redirect_to: Texts | None = None
     title: Texts | None = None
     body: Texts | None = None
+    body_regex: Texts | None = None
     shorter_than: Annotated[Whole, Field(ge=1)] | None = None
     faster_than: Seconds | None = None
     ok: StrictBool = False
@@ -123,7 +125,17 @@ class Definition(BaseModel):
             SettingsError: it asks for nothing, or contradicts itself.
         """
         conditions = self.model_dump(
-            include={"status", "method", "header", "redirect_to", "title", "body", "shorter_than", "faster_than"},
+            include={
+                "status",
+                "method",
+                "header",
+                "redirect_to",
+                "title",
+                "body",
+                "body_regex",
+                "shorter_than",
+                "faster_than",
+            },
             exclude_none=True,
         )
         if not conditions and not (self.ok and self.domain):
@@ -141,6 +153,7 @@ class Definition(BaseModel):
             redirects=tuple(map(Place.of, self.redirect_to or ())),
             titles=_wordings(self.title or ()),
             bodies=_wordings(self.body or ()),
+            patterns=tuple(map(Pattern.of, self.body_regex or ())),
             shorter_than=self.shorter_than,
             faster_than=self.faster_than,
             retry_after=self.retry_after,

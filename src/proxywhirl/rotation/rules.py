@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from proxywhirl.errors import Blame
+from proxywhirl.rotation.patterns import Pattern
 from proxywhirl.rotation.response import Response
 from proxywhirl.rotation.wording import Wording
 
@@ -56,6 +57,7 @@ class Rule:
         redirects: Where the response leads to.
         titles: What the page's title is, or its first heading where it has no title.
         bodies: What stands in the first `LOOKED_AT` bytes of the body.
+        patterns: What matches there.
         shorter_than: Bytes of the whole body; holds of no body whose length is not known, and of no HEAD.
         faster_than: Seconds to the head of the response.
         retry_after: Seconds to wait where the response itself names none.
@@ -73,6 +75,7 @@ class Rule:
     redirects: tuple[Place, ...] = ()
     titles: tuple[Wording, ...] = ()
     bodies: tuple[Wording, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
     shorter_than: int | None = None
     faster_than: float | None = None
     retry_after: float | None = None
@@ -95,6 +98,7 @@ class Rule:
             and (not self.redirects or any(place.is_at(*response.place) for place in self.redirects))
             and (not self.titles or any(wording.is_all_of(response.title) for wording in self.titles))
             and (not self.bodies or any(wording.is_in(response.text) for wording in self.bodies))
+            and (not self.patterns or any(pattern.is_in(response.text) for pattern in self.patterns))
         )
 
 
