@@ -20,7 +20,8 @@ from proxywhirl.settings.ban_rules import ban_rules
 __all__ = ["verdict"]
 
 COLUMNS = ("NAME", "FROM", "ENABLED", "DOMAIN", "BLAME", "HOLDS WHERE", "ABOUT")
-EXPENDABLE = ("ABOUT", "FROM", "DOMAIN", "HOLDS WHERE")
+SHOWN = 2  # alternatives of a condition that the table shows; --json has all
+EXPENDABLE = ("ABOUT", "FROM", "DOMAIN")  # the conditions fold
 
 
 class Header(click.ParamType[tuple[bytes, bytes]]):
@@ -129,7 +130,7 @@ def _list(rules: tuple[Rule, ...], *, as_json: bool) -> None:
 
 
 def _listed(rule: Rule) -> tuple[str, ...]:
-    conditions = "; ".join(f"{name} {' or '.join(values)}" for name, values in _conditions(rule))
+    conditions = "; ".join(f"{name} {_alternatives(values)}".strip() for name, values in _conditions(rule))
     return (
         rule.name,
         "built-in" if rule.built_in else "user",
@@ -139,6 +140,11 @@ def _listed(rule: Rule) -> tuple[str, ...]:
         conditions,
         rule.about,
     )
+
+
+def _alternatives(values: list[str]) -> str:
+    left = len(values) - SHOWN
+    return " or ".join(values if left <= 1 else [*values[:SHOWN], f"{left} more"])
 
 
 def _as_json(rule: Rule) -> dict[str, Any]:

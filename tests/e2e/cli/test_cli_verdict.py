@@ -83,6 +83,9 @@ def test_the_rules_are_listed_in_their_order(run: Run, home: Path) -> None:
         "",
     ]
     assert [row[0] for row in rows[1:]] == [rule.name for rule in built_in_rules()]
+    assert rows[1][5] == "status 403; header server AmazonS3; body <Code>AccessDenied</Code>"
+    heading = next(row for row in rows if row[0] == "block-heading")
+    assert "; body <h1>access denied</h1> or <h1>access blocked</h1> or 11 more; shorter_than 4096" in heading[5]
     assert {row[0] for row in rows if row[2] == "no"} == {"forbidden", "empty-page"}
     listed = [json.loads(line) for line in run("verdict", "--rules", "--json").out.splitlines()]
     assert listed[0] == {
