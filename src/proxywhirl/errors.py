@@ -35,7 +35,7 @@ Messages say what happened, to which proxy or file, and what to do. They never h
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Blame(StrEnum):
@@ -147,9 +147,20 @@ class DecryptionError(CacheError):
 
 
 class UpstreamError(ProxyWhirlError):
-    """A request through a proxy failed. `blame` says who is at fault."""
+    """A request through a proxy failed. `blame` says who is at fault.
+
+    `refusal` is the status and the headers with which the proxy refused a tunnel, None for any other failure. They may
+    echo a credential: they are there to be decoded, never shown.
+    """
 
     blame: ClassVar[Blame] = Blame.PROXY
+    refusal: tuple[int, tuple[tuple[bytes, bytes], ...]] | None = None
+
+    def about(self, proxy: str) -> Self:
+        """Return the same error with the proxy's URL before its words."""
+        named = type(self)(f"{proxy} {self}")
+        named.refusal = self.refusal
+        return named
 
 
 class ProxyFailed(UpstreamError):

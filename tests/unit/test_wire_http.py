@@ -137,3 +137,12 @@ def test_strangers_words_are_made_printable_and_short() -> None:
     """Quoted bytes are one short line of printable ASCII."""
     assert quoted(b"a\x1b[2J\r\nb\xff") == "a.[2J..b."
     assert len(quoted(b"x" * 5000)) == 61
+
+
+def test_a_refusal_carries_its_head_and_shows_none_of_it() -> None:
+    """Status and headers go along for who can decode them; a credential that they echo is in no text of the error."""
+    refused = refusal(b"HTTP/1.1 502 Gone\r\nX-BRD-Err-Code: peer_30030\r\nX-Echo: bob:s3cret\r\n\r\n", "bob", "s3cret")
+    assert refused.refusal == (502, ((b"x-brd-err-code", b"peer_30030"), (b"x-echo", b"bob:s3cret")))
+    shown = "".join(traceback.format_exception(refused)) + repr(refused) + str(refused.about("http://203.0.113.7:80"))
+    assert "s3cret" not in shown
+    assert refusal(b"nonsense\r\n").refusal is None

@@ -123,7 +123,7 @@ class Prober:
         except TargetFailed as exc:  # names the target, and has nothing to say of the proxy
             error = type(exc)(str(exc))
         except UpstreamError as exc:
-            error = type(exc)(f"{endpoint.canonical} {exc}")
+            error = exc.about(endpoint.canonical)
         except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
             code, silence = getattr(exc, "errno", None), climb.silence()
             error = translated(exc, endpoint.canonical, timeout)

@@ -58,7 +58,7 @@ async def dial(
                 raise
             return connection
     except UpstreamError as exc:
-        raise type(exc)(f"{endpoint.canonical} {exc}") from exc
+        raise exc.about(endpoint.canonical) from exc
     except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
         raise translated(exc, endpoint.canonical, timeout) from exc
 

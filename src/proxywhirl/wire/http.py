@@ -2,7 +2,7 @@
 
 Rules: the head is read line by line, so that not one byte of the tunnel is taken; h11 writes and
 reads it. A proxy may echo what it was sent, so its own words are quoted in an error only where
-nothing secret was sent.
+nothing secret was sent. The headers of a refusal go along with the error, for who knows what its vendor means by them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def connect(authority: str, username: str | None = None, password: str | None = 
             response = protocol.next_event()
         except h11.RemoteProtocolError:
             raise _no_http(b"" if has_secret else line) from None  # its text quotes the answer
-    _judge(response.status_code, "" if has_secret else quoted(response.reason))
+    _judge(response, "" if has_secret else quoted(response.reason))
 
 
 def _request(protocol: h11.Connection, authority: str, authorization: str | None) -> bytes:
@@ -75,7 +75,8 @@ def _no_http(words: bytes) -> ProxyFailed:
     return ProxyFailed("answered CONNECT with what is no HTTP response" + (f": {quoted(words)}" if words else ""))
 
 
-def _judge(status: int, reason: str) -> None:
+def _judge(response: h11.Response, reason: str) -> None:
+    status = response.status_code
     if 200 <= status < 300:  # noqa: PLR2004 - the class of success
         return
     error: type[UpstreamError] = ProxyFailed
@@ -83,7 +84,9 @@ def _judge(status: int, reason: str) -> None:
         error = AccountRefused
     elif 400 <= status < 600:  # noqa: PLR2004 - the classes of refusal
         error = TargetUnreachable
-    raise error(f"answered CONNECT with {status} {reason or _phrase(status)}".rstrip())
+    refused = error(f"answered CONNECT with {status} {reason or _phrase(status)}".rstrip())
+    refused.refusal = status, tuple(response.headers)
+    raise refused
 
 
 def _phrase(status: int) -> str:

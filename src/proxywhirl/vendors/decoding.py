@@ -1,0 +1,86 @@
+"""What the answers of vendors' gateways mean: who is to blame (pure).
+
+A header may echo the credential that was sent: nothing of it is shown but codes that stand in `providers.toml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from proxywhirl.errors import UpstreamError
+from proxywhirl.rotation.verdicts import Verdict
+from proxywhirl.vendors.catalogue import providers
+from proxywhirl.vendors.provider import ErrorRule
+
+__all__ = ["decode", "decode_answer", "decode_failure"]
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_SECONDS = re.compile(rb"[0-9]{1,6}")
+
+
+def decode(provider: str | None, status: int, headers: Headers) -> Verdict | None:
+    """Return who is to blame for a tunnel that a vendor's gateway refused; None where the vendor says nothing of it.
+
+    Names of headers are compared without case. The verdict's rule is `provider:code`; `retry_after` comes from
+    Retry-After in seconds (RFC 9110 section 10.2.3).
+
+    >>> decode("brightdata", 407, [(b"x-brd-err-code", b"client_10020")])
+    Verdict(blame=<Blame.ACCOUNT: 'account'>, rule='brightdata:client_10020', retry_after=None)
+    """
+    return _decoded(provider, status, headers, tunnel=True)
+
+
+def decode_answer(provider: str | None, status: int, headers: Headers) -> Verdict | None:
+    """Do as `decode` for the answer to a request that the gateway forwards; None where it is the target's.
+
+    It is the vendor's where it carries the vendor's header, since a target may answer with any status.
+    """
+    return _decoded(provider, status, headers, tunnel=False)
+
+
+def decode_failure(provider: str | None, failure: UpstreamError) -> Verdict | None:
+    """Do as `decode` for the error that a refused tunnel became; None for any other error."""
+    if provider is None or failure.refusal is None:
+        return None
+    return decode(provider, *failure.refusal)
+
+
+def _decoded(provider: str | None, status: int, headers: Headers, *, tunnel: bool) -> Verdict | None:
+    vendor = providers().get(provider) if provider else None
+    if vendor is None:
+        return None
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found.setdefault(name.lower(), value)
+    for rule in vendor.errors:
+        called = _holds(rule, status, found, tunnel=tunnel)
+        if called is not None:
+            return Verdict(rule.blame, f"{vendor.name}:{called}", _retry_after(found))
+    return None
+
+
+def _holds(rule: ErrorRule, status: int, headers: dict[bytes, bytes], *, tunnel: bool) -> str | None:
+    """Return what a rule calls an answer, None where it does not hold for it."""
+    if rule.statuses and status not in rule.statuses:
+        return None
+    if not rule.headers:
+        return rule.name if tunnel else None
+    for header in rule.headers:
+        value = headers.get(header)
+        if value is None:
+            continue
+        text = value.decode("latin-1")
+        if rule.codes is not None:
+            match = rule.codes.search(text.replace("-", "_"))
+            if match is not None:
+                return rule.name or match[1]
+        elif rule.says is not None and rule.says.search(text):
+            return rule.name
+    return None
+
+
+def _retry_after(headers: dict[bytes, bytes]) -> float | None:
+    value = headers.get(b"retry-after", b"").strip()
+    return float(value) if _SECONDS.fullmatch(value) else None

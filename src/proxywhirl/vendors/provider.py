@@ -1,0 +1,142 @@
+"""A vendor as it is described in `providers.toml`: the values, and how they are read from its table (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from proxywhirl.errors import Blame
+from proxywhirl.vendors.grammar import KEYS
+
+__all__ = ["ErrorRule", "Lifetimes", "Provider", "SessionNames"]
+
+_MARK = re.compile(r"[-_][a-z]+[-_]")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionNames:
+    """Which names of sessions a vendor takes: a pattern in words too, and what ready-made ones are built of.
+
+    A ready-made name is `start` and a number below `base ** digits` in that base, or, where `start` is empty and `base`
+    is 10, a number from `first` to `last`.
+    """
+
+    pattern: re.Pattern[str]
+    words: str
+    start: str = "s"
+    base: int = 36
+    digits: int = 11
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """Which lifetimes a vendor takes, in seconds, and in which unit it reads them: s, m, or `suffixed` (10m)."""
+
+    shortest: int
+    longest: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """What one answer of a vendor's gateway means.
+
+    It holds for the statuses, where there are some, and for one of the headers: with one of the `codes` in it, or with
+    words that match `says`. Without headers it is about refused tunnels alone. `name` stands in the rule of the
+    verdict; None for the code that was found.
+    """
+
+    blame: Blame
+    name: str | None
+    statuses: frozenset[int]
+    headers: tuple[bytes, ...]
+    codes: re.Pattern[str] | None
+    says: re.Pattern[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """How a vendor reads a session and a place out of a credential, and what its errors mean.
+
+    `places` and `sessions` have a template for each set of keys that it takes, joined by `+`.
+    """
+
+    name: str
+    title: str
+    docs: str
+    hosts: tuple[str, ...]
+    ports: tuple[int, ...]
+    into: str
+    prefix: str
+    tail: str
+    account: re.Pattern[str] | None
+    account_words: str
+    joint: str
+    regions_of: tuple[str, ...]
+    countries: Mapping[str, str]
+    places: Mapping[str, str]
+    sessions: Mapping[str, str]
+    names: SessionNames
+    lifetimes: Lifetimes | None
+    errors: tuple[ErrorRule, ...]
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """The keys of a wish that the vendor takes, in order."""
+        named = {key for table in (self.places, self.sessions) for keys in table for key in keys.split("+")}
+        return tuple(key for key in KEYS if key in named)
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """The texts that say in a credential that something is wished already."""
+        texts = [text for table in (self.places, self.sessions) for text in table.values()]
+        return frozenset(
+            mark for text in texts for part in _PLACEHOLDER.sub("\0", text).split("\0") for mark in _MARK.findall(part)
+        )
+
+    def is_at(self, host: str, port: int) -> bool:
+        """Tell whether a gateway's address is one of this vendor."""
+        return (not self.ports or port in self.ports) and any(fnmatchcase(host, pattern) for pattern in self.hosts)
+
+    @classmethod
+    def of(cls, name: str, table: Mapping[str, Any]) -> Provider:
+        """Build the value of a table."""
+        names, lifetimes, account = table["names"], table.get("lifetimes"), table.get("account")
+        return cls(
+            name=name,
+            title=table["title"],
+            docs=table["docs"],
+            hosts=tuple(table["hosts"]),
+            ports=tuple(table.get("ports", ())),
+            into=table["into"],
+            prefix=table.get("prefix", ""),
+            tail=table.get("tail", ""),
+            account=None if account is None else re.compile(account),
+            account_words=table.get("account_words", ""),
+            joint=table["joint"],
+            regions_of=tuple(table.get("regions_of", ())),
+            countries=table.get("countries", {}),
+            places=table["places"],
+            sessions=table["sessions"],
+            names=SessionNames(**{**names, "pattern": re.compile(names["pattern"])}),
+            lifetimes=None if lifetimes is None else Lifetimes(**lifetimes),
+            errors=tuple(_rule(rule) for rule in table.get("errors", ())),
+        )
+
+
+def _rule(table: Mapping[str, Any]) -> ErrorRule:
+    codes, says = table.get("codes"), table.get("says")
+    return ErrorRule(
+        blame=Blame(table["blame"]),
+        name=table.get("name"),
+        statuses=frozenset(table.get("statuses", ())),
+        headers=tuple(header.encode() for header in table.get("headers", ())),
+        codes=None if codes is None else re.compile(rf"(?<![A-Za-z0-9])({'|'.join(codes)})(?![A-Za-z0-9])"),
+        says=None if says is None else re.compile(says, re.IGNORECASE),
+    )
