@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from proxywhirl.rotation.lease import Lease
     from proxywhirl.rotation.pool import Pool
     from proxywhirl.urls import ProxyURL
+    from proxywhirl.vendors.grammar import Wish
+    from proxywhirl.vendors.sessions import vendor_sessions
 
 _HOMES = {
     "cache.manager": ("CacheManager",),
@@ -69,6 +71,8 @@ _HOMES = {
     "rotation.lease": ("Lease",),
     "rotation.pool": ("Pool",),
     "urls": ("ProxyURL",),
+    "vendors.grammar": ("Wish",),
+    "vendors.sessions": ("vendor_sessions",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -104,6 +108,8 @@ __all__ = [
     "TierStatistics",
     "UpstreamError",
     "WhirlTransport",
+    "Wish",
+    "vendor_sessions",
 ]
 
 

@@ -13,7 +13,7 @@ from secrets import token_hex
 
 from proxywhirl.cache import CacheManager
 from proxywhirl.clock import Clock
-from proxywhirl.errors import SettingsError, TierError
+from proxywhirl.errors import Blame, SettingsError, TierError, UpstreamError
 from proxywhirl.health import policy
 from proxywhirl.health.budget import Budget, Spending
 from proxywhirl.health.claims import Claims
@@ -32,6 +32,9 @@ from proxywhirl.models import HealthCheck, HealthStatus, Outcome, Target
 from proxywhirl.net.trust import default_tls
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
+from proxywhirl.urls import ProxyURL
+from proxywhirl.vendors.catalogue import guess
+from proxywhirl.vendors.decoding import decode_failure
 from proxywhirl.wire.judge import Judge
 
 __all__ = ["CheckPlan", "Checkups", "Report"]
@@ -177,6 +180,7 @@ class Checkups:
             geo=geo,
             clock=self._clock,
             rng=self._rng,
+            told=_told_by_vendor,
         )
         prober.require(level)
 
@@ -216,6 +220,12 @@ class Checkups:
             schedule=self._schedule,
             rng=self._rng,
         )
+
+
+def _told_by_vendor(endpoint: ProxyURL, error: UpstreamError) -> Blame | None:
+    vendor = None if error.refusal is None else guess(endpoint.host, endpoint.port)
+    verdict = None if vendor is None else decode_failure(vendor.name, error)
+    return None if verdict is None else verdict.blame
 
 
 def _deepest(judges: Sequence[Judge], target: Target | None) -> Level:

@@ -30,11 +30,12 @@ from proxywhirl.urls import ProxyURL, parse
 __all__ = ["AsyncProxyWhirl", "ProxyWhirl"]
 
 T = TypeVar("T")
+Offer = tuple[ProxyURL, Attributes]
 
 CLOSED = "this ProxyWhirl is closed, or was while the request was under way: make another one"
 
 
-def _listed(proxies: Iterable[str | ProxyURL] | None) -> Iterable[str | ProxyURL]:
+def _listed(proxies: Iterable[str | ProxyURL | Offer] | None) -> Iterable[str | ProxyURL | Offer]:
     if isinstance(proxies, str | ProxyURL):
         raise TypeError("proxies must be a list of proxy URLs, not one: put it in brackets")
     return proxies or ()
@@ -53,7 +54,7 @@ class _Requests:
 
     def __init__(
         self,
-        proxies: Iterable[str | ProxyURL] | None,
+        proxies: Iterable[str | ProxyURL | Offer] | None,
         home: str | Path | None,
         strategy: str | None,
         tls: ssl.SSLContext | None,
@@ -63,7 +64,7 @@ class _Requests:
         settings = Settings.in_memory() if in_memory else Settings.load(home)
         if strategy is not None:
             settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
-        given = [(_url(proxy), Attributes()) for proxy in _listed(proxies)]
+        given = [proxy if isinstance(proxy, tuple) else (_url(proxy), Attributes()) for proxy in _listed(proxies)]
         with contextlib.ExitStack() as undo:
             self._runtime = undo.enter_context(Runtime(settings))
             if given:
@@ -87,7 +88,8 @@ class AsyncProxyWhirl(_Requests):
     """Send requests through rotating proxies, in asyncio. Belongs to one event loop; close it or use `async with`.
 
     Args:
-        proxies: URLs in any spelling that `urls.parse` reads. Without a `home` they live in memory.
+        proxies: URLs in any spelling that `urls.parse` reads, or a `ProxyURL` and its `Attributes` in a tuple, as
+            `vendor_sessions` makes them. Without a `home` they live in memory.
         home: The directory of the store; with neither, the default home is used.
         strategy: How a proxy is chosen; None for the setting `pool.strategy`.
         tls: For https targets; None for the system's trusted authorities.
@@ -104,7 +106,7 @@ class AsyncProxyWhirl(_Requests):
 
     def __init__(
         self,
-        proxies: Iterable[str | ProxyURL] | None = None,
+        proxies: Iterable[str | ProxyURL | Offer] | None = None,
         *,
         home: str | Path | None = None,
         strategy: str | None = None,
@@ -199,7 +201,7 @@ class ProxyWhirl:
 
     def __init__(
         self,
-        proxies: Iterable[str | ProxyURL] | None = None,
+        proxies: Iterable[str | ProxyURL | Offer] | None = None,
         *,
         home: str | Path | None = None,
         strategy: str | None = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -35,6 +36,8 @@ from proxywhirl.state.store import MemoryStore, StateStore, Store
 from proxywhirl.supply.register import Register
 from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
+from proxywhirl.vendors.grammar import Wish, has_wish
+from proxywhirl.vendors.sessions import recognised, to_send, vendor_sessions
 
 __all__ = ["NO_JUDGE", "Intake", "Removal", "Runtime"]
 
@@ -92,7 +95,7 @@ class Runtime:
             self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
             files.callback(self.state.close)
             self._blocklist = Blocklist(self.state)
-            self.cache = CacheManager(settings.cache, clock=clock)
+            self.cache = CacheManager(settings.cache, clock=clock, to_send=to_send)
             files.callback(self.cache.close)
             self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
@@ -122,12 +125,12 @@ class Runtime:
     ) -> Intake:
         """Merge proxies into the cache; what the user removed before is skipped, or with `lift` let in again.
 
-        `ttl` is in seconds, infinity for ever.
+        `ttl` is in seconds, infinity for ever. What a username wishes of a vendor is added to what is known.
 
         Raises:
             CacheError: the store could not take them.
         """
-        offered = list(proxies)
+        offered = [(url, _with_wish(url, known) if has_wish(url.username) else known) for url, known in proxies]
         if lift:
             self._blocklist.lift({url.key for url, _ in offered})
         blocked = self.blocked()
@@ -137,6 +140,29 @@ class Runtime:
             raise CacheError(UNWRITABLE)
         kept_out = len(offered) - len(wanted)
         return Intake(merge.loaded, merge.skipped + kept_out, blocked=kept_out)
+
+    def add_sessions(
+        self,
+        line: ProxyURL,
+        count: int,
+        *,
+        provider: str | None = None,
+        wish: Wish | None = None,
+        known: Attributes | None = None,
+        source: str = "user",
+        ttl: float = math.inf,
+    ) -> Intake:
+        """Take in sessions 1 to `count` of a vendor's line, each an identity of its own; see `vendor_sessions`.
+
+        Adding the same again adds nothing; with another password it renews that of all of them.
+
+        Raises:
+            SettingsError: the vendor cannot be told, or does not take what is wished.
+            UnknownNameError: no vendor has this name.
+            CacheError: the store could not take them.
+        """
+        sessions = vendor_sessions(line, count, provider=provider, wish=wish, known=known)
+        return self.take_in(sessions, source=source, ttl=ttl, lift=True)
 
     def restore(self, path: Path, *, ttl: float | None) -> Intake:
         """Merge the entries of an exported file; what the user removed since then is skipped.
@@ -264,8 +290,8 @@ class Runtime:
     def _endpoint(self, key: str) -> ProxyURL | None:
         try:
             return self.cache.endpoint(key)
-        except DecryptionError as exc:  # this proxy is lost, the others serve
-            _log.error("a proxy is left out: %s", exc)
+        except (DecryptionError, SettingsError) as exc:  # this proxy is lost, the others serve
+            _log.error("the proxy %s is left out: %s", key, exc)
             return None
 
     def keys_of(self, chosen: list[str | ProxyURL]) -> list[set[str]]:
@@ -305,6 +331,14 @@ class Runtime:
         while self._reports:
             reports.append(self._reports.popleft())
         self.checkups.take(reports)
+
+
+def _with_wish(url: ProxyURL, known: Attributes) -> Attributes:
+    try:
+        return recognised(url, known)
+    except SettingsError as exc:  # one line of a list must not cost the others
+        _log.warning("the username for %s is sent as it stands: %s", url.canonical, exc)
+        return known
 
 
 class Feeder:

@@ -41,6 +41,8 @@ NAMES = [
     "TierStatistics",
     "UpstreamError",
     "WhirlTransport",
+    "Wish",
+    "vendor_sessions",
 ]
 HEAVY = {"apsw", "asyncio", "click", "cryptography", "httpx2", "pydantic", "pydantic_settings", "rich", "ssl"}
 

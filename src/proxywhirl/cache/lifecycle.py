@@ -16,6 +16,7 @@ from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Batch
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError
+from proxywhirl.urls import ProxyURL
 
 __all__ = ["Lifecycle"]
 
@@ -25,8 +26,15 @@ _open: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 class Lifecycle:
     """Owns an engine, and has at hand what a read needs of it."""
 
-    def __init__(self, config: CacheConfig | None = None, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        config: CacheConfig | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        to_send: Callable[[ProxyURL, str | None], ProxyURL] | None = None,
+    ) -> None:
         self.config = config or CacheConfig()
+        self._to_send = to_send
         self._clock = clock
         self._now = clock.now
         self._opening = threading.Lock()

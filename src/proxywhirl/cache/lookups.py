@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from proxywhirl.cache import policy
 from proxywhirl.cache.casualties import contain
 from proxywhirl.cache.changes import CheckTimes
+from proxywhirl.cache.engine import Engine
 from proxywhirl.cache.lifecycle import Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.reading import Reading
@@ -16,13 +17,15 @@ from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
 from proxywhirl.cache.soundness import UnsoundError, fault_of
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tier import Changes
-from proxywhirl.errors import DecryptionError
+from proxywhirl.errors import DecryptionError, SettingsError
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Lookups"]
 
 _log = logging.getLogger(__name__)
+
+_PROVIDER = '"provider":'  # in the stored text of attributes; most entries have none
 
 
 class Lookups(Lifecycle):
@@ -97,7 +100,7 @@ class Lookups(Lifecycle):
     def endpoint(self, key: str) -> ProxyURL | None:
         """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping.
 
-        Raises as `get` does.
+        Raises as `get` does, and what `to_send` raises for an entry that names a provider.
         """
         now = self._now()
         record = self._look_up(key)
@@ -111,7 +114,7 @@ class Lookups(Lifecycle):
         if fault_of(record) is not None:
             entry = self._get_another(key, now)
             return None if entry is None else self.endpoint(key)
-        return record.endpoint(self._running().border.credentials(record))
+        return self._endpoint_of(record, self._running())
 
     def known(self, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
         """Return those of the keys that are in the store, served or not: their source, whether they never end.
@@ -137,7 +140,8 @@ class Lookups(Lifecycle):
     def to_check(self, keys: Iterable[str]) -> dict[str, tuple[ProxyURL, Attributes]]:
         """Return the URLs to probe, credentials included, and the attributes, by key; a probe is no use of an entry.
 
-        Those are there that are served or retired; one whose credential cannot be read is left out, and said so.
+        Those are there that are served or retired; one whose credential cannot be read or written for its provider is
+        left out, and said so.
         """
         engine = self._running()
         now = self._clock.now()
@@ -147,9 +151,9 @@ class Lookups(Lifecycle):
             if record is None or now >= record.expires_at:
                 continue
             try:
-                endpoint = record.endpoint(engine.border.credentials(record))
-            except DecryptionError as exc:
-                _log.error("a proxy is not checked: %s", exc)
+                endpoint = self._endpoint_of(record, engine)
+            except (DecryptionError, SettingsError) as exc:
+                _log.error("%s (%s) is not checked: %s", record.url, key, exc)
                 continue
             found[key] = endpoint, decode_attributes(record.attributes)
         return found
@@ -170,6 +174,13 @@ class Lookups(Lifecycle):
         engine = self._running()
         engine.upkeep.tick()
         return engine.stack.size()
+
+    def _endpoint_of(self, record: Record, engine: Engine) -> ProxyURL:
+        """Return what to dial: what a provider's entry is dialled with is not what is stored."""
+        endpoint = record.endpoint(engine.border.credentials(record))
+        if self._to_send is None or _PROVIDER not in record.attributes:
+            return endpoint
+        return self._to_send(endpoint, decode_attributes(record.attributes).provider)
 
     def _get_another(self, key: str, now: float) -> CacheEntry | None:
         """Have what is damaged under a key contained, and read what is there then."""

@@ -40,7 +40,8 @@ class CacheManager(Lookups):
 
     Opens (and makes) the files of the enabled tiers at once. Safe for threads, and through the files for several
     processes: what one writes, the others see within 100 ms. After a fork the child opens the files anew at its
-    first call. A closed one raises `CacheError`.
+    first call. A closed one raises `CacheError`. `to_send` makes what is dialled of an entry's URL and its
+    provider.
 
     Raises:
         TierError: a durable tier cannot be opened.

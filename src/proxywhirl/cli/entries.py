@@ -20,6 +20,7 @@ from proxywhirl.cli.options import (
     ttl_option,
 )
 from proxywhirl.cli.render import note, print_json
+from proxywhirl.cli.sessions import add_sessions, of_provider, vendor_options, wish_of
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes, Proxy
 from proxywhirl.runtime import Runtime
@@ -36,6 +37,7 @@ __all__ = ["add", "clear", "remove"]
 @click.option("--label", metavar="TEXT", type=TEXT, help="What to show instead of the username.")
 @ttl_option
 @attribute_options
+@vendor_options
 @json_option
 @home_option
 def add(
@@ -47,21 +49,46 @@ def add(
     ttl: float | None,
     tags: tuple[str, ...],
     country: str | None,
+    provider: str | None,
+    sessions: int | None,
+    region: str | None,
+    city: str | None,
+    lifetime: int | None,
     as_json: bool,
     home: str | None,
 ) -> None:
     """Add proxies, or renew their password.
 
-    One that was removed before is let in again.
+    One that was removed before is let in again. With --sessions the line of a vendor's gateway becomes so many
+    proxies, each a session with an exit of its own; adding it again adds nothing.
     """
-    if len(urls) > 1 and (username is not None or password_stdin or label):
-        raise click.UsageError("--username, --password-stdin and --label go with one URL.")
+    if len(urls) > 1 and (username is not None or password_stdin or label or sessions):
+        raise click.UsageError("--username, --password-stdin, --label and --sessions go with one URL.")
+    if sessions is None and (region or city or lifetime):
+        raise click.UsageError("--region, --city and --lifetime go with --sessions.")
     if username is not None or password_stdin:
         urls = (_with_credential(urls[0], username, password_stdin=password_stdin),)
-    known = attributes_of(Attributes(label=label), tags, country)
+    given = attributes_of(Attributes(label=label), tags, country)
+    lives = math.inf if ttl is None else ttl
+    if sessions is not None:
+        wish = wish_of(country, region, city, lifetime)
+        with open_to_write(home) as runtime:
+            add_sessions(
+                runtime,
+                urls[0],
+                sessions,
+                provider=provider,
+                wish=wish,
+                known=given,
+                source=source,
+                ttl=lives,
+                as_json=as_json,
+            )
+        return
+    offered = [(url, of_provider(url, provider, given)) for url in urls]
     with open_to_write(home) as runtime:
-        for url in urls:
-            word = _add(runtime, url, known, source=source, ttl=math.inf if ttl is None else ttl)
+        for url, known in offered:
+            word = _add(runtime, url, known, source=source, ttl=lives)
             if as_json:
                 print_json({"key": url.key, "proxy_url": url.canonical, "result": word})
             else:

@@ -10,6 +10,7 @@ from proxywhirl.gateway.commands import Steps
 from proxywhirl.gateway.limits import Limits
 from proxywhirl.gateway.request import Request
 from proxywhirl.models import Outcome, Proxy
+from proxywhirl.vendors.decoding import decode_failure
 
 __all__ = ["Attempt"]
 
@@ -37,13 +38,17 @@ class Attempt(ABC):
         """Serve the request; raise what stood in the way."""
 
     def outcome(self, failure: UpstreamError | None = None) -> Outcome:
-        """Tell what became of the attempt, for the lease."""
+        """Tell what became of the attempt, for the lease; where a vendor said who is to blame, its word goes."""
+        verdict = None if failure is None else decode_failure(self.proxy.attributes.provider, failure)
+        blame = None if failure is None else failure.blame
         return Outcome(
             ok=failure is None,
-            blame=None if failure is None else failure.blame,
+            blame=blame if verdict is None else verdict.blame,
             latency=self._latency,
             status=self.status,
             error=None if failure is None else str(failure)[:_ERROR_LENGTH],
+            rule=None if verdict is None else verdict.rule,
+            retry_after=None if verdict is None else verdict.retry_after,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
         )

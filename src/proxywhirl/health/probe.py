@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -35,6 +35,10 @@ _STALLED = 0.5  # the share of a timeout in which nobody looked at the sockets t
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
+def _nobody(_: ProxyURL, __: UpstreamError) -> None:
+    return None
+
+
 class Prober:
     """Probes proxies; belongs to one event loop.
 
@@ -49,6 +53,7 @@ class Prober:
         clock: Measures the stages, and tells when.
         rng: Chooses among judges, and nonces.
         lag: Tells how much of the time this loop was held up.
+        told: Says who is to blame by what a refusal says in the words of a proxy's vendor; None where it says nothing.
 
     Raises:
         SettingsError: The timeout is not above zero.
@@ -67,6 +72,7 @@ class Prober:
         clock: Clock = SYSTEM_CLOCK,
         rng: Random | None = None,
         lag: LagMeter | None = None,
+        told: Callable[[ProxyURL, UpstreamError], Blame | None] = _nobody,
     ) -> None:
         if not timeout > 0:
             raise SettingsError(f"the timeout of a check must be above 0 seconds, not {timeout!r}")
@@ -75,6 +81,7 @@ class Prober:
         self._equipment = Equipment(parsed, target, timeout, tls, proxy_tls, geo, clock, chance)
         self._direct = DirectSightings(self._equipment)
         self._lag = lag or LagMeter()
+        self._told = told
 
     def require(self, level: Level) -> None:
         """See that everything is there that a level needs.
@@ -103,7 +110,8 @@ class Prober:
             else:
                 words = "could not be judged: this machine was too busy; lower the concurrency"
                 attempt = replace(attempt, error=LocalFailure(f"{endpoint.canonical} {words}"))
-        return self._result(attempt, key or endpoint.key, level)
+        blame = None if attempt.error is None else self._told(endpoint, attempt.error) or attempt.error.blame
+        return self._result(attempt, key or endpoint.key, level, blame)
 
     async def _attempt(self, endpoint: ProxyURL, level: Level) -> _Attempt:
         errand = self._equipment.errand(level)
@@ -131,7 +139,7 @@ class Prober:
             climb.close()
         return _Attempt(climb, error, code, silence, direct)
 
-    def _result(self, attempt: _Attempt, key: str, level: Level) -> ProbeResult:
+    def _result(self, attempt: _Attempt, key: str, level: Level, blame: Blame | None) -> ProbeResult:
         climb, error = attempt.climb, attempt.error
         seen = climb.sealed_sighting or climb.sighting  # the first cannot have been tampered with
         place = Place()
@@ -144,7 +152,7 @@ class Prober:
             tuple(climb.stages),
             self._equipment.clock.now(),
             error=None if error is None else str(error),
-            blame=None if error is None else error.blame,
+            blame=blame,
             exit_ip=None if seen is None else seen.address,
             anonymity=attempt.anonymity,
             country=place.country,

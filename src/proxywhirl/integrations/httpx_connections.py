@@ -136,12 +136,14 @@ class Identity:
 
     def __init__(
         self,
+        key: str,
         endpoint: ProxyURL,
         *,
         timeout: float,
         tls: ssl.SSLContext,
         proxy_tls: ssl.SSLContext | None,
     ) -> None:
+        self.key = key
         self.endpoint = endpoint
         self.users = 0
         self._tunnels = httpcore2.AsyncConnectionPool(
@@ -194,22 +196,25 @@ class Identities:
     def __len__(self) -> int:
         return len(self._known)
 
-    def check_out(self, endpoint: ProxyURL) -> Identity:
-        """Return the connections of an endpoint: new ones where its credential has changed."""
-        identity = self._known.get(endpoint.key)
+    def check_out(self, key: str, endpoint: ProxyURL) -> Identity:
+        """Return the connections of a proxy: new ones where its credential has changed.
+
+        `key` is that of the proxy, which the endpoint's need not be: sessions of a vendor may differ in the password.
+        """
+        identity = self._known.get(key)
         if identity is None or identity.endpoint != endpoint:
             if identity is not None and not identity.users:
                 self._outdated.append(identity)
-            identity = Identity(endpoint, timeout=self._timeout, tls=self._tls, proxy_tls=self._proxy_tls)
-            self._known[endpoint.key] = identity
-        self._known.move_to_end(endpoint.key)
+            identity = Identity(key, endpoint, timeout=self._timeout, tls=self._tls, proxy_tls=self._proxy_tls)
+            self._known[key] = identity
+        self._known.move_to_end(key)
         identity.users += 1
         return identity
 
     async def check_in(self, identity: Identity) -> None:
         """Give back what was checked out, and close what is outdated or too much."""
         identity.users -= 1
-        if not identity.users and self._known.get(identity.endpoint.key) is not identity:
+        if not identity.users and self._known.get(identity.key) is not identity:
             self._outdated.append(identity)
         self._evict()
         while self._outdated:

@@ -85,7 +85,7 @@ class Exchange(httpx2.AsyncByteStream):
     ) -> None:
         self._lease = lease
         self._identities = identities
-        self._identity = identities.check_out(endpoint)
+        self._identity = identities.check_out(lease.proxy.key, endpoint)
         self._request = request
         self._body = body
         self._clock = clock
@@ -188,6 +188,8 @@ class Exchange(httpx2.AsyncByteStream):
             latency=self._latency,
             status=self._response.status if self._response else None,
             error=failure.text if failure else None,
+            rule=failure.rule if failure else None,
+            retry_after=failure.retry_after if failure else None,
             bytes_up=self._body.sent,
             bytes_down=self._received,
         )

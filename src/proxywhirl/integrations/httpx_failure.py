@@ -6,13 +6,14 @@ of a protocol error are neither quoted nor chained.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpcore2
 import httpx2
 
 from proxywhirl.errors import AccountRefused, Blame, UpstreamError
 from proxywhirl.models import Proxy
+from proxywhirl.vendors.decoding import decode_failure
 
 __all__ = ["NETWORK_ERRORS", "Failure", "diagnose"]
 
@@ -36,7 +37,8 @@ class Failure:
     """Why an attempt failed: what to raise, whom to blame, and whether the request may have been acted on.
 
     `final` where no other proxy could help, since the request itself is wrong; `stale` where a connection
-    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again.
+    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again. `rule`
+    and `retry_after` (seconds) are what a vendor said of it.
     """
 
     kind: type[httpx2.TransportError]
@@ -46,6 +48,8 @@ class Failure:
     cause: BaseException | None
     final: bool = False
     stale: bool = False
+    rule: str | None = None
+    retry_after: float | None = None
 
     def error(self, proxies: int) -> httpx2.TransportError:
         """Build the error that ends a request for which so many proxies were tried; raise it from `cause`."""
@@ -64,7 +68,12 @@ def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_t
         tunnel_tls: Whether the proxy only moved the TLS records of the target.
     """
     if isinstance(exc, UpstreamError):
-        return Failure(_kind(exc), str(exc), exc.blame, sent and not isinstance(exc, AccountRefused), exc)
+        failure = Failure(_kind(exc), str(exc), exc.blame, sent and not isinstance(exc, AccountRefused), exc)
+        verdict = decode_failure(proxy.attributes.provider, exc)
+        if verdict is None or verdict.blame is None:
+            return failure
+        text = f"{failure.text} ({verdict.rule})"
+        return replace(failure, text=text, blame=verdict.blame, rule=verdict.rule, retry_after=verdict.retry_after)
     if isinstance(exc, _CALLERS_FAULT):
         kind = getattr(httpx2, type(exc).__name__)
         return Failure(kind, str(exc), Blame.US, sent, exc, final=True)
