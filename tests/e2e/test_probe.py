@@ -15,7 +15,7 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
-from proxywhirl.errors import Blame
+from proxywhirl.errors import Blame, UpstreamError
 from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.judge_server import JudgeServer
 from proxywhirl.health.levels import Level, ProbeResult
@@ -293,3 +293,18 @@ async def test_a_cancelled_probe_leaves_nothing(authority: Any, nothing_left: No
             await task
         fleet[0].fault = Fault.NONE
         assert (await prober.probe(fleet[0].url, Level.HTTP)).ok
+
+
+async def test_whom_a_vendor_blames_is_blamed(authority: Any) -> None:
+    """A refused tunnel is asked about with its head; where nothing is said of it, its status tells."""
+    asked = []
+
+    def told(endpoint: ProxyURL, error: UpstreamError) -> Blame | None:
+        asked.append((endpoint, error.refusal and error.refusal[0]))
+        return Blame.PROXY if len(asked) == 1 else None
+
+    async with lab(authority, FleetSpec("http", "bob", "s3cret"), told=told) as (fleet, prober):
+        wrong = fleet[0].url.with_credential("bob", "wrong")
+        blamed = [(await prober.probe(wrong, Level.HANDSHAKE)).blame for _ in range(2)]
+    assert blamed == [Blame.PROXY, Blame.ACCOUNT]
+    assert asked == [(wrong, 407)] * 2

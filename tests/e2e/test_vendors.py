@@ -16,6 +16,7 @@ from proxywhirl.errors import ProxyGone
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
 from proxywhirl.health.levels import Level
+from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.models import Attributes, Proxy, Target
 from proxywhirl.net.dial import dial
 from proxywhirl.runtime import Runtime
@@ -140,6 +141,19 @@ async def test_a_check_sends_the_vendors_form(lists: Any, tmp_path: Path) -> Non
     assert (tally.checked, tally.ok) == (5, 5)
     assert len(set(credentials(lists))) == 5
     assert all("_session-" in password for _, password in credentials(lists))
+
+
+async def test_sessions_that_differ_in_the_password_keep_connections_of_their_own() -> None:
+    """Two of them push each other's idle connections out no more than any two proxies do."""
+    line = ProxyURL("http", "geo.iproyal.com", 12321, "bob", "pw")
+    pairs = [(url.key, to_send(url, known.provider)) for url, known in vendor_sessions(line, 2)]
+    identities = Identities(10, timeout=5, tls=httpx2.create_ssl_context(trust_env=False), proxy_tls=None)
+    first = [identities.check_out(*pair) for pair in pairs]
+    for identity in first:
+        await identities.check_in(identity)
+    assert [identities.check_out(*pair) for pair in pairs] == first
+    assert first[0] is not first[1]
+    await identities.aclose()
 
 
 def report_of(lists: Any, code: bytes) -> tuple[Pool, list[Outcome]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from proxywhirl.checkups import _told_by_vendor
 from proxywhirl.errors import AccountRefused, Blame, TargetUnreachable
+from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.catalogue import providers
 from proxywhirl.vendors.decoding import decode, decode_answer, decode_failure
 
@@ -108,3 +110,12 @@ def test_an_error_is_decoded_where_it_was_a_refusal() -> None:
         assert verdict.blame is Blame.ACCOUNT
     assert str(failure.about("http://203.0.113.7:80")).startswith("http://203.0.113.7:80 answered")
     assert AccountRefused("no").about("x").refusal is None
+
+
+def test_a_check_asks_the_vendor_at_the_host() -> None:
+    """What a gateway answers to a check is decoded by its host; anybody else's answer is not."""
+    failure = TargetUnreachable("answered CONNECT with 502")
+    assert _told_by_vendor(ProxyURL("http", "brd.superproxy.io", 33335), failure) is None
+    failure.refusal = 502, ((b"x-brd-err-code", b"client_10100"),)
+    assert _told_by_vendor(ProxyURL("http", "brd.superproxy.io", 33335), failure) is Blame.ACCOUNT
+    assert _told_by_vendor(ProxyURL("http", "203.0.113.7", 80), failure) is None

@@ -76,11 +76,11 @@ def _account(vendor: Provider, username: str) -> str:
 
 
 def _free_of_wishes(vendor: Provider, text: str, what: str) -> None:
-    for mark in sorted(vendor.marks):
-        if mark in text:
-            raise SettingsError(
-                f"the {what} holds {mark!r} already, a wish for {vendor.name}: give that of the account alone"
-            )
+    mark = vendor.marks.search(text)
+    if mark is not None:
+        raise SettingsError(
+            f"the {what} holds {mark[0]!r} already, a wish for {vendor.name}: give that of the account alone"
+        )
 
 
 def _places(vendor: Provider, wish: Wish) -> str:

@@ -64,7 +64,8 @@ class ErrorRule:
 class Provider:
     """How a vendor reads a session and a place out of a credential, and what its errors mean.
 
-    `places` and `sessions` have a template for each set of keys that it takes, joined by `+`.
+    `places` and `sessions` have a template for each set of keys that it takes, joined by `+`. `marks` finds in a
+    credential what says that something is wished already.
     """
 
     name: str
@@ -85,20 +86,13 @@ class Provider:
     names: SessionNames
     lifetimes: Lifetimes | None
     errors: tuple[ErrorRule, ...]
+    marks: re.Pattern[str]
 
     @property
     def offers(self) -> tuple[str, ...]:
         """The keys of a wish that the vendor takes, in order."""
         named = {key for table in (self.places, self.sessions) for keys in table for key in keys.split("+")}
         return tuple(key for key in KEYS if key in named)
-
-    @property
-    def marks(self) -> frozenset[str]:
-        """The texts that say in a credential that something is wished already."""
-        texts = [text for table in (self.places, self.sessions) for text in table.values()]
-        return frozenset(
-            mark for text in texts for part in _PLACEHOLDER.sub("\0", text).split("\0") for mark in _MARK.findall(part)
-        )
 
     def is_at(self, host: str, port: int) -> bool:
         """Tell whether a gateway's address is one of this vendor."""
@@ -127,7 +121,14 @@ class Provider:
             names=SessionNames(**{**names, "pattern": re.compile(names["pattern"])}),
             lifetimes=None if lifetimes is None else Lifetimes(**lifetimes),
             errors=tuple(_rule(rule) for rule in table.get("errors", ())),
+            marks=_marks([*table["places"].values(), *table["sessions"].values()]),
         )
+
+
+def _marks(templates: list[str]) -> re.Pattern[str]:
+    literals = [literal for template in templates for literal in _PLACEHOLDER.split(template)[::2]]
+    marks = {mark for literal in literals for mark in _MARK.findall(literal)}
+    return re.compile("|".join(sorted(map(re.escape, marks))))
 
 
 def _rule(table: Mapping[str, Any]) -> ErrorRule:
