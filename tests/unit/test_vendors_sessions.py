@@ -55,6 +55,12 @@ def test_the_same_line_and_number_give_the_same_session() -> None:
         )
 
 
+def test_the_names_of_sessions_stay_what_they_are() -> None:
+    """They are identities in stores that exist: another way to make them would make all of them anew."""
+    made = vendor_sessions(parse(LINES["iproyal"]), 3, wish=Wish(country="de", lifetime=600))
+    assert [known.label for _, known in made] == ["iproyal de sck057kv", "iproyal de sdrwizbk", "iproyal de sezswr29"]
+
+
 def test_a_label_tells_the_session_and_not_the_account() -> None:
     """It names vendor, place and session; a label of the user's goes before the session instead of the vendor."""
     line = parse("http://hidden-account:s3cret@pr.oxylabs.io:7777")
@@ -79,6 +85,7 @@ def test_a_label_tells_the_session_and_not_the_account() -> None:
         ("http://bob:pw@geo.iproyal.com:12321", 2, Wish(session="abcdefgh"), "leave the session out"),
         ("http://bob:pw@203.0.113.7:80", 2, Wish(), "name the provider, of brightdata, "),
         ("http://bob:pw@brd.superproxy.io:33335", 2, Wish(lifetime=600), "offers no lifetime"),
+        ("socks4://bob:pw@geo.iproyal.com:32325", 2, Wish(), "which socks4 does not carry: say socks5"),
     ],
 )
 def test_a_line_that_gives_no_sessions_is_told_why(line: str, count: int, wish: Wish, words: str) -> None:

@@ -35,7 +35,8 @@ def decode(provider: str | None, status: int, headers: Headers) -> Verdict | Non
 def decode_answer(provider: str | None, status: int, headers: Headers) -> Verdict | None:
     """Do as `decode` for the answer to a request that the gateway forwards; None where it is the target's.
 
-    It is the vendor's where it carries the vendor's header, since a target may answer with any status.
+    It is the vendor's where it carries the vendor's header, since a target may answer with any status. A target that
+    sends such a header itself is taken for the vendor: in plain HTTP nobody can tell.
     """
     return _decoded(provider, status, headers, tunnel=False)
 

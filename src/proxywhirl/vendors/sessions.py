@@ -22,6 +22,7 @@ from proxywhirl.vendors.provider import Provider, SessionNames
 __all__ = ["MOST_SESSIONS", "recognised", "to_send", "vendor_sessions"]
 
 MOST_SESSIONS = 100_000
+_WITHOUT_PASSWORD = frozenset({"socks4", "socks4a"})
 _STRIDE = 2_654_435_761  # a prime that divides no vendor's count of names: each number has a name of its own
 
 
@@ -56,8 +57,9 @@ def vendor_sessions(
     made = []
     for name in _names(vendor.names, f"{line.canonical}\n{write(account, wish)}", count):
         single = replace(wish, session=name)
-        compile_credential(vendor.name, (account, line.password), single)  # an error now rather than at each connection
-        made.append((line.with_credential(write(account, single), line.password), _described(vendor, single, known)))
+        stored = line.with_credential(write(account, single), line.password)
+        _compiled(vendor, stored, account, single)  # an error now rather than at each connection
+        made.append((stored, _described(vendor, single, known)))
     return made
 
 
@@ -67,10 +69,8 @@ def to_send(url: ProxyURL, provider: str | None) -> ProxyURL:
     Raises:
         SettingsError: The username is no wish, or the vendor does not take it.
     """
-    if provider is None or not has_wish(url.username) or provider not in providers():
-        return url
-    account, wish = parse(url.username or "")
-    return url.with_credential(*compile_credential(provider, (account, url.password), wish))
+    vendor = providers().get(provider) if provider is not None and has_wish(url.username) else None
+    return url if vendor is None else _compiled(vendor, url, *parse(url.username or ""))
 
 
 def recognised(url: ProxyURL, known: Attributes) -> Attributes:
@@ -85,8 +85,16 @@ def recognised(url: ProxyURL, known: Attributes) -> Attributes:
     if vendor is None:
         return known
     account, wish = parse(url.username or "")
-    compile_credential(vendor.name, (account, url.password), wish)
+    _compiled(vendor, url, account, wish)
     return Attributes(**{**_described(vendor, wish, None).named(), **known.named()})
+
+
+def _compiled(vendor: Provider, url: ProxyURL, account: str, wish: Wish) -> ProxyURL:
+    if vendor.into == "password" and url.scheme in _WITHOUT_PASSWORD:
+        raise SettingsError(
+            f"{vendor.name} reads wishes in the password, which {url.scheme} does not carry: say socks5"
+        )
+    return url.with_credential(*compile_credential(vendor.name, (account, url.password), wish))
 
 
 def _vendor(line: ProxyURL, name: str | None) -> Provider:
