@@ -41,12 +41,17 @@ def _listed(proxies: Iterable[str | ProxyURL | Offer] | None) -> Iterable[str | 
     return proxies or ()
 
 
-def _url(proxy: object) -> ProxyURL:
-    if isinstance(proxy, ProxyURL):
-        return proxy
-    if isinstance(proxy, str):
-        return parse(proxy)
-    raise TypeError(f"a proxy must be a URL as text or a ProxyURL, not {type(proxy).__name__}")
+def _offer(proxy: object) -> Offer:
+    match proxy:
+        case ProxyURL():
+            return proxy, Attributes()
+        case str():
+            return parse(proxy), Attributes()
+        case (ProxyURL() as url, Attributes() as known):
+            return url, known
+    raise TypeError(
+        f"a proxy must be a URL as text, a ProxyURL, or that and its Attributes in a tuple, not {type(proxy).__name__}"
+    )
 
 
 class _Requests:
@@ -64,7 +69,7 @@ class _Requests:
         settings = Settings.in_memory() if in_memory else Settings.load(home)
         if strategy is not None:
             settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
-        given = [proxy if isinstance(proxy, tuple) else (_url(proxy), Attributes()) for proxy in _listed(proxies)]
+        given = [_offer(proxy) for proxy in _listed(proxies)]
         with contextlib.ExitStack() as undo:
             self._runtime = undo.enter_context(Runtime(settings))
             if given:

@@ -130,7 +130,7 @@ class Runtime:
         Raises:
             CacheError: the store could not take them.
         """
-        offered = [(url, _with_wish(url, known) if has_wish(url.username) else known) for url, known in proxies]
+        offered = [(offer[0], _with_wish(*offer)) if has_wish(offer[0].username) else offer for offer in proxies]
         if lift:
             self._blocklist.lift({url.key for url, _ in offered})
         blocked = self.blocked()
