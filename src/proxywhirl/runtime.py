@@ -89,8 +89,15 @@ class Runtime:
         self._feeder: Feeder | None = None
         self._monitoring: MonitorThread | None = None
         with contextlib.ExitStack() as files:
-            strategy = settings.pool.strategy
-            self.pool = Pool(strategy, resolve=self._endpoint, clock=clock, on_report=self._take, portray=portray)
+            self.pool = Pool(
+                settings.pool.strategy,
+                resolve=self._endpoint,
+                clock=clock,
+                on_report=self._take,
+                portray=portray,
+                limits=settings.pool.limits(),
+                sessions=settings.pool.sessions(),
+            )
             home = settings.home
             self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
             files.callback(self.state.close)

@@ -20,6 +20,7 @@ from proxywhirl.cli.checking import check, monitor
 from proxywhirl.cli.demo import demo
 from proxywhirl.cli.doctor import doctor
 from proxywhirl.cli.entries import add, clear, remove
+from proxywhirl.cli.explaining import explain
 from proxywhirl.cli.exporting import export
 from proxywhirl.cli.fetching import fetch
 from proxywhirl.cli.importing import import_lists
@@ -64,6 +65,7 @@ COMMANDS = (
     list_entries,
     check,
     show,
+    explain,
     stats,
     verdict,
     serve,

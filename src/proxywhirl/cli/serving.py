@@ -19,7 +19,7 @@ __all__ = ["serve"]
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Where to listen. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 for a free one. [default: 8899]")
-@click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: round_robin]")
+@click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: bandit]")
 @home_option
 def serve(host: str | None, port: int | None, strategy: str | None, home: str | None) -> None:
     """Serve the pool as one rotating HTTP proxy.

@@ -278,6 +278,8 @@ class Choosing:
             (tried, "tried for this request"),
         ):
             parts += [f"{count} are {what}"] if count else []
+        if wanted != NO_FILTER and not parts:
+            return PoolEmpty(f"none of the {size} proxies of the pool fulfils {wanted}", retry_after=self._wait(site))
         whom = f" that fulfils {wanted}" if wanted != NO_FILTER else ""
         reasons = f": of {size}, {', '.join(parts)}" if parts else f" among {size}"
         return PoolEmpty(f"no proxy of the pool{whom} can serve this request{reasons}", retry_after=self._wait(site))

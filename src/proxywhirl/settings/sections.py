@@ -13,6 +13,8 @@ from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.health.levels import Level
 from proxywhirl.health.policy import Schedule
+from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.sessions import SessionPolicy
 from proxywhirl.sources.options import FetchOptions
 
 __all__ = ["SECTIONS", "GatewaySettings", "HealthSettings", "PoolSettings", "SourcesSettings"]
@@ -21,11 +23,30 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class PoolSettings(BaseModel):
-    """How a proxy is chosen: the name of a strategy, built in or from an entry point."""
+    """How a proxy is chosen: a strategy, what sessions are like (seconds), and how much one proxy may be used.
+
+    `strategy` is a name, built in or from an entry point, with wishes where it takes some (`rotation.recipe`). The
+    limits are for each proxy; None is no limit: `requests_per_second`, `in_flight` at once, and `cooldown` in seconds
+    between two uses on one site.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    strategy: str = "round_robin"
+    strategy: str = "bandit"
+    session_ttl: Seconds = 3600.0
+    session_idle: Seconds = 600.0
+    session_hard: bool = False
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    in_flight: Annotated[int, Field(ge=1)] | None = None
+    cooldown: Seconds | None = None
+
+    def limits(self) -> Limits:
+        """Return how much one proxy may be used."""
+        return Limits(self.requests_per_second, self.in_flight, self.cooldown)
+
+    def sessions(self) -> SessionPolicy:
+        """Return how long sessions last, and whether they may move."""
+        return SessionPolicy(self.session_ttl, self.session_idle, self.session_hard)
 
 
 class GatewaySettings(BaseModel):
