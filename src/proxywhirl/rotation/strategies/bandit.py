@@ -62,7 +62,7 @@ class Bandit:
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
         """Draw a few, and take the one whose drawn chance is best."""
         urn, draw, deviations = self._urn, self._random, self._deviations
-        keys, means, spreads = urn.keys, urn.first, urn.second
+        keys, numbers = urn.keys, urn.numbers
         count = len(keys)
         arms = site.arms if site is not None else None
         refusing = bool(exclude or barred)
@@ -78,7 +78,7 @@ class Bandit:
                     continue
                 chance = self._on_site(key, place, deviation, site)
             else:
-                chance = means[place] + spreads[place] * deviation
+                chance = numbers[2 * place] + numbers[2 * place + 1] * deviation
             if chance > best_chance:
                 best, best_chance = keys[place], chance
         if count and draw() < _RENEWED:
@@ -99,7 +99,7 @@ class Bandit:
     def _on_site(self, key: str, place: int, deviation: float, site: Site | None) -> float:
         arm = site.arms.get(key) if site is not None else None
         if site is None or arm is None:
-            return self._urn.first[place] + self._urn.second[place] * deviation
+            return self._urn.numbers[2 * place] + self._urn.numbers[2 * place + 1] * deviation
         chance = arm.mean + arm.spread * deviation
         if site.gap:
             rested = self._roster.monotonic() - arm.used

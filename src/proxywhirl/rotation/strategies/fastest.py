@@ -59,7 +59,7 @@ class Fastest:
         place = self._urn.places.get(slot.key)
         if place is not None:
             seconds = seconds_to_answer(slot, self._mean)
-            self._urn.first[place] = seconds
+            self._urn.numbers[2 * place] = seconds
             if outcome.ok:
                 self._mean += (seconds - self._mean) * 0.02
 
@@ -76,7 +76,7 @@ class Fastest:
         else:
             return None
         other = int(self._random() * len(urn.keys))
-        first, second = urn.first[place], urn.first[other]
+        first, second = urn.numbers[2 * place], urn.numbers[2 * other]
         mean = self._mean
         if (second if second >= 0.0 else mean) < (first if first >= 0.0 else mean):
             key = urn.keys[other]
