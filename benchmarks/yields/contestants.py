@@ -30,11 +30,12 @@ class PoolChoice:
         self._pool.update(true.value for true in proxies)
         self._keys = [true.value.key for true in proxies]
         self._places = {key: place for place, key in enumerate(self._keys)}
+        self._targets = [site.target for site in arena.population.sites]
 
-    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:  # noqa: ARG002  # the pool asks for no site
+    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:
         """Take a lease."""
         try:
-            lease = self._pool.acquire(exclude={self._keys[place] for place in tried})
+            lease = self._pool.acquire(self._targets[site], exclude={self._keys[place] for place in tried})
         except (PoolEmpty, SiteResting):
             return None
         return self._places[lease.proxy.key], lease

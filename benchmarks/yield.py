@@ -1,0 +1,99 @@
+"""Does choosing well pay? Race all strategies, two peers and an oracle through simulated worlds: `make bench`.
+
+Prints a table for each world, writes them into `docs/yield.md` and, with the curves, into
+`benchmarks/results/yield.json` and `yield.svg`, and ends with 1 where a floor is missed in the standard world. `--world
+FILE` runs a world of yours, which is a TOML file as `docs/yield.md` tells, and holds it to the floors too; it writes
+nothing unless `--results` says where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cache.table import between_marks
+from benchmarks.conditions import conditions
+from benchmarks.yields.plot import write_plot
+from benchmarks.yields.report import FLOORS, contestants, markdown, measure, plain, shortfalls
+from benchmarks.yields.world import World
+from benchmarks.yields.worlds import WORLDS
+from proxywhirl.settings.sections import PoolSettings
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "yield.md"
+
+
+def main() -> int:
+    """Race, print, write; fail where a floor is missed."""
+    options = _options()
+    load_before = os.getloadavg()[0]
+    with ProcessPoolExecutor() as workers:
+        results = measure(options.worlds, contestants(), workers)
+    for result in results:
+        print(f"{result['world']['name']}\n{plain(result)}")
+    judged = results if options.world else results[:1]
+    missed = [
+        f"{result['world']['name']}: {sentence}"
+        for result in judged
+        for sentence in shortfalls(result, PoolSettings().strategy)
+    ]
+    written = {"worlds": results, "floors": FLOORS, "missed": missed, "conditions": conditions(load_before)}
+    if options.results is not None:
+        _write(written, options.results)
+    if options.results == RESULTS:
+        between_marks(PAGE, "\n".join(f"**{one['world']['name']}**\n\n{markdown(one)}" for one in results).rstrip("\n"))
+    for sentence in missed:
+        print(f"missed in the world {sentence}")
+    return 1 if missed else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.yield", description="Race the strategies.")
+    parser.add_argument(
+        "--world",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a world of yours, in place of those of the benchmark",
+    )
+    parser.add_argument("--requests", type=int, metavar="N", help="how many requests arrive in each world, at most")
+    parser.add_argument("--seed", type=int, metavar="N", help="another seed for each world")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="where the results go")
+    options = parser.parse_args()
+    worlds = WORLDS
+    try:
+        if options.world:
+            worlds = tuple(map(World.read, options.world))
+        if options.requests is not None:
+            worlds = tuple(replace(world, requests=min(options.requests, world.requests)) for world in worlds)
+    except (OSError, ValueError) as exc:
+        parser.error(str(exc))
+    if options.seed is not None:
+        worlds = tuple(replace(world, seed=options.seed) for world in worlds)
+    if options.results is None and not (options.world or options.requests or options.seed):
+        options.results = RESULTS
+    options.worlds = worlds
+    return options
+
+
+def _write(written: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in written["worlds"][1:]:
+        for one in other["contestants"].values():
+            del one["curve"]  # only the first world's are drawn
+    (folder / "yield.json").write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if find_spec("matplotlib"):
+        first = written["worlds"][0]
+        curves = {name: one["curve"] for name, one in first["contestants"].items()}
+        write_plot(curves, first["world"]["requests"] / first["world"]["rate"], folder / "yield.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The page on yield shows what was measured, names every number of a world, and its world can be run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cache.table import BEGIN, END
+from benchmarks.yields.report import FLOORS, markdown, shortfalls
+from benchmarks.yields.world import World
+from benchmarks.yields.worlds import STANDARD, WORLDS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "yield.md").read_text(encoding="utf-8")
+RESULT: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "yield.json").read_text(encoding="utf-8"))
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    """Every world's table is there, as it was measured."""
+    shown = PAGE.partition(BEGIN)[2].partition(END)[0]
+    assert [result["world"]["name"] for result in RESULT["worlds"]] == [world.name for world in WORLDS]
+    for result in RESULT["worlds"]:
+        assert f"**{result['world']['name']}**\n\n{markdown(result).strip()}" in shown
+
+
+def test_the_results_are_those_of_these_worlds() -> None:
+    """The committed results were measured in the worlds as they are now."""
+    for world, result in zip(WORLDS, RESULT["worlds"], strict=True):
+        told: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in result["world"].items()
+        }
+        assert World(**told) == world
+
+
+def test_the_floors_were_kept() -> None:
+    """With `bandit` nothing was missed in the standard world, and what the page says of the floors is so."""
+    assert shortfalls(RESULT["worlds"][0], "bandit") == []
+    assert RESULT["floors"] == FLOORS
+    assert f"reach {FLOORS['first_of_oracle']} of the oracle's" in PAGE
+    assert f"at most {FLOORS['attempts_of_oracle']} times" in PAGE
+
+
+def test_the_standard_world_is_the_one_described() -> None:
+    """The numbers in the words are those of the world."""
+    assert f"**{STANDARD.proxies:,} proxies.** {STANDARD.dead:.0%}".replace("%", " %") in PAGE
+    assert f"**{STANDARD.sites} sites**" in PAGE
+    assert f"**{STANDARD.requests:,} requests**, {STANDARD.rate:g} in a second" in PAGE
+    assert f"more than {STANDARD.uses[0]} to {STANDARD.uses[1]} times" in PAGE
+    for share, words in (
+        (STANDARD.flaky, "are flaky"),
+        (STANDARD.fast_failing, "answer at once"),
+        (STANDARD.returning, "are good"),
+    ):
+        assert f"{share:.0%}".replace("%", f" % {words}") in PAGE
+
+
+def test_every_number_is_explained() -> None:
+    """The table has each attribute of a world but its name, and no other."""
+    rows = re.findall(r"^\| (`.*?) \| ", PAGE.partition("| number |")[2], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(field.name for field in fields(World) if field.name != "name")
+
+
+def test_the_world_of_the_page_runs(tmp_path: Path) -> None:
+    """It is read as it stands, everybody runs through it, and the results and the plot's curves are written."""
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.yield", "--world", str(tmp_path / "mine.toml"), "--requests", "400"]
+    done = subprocess.run(
+        [*command, "--results", str(tmp_path)], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("mine\n")
+    (world,) = json.loads((tmp_path / "yield.json").read_text(encoding="utf-8"))["worlds"]
+    assert world["world"]["window"] == [30, 30]
+    assert all(len(one["curve"]) == 100 for one in world["contestants"].values())
+
+
+def test_a_bad_world_is_told_in_one_line(tmp_path: Path) -> None:
+    """The command says what is wrong with it, and shows no traceback."""
+    (tmp_path / "bad.toml").write_text("dead = 2\n", encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.yield", "--world", str(tmp_path / "bad.toml")]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "the world 'bad' is impossible: dead is 2, must be from 0 to 1" in done.stderr
+    assert "Traceback" not in done.stderr
