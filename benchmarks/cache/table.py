@@ -40,13 +40,13 @@ def in_page(page: Path, rows: Sequence[Row]) -> None:
     between_marks(page, markdown(rows))
 
 
-def between_marks(page: Path, table: str) -> None:
-    """Replace what stands between the two marks of a page."""
-    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+def between_marks(page: Path, table: str, begin: str = BEGIN) -> None:
+    """Replace what stands between the two marks of a page, of which the first tells its tables apart."""
+    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found, tail = rest.partition(END)
     if not found:
         raise RuntimeError(f"{page} has no marks for the table")
-    page.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
+    page.write_text(f"{head}{begin}\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
