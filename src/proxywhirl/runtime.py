@@ -26,6 +26,7 @@ from proxywhirl.errors import CacheError, DecryptionError, SettingsError, TierEr
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
+from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.verdicts import Classifier
@@ -103,6 +104,7 @@ class Runtime:
             files.callback(self.state.close)
             self._blocklist = Blocklist(self.state)
             self.cache = CacheManager(settings.cache, clock=clock, to_send=to_send)
+            self.knowledge = Knowledge(self.state, clock=clock)
             files.callback(self.cache.close)
             self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
@@ -205,7 +207,7 @@ class Runtime:
         self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
         removed = {key for key in keys if self.cache.delete(key)}  # now: what is offered meanwhile is blocked
         self._blocklist.lift(key for key in keys if key not in removed and key not in before)
-        self.checkups.forget(removed)
+        self._forget(removed)
         self._insist()
         return Removal(len(removed), sum(removed.isdisjoint(found) for found in meant))
 
@@ -233,7 +235,7 @@ class Runtime:
                 self._stale = set(self.pool.keys())
             self.pool.discard(changes.removed)
             if known and changes.removed:  # what went before this runtime began was another's to forget
-                self.checkups.forget(changes.removed)
+                self._forget(changes.removed)
             self.pool.stock(changes.sketches)
             self.pool.stock(changes.dead, dead=True)
             self._stale.difference_update(changes.sketches, changes.dead)
@@ -327,6 +329,11 @@ class Runtime:
             sick = figures.l2_degraded
         if sick:
             raise CacheError(UNWRITABLE)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        gone = set(keys)
+        self.knowledge.forget(gone)
+        self.checkups.forget(gone)
 
     def _take(self, proxy: Proxy, outcome: Outcome) -> None:
         if outcome.ok or outcome.counts_against_proxy:

@@ -26,6 +26,7 @@ from proxywhirl.cli.fetching import fetch
 from proxywhirl.cli.importing import import_lists
 from proxywhirl.cli.judging import judge
 from proxywhirl.cli.keys import keys
+from proxywhirl.cli.learnt import bans, sessions
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import VERSION
@@ -68,6 +69,8 @@ COMMANDS = (
     explain,
     stats,
     verdict,
+    bans,
+    sessions,
     serve,
     monitor,
     judge,

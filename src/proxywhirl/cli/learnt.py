@@ -1,0 +1,172 @@
+"""`proxywhirl bans` and `sessions`: what choosing has learnt and written down, and the end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import click
+
+from proxywhirl.cli.options import KeyOrProxy, home_option, json_option, open_runtime
+from proxywhirl.cli.render import note, print_json, print_table, stdout
+from proxywhirl.errors import ProxyURLError
+from proxywhirl.models import Target
+from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.runtime import Runtime
+from proxywhirl.urls import ProxyURL
+
+__all__ = ["bans", "sessions"]
+
+TERMINAL_ROWS = 100
+SHOWN_DIGITS = 12
+BAN_COLUMNS = ("KEY", "PROXY", "LABEL", "SITE", "RULE", "ENDS", "STRIKES")
+SESSION_COLUMNS = ("SESSION", "KEY", "PROXY", "LABEL", "SINCE", "USED", "MOVES")
+
+
+class Site(click.ParamType[str]):
+    """A site as `bans` shows it, or a URL on it."""
+
+    name = "SITE|URL"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the site: the host, and the port where it is not its scheme's own."""
+        try:
+            return Target.parse(value if "://" in value else f"http://{value}").site
+        except ProxyURLError as exc:
+            self.fail(f"{exc}.", param, ctx)
+
+
+@click.command()
+@click.option("--site", type=Site(), metavar="SITE|URL", help="Only those on this site.")
+@click.option("--proxy", type=KeyOrProxy(), metavar="KEY|URL", help="Only those of this proxy.")
+@click.option("--lift", is_flag=True, help="Lift them, for every process that uses the store.")
+@json_option
+@home_option
+def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bool, home: str | None) -> None:
+    """List the bans that hold: which proxy is left alone on which site, and until when.
+
+    They end by themselves; --lift ends them now, and the strikes that make the next ban longer.
+    """
+    with open_runtime(home) as runtime:
+        wanted = None if proxy is None else runtime.keys_of([proxy])[0]
+        found = {
+            pair: ban
+            for pair, ban in sorted(runtime.knowledge.bans().items(), key=lambda item: (item[0][1], item[1].until))
+            if _meant(pair, site, wanted)
+        }
+        if lift:
+            runtime.knowledge.lift(found)
+            if as_json:
+                print_json({"lifted": len(found)})
+            else:
+                click.echo(f"lifted {len(found)}")
+        elif as_json:
+            for pair, ban in found.items():
+                print_json(_ban_fields(runtime, pair, ban))
+        else:
+            _print_rows(BAN_COLUMNS, (_ban_row(runtime, pair, ban) for pair, ban in found.items()), len(found))
+
+
+@click.command()
+@click.option("--end", metavar="NAME", help="End the session of this name, for every process that uses the store.")
+@json_option
+@home_option
+def sessions(end: str | None, as_json: bool, home: str | None) -> int:
+    """List the sessions and their proxies, the last used first.
+
+    Their names are not stored: what is shown begins the SHA-256 of one.
+    """
+    with open_runtime(home) as runtime:
+        if end is not None:
+            return _end(runtime, end, as_json=as_json)
+        found = sorted(runtime.knowledge.sessions().items(), key=lambda item: -item[1].used)
+        if as_json:
+            for name, known in found:
+                print_json(_session_fields(runtime, name, known))
+        else:
+            _print_rows(SESSION_COLUMNS, (_session_row(runtime, name, known) for name, known in found), len(found))
+    return 0
+
+
+def _end(runtime: Runtime, name: str, *, as_json: bool) -> int:
+    ended = runtime.knowledge.end(name)
+    if as_json:
+        print_json({"ended": ended})
+    elif ended:
+        click.echo("ended")
+    if not ended:
+        note("proxywhirl: there is no session of that name; `proxywhirl sessions` shows how many there are")
+    return 0 if ended else 1
+
+
+def _meant(pair: tuple[str, str], site: str | None, keys: Collection[str] | None) -> bool:
+    return (site is None or pair[1] == site) and (keys is None or pair[0] in keys)
+
+
+def _print_rows(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]], count: int) -> None:
+    shown = min(count, TERMINAL_ROWS) if stdout().is_terminal else count
+    print_table(columns, islice(rows, shown), expendable=("LABEL", "PROXY"))
+    if shown < count:
+        note(f"… and {count - shown} more: --json tells of all")
+
+
+def _ban_row(runtime: Runtime, pair: tuple[str, str], ban: Ban) -> tuple[str, ...]:
+    key, site = pair
+    return (key, *_named(runtime, key), site, ban.rule, _ahead(ban.until), str(ban.strikes))
+
+
+def _session_row(runtime: Runtime, name: str, known: Assignment) -> tuple[str, ...]:
+    url, label = _named(runtime, known.key)
+    return (name[:SHOWN_DIGITS], known.key, url, label, _ago(known.since), _ago(known.used), str(known.moves))
+
+
+def _ban_fields(runtime: Runtime, pair: tuple[str, str], ban: Ban) -> dict[str, object]:
+    url, label = _named(runtime, pair[0])
+    return {
+        "key": pair[0],
+        "proxy_url": url,
+        "label": label,
+        "site": pair[1],
+        "rule": ban.rule,
+        "until": _iso(ban.until),
+        "strikes": ban.strikes,
+    }
+
+
+def _session_fields(runtime: Runtime, name: str, known: Assignment) -> dict[str, object]:
+    url, label = _named(runtime, known.key)
+    return {
+        "session": name,
+        "key": known.key,
+        "proxy_url": url,
+        "label": label,
+        "since": _iso(known.since),
+        "used": _iso(known.used),
+        "moves": known.moves,
+    }
+
+
+def _named(runtime: Runtime, key: str) -> tuple[str, str]:
+    """Return address and label of a proxy, empty where it is not in the store."""
+    entry = runtime.cache.look(key)
+    if entry is None:
+        return "", ""
+    return entry.proxy_url, entry.attributes.label or (f"user-{key[:6]}" if entry.username is not None else "")
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def _ahead(moment: float) -> str:
+    return f"in {_span(moment - datetime.now(UTC).timestamp())}"
+
+
+def _ago(moment: float) -> str:
+    return f"{_span(datetime.now(UTC).timestamp() - moment)} ago"
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))

@@ -1,0 +1,115 @@
+"""Reads what other processes wrote down, from where it last stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from proxywhirl.errors import TierError
+from proxywhirl.knowledge.bans import KIND as BANS
+from proxywhirl.knowledge.lines import Pair, ban_of, pair_of, session_of
+from proxywhirl.knowledge.sessions import KIND as SESSIONS
+from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.state.store import Store
+
+__all__ = ["Follower"]
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+PAGE = 5_000
+
+
+class Follower:
+    """What was read of each kind so far. Not thread-safe, but for `look_again`.
+
+    Attributes:
+        damaged: how many records could not be read and were left out.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.damaged = 0
+        self._store = store
+        self._written: dict[str, str] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Read everything again."""
+        self._reached = {BANS: 0, SESSIONS: 0}
+        self._behind = {BANS, SESSIONS}
+
+    def look_again(self) -> None:
+        """Read what this process wrote for itself to see too."""
+        self._behind.update((BANS, SESSIONS))
+
+    def look(self) -> None:
+        """See whether others may have written.
+
+        Raises:
+            TierError: the store cannot be read.
+        """
+        if self._store.changed():
+            self.look_again()
+
+    def wrote(self, bans: Mapping[str, str], count: int) -> None:
+        """Note what bans this process wrote as they were, of how many: that is no news."""
+        self._written.update(bans)
+        if len(bans) < count or len(self._written) > PAGE:  # read past them, so that they need be remembered no more
+            self._behind.add(BANS)
+
+    def bans(self, learn: Callable[[Mapping[Pair, Ban]], None], now: float) -> None:
+        """Hand over the bans that others wrote; at the beginning only those that are still remembered.
+
+        Raises:
+            TierError: they cannot be read; what was not handed over is read again.
+        """
+        whole = self._reached[BANS] == 0
+
+        def handed(news: Mapping[str, str]) -> None:
+            foreign = {key: text for key, text in news.items() if self._written.get(key) != text}
+            read = self._decoded(foreign, pair_of, ban_of)
+            bans = {pair: ban for pair, ban in read.items() if not whole or ban.forget_at > now}
+            if bans:
+                learn(bans)
+
+        if self._follow(BANS, handed):
+            self._written.clear()
+
+    def sessions(self, learn: Callable[[Mapping[str, Assignment | None]], None]) -> None:
+        """Hand over the sessions that were written, by the digest of their names.
+
+        Raises:
+            TierError: they cannot be read; what was not handed over is read again.
+        """
+        self._follow(SESSIONS, lambda news: learn(self._decoded(news, str, session_of)))
+
+    def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:
+        """Read what is new of a kind, if anything may be; return whether that was looked for."""
+        if kind not in self._behind:
+            return False
+        self._behind.discard(kind)  # first: what is written from now on is looked for again
+        try:
+            more = True
+            while more:
+                page = self._store.since(kind, self._reached[kind], PAGE)
+                take(page.values)
+                self._reached[kind], more = page.revision, page.more
+        except TierError:
+            self._behind.add(kind)
+            raise
+        return True
+
+    def _decoded(self, news: Mapping[str, str], key_of: Callable[[str], K], value_of: Callable[[str], T]) -> dict[K, T]:
+        read: dict[K, T] = {}
+        for key, text in news.items():
+            try:
+                read[key_of(key)] = value_of(text)
+            except ValueError as exc:
+                if not self.damaged:
+                    _log.warning("a record of what was learnt is damaged (%s): it is left out, as others like it", exc)
+                self.damaged += 1
+        return read

@@ -1,0 +1,285 @@
+"""What a pool learns, kept beyond the process and shared with those on the same home.
+
+A pool waits for nothing: what it finds out is collected from it (`save`), and what others found out is handed to it
+(`follow`), ten times a second by the runtime. When a session gets its proxy, and when a lease is exclusive, the pool
+asks for an agreement: for that this is its `Ledger`.
+
+A store that cannot be read or written fails no request. What is to be saved stays in memory and is tried again, and a
+session gets its proxy by what is known here. Exclusive leases alone end in a `TierError` then: without the store there
+is no agreement.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from proxywhirl.clock import SYSTEM_CLOCK, Clock
+from proxywhirl.errors import TierError
+from proxywhirl.knowledge.bans import Bans
+from proxywhirl.knowledge.follower import Follower
+from proxywhirl.knowledge.holds import Holds
+from proxywhirl.knowledge.lines import Pair, digest
+from proxywhirl.knowledge.patience import Patience
+from proxywhirl.knowledge.sessions import Sessions
+from proxywhirl.knowledge.sweeper import Sweeper
+from proxywhirl.knowledge.unsaved import Unsaved
+from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.state.forking import take_part
+from proxywhirl.state.store import Store
+
+__all__ = ["Knowledge", "Learner"]
+
+BATCH = 5_000
+KEPT = 200_000
+USES_SECONDS = 1.0
+"""A session in use is written down so often: that it was used is of interest when it has not been for minutes."""
+
+
+class Learner(Protocol):
+    """What of a pool is saved, and what it learns of others."""
+
+    def collect_bans(self) -> Mapping[Pair, Ban]:
+        """Return the bans that changed since the last call."""
+        ...
+
+    def collect_uses(self) -> Mapping[str, float]:
+        """Return when sessions were used last (Unix seconds), of those used since the last call."""
+        ...
+
+    def learn_bans(self, bans: Mapping[Pair, Ban]) -> None:
+        """Take over what others found out; a ban whose end has passed was lifted."""
+        ...
+
+    def learn_sessions(self, sessions: Mapping[str, Assignment | None]) -> None:
+        """Take over which proxies sessions have now; None for one that was ended."""
+        ...
+
+
+class Knowledge:
+    """What is learnt in one process, and its share in what all of them know. Thread-safe.
+
+    Args:
+        store: Where it is kept.
+        clock: Its wall clock is what processes agree on; its monotonic time paces saving.
+        kept: How many bans, and how many sessions, are kept at the most; the soonest forgotten go first.
+
+    Attributes:
+        name: what a message calls it.
+        lock: held while sessions are assigned in memory; a fork waits for it.
+    """
+
+    def __init__(self, store: Store, *, clock: Clock = SYSTEM_CLOCK, kept: int = KEPT) -> None:
+        self._clock = clock
+        self._kept = kept
+        self._bans = Bans(store, clock)
+        self._sessions = Sessions(store, clock)
+        self._holds = Holds(store, clock)
+        self._follower = Follower(store)
+        self._sweeper = Sweeper(store, clock, kept)
+        self._readable = Patience(clock, "what other processes find out is not seen")
+        self._writable = Patience(clock, "what choosing learns stays in memory")
+        self._unsaved = Unsaved(kept)
+        self._next_uses = 0.0
+        self._known: OrderedDict[str, tuple[str, Assignment]] = OrderedDict()  # by digest; the last used at the end
+        self.name = "what is known"
+        self.lock = threading.RLock()
+        self._feeding = threading.Lock()  # one saves and follows at a time
+        take_part(self)
+
+    def part(self) -> bool:
+        """See `Forked`: there is nothing to close."""
+        return True
+
+    def be_born(self) -> None:
+        """See `Forked`: the thread that may be feeding has stayed with the parent."""
+        self.lock = threading.RLock()
+        self._feeding = threading.Lock()
+
+    @property
+    def damaged(self) -> int:
+        """How many records could not be read and were left out."""
+        return self._follower.damaged
+
+    def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
+        """See `Ledger`. `propose` is called within the transaction: it must neither wait nor come back here.
+
+        Where the store is sick the session gets its proxy by what is known here; that is saved when it is well.
+        """
+        name = digest(session)
+        if self._writable.may_ask():
+            try:
+                self._save_sessions()
+                made = self._sessions.assign(name, propose)
+            except TierError as exc:
+                self._writable.failed(exc)
+            else:
+                self._writable.succeeded()
+                with self.lock:
+                    self._remember(name, session, made)
+                return made
+        with self.lock:
+            known = self._known.get(name)
+            made = propose(known[1] if known else None)
+            self._unsaved.take_session(name, made)
+            self._remember(name, session, made)
+        return made
+
+    def hold(self, key: str, *, now: float, until: float) -> int | None:
+        """See `Ledger`."""
+        return self._holds.hold(key, now=now, until=until)
+
+    def extend(self, key: str, token: int, *, now: float, until: float) -> bool:
+        """See `Ledger`."""
+        return self._holds.extend(key, token, now=now, until=until)
+
+    def free(self, key: str, token: int) -> None:
+        """See `Ledger`."""
+        self._holds.free(key, token)
+
+    def load(self, pool: Learner) -> None:
+        """Hand over all that is written down: for a pool that begins."""
+        self._follower.begin()
+        self.follow(pool)
+
+    def save(self, pool: Learner, *, last: bool = False) -> None:
+        """Write down what the pool found out since the last time; with `last` do not wait for a better time.
+
+        Raises nothing of the store's: what cannot be written is written later.
+        """
+        with self._feeding:
+            self._unsaved.take_bans(pool.collect_bans(), self._clock.now())
+            self._unsaved.take_uses(pool.collect_uses())
+            if not (last or self._writable.may_ask()):
+                return
+            try:
+                if self._save(last=last):
+                    self._writable.succeeded()
+            except TierError as exc:
+                self._writable.failed(exc)
+
+    def follow(self, pool: Learner) -> None:
+        """Hand over what others wrote since the last time; a few microseconds where that is nothing."""
+        with self._feeding:
+            if not self._readable.may_ask():
+                return
+            try:
+                self._follower.look()
+                self._follower.bans(pool.learn_bans, self._clock.now())
+                self._follower.sessions(lambda news: self._learn_sessions(pool, news))
+            except TierError as exc:
+                self._readable.failed(exc)
+            else:
+                self._readable.succeeded()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget the bans of proxies that are gone.
+
+        A session stays with a proxy that is gone: it is to be told that it moves, or that it is lost.
+        """
+        gone = set(keys)
+        with self._feeding:
+            self._unsaved.forget(gone)
+            if self._writable.may_ask():
+                try:
+                    self._forget()
+                except TierError as exc:
+                    self._writable.failed(exc)
+
+    def bans(self) -> dict[Pair, Ban]:
+        """Return the bans that are written down and hold now.
+
+        Raises:
+            TierError: they cannot be read.
+        """
+        return self._bans.lasting()
+
+    def lift(self, pairs: Iterable[Pair]) -> None:
+        """Lift bans, for every process.
+
+        Raises:
+            TierError: that cannot be written down.
+        """
+        chosen = list(pairs)
+        for begin in range(0, len(chosen), BATCH):
+            self._bans.lift(chosen[begin : begin + BATCH])
+        self._follower.look_again()
+
+    def sessions(self) -> dict[str, Assignment]:
+        """Return the sessions that are written down, by the digest of their names.
+
+        Raises:
+            TierError: they cannot be read.
+        """
+        return self._sessions.all()
+
+    def end(self, session: str) -> bool:
+        """End a session, for every process; return whether there was one.
+
+        Raises:
+            TierError: that cannot be written down.
+        """
+        name = digest(session)
+        with self.lock:
+            self._unsaved.sessions.pop(name, None)
+        ended = bool(self._sessions.end([name]))
+        self._follower.look_again()
+        return ended
+
+    def _save(self, *, last: bool) -> bool:
+        """Write what is to be written now; return whether that was anything."""
+        wrote = self._forget() + self._save_sessions()
+        while batch := self._unsaved.some_bans(BATCH):
+            self._follower.wrote(self._bans.save(batch, self._unsaved.lifted & batch.keys()), len(batch))
+            self._sweeper.wrote(len(batch))
+            self._unsaved.saved(batch)
+            wrote += 1
+        now = self._clock.monotonic()
+        if self._unsaved.uses and (last or now >= self._next_uses):
+            self._next_uses = now + USES_SECONDS
+            self._sessions.touch({digest(session): used for session, used in self._unsaved.uses.items()})
+            self._unsaved.uses = {}
+            wrote += 1
+        return (not last and self._sweeper.sweep()) or wrote > 0
+
+    def _forget(self) -> bool:
+        if not self._unsaved.gone:
+            return False
+        self._bans.forget(self._unsaved.gone)
+        self._unsaved.gone = set()
+        return True
+
+    def _save_sessions(self) -> bool:
+        if not self._unsaved.sessions:
+            return False
+        with self.lock:
+            self._sessions.restore(self._unsaved.sessions)
+            self._unsaved.sessions.clear()
+        self._follower.look_again()  # where others were there first, theirs stand
+        return True
+
+    def _remember(self, name: str, session: str, assignment: Assignment) -> None:
+        self._known[name] = (session, assignment)
+        self._known.move_to_end(name)
+        if len(self._known) > self._kept:
+            self._known.popitem(last=False)
+
+    def _learn_sessions(self, pool: Learner, news: Mapping[str, Assignment | None]) -> None:
+        """Hand over what is news of the sessions that were asked for here: the names of others are not known."""
+        told: dict[str, Assignment | None] = {}
+        with self.lock:
+            for name in self._known.keys() & news.keys():
+                session, known = self._known[name]
+                assignment = news[name]
+                if assignment is None:
+                    del self._known[name]
+                elif assignment == known:
+                    continue
+                else:
+                    self._known[name] = (session, assignment)
+                told[session] = assignment
+        if told:
+            pool.learn_sessions(told)
