@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from urllib.parse import quote, unquote
 
 from proxywhirl.rotation.bans import Ban
@@ -31,6 +30,8 @@ Pair = tuple[str, str]
 """The key of a proxy, and a site (see `Target.site`)."""
 
 ENDED = "null"
+FIRST = -62_135_596_800.0
+"""The beginning of the year 1."""
 FAR = 253_402_300_799.0
 """The end of the year 9999: what is for ever is written so, since JSON has no infinity."""
 
@@ -123,11 +124,9 @@ def _row(text: str, length: int) -> list[object]:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
-        return float(value)
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise ValueError("a moment is no number of seconds")
-    return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not FIRST <= value <= FAR:
+        raise ValueError("a moment is no number of seconds, or out of all time")
+    return float(value)
 
 
 def _number(value: object) -> int:

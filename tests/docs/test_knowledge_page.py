@@ -1,0 +1,36 @@
+"""The page on what choosing knows: its numbers are the code's, its commands are commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from proxywhirl.cli.main import cli
+from proxywhirl.knowledge import knowledge, patience, sessions, sweeper
+from proxywhirl.runtime import FEED_INTERVAL_SECONDS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "knowledge.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^proxywhirl ([^#\n]+)", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_are_commands(line: str) -> None:
+    """Each has the options that the page gives it."""
+    name, *arguments = shlex.split(line)
+    command = cli.commands[name]
+    assert command.make_context(name, arguments, parent=click.Context(cli)).params
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    """How many are kept, for how long, and how often is written, read and swept."""
+    assert PAGE.count(f"at most {knowledge.KEPT:,}") == 2
+    assert f"{sessions.LIFE_SECONDS / 86_400:g} days after its last use" in PAGE
+    assert f"at most once every {sweeper.INTERVAL_SECONDS:g} seconds" in PAGE
+    assert f"after {patience.FIRST_SECONDS:g} second, then {patience.FIRST_SECONDS * 2:g}" in PAGE
+    assert f"up to {patience.LONGEST_SECONDS:g};" in PAGE
+    assert (knowledge.USES_SECONDS, "written once every second" in PAGE) == (1, True)
+    assert (FEED_INTERVAL_SECONDS, "ten times a second" in PAGE) == (0.1, True)

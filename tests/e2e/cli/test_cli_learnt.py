@@ -1,0 +1,143 @@
+"""`proxywhirl bans` and `sessions`: what choosing has learnt is shown, and ended for all who use it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxywhirl.models import Attributes
+from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.runtime import Runtime
+from proxywhirl.settings import Settings
+from proxywhirl.urls import parse
+
+Run = Callable[..., Any]
+
+ALICE = parse("http://alice:s3cret@192.0.2.7:8080")
+PLAIN = parse("http://192.0.2.8:8080")
+NAME = "bob@example.com"
+
+
+class Learnt:
+    """A pool that found out three bans."""
+
+    def collect_bans(self) -> dict[tuple[str, str], Ban]:
+        """See `Learner`."""
+        now = time.time()
+        return {
+            (ALICE.key, "shop.example"): Ban(now + 600, 3, "status-403", now + 6000),
+            (PLAIN.key, "shop.example"): Ban(now + 300, 1, "captcha", now + 6000),
+            (PLAIN.key, "[2001:db8::1]:8080"): Ban(now + 900, 1, "status-429", now + 6000),
+        }
+
+    def collect_uses(self) -> dict[str, float]:
+        """See `Learner`."""
+        return {}
+
+    def learn_bans(self, bans: object) -> None:
+        """See `Learner`: it is not told anything."""
+
+    def learn_sessions(self, sessions: object) -> None:
+        """See `Learner`: it is not told anything."""
+
+
+@pytest.fixture
+def learnt(home: Path) -> Path:
+    """Give a home with three bans and a session."""
+    with Runtime(Settings.load(home)) as runtime:
+        for url in (ALICE, PLAIN):
+            runtime.take_in([(url, Attributes())], source="mine", ttl=math.inf)
+        runtime.knowledge.save(Learnt())
+        now = time.time()
+        runtime.knowledge.assign(NAME, lambda _: Assignment(ALICE.key, now - 60, now))
+    return home
+
+
+def test_bans_are_listed(run: Run, learnt: Path) -> None:
+    """By site, with the proxy, the rule, the end and the strikes; never a credential."""
+    ended = run("bans")
+    assert ended.code == 0
+    assert [[row[n] for n in (0, 1, 3, 4, 6)] for row in ended.rows] == [
+        [PLAIN.key, "http://192.0.2.8:8080", "[2001:db8::1]:8080", "status-429", "1"],
+        [PLAIN.key, "http://192.0.2.8:8080", "shop.example", "captcha", "1"],
+        [ALICE.key, "http://192.0.2.7:8080", "shop.example", "status-403", "3"],
+    ]
+    assert ended.rows[2][2].startswith("user-")
+    assert ended.rows[1][5] in ("in 0:05:00", "in 0:04:59")
+    assert "alice" not in ended.out
+    assert "s3cret" not in ended.out
+
+
+def test_bans_are_narrowed_down(run: Run, learnt: Path) -> None:
+    """A site is named as itself or by a URL on it, a proxy by its key or URL; an endpoint stands for its sessions."""
+    for site in ("shop.example", "SHOP.example", "https://shop.example/page?q=1", "https://shop.example:443/"):
+        assert len(run("bans", "--site", site).rows) == 2
+    assert len(run("bans", "--site", "http://[2001:db8::1]:8080/").rows) == 1
+    assert len(run("bans", "--site", "other.example").rows) == 0
+    assert [row[0] for row in run("bans", "--proxy", "http://192.0.2.7:8080").rows] == [ALICE.key]
+    assert [row[3] for row in run("bans", "--proxy", PLAIN.key, "--site", "shop.example").rows] == ["shop.example"]
+
+
+def test_bans_are_told_to_programs(run: Run, learnt: Path) -> None:
+    """A line of JSON for each."""
+    told = run("bans", "--json", "--proxy", ALICE.key).json
+    assert told["until"].endswith("+00:00")
+    assert {name: told[name] for name in ("key", "site", "rule", "strikes")} == {
+        "key": ALICE.key,
+        "site": "shop.example",
+        "rule": "status-403",
+        "strikes": 3,
+    }
+
+
+def test_bans_are_lifted(run: Run, learnt: Path) -> None:
+    """Those that are meant, and no other."""
+    assert run("bans", "--site", "shop.example", "--lift").out == "lifted 2\n"
+    assert [row[3] for row in run("bans").rows] == ["[2001:db8::1]:8080"]
+    assert run("bans", "--lift", "--json").json == {"lifted": 1}
+    assert run("bans").rows == []
+
+
+def test_a_proxy_that_is_removed_takes_its_bans_along(run: Run, learnt: Path) -> None:
+    """They do not come back with it."""
+    run("remove", PLAIN.key)
+    run("add", "http://192.0.2.8:8080")
+    assert [row[0] for row in run("bans").rows] == [ALICE.key]
+
+
+def test_sessions_are_listed_without_their_names(run: Run, learnt: Path) -> None:
+    """With their proxy and when they were used; the session of a proxy that is gone is there still."""
+    ended = run("sessions")
+    ((name, key, url, label, since, used, moves),) = ended.rows
+    assert (key, url, moves) == (ALICE.key, "http://192.0.2.7:8080", "0")
+    assert since in ("0:01:00 ago", "0:01:01 ago")
+    assert used.endswith(" ago")
+    assert label.startswith("user-")
+    assert NAME not in ended.out
+    told = run("sessions", "--json").json
+    assert told["session"].startswith(name)
+    run("remove", ALICE.key)
+    assert run("sessions").rows[0][1:4] == [ALICE.key, "", ""]
+
+
+def test_a_session_is_ended_by_its_name(run: Run, learnt: Path) -> None:
+    """Once; of one that is not there the command says so, without repeating its name."""
+    assert run("sessions", "--end", NAME).out == "ended\n"
+    assert run("sessions").rows == []
+    again = run("sessions", "--end", NAME)
+    assert (again.code, NAME in again.err) == (1, False)
+    assert run("sessions", "--end", NAME, "--json").json == {"ended": False}
+
+
+@pytest.mark.parametrize("site", ["", "ftp://x/", "a b", "host:99999"])
+def test_what_is_no_site_is_refused(run: Run, site: str) -> None:
+    """Wrong usage, in one line."""
+    ended = run("bans", "--site", site)
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
