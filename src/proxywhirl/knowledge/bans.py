@@ -10,18 +10,21 @@ from proxywhirl.knowledge.lines import Pair, ban_key, ban_of, ban_text, bans_of,
 from proxywhirl.rotation.bans import Ban
 from proxywhirl.state.store import Perishable, Store
 
-__all__ = ["KIND", "LIFTED", "Bans", "merged"]
+__all__ = ["BATCH", "KIND", "LIFTED", "Bans", "merged"]
 
 KIND = "ban"
 LIFTED = "lifted"
 """The rule of a ban that a person lifted."""
+
+BATCH = 5_000
+"""So many are written in one transaction, for which other processes wait."""
 
 TOLD_FOR_SECONDS = 3600.0
 """For how long it stays written down that a ban was lifted, for those who look rarely."""
 
 
 class Bans:
-    """The bans that are written down. Thread-safe; each call is one transaction.
+    """The bans that are written down. Thread-safe.
 
     Raises:
         TierError: the store cannot be read or written (from every method).
@@ -73,14 +76,14 @@ class Bans:
         """Lift bans: each is replaced by one that is over, and is no strike."""
         now = self._clock.now()
         over = Ban(until=now, strikes=0, rule=LIFTED, forget_at=now + TOLD_FOR_SECONDS)
-        bans = dict.fromkeys(pairs, over)
-        self.save(bans, bans)
+        chosen = list(pairs)
+        for begin in range(0, len(chosen), BATCH):
+            bans = dict.fromkeys(chosen[begin : begin + BATCH], over)
+            self.save(bans, bans)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Delete the bans of proxies that are gone. Others are not told: the same proxies are gone there."""
-        found = self._store.below(KIND, map(bans_of, keys))
-        if found:
-            self._store.delete_many(KIND, found)
+        """Lift the bans of proxies that are gone: another process may have them in memory, and one may come back."""
+        self.lift(pair_of(key) for key in self._store.below(KIND, map(bans_of, keys)))
 
 
 def merged(known: Ban | None, new: Ban, now: float) -> Ban:

@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from proxywhirl.errors import TierError
 from proxywhirl.knowledge.bans import KIND as BANS
-from proxywhirl.knowledge.lines import Pair, ban_of, pair_of, session_of
+from proxywhirl.knowledge.holds import KIND as HOLDS
+from proxywhirl.knowledge.holds import LAST_TOKEN
+from proxywhirl.knowledge.lines import Pair, ban_of, hold_of, pair_of, session_of
 from proxywhirl.knowledge.sessions import KIND as SESSIONS
 from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.ledger import Assignment
@@ -22,6 +24,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 PAGE = 5_000
+FOLLOWED = (BANS, SESSIONS, HOLDS)
 
 
 class Follower:
@@ -35,16 +38,12 @@ class Follower:
         self.damaged = 0
         self._store = store
         self._written: dict[str, str] = {}
-        self.begin()
-
-    def begin(self) -> None:
-        """Read everything again."""
-        self._reached = {BANS: 0, SESSIONS: 0}
-        self._behind = {BANS, SESSIONS}
+        self._reached = dict.fromkeys(FOLLOWED, 0)
+        self._behind = set(FOLLOWED)
 
     def look_again(self) -> None:
         """Read what this process wrote for itself to see too."""
-        self._behind.update((BANS, SESSIONS))
+        self._behind.update(FOLLOWED)
 
     def look(self) -> None:
         """See whether others may have written.
@@ -80,12 +79,24 @@ class Follower:
             self._written.clear()
 
     def sessions(self, learn: Callable[[Mapping[str, Assignment | None]], None]) -> None:
-        """Hand over the sessions that were written, by the digest of their names.
+        """Hand over the sessions that were written, by their ids.
 
         Raises:
             TierError: they cannot be read; what was not handed over is read again.
         """
         self._follow(SESSIONS, lambda news: learn(self._decoded(news, str, session_of)))
+
+    def holds(self, learn: Callable[[Mapping[str, tuple[int, float]]], None]) -> None:
+        """Hand over token and end of the holds that were written, by the key of the proxy.
+
+        Raises:
+            TierError: they cannot be read; what was not handed over is read again.
+        """
+
+        def handed(news: Mapping[str, str]) -> None:
+            learn(self._decoded({key: text for key, text in news.items() if key != LAST_TOKEN}, str, hold_of))
+
+        self._follow(HOLDS, handed)
 
     def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:
         """Read what is new of a kind, if anything may be; return whether that was looked for."""

@@ -32,6 +32,7 @@ class Holds:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._mine: dict[str, int] = {}
 
     def hold(self, key: str, *, now: float, until: float) -> int | None:
         """See `Ledger`."""
@@ -47,7 +48,13 @@ class Holds:
             return {LAST_TOKEN: str(token), key: Perishable(hold_text(token, until), until + TOLD_FOR_SECONDS)}
 
         self._store.update(KIND, [LAST_TOKEN, key], taken)
+        if token is not None:
+            self._mine[key] = token
         return token
+
+    def is_mine(self, key: str, token: int) -> bool:
+        """Whether the last hold of a proxy that was given here has this token."""
+        return self._mine.get(key) == token
 
     def extend(self, key: str, token: int, *, now: float, until: float) -> bool:
         """See `Ledger`."""

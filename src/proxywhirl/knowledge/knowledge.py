@@ -18,10 +18,10 @@ from typing import Protocol
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import TierError
-from proxywhirl.knowledge.bans import Bans
+from proxywhirl.knowledge.bans import BATCH, Bans
 from proxywhirl.knowledge.follower import Follower
 from proxywhirl.knowledge.holds import Holds
-from proxywhirl.knowledge.lines import Pair, digest
+from proxywhirl.knowledge.lines import Pair
 from proxywhirl.knowledge.patience import Patience
 from proxywhirl.knowledge.sessions import Sessions
 from proxywhirl.knowledge.sweeper import Sweeper
@@ -33,7 +33,6 @@ from proxywhirl.state.store import Store
 
 __all__ = ["Knowledge", "Learner"]
 
-BATCH = 5_000
 KEPT = 200_000
 USES_SECONDS = 1.0
 """A session in use is written down so often: that it was used is of interest when it has not been for minutes."""
@@ -56,6 +55,10 @@ class Learner(Protocol):
 
     def learn_sessions(self, sessions: Mapping[str, Assignment | None]) -> None:
         """Take over which proxies sessions have now; None for one that was ended."""
+        ...
+
+    def learn_holds(self, holds: Mapping[str, float]) -> None:
+        """Take over who is held by others, and until when (Unix seconds); what has passed ends a hold."""
         ...
 
 
@@ -84,7 +87,7 @@ class Knowledge:
         self._writable = Patience(clock, "what choosing learns stays in memory")
         self._unsaved = Unsaved(kept)
         self._next_uses = 0.0
-        self._known: OrderedDict[str, tuple[str, Assignment]] = OrderedDict()  # by digest; the last used at the end
+        self._known: OrderedDict[str, Assignment] = OrderedDict()  # the last assigned at the end
         self.name = "what is known"
         self.lock = threading.RLock()
         self._feeding = threading.Lock()  # one saves and follows at a time
@@ -109,23 +112,21 @@ class Knowledge:
 
         Where the store is sick the session gets its proxy by what is known here; that is saved when it is well.
         """
-        name = digest(session)
         if self._writable.may_ask():
             try:
                 self._save_sessions()
-                made = self._sessions.assign(name, propose)
+                made = self._sessions.assign(session, propose)
             except TierError as exc:
                 self._writable.failed(exc)
             else:
                 self._writable.succeeded()
                 with self.lock:
-                    self._remember(name, session, made)
+                    self._remember(session, made)
                 return made
         with self.lock:
-            known = self._known.get(name)
-            made = propose(known[1] if known else None)
-            self._unsaved.take_session(name, made)
-            self._remember(name, session, made)
+            made = propose(self._known.get(session))
+            self._unsaved.take_session(session, made)
+            self._remember(session, made)
         return made
 
     def hold(self, key: str, *, now: float, until: float) -> int | None:
@@ -137,13 +138,11 @@ class Knowledge:
         return self._holds.extend(key, token, now=now, until=until)
 
     def free(self, key: str, token: int) -> None:
-        """See `Ledger`."""
-        self._holds.free(key, token)
-
-    def load(self, pool: Learner) -> None:
-        """Hand over all that is written down: for a pool that begins."""
-        self._follower.begin()
-        self.follow(pool)
+        """See `Ledger`; where the store is sick the hold ends when its time is over."""
+        try:
+            self._holds.free(key, token)
+        except TierError as exc:
+            self._writable.failed(exc)
 
     def save(self, pool: Learner, *, last: bool = False) -> None:
         """Write down what the pool found out since the last time; with `last` do not wait for a better time.
@@ -162,7 +161,10 @@ class Knowledge:
                 self._writable.failed(exc)
 
     def follow(self, pool: Learner) -> None:
-        """Hand over what others wrote since the last time; a few microseconds where that is nothing."""
+        """Hand over what others wrote since the last time, at first everything; cheap where that is nothing.
+
+        Raises nothing of the store's: what cannot be read is read later.
+        """
         with self._feeding:
             if not self._readable.may_ask():
                 return
@@ -170,6 +172,7 @@ class Knowledge:
                 self._follower.look()
                 self._follower.bans(pool.learn_bans, self._clock.now())
                 self._follower.sessions(lambda news: self._learn_sessions(pool, news))
+                self._follower.holds(lambda news: self._learn_holds(pool, news))
             except TierError as exc:
                 self._readable.failed(exc)
             else:
@@ -203,13 +206,11 @@ class Knowledge:
         Raises:
             TierError: that cannot be written down.
         """
-        chosen = list(pairs)
-        for begin in range(0, len(chosen), BATCH):
-            self._bans.lift(chosen[begin : begin + BATCH])
+        self._bans.lift(pairs)
         self._follower.look_again()
 
     def sessions(self) -> dict[str, Assignment]:
-        """Return the sessions that are written down, by the digest of their names.
+        """Return the sessions that are written down, by their ids.
 
         Raises:
             TierError: they cannot be read.
@@ -217,15 +218,14 @@ class Knowledge:
         return self._sessions.all()
 
     def end(self, session: str) -> bool:
-        """End a session, for every process; return whether there was one.
+        """End a session, by its id, for every process; return whether there was one.
 
         Raises:
             TierError: that cannot be written down.
         """
-        name = digest(session)
         with self.lock:
-            self._unsaved.sessions.pop(name, None)
-        ended = bool(self._sessions.end([name]))
+            self._unsaved.sessions.pop(session, None)
+        ended = bool(self._sessions.end([session]))
         self._follower.look_again()
         return ended
 
@@ -240,7 +240,7 @@ class Knowledge:
         now = self._clock.monotonic()
         if self._unsaved.uses and (last or now >= self._next_uses):
             self._next_uses = now + USES_SECONDS
-            self._sessions.touch({digest(session): used for session, used in self._unsaved.uses.items()})
+            self._sessions.touch(self._unsaved.uses)
             self._unsaved.uses = {}
             wrote += 1
         return (not last and self._sweeper.sweep()) or wrote > 0
@@ -250,6 +250,7 @@ class Knowledge:
             return False
         self._bans.forget(self._unsaved.gone)
         self._unsaved.gone = set()
+        self._follower.look_again()
         return True
 
     def _save_sessions(self) -> bool:
@@ -261,25 +262,30 @@ class Knowledge:
         self._follower.look_again()  # where others were there first, theirs stand
         return True
 
-    def _remember(self, name: str, session: str, assignment: Assignment) -> None:
-        self._known[name] = (session, assignment)
-        self._known.move_to_end(name)
+    def _remember(self, session: str, assignment: Assignment) -> None:
+        self._known[session] = assignment
+        self._known.move_to_end(session)
         if len(self._known) > self._kept:
             self._known.popitem(last=False)
 
     def _learn_sessions(self, pool: Learner, news: Mapping[str, Assignment | None]) -> None:
-        """Hand over what is news of the sessions that were asked for here: the names of others are not known."""
+        """Hand over what is news of the sessions that were asked for here: others may have any number."""
         told: dict[str, Assignment | None] = {}
         with self.lock:
-            for name in self._known.keys() & news.keys():
-                session, known = self._known[name]
-                assignment = news[name]
-                if assignment is None:
-                    del self._known[name]
-                elif assignment == known:
+            for session in self._known.keys() & news.keys():
+                assignment = news[session]
+                if assignment == self._known[session]:
                     continue
+                if assignment is None:
+                    del self._known[session]
                 else:
-                    self._known[name] = (session, assignment)
+                    self._known[session] = assignment
                 told[session] = assignment
         if told:
             pool.learn_sessions(told)
+
+    def _learn_holds(self, pool: Learner, news: Mapping[str, tuple[int, float]]) -> None:
+        """Hand over the holds of others."""
+        told = {key: until for key, (token, until) in news.items() if not self._holds.is_mine(key, token)}
+        if told:
+            pool.learn_holds(told)

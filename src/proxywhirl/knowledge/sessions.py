@@ -1,7 +1,7 @@
 """Which proxy each session has, written down for all processes on a home.
 
-The name of a session stands nowhere: its SHA-256 does. Whether a session has ended is for the pool to judge; what was
-not used for `LIFE_SECONDS` is forgotten here.
+A session stands under its id, which is no name: that may be somebody's address. Whether a session has ended is for the
+pool to judge; what was not used for `LIFE_SECONDS` is forgotten here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOLD_FOR_SECONDS = 3600.0
 
 
 class Sessions:
-    """The proxies of sessions, by the digest of their names. Thread-safe; each call is one transaction.
+    """The proxies of sessions, by their ids. Thread-safe; each call is one transaction.
 
     Raises:
         TierError: the store cannot be read or written (from every method).

@@ -22,8 +22,8 @@ class Unsaved:
     Attributes:
         bans: by proxy and site.
         lifted: those of them that end a ban: they had ended when the pool told of them.
-        uses: when sessions were last used, by name.
-        sessions: what was assigned without the store, by digest.
+        uses: when sessions were last used, by id.
+        sessions: what was assigned without the store, by id.
         gone: proxies whose bans are to be forgotten.
     """
 
@@ -55,9 +55,9 @@ class Unsaved:
             for session in nsmallest(surplus, self.uses, key=lambda session: self.uses[session]):
                 del self.uses[session]
 
-    def take_session(self, name: str, assignment: Assignment) -> None:
+    def take_session(self, session: str, assignment: Assignment) -> None:
         """Add what a session was assigned."""
-        self.sessions[name] = assignment
+        self.sessions[session] = assignment
         if len(self.sessions) > self._kept:
             del self.sessions[next(iter(self.sessions))]
 

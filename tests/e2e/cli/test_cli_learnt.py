@@ -46,6 +46,9 @@ class Learnt:
     def learn_sessions(self, sessions: object) -> None:
         """See `Learner`: it is not told anything."""
 
+    def learn_holds(self, holds: object) -> None:
+        """See `Learner`: it is not told anything."""
+
 
 @pytest.fixture
 def learnt(home: Path) -> Path:
