@@ -1,8 +1,9 @@
 """The composition root: settings become objects, and objects are wired to each other. Alone in knowing all packages.
 
 The pool follows the log of the cache's changes and asks the cache for a credential when a connection is made.
-What is reported to the pool goes back to the cache as health checks, in batches. A `Feeder` thread does both
-while requests are being served.
+What is reported to the pool goes back to the cache as health checks, in batches, and what it learns of sites and
+sessions goes through `knowledge` to the other processes of the home. A `Feeder` thread does all of that while
+requests are being served.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.verdicts import Classifier
+from proxywhirl.rotation.recipe import Recipe
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
 from proxywhirl.state.blocklist import Block, Blocklist
@@ -89,7 +91,13 @@ class Runtime:
         self._next_record = 0.0
         self._feeder: Feeder | None = None
         self._monitoring: MonitorThread | None = None
+        Recipe.read(settings.pool.strategy)  # a wrong one is refused before a file is made
         with contextlib.ExitStack() as files:
+            home = settings.home
+            self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
+            files.callback(self.state.close)
+            self._blocklist = Blocklist(self.state)
+            self.knowledge = Knowledge(self.state, clock=clock)
             self.pool = Pool(
                 settings.pool.strategy,
                 resolve=self._endpoint,
@@ -98,13 +106,9 @@ class Runtime:
                 portray=portray,
                 limits=settings.pool.limits(),
                 sessions=settings.pool.sessions(),
+                ledger=self.knowledge,
             )
-            home = settings.home
-            self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
-            files.callback(self.state.close)
-            self._blocklist = Blocklist(self.state)
             self.cache = CacheManager(settings.cache, clock=clock, to_send=to_send)
-            self.knowledge = Knowledge(self.state, clock=clock)
             files.callback(self.cache.close)
             self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
@@ -226,24 +230,12 @@ class Runtime:
         return self._blocklist.blocks()
 
     def feed(self) -> None:
-        """Bring the pool in line with the cache, and the cache with what was reported to the pool."""
-        self.cache.refresh()
-        more, known = True, self._revision != 0
-        while more:
-            changes = self.cache.changes_since(self._revision)
-            if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
-                self._stale = set(self.pool.keys())
-            self.pool.discard(changes.removed)
-            if known and changes.removed:  # what went before this runtime began was another's to forget
-                self._forget(changes.removed)
-            self.pool.stock(changes.sketches)
-            self.pool.stock(changes.dead, dead=True)
-            self._stale.difference_update(changes.sketches, changes.dead)
-            self._revision, more = changes.revision, changes.more
-        self.pool.discard(self._stale)
-        self._stale = set()
-        if self._clock.monotonic() >= self._next_record:
-            self._record_reports()
+        """Bring the pool in line with the cache and with what others learnt, and these with what the pool learnt."""
+        try:
+            self._feed_proxies()
+        finally:  # whether the cache can be read or not
+            self.knowledge.save(self.pool)
+            self.knowledge.follow(self.pool)
 
     def start(self, *, monitor: bool = False) -> None:
         """Feed the pool now, and from then on in a thread; with `monitor` check what is due in another one.
@@ -286,6 +278,7 @@ class Runtime:
             self._feeder.stop()
             self._feeder = None
         with self._files:
+            self.knowledge.save(self.pool, last=True)
             self._record_reports()
 
     def __enter__(self) -> Self:
@@ -329,6 +322,25 @@ class Runtime:
             sick = figures.l2_degraded
         if sick:
             raise CacheError(UNWRITABLE)
+
+    def _feed_proxies(self) -> None:
+        self.cache.refresh()
+        more, known = True, self._revision != 0
+        while more:
+            changes = self.cache.changes_since(self._revision)
+            if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
+                self._stale = set(self.pool.keys())
+            self.pool.discard(changes.removed)
+            if known and changes.removed:  # what went before this runtime began was another's to forget
+                self._forget(changes.removed)
+            self.pool.stock(changes.sketches)
+            self.pool.stock(changes.dead, dead=True)
+            self._stale.difference_update(changes.sketches, changes.dead)
+            self._revision, more = changes.revision, changes.more
+        self.pool.discard(self._stale)
+        self._stale = set()
+        if self._clock.monotonic() >= self._next_record:
+            self._record_reports()
 
     def _forget(self, keys: Iterable[str]) -> None:
         gone = set(keys)

@@ -14,6 +14,7 @@ from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Target
 from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.rotation.sessions import session_id
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
 
@@ -91,7 +92,7 @@ def sessions(end: str | None, as_json: bool, home: str | None) -> int:
 
 
 def _end(runtime: Runtime, name: str, *, as_json: bool) -> int:
-    ended = runtime.knowledge.end(name)
+    ended = runtime.knowledge.end(session_id(name))
     if as_json:
         print_json({"ended": ended})
     elif ended:

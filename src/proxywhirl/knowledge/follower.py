@@ -10,9 +10,9 @@ from proxywhirl.errors import TierError
 from proxywhirl.knowledge.bans import KIND as BANS
 from proxywhirl.knowledge.holds import KIND as HOLDS
 from proxywhirl.knowledge.holds import LAST_TOKEN
-from proxywhirl.knowledge.lines import Pair, ban_of, hold_of, pair_of, session_of
+from proxywhirl.knowledge.lines import ban_of, hold_of, pair_of, session_of
 from proxywhirl.knowledge.sessions import KIND as SESSIONS
-from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.bans import Ban, Pair
 from proxywhirl.rotation.ledger import Assignment
 from proxywhirl.state.store import Store
 

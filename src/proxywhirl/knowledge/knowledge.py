@@ -21,12 +21,11 @@ from proxywhirl.errors import TierError
 from proxywhirl.knowledge.bans import BATCH, Bans
 from proxywhirl.knowledge.follower import Follower
 from proxywhirl.knowledge.holds import Holds
-from proxywhirl.knowledge.lines import Pair
 from proxywhirl.knowledge.patience import Patience
 from proxywhirl.knowledge.sessions import Sessions
 from proxywhirl.knowledge.sweeper import Sweeper
 from proxywhirl.knowledge.unsaved import Unsaved
-from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.bans import Ban, Pair
 from proxywhirl.rotation.ledger import Assignment
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.store import Store

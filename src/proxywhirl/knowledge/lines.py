@@ -9,11 +9,10 @@ import json
 import re
 from urllib.parse import quote, unquote
 
-from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.bans import Ban, Pair
 from proxywhirl.rotation.ledger import Assignment
 
 __all__ = [
-    "Pair",
     "ban_key",
     "ban_of",
     "ban_text",
@@ -24,9 +23,6 @@ __all__ = [
     "session_of",
     "session_text",
 ]
-
-Pair = tuple[str, str]
-"""The key of a proxy, and a site (see `Target.site`)."""
 
 ENDED = "null"
 _PLAIN = re.compile(r"[A-Za-z0-9._:\[\]*-]*")  # as nearly all are: quoting takes longer than all the rest

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from heapq import nsmallest
 from itertools import islice
 
-from proxywhirl.knowledge.lines import Pair
-from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.bans import Ban, Pair
 from proxywhirl.rotation.ledger import Assignment
 
 __all__ = ["Unsaved"]

@@ -13,6 +13,7 @@ import pytest
 from proxywhirl.models import Attributes
 from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.rotation.sessions import session_id
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import parse
@@ -58,7 +59,7 @@ def learnt(home: Path) -> Path:
             runtime.take_in([(url, Attributes())], source="mine", ttl=math.inf)
         runtime.knowledge.save(Learnt())
         now = time.time()
-        runtime.knowledge.assign(NAME, lambda _: Assignment(ALICE.key, now - 60, now))
+        runtime.knowledge.assign(session_id(NAME), lambda _: Assignment(ALICE.key, now - 60, now))
     return home
 
 
