@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -285,6 +286,19 @@ def test_what_is_known_is_kept_while_the_store_is_sick(clock: ManualClock, caplo
     member.feed()
     assert len(member.bans()) == 600
     assert "well again" in caplog.text
+
+
+def test_a_file_of_a_newer_version_fails_nothing(path: Path, clock: ManualClock) -> None:
+    """Whoever upgraded the program beside this one keeps it from sharing, and no more."""
+    with closing(StateStore(path)) as store:
+        member = Member(store, clock)
+        path.rename(path.with_name("away.db"))
+        with closing(apsw.Connection(str(path))) as newer:
+            newer.execute("CREATE TABLE unknown (x)")
+            newer.pragma("user_version", 99)
+        member.pool.ban("p1", NOW + 60)
+        member.feed()
+        assert member.knowledge.assign("s", lambda known: known or at("p1")) == at("p1")
 
 
 def test_what_waits_to_be_saved_is_bounded(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:

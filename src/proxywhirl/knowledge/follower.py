@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from proxywhirl.errors import TierError
 from proxywhirl.knowledge.bans import KIND as BANS
 from proxywhirl.knowledge.holds import KIND as HOLDS
 from proxywhirl.knowledge.holds import LAST_TOKEN
@@ -109,7 +108,7 @@ class Follower:
                 page = self._store.since(kind, self._reached[kind], PAGE)
                 take(page.values)
                 self._reached[kind], more = page.revision, page.more
-        except TierError:
+        except BaseException:
             self._behind.add(kind)
             raise
         return True

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import TierError
+from proxywhirl.errors import CacheError
 from proxywhirl.knowledge.bans import BATCH, Bans
 from proxywhirl.knowledge.follower import Follower
 from proxywhirl.knowledge.holds import Holds
@@ -115,7 +115,7 @@ class Knowledge:
             try:
                 self._save_sessions()
                 made = self._sessions.assign(session, propose)
-            except TierError as exc:
+            except CacheError as exc:
                 self._writable.failed(exc)
             else:
                 self._writable.succeeded()
@@ -140,7 +140,7 @@ class Knowledge:
         """See `Ledger`; where the store is sick the hold ends when its time is over."""
         try:
             self._holds.free(key, token)
-        except TierError as exc:
+        except CacheError as exc:
             self._writable.failed(exc)
 
     def save(self, pool: Learner, *, last: bool = False) -> None:
@@ -156,7 +156,7 @@ class Knowledge:
             try:
                 if self._save(last=last):
                     self._writable.succeeded()
-            except TierError as exc:
+            except CacheError as exc:
                 self._writable.failed(exc)
 
     def follow(self, pool: Learner) -> None:
@@ -172,7 +172,7 @@ class Knowledge:
                 self._follower.bans(pool.learn_bans, self._clock.now())
                 self._follower.sessions(lambda news: self._learn_sessions(pool, news))
                 self._follower.holds(lambda news: self._learn_holds(pool, news))
-            except TierError as exc:
+            except CacheError as exc:
                 self._readable.failed(exc)
             else:
                 self._readable.succeeded()
@@ -188,7 +188,7 @@ class Knowledge:
             if self._writable.may_ask():
                 try:
                     self._forget()
-                except TierError as exc:
+                except CacheError as exc:
                     self._writable.failed(exc)
 
     def bans(self) -> dict[Pair, Ban]:

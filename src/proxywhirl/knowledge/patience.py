@@ -6,7 +6,7 @@ import logging
 import threading
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import TierError
+from proxywhirl.errors import CacheError
 
 __all__ = ["Patience"]
 
@@ -30,7 +30,7 @@ class Patience:
         """Whether it is well, or has failed and been left alone for long enough."""
         return not self._pause or self._clock.monotonic() >= self._until
 
-    def failed(self, exc: TierError) -> None:
+    def failed(self, exc: CacheError) -> None:
         """Leave the store alone for a while."""
         with self._lock:
             if not self._pause:

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -97,7 +97,6 @@ class MemoryStore:
         self._kinds: dict[str, dict[str, Perishable]] = {}
         self._revisions: dict[tuple[str, str], int] = {}  # in the order in which they were given
         self._next = count(1)
-        self._written = False
         self._lock = threading.Lock()
 
     def put_many(self, kind: str, values: Mapping[str, str | Perishable]) -> None:
@@ -137,15 +136,15 @@ class MemoryStore:
             return {key: each.value for key, each in held.items() if now < each.ends < math.inf}
 
     def changed(self) -> bool:
-        """See `Store`."""
-        written, self._written = self._written, False
-        return written
+        """See `Store`: there are no others."""
+        return False
 
     def since(self, kind: str, revision: int, limit: int) -> Changes:
         """See `Store`."""
         with self._lock:
             held = self._kinds.get(kind, {})
-            news = [(key, n) for (each, key), n in self._revisions.items() if each == kind and n > revision][:limit]
+            later = takewhile(lambda item: item[1] > revision, reversed(self._revisions.items()))
+            news = [(key, n) for (each, key), n in later if each == kind][::-1][:limit]
             reached = news[-1][1] if news else revision
             return Changes(reached, {key: held[key].value for key, _ in news}, more=len(news) == limit)
 
@@ -170,7 +169,6 @@ class MemoryStore:
             else:
                 held[key] = value if isinstance(value, Perishable) else Perishable(value, math.inf)
                 self._revisions[kind, key] = next(self._next)
-                self._written = True
 
     def _selected(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
         held = self._kinds.get(kind, {})
