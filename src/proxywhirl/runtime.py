@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,15 +22,16 @@ from typing import Self
 from proxywhirl.cache import CacheManager, portray
 from proxywhirl.checkups import Checkups, Report
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import CacheError, DecryptionError, SettingsError, TierError
+from proxywhirl.errors import CacheError, DecryptionError, SettingsError
 from proxywhirl.events import EventBus
+from proxywhirl.feeder import Feeder
 from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
 from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.verdicts import Classifier
 from proxywhirl.rotation.recipe import Recipe
+from proxywhirl.rotation.verdicts import Classifier
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
 from proxywhirl.state.blocklist import Block, Blocklist
@@ -46,7 +46,6 @@ __all__ = ["NO_JUDGE", "Intake", "Removal", "Runtime"]
 
 _log = logging.getLogger(__name__)
 
-FEED_INTERVAL_SECONDS = 0.1
 REPORTS_KEPT = 100_000
 NO_JUDGE = (
     "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES (and do not set "
@@ -250,7 +249,7 @@ class Runtime:
             self._monitoring = MonitorThread(made)
         self.feed()
         if self._feeder is None:
-            self._feeder = Feeder(self)
+            self._feeder = Feeder(self.feed)
 
     def gateway(self) -> Gateway:
         """Make the gateway of the settings; `start` the runtime too, or its pool stays empty.
@@ -365,31 +364,3 @@ def _with_wish(url: ProxyURL, known: Attributes) -> Attributes:
     except SettingsError as exc:  # one line of a list must not cost the others
         _log.warning("the username for %s is sent as it stands: %s", url.canonical, exc)
         return known
-
-
-class Feeder:
-    """A thread that feeds a runtime's pool until it is stopped."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._stopped = threading.Event()
-        self._failing = False
-        self._thread = threading.Thread(target=self._run, name="proxywhirl-feeder", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread and wait for it."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(FEED_INTERVAL_SECONDS):
-            try:
-                self._runtime.feed()
-                self._failing = False
-            except TierError as exc:
-                if not self._failing:  # once, not ten times a second
-                    _log.warning("the pool stays as it is until the store can be read again: %s", exc)
-                self._failing = True
-            except Exception:  # noqa: BLE001  # the thread's last guard: without it the pool would stand still for good
-                _log.exception("feeding the pool ended in a defect")

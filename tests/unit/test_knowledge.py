@@ -93,6 +93,11 @@ class SickStore(MemoryStore):
         self._fail()
         super().update(kind, keys, change)
 
+    def get_many(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
+        """See `Store`."""
+        self._fail()
+        return super().get_many(kind, keys)
+
     def changed(self) -> bool:
         """See `Store`."""
         self._fail()
@@ -334,6 +339,8 @@ def test_a_session_has_one_proxy_in_all_processes(path: Path, clock: ManualClock
         a, b = Member(first, clock), Member(second, clock)
         assert a.knowledge.assign("s", lambda known: known or at("p1")) == at("p1")
         assert b.knowledge.assign("s", lambda known: known or at("p2")) == at("p1")
+        assert b.knowledge.assigned("s") == at("p1")
+        assert b.knowledge.assigned("t") is None
 
 
 def test_a_move_is_told_to_those_who_use_the_session(path: Path, clock: ManualClock) -> None:
@@ -413,6 +420,7 @@ def test_sessions_go_on_while_the_store_is_sick(clock: ManualClock) -> None:
     assert member.knowledge.assign("old", lambda known: known or at("p2")) == at("p1")
     assert member.knowledge.assign("new", lambda known: known or at("p3")) == at("p3")
     assert member.knowledge.assign("new", lambda known: known or at("p4")) == at("p3")
+    assert [member.knowledge.assigned(session) for session in ("old", "new", "none")] == [at("p1"), at("p3"), None]
     store.sick = False
     clock.advance(31)
     member.feed()

@@ -128,6 +128,18 @@ class Knowledge:
             self._remember(session, made)
         return made
 
+    def assigned(self, session: str) -> Assignment | None:
+        """See `Ledger`; where the store is sick, return what is known here."""
+        with self.lock:
+            unsaved = self._unsaved.sessions.get(session)
+        if unsaved is None and self._readable.may_ask():
+            try:
+                return self._sessions.get(session)
+            except CacheError as exc:
+                self._readable.failed(exc)
+        with self.lock:
+            return unsaved or self._known.get(session)
+
     def hold(self, key: str, *, now: float, until: float) -> int | None:
         """See `Ledger`."""
         return self._holds.hold(key, now=now, until=until)

@@ -47,6 +47,10 @@ class Sessions:
             raise RuntimeError("a store ended a change that it did not make")
         return made
 
+    def get(self, session: str) -> Assignment | None:
+        """Return what is written down of a session."""
+        return _session(self._store.get_many(KIND, [session]).get(session))
+
     def restore(self, unsaved: Mapping[str, Assignment]) -> None:
         """Write down what was assigned while the store was sick.
 

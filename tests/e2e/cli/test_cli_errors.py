@@ -89,7 +89,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], word: 
         ("cache = 3\n", "cache must be a table"),
         ("[gateway]\nport = 'x'\n", "setting gateway.port (PROXYWHIRL_GATEWAY_PORT or "),
         ("[pool]\nstrat = 'x'\n", "setting pool.strat (PROXYWHIRL_POOL_STRAT or "),
-        ("[pool]\nstrategy = 'x'\n", "unknown strategy 'x'; known: random, round_robin"),
+        ("[pool]\nstrategy = 'x'\n", "unknown strategy 'x'; known: bandit, cheapest, "),
         ("[cache.l1_config]\neviction_policy = 'x'\n", "Invalid eviction policy"),
     ],
 )
