@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.belief import UNKNOWN, belief
+from proxywhirl.rotation.belief import belief
 from proxywhirl.rotation.sites import Site
 from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.strategies.urn import ScoredUrn, admitted
@@ -14,34 +14,47 @@ from proxywhirl.rotation.strategy import Barred, Roster
 
 __all__ = ["Bandit"]
 
-_DRAWN = 6
-"""Candidates for each request: with half of a pool unfit, one request in sixty meets only such."""
+_LOOKED_AT = 16
+"""Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""
 
-_RENEWED = 0.25  # of requests let one proxy's belief be made anew
+_MARGIN = 0.05  # below what is usually chosen: who comes up to that is taken, and others are spared for their turn
+_PAR_WEIGHT = 0.05  # of the newest choice in what is usual
+
+_NEW, _ON_TRIAL = (-1.0, 0.0), (2.0, 0.0)
+_NEWEST = 0.02  # weight of the newest first use in what is expected of one
+_FIRST_GUESS = 0.95
+
+_RENEWED_EVERY = 8  # requests, of which one lets a proxy's belief be made anew
 _DEVIATIONS = 4096
-_ON_TRIAL = (2.0, 0.0)
 
 
 class Bandit:
-    """Thompson sampling over a few: each is given a chance, drawn from what is known of it, and the best serves.
+    """Thompson sampling in turn: each proxy whose turn it is, is given a chance, drawn from what is known of it.
 
-    What is known of a proxy on a site is its record there, on top of its record on all sites. Little knowledge means
-    a wide spread, so that who is unknown is tried; much means that the better serve. Drawing a few at first keeps the
-    cost the same whatever the size of the pool, and spreads the load over all who are good. Where bans taught that a
-    proxy should rest between two uses on a site (`Site.gap`), one that has rested goes before one that has not.
+    The first whose chance comes up to what is usual in this pool serves; where none of a few does, the best of these.
+    So the load goes round among all who are good, who are bad are passed over, and the cost is the same whatever the
+    size of the pool. What is known of a proxy on a site is its record there, on top of its record on all sites; of a
+    new one it is what became of the first use of others. Little knowledge means a wide spread, so that who is unknown
+    is tried. Where bans taught that a proxy should rest between two uses on a site (`Site.gap`), one that has rested
+    goes before one that has not.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
-    is. Source: W. R. Thompson, Biometrika 25, 1933; O. Chapelle, L. Li, "An Empirical Evaluation of Thompson
-    Sampling", 2011.
+    is, and narrowed (see `belief`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
+    not passed over by mere chance. Source: W. R. Thompson, Biometrika 25, 1933; B. C. May, N. Korda, A. Lee,
+    D. S. Leslie, "Optimistic Bayesian Sampling in Contextual-Bandit Problems", JMLR 13, 2012.
     """
 
     uses_arms = True
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._urn = ScoredUrn(roster.rng, UNKNOWN)
-        self._random = roster.rng.random
-        self._deviations = [roster.rng.gauss(0.0, 1.0) for _ in range(_DEVIATIONS)]
+        self._urn = ScoredUrn(roster.rng, _NEW)
+        self._deviations = [max(roster.rng.gauss(0.0, 1.0), 0.0) for _ in range(_DEVIATIONS)]
+        self._turn = -1
+        self._drawn = 0
+        self._par = _FIRST_GUESS
+        self._guess = _FIRST_GUESS
+        self._newcomer = belief(0.0, 0.0, guess=_FIRST_GUESS)
 
     def add(self, keys: Collection[str]) -> None:
         """Take in proxies, with what is known of them."""
@@ -55,54 +68,69 @@ class Bandit:
         """Take a proxy away."""
         self._urn.remove(key)
 
-    def learnt(self, slot: Slot, outcome: Outcome) -> None:  # noqa: ARG002  # the slot has learnt from it
-        """See `Learns`."""
-        self._believe(slot)
+    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+        """See `Learns`; the slot has learnt from it already."""
+        if slot.served + slot.failed == 1:
+            self._guess += _NEWEST * (outcome.ok - self._guess)
+            self._newcomer = belief(0.0, 0.0, guess=self._guess)
+        if outcome.ok or outcome.counts_against_proxy:
+            self._believe(slot)
+        else:
+            self._urn.score(slot.key, *_ON_TRIAL)  # it shows elsewhere whether it was the site
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
-        """Draw a few, and take the one whose drawn chance is best."""
-        urn, draw, deviations = self._urn, self._random, self._deviations
-        keys, numbers = urn.keys, urn.numbers
-        count = len(keys)
+        """Take the first in turn who comes up to what is usual, else the best of a few."""
+        keys, numbers, deviations = self._urn.keys, self._urn.numbers, self._deviations
+        count, place = len(keys), self._turn
         arms = site.arms if site is not None else None
         refusing = bool(exclude or barred)
-        best: str | None = None
-        best_chance = -math.inf
-        for _ in range(min(count, _DRAWN)):
-            point = draw() * count
-            place = int(point)
-            deviation = deviations[int((point - place) * _DEVIATIONS)]
-            if arms or refusing:
-                key = keys[place]
-                if refusing and not admitted(key, exclude, barred):
-                    continue
-                chance = self._on_site(key, place, deviation, site)
+        best, best_chance, best_base = None, -math.inf, 0.0
+        enough = self._par - _MARGIN
+        newcomer, spread = self._newcomer
+        for _ in range(min(count, _LOOKED_AT)):
+            place = place + 1 if place + 1 < count else 0
+            key = keys[place]
+            if refusing and not admitted(key, exclude, barred):
+                continue
+            self._drawn = drawn = (self._drawn + 1) % _DEVIATIONS
+            mean = numbers[2 * place]
+            if mean == _NEW[0]:
+                base = newcomer + spread * deviations[drawn]
             else:
-                chance = numbers[2 * place] + numbers[2 * place + 1] * deviation
+                base = mean + numbers[2 * place + 1] * deviations[drawn]
+            chance = base
+            if arms and site is not None and key in arms:
+                base, chance = self._on_site(key, base, deviations[drawn], site)
             if chance > best_chance:
-                best, best_chance = keys[place], chance
-        if count and draw() < _RENEWED:
-            self._renew(keys[int(draw() * count)])
-        return best if best is not None else urn.draw(exclude, barred)
+                best, best_chance, best_base = key, chance, base
+                if chance >= enough:
+                    break
+        self._turn = place
+        if best is None:
+            return self._urn.draw(exclude, barred)
+        self._par += _PAR_WEIGHT * (min(best_base, 1.0) - self._par)
+        if not self._drawn % _RENEWED_EVERY:
+            self._renew(keys[place])
+        return best
 
     def _renew(self, key: str) -> None:
         """Believe less of what was long ago, so that nobody stays given up who became better meanwhile."""
         slot = self._roster.slot(key)
-        if slot is not None:
+        if slot is not None and not slot.failures:
             slot.age(self._roster.monotonic())
             self._believe(slot)
 
     def _believe(self, slot: Slot) -> None:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
-        self._urn.score(slot.key, *(_ON_TRIAL if slot.failures else belief(slot.good, slot.bad)))
+        self._urn.score(slot.key, *(_ON_TRIAL if slot.failures else belief(slot.good, slot.bad, guess=self._guess)))
 
-    def _on_site(self, key: str, place: int, deviation: float, site: Site | None) -> float:
-        arm = site.arms.get(key) if site is not None else None
-        if site is None or arm is None:
-            return self._urn.numbers[2 * place] + self._urn.numbers[2 * place + 1] * deviation
-        chance = arm.mean + arm.spread * deviation
+    def _on_site(self, key: str, base: float, deviation: float, site: Site) -> tuple[float, float]:
+        """Return a drawn chance on a site, without and with what it is worth less for one that has not rested."""
+        arm = site.arms[key]
+        if base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
+            base = arm.mean + arm.spread * deviation
         if site.gap:
             rested = self._roster.monotonic() - arm.used
             if rested < site.gap:
-                return chance + rested / site.gap - 1.0
-        return chance
+                return base, base + rested / site.gap - 1.0
+        return base, base
