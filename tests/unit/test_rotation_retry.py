@@ -8,14 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxywhirl.errors import Blame
+from proxywhirl.rotation.budget import RetryBudget
 from proxywhirl.rotation.retry import (
     BACKOFF_BASE,
     BACKOFF_CAP,
     FAILURES_TO_CAP,
     HOPELESS_CAP,
+    Retries,
+    RetryPolicy,
+    Stop,
     backoff,
     may_retry,
 )
+from proxywhirl.testing import ManualClock
 
 
 class Highest(random.Random):
@@ -65,3 +71,120 @@ def test_any_other_method_may_be_retried_only_before_it_was_sent(method: str) ->
     """A method that may have had an effect is sent once; methods are case-sensitive."""
     assert not may_retry(method, sent=True)
     assert may_retry(method, sent=False)
+
+
+def begun(
+    policy: RetryPolicy | None = None, *, method: str = "GET", budget: RetryBudget | None = None, unsafe: bool = False
+) -> Retries:
+    """Begin a request that has 60 seconds."""
+    return Retries(
+        policy or RetryPolicy(),
+        budget or RetryBudget(clock=ManualClock()),
+        method=method,
+        until=60.0,
+        rng=Highest(),
+        unsafe=unsafe,
+    )
+
+
+def stop(
+    retries: Retries,
+    *,
+    now: float = 1.0,
+    sent: bool = True,
+    blame: Blame | None = Blame.PROXY,
+    replayable: bool = True,
+) -> Stop | None:
+    """Ask whether a failed attempt was the last."""
+    return retries.stop(now, sent=sent, blame=blame, replayable=replayable)
+
+
+def test_a_request_goes_on_as_long_as_nothing_forbids_it() -> None:
+    """Method, body, time and number of attempts each end a request, and each says so."""
+    assert stop(begun()) is None
+    assert stop(begun(method="POST")) is Stop.UNSAFE
+    assert stop(begun(method="POST"), sent=False) is None
+    assert stop(begun(), replayable=False) is Stop.SPENT
+    assert stop(begun(), now=60.0) is Stop.LATE
+    twice = begun(RetryPolicy(attempts=2))
+    twice.attempted("a")
+    assert stop(twice) is None
+    twice.attempted("b")
+    assert stop(twice) is Stop.ATTEMPTS
+
+
+def test_the_user_may_call_any_method_repeatable() -> None:
+    """For one request or for all, `unsafe` lifts the rule of idempotent methods."""
+    assert stop(begun(method="POST", unsafe=True)) is None
+    assert stop(begun(RetryPolicy(unsafe=True), method="PATCH")) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "blame", "pays"),
+    [
+        (False, Blame.PROXY, False),
+        (False, Blame.ACCOUNT, False),
+        (False, Blame.US, False),
+        (False, Blame.TARGET_THROUGH_PROXY, True),
+        (False, Blame.TARGET, True),
+        (True, Blame.PROXY, True),
+    ],
+)
+def test_only_what_may_have_burdened_the_target_costs_the_budget(sent: bool, blame: Blame, pays: bool) -> None:
+    """A failure at the proxy before anything was sent is followed by another attempt even with an empty budget."""
+    budget = RetryBudget(share=0.0, floor=0, clock=ManualClock())
+    assert stop(begun(budget=budget), sent=sent, blame=blame) is (Stop.BUDGET if pays else None)
+
+
+def test_what_is_not_spent_goes_back_once() -> None:
+    """Where no proxy can be had for an allowed attempt, the budget gets it back, once."""
+    budget = RetryBudget(share=0.0, floor=2, clock=ManualClock())
+    retries = begun(budget=budget)
+    assert stop(retries) is None
+    assert stop(retries) is None
+    assert stop(retries) is Stop.BUDGET
+    retries.forgo()  # nothing was paid last
+    assert budget.spent()[0] == 2
+    other = begun(budget=RetryBudget(share=0.0, floor=1, clock=ManualClock()))
+    assert stop(other) is None
+    other.forgo()
+    other.forgo()
+    assert stop(other) is None
+
+
+def test_who_was_not_tried_yet_waits_for_a_busy_proxy_within_the_deadline() -> None:
+    """Before the first attempt a request waits as often as it is told that somebody will be free, but not too late."""
+    retries = begun()
+    assert retries.pause(0.0, free_in=5.0) == pytest.approx(5.5)
+    assert retries.pause(20.0, free_in=5.0) == pytest.approx(5.5)
+    assert retries.pause(50.0, free_in=10.0) is None
+    assert retries.pause(50.0, free_in=None) is None
+
+
+def test_after_an_attempt_a_busy_proxy_is_waited_for_once() -> None:
+    """The one that is to be free may be one that was tried: a request does not wait in circles."""
+    retries = begun()
+    retries.attempted("a")
+    assert retries.pause(0.0, free_in=1.0) is not None
+    assert retries.pause(1.0, free_in=1.0) is None
+
+
+def test_a_further_round_goes_among_those_that_were_tried_and_waits() -> None:
+    """With rounds left, all are tried again after a wait that grows; with one round, no proxy is tried twice."""
+    retries = begun(RetryPolicy(rounds=3))
+    for seconds in (2.0, 6.0):
+        retries.attempted("a")
+        assert retries.pause(0.0, free_in=None) == seconds
+        assert not retries.tried
+    retries.attempted("a")
+    assert retries.pause(0.0, free_in=None) is None
+    alone = begun()
+    alone.attempted("a")
+    assert alone.pause(0.0, free_in=None) is None
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"rounds": 0}])
+def test_a_policy_without_an_attempt_is_refused(wrong: dict[str, int]) -> None:
+    """No attempts, or no round of them, would mean no request."""
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        RetryPolicy(**wrong)  # type: ignore[arg-type]  # the fields that are named are integers

@@ -1,5 +1,13 @@
 """When to come back to a proxy that failed, and whether a request may be sent again. Pure.
 
+The rules of a request's attempts:
+
+- another proxy comes first, without waiting; only a further round among those that were tried waits, with full jitter;
+- only what is safe is sent again: an idempotent method, what was not sent yet, or what the user calls repeatable;
+- nothing is begun after the deadline, and no more than `RetryPolicy.attempts` are made;
+- an attempt that may have burdened the target (the request may have been sent, or the target is what failed) is
+  followed by another one only within the budget; one that failed at the proxy costs the target nothing, nor the budget.
+
 The back-off is exponential with full jitter: a delay drawn evenly from zero to a ceiling that triples with
 each failure. Full jitter spreads proxies that failed together (the network was away) over the whole
 interval, so that they do not come back as one crowd.
@@ -10,6 +18,11 @@ Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 201
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxywhirl.errors import Blame
+from proxywhirl.rotation.budget import RetryBudget
 
 __all__ = [
     "BACKOFF_BASE",
@@ -17,7 +30,11 @@ __all__ = [
     "FAILURES_TO_CAP",
     "HOPELESS_CAP",
     "IDEMPOTENT_METHODS",
+    "Retries",
+    "RetryPolicy",
+    "Stop",
     "backoff",
+    "burdens_target",
     "ceiling",
     "may_retry",
 ]
@@ -60,13 +77,147 @@ def ceiling(failures: int, *, proven: bool) -> float:
     return min(cap, BACKOFF_BASE * growth**steps)
 
 
-def may_retry(method: str, *, sent: bool) -> bool:
+def may_retry(method: str, *, sent: bool, unsafe: bool = False) -> bool:
     """Tell whether a request may go out again through another proxy.
 
     Ask only while no byte of a response has been handed on. `sent` says whether any byte of the request may
-    have left: before that, every method may be sent again, after it only an idempotent one.
+    have left: before that, every method may be sent again, after it only an idempotent one, or any where the user says
+    so by `unsafe`.
 
     >>> may_retry("POST", sent=False), may_retry("POST", sent=True), may_retry("PUT", sent=True)
     (True, False, True)
     """
-    return not sent or method in IDEMPOTENT_METHODS
+    return not sent or unsafe or method in IDEMPOTENT_METHODS
+
+
+def burdens_target(blame: Blame | None, *, sent: bool) -> bool:
+    """Tell whether the target may have had work with a failed attempt."""
+    return sent or blame in (Blame.TARGET_THROUGH_PROXY, Blame.TARGET)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How far a request is pursued.
+
+    Attributes:
+        attempts: How many are made at one request at the most, the first included.
+        rounds: How often each proxy may be tried for one request.
+        unsafe: Whether methods that are not idempotent are sent again too, though they may have had their effect.
+
+    Raises:
+        ValueError: `attempts` or `rounds` is less than 1.
+    """
+
+    attempts: int = 20
+    rounds: int = 1
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would mean no attempt at all."""
+        for name in ("attempts", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+
+
+class Stop(StrEnum):
+    """Why no further attempt is made."""
+
+    UNSAFE = "the request may have had its effect, and is not sent twice"
+    SPENT = "its body cannot be sent again"
+    LATE = "its time was over"
+    ATTEMPTS = "no more attempts are allowed"
+    BUDGET = "the budget of retries is used up for the moment"
+
+
+_LEAST_WAIT = 0.01  # seconds: who is free again "now" may take a moment to be
+
+
+class Retries:
+    """The attempts at one request. Not thread-safe: a request is sent by one task.
+
+    Args:
+        policy: How far it is pursued.
+        budget: What all requests of a sender share; the request is counted.
+        method: Of the request.
+        until: The deadline, on the monotonic clock that `now` is read from.
+        rng: Draws the jitter.
+        unsafe: The user calls this request repeatable, whatever its method.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        *,
+        method: str,
+        until: float,
+        rng: random.Random,
+        unsafe: bool = False,
+    ) -> None:
+        self.tried: set[str] = set()
+        self.attempts = 0
+        self.until = until
+        self._policy = policy
+        self._budget = budget
+        self._method = method
+        self._unsafe = unsafe or policy.unsafe
+        self._rng = rng
+        self._rounds = 1
+        self._waited = False
+        self._paid = False
+        budget.note_request()
+
+    def attempted(self, key: str) -> None:
+        """Count an attempt through a proxy, which is not tried again in this round."""
+        self.attempts += 1
+        self.tried.add(key)
+
+    def repeatable(self, *, sent: bool) -> bool:
+        """Tell whether the request is safe to send again; `sent` says that it may have been sent."""
+        return may_retry(self._method, sent=sent, unsafe=self._unsafe)
+
+    def stop(self, now: float, *, sent: bool, blame: Blame | None, replayable: bool) -> Stop | None:
+        """Tell why a failed attempt is the last, None where another one may follow: the budget has paid for it.
+
+        `sent` says that the request may have been sent, `replayable` that its body is still there to be sent again.
+        """
+        self._paid = False
+        if not self.repeatable(sent=sent):
+            return Stop.UNSAFE
+        if not replayable:
+            return Stop.SPENT
+        if now >= self.until:
+            return Stop.LATE
+        if self.attempts >= self._policy.attempts:
+            return Stop.ATTEMPTS
+        if burdens_target(blame, sent=sent):
+            if not self._budget.take():
+                return Stop.BUDGET
+            self._paid = True
+        return None
+
+    def forgo(self) -> None:
+        """Give back what the budget paid: there is no proxy for the attempt that it allowed."""
+        if self._paid:
+            self._budget.give_back()
+            self._paid = False
+
+    def pause(self, now: float, *, free_in: float | None) -> float | None:
+        """Return how many seconds to wait where no proxy can be had now, None to give up.
+
+        `free_in` says in how many seconds one may be free, None where none will. After a failed attempt it is waited
+        for once only, since the one that becomes free may be one that was tried.
+        """
+        left = self.until - now
+        if free_in is not None and not self._waited:
+            wait = max(free_in, _LEAST_WAIT) * self._rng.uniform(1.0, 1.1)
+            if wait < left:
+                self._waited = self.attempts > 0
+                return wait
+        if self.tried and self._rounds < self._policy.rounds and self.attempts < self._policy.attempts:
+            wait = backoff(self._rounds, self._rng)
+            if wait < left:
+                self._rounds += 1
+                self.tried.clear()
+                return wait
+        return None

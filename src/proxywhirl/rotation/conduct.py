@@ -1,0 +1,46 @@
+"""How a sender pursues its requests and judges what comes back: what the gateway and the library's clients share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxywhirl.errors import Blame
+from proxywhirl.rotation.budget import RetryBudget
+from proxywhirl.rotation.plain import plain_verdict
+from proxywhirl.rotation.retry import Retries, RetryPolicy
+from proxywhirl.rotation.verdicts import Evidence, Verdict
+
+__all__ = ["Conduct", "Judge", "is_repeated"]
+
+Judge = Callable[[Evidence], Verdict]
+"""From a response to the party to blame; pure, quick, and raises nothing."""
+
+_REPEATED = frozenset({Blame.PROXY, Blame.ACCOUNT, Blame.TARGET_THROUGH_PROXY})
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """Senders that share a conduct share its budget.
+
+    Attributes:
+        policy: How far a request is pursued.
+        budget: How many retries there may be.
+        judge: Who is to blame for a response.
+        rng: Draws the jitter of waits.
+    """
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    judge: Judge = plain_verdict
+    rng: random.Random = field(default_factory=random.Random, repr=False)
+
+    def begin(self, method: str, *, until: float, unsafe: bool) -> Retries:
+        """Begin a request; see `Retries`."""
+        return Retries(self.policy, self.budget, method=method, until=until, rng=self.rng, unsafe=unsafe)
+
+
+def is_repeated(verdict: Verdict) -> bool:
+    """Tell whether another proxy may get a better response: not where all is well, or the target itself failed."""
+    return verdict.blame in _REPEATED
