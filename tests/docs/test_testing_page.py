@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.testing import Fault, FleetSpec
+from proxywhirl.testing import Fault, FleetSpec, RateLimit
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -21,10 +21,11 @@ def test_program_runs(program: str) -> None:
 
 
 def test_tables_are_complete() -> None:
-    """Every fault, and every field of a spec, is described."""
+    """Every fault, and every field of a spec and of a rate limit, is described."""
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE)) == set(Fault.__members__)
-    table = PAGE.partition("| `FleetSpec` |")[2].partition("\n\n")[0]
-    described = {
-        name for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"\w+", cell)
-    }
-    assert described == {field.name for field in fields(FleetSpec)}
+    for described in (FleetSpec, RateLimit):
+        table = PAGE.partition(f"| `{described.__name__}` |")[2].partition("\n\n")[0]
+        names = {
+            name for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"\w+", cell)
+        }
+        assert names == {field.name for field in fields(described)}

@@ -13,6 +13,7 @@ from proxywhirl.testing.faults import Fault
 from proxywhirl.testing.fleet import Fleet
 from proxywhirl.testing.origin import Origin, SeenRequest
 from proxywhirl.testing.proxy import FleetProxy, FleetSpec
+from proxywhirl.testing.rate_limit import RateLimit
 from proxywhirl.testing.tiers import DurableTierContract, TierContract
 from proxywhirl.testing.trouble import Garbage
 
@@ -27,6 +28,7 @@ __all__ = [
     "ManualClock",
     "Origin",
     "ProxiedRequest",
+    "RateLimit",
     "SeenRequest",
     "TierContract",
     "running_fleet",

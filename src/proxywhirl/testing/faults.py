@@ -27,6 +27,7 @@ class Fault(Enum):
     TRUNCATE = "truncate"  # half of the declared body, or of a tunnel's first answer, then the end
     GARBAGE = "garbage"  # the answer is no protocol's
     FORBID_DOMAIN = "forbid-domain"  # 403, or its like in SOCKS, for the proxy's `forbidden` host
+    BAD_GATEWAY = "bad-gateway"  # 502, or its like in SOCKS, at once and whatever is asked for
     INTERCEPT = "intercept"  # TLS in a tunnel ends at the proxy, which shows a certificate of its own and reads all
     FORGE = "forge"  # 200 and a page of the proxy's own, in the target's place
     STALE = "stale"  # a URL asked for before gets the answer that it had then (HTTP proxies, outside tunnels)

@@ -48,10 +48,12 @@ async def serve(behaviour: Behaviour, connection: Connection) -> None:
         admitted = _note(behaviour, request)
         if await behaviour.obstructs(connection):
             return
-        if admitted:
-            await _answer(behaviour, client, request, fault)
-        else:
+        if not admitted:
             await _refuse(client, request, 407, ("Proxy-Authenticate", 'Basic realm="fleet"'))
+        elif fault is Fault.BAD_GATEWAY:
+            await _refuse(client, request, 502)
+        else:
+            await _answer(behaviour, client, request, fault)
         if not client.next_cycle():
             return
 

@@ -14,11 +14,13 @@ from typing import Self
 
 import h11
 
+from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.net.connection import Connection
 from proxywhirl.testing.exits import Exits
 from proxywhirl.testing.http_stream import HttpStream
 from proxywhirl.testing.listener import Listener
 from proxywhirl.testing.origin_pages import Framing, Page, page_for
+from proxywhirl.testing.rate_limit import Counts, RateLimit
 
 __all__ = ["Origin", "SeenRequest"]
 
@@ -45,13 +47,22 @@ class SeenRequest:
 class Origin:
     """An HTTP/1.1 server on a loopback address; `proxywhirl.testing.origin_pages` lists its paths.
 
-    `requests` holds the last 10,000 requests, oldest first, each noted when its body has arrived.
+    `requests` holds the last 10,000 requests, oldest first, each noted when its body has arrived. `limit` may be set at
+    any time and concerns the requests that arrive from then on.
     """
 
     def __init__(
-        self, exits: Exits | None = None, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+        self,
+        exits: Exits | None = None,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        limit: RateLimit | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.requests: deque[SeenRequest] = deque(maxlen=_REMEMBERED)
+        self.limit = limit
+        self._counts = Counts(clock)
         self._exits = exits or Exits()
         self._listener = Listener(self._serve, host=host, tls=tls)
         self.host = host
@@ -62,7 +73,13 @@ class Origin:
     @classmethod
     @contextlib.asynccontextmanager
     async def start(
-        cls, exits: Exits | None = None, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+        cls,
+        exits: Exits | None = None,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        limit: RateLimit | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> AsyncIterator[Self]:
         """Run an origin for the length of a block.
 
@@ -70,8 +87,10 @@ class Origin:
             exits: The fleet's (`fleet.exits`), so that its proxies are told apart.
             host: A loopback address.
             tls: Serve https with this context.
+            limit: Refuse the proxies that ask too often.
+            clock: Tells the time for that.
         """
-        origin = cls(exits, host=host, tls=tls)
+        origin = cls(exits, host=host, tls=tls, limit=limit, clock=clock)
         try:
             origin._listener.open()
             yield origin
@@ -83,9 +102,16 @@ class Origin:
         while isinstance(request := await stream.next_event(), h11.Request):
             seen = await self._see(request, stream)
             self.requests.append(seen)
-            await _answer(stream, request.method, page_for(seen.path, seen.echo()))
+            await _answer(stream, request.method, self._page(seen))
             if not stream.next_cycle():
                 return
+
+    def _page(self, seen: SeenRequest) -> Page:
+        limit = self.limit
+        if limit is None or self._counts.admits(seen.proxy, limit):
+            return page_for(seen.path, seen.echo())
+        framing = Framing.CHUNKED if limit.chunked else Framing.LENGTH
+        return Page(iter((limit.page,)), len(limit.page), limit.status, 0.0, framing, "text/html", limit.fields)
 
     async def _see(self, request: h11.Request, stream: HttpStream) -> SeenRequest:
         proxy = self._exits.name_of(stream.connection)
@@ -105,7 +131,7 @@ async def _answer(stream: HttpStream, method: bytes, page: Page) -> None:
     if page.framing is Framing.CLOSE:
         await _answer_until_close(stream, method, page)
         return
-    headers = [("Content-Type", page.content_type)]
+    headers = [("Content-Type", page.content_type), *page.headers]
     if page.framing is Framing.LENGTH and page.status not in _BODILESS:
         headers.append(("Content-Length", str(page.length)))
     await stream.send(h11.Response(status_code=page.status, headers=headers))

@@ -35,7 +35,7 @@ class Framing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer: `length` bytes in `body`, after `delay` seconds."""
+    """An answer: `length` bytes in `body`, after `delay` seconds. `headers` come beside those of its framing."""
 
     body: Iterator[bytes]
     length: int
@@ -43,6 +43,7 @@ class Page:
     delay: float = 0.0
     framing: Framing = Framing.LENGTH
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def page_for(path: str, echo: bytes) -> Page:

@@ -26,6 +26,9 @@ async def serve(behaviour: Behaviour, connection: Connection) -> None:
     if behaviour.forbids(requested.host):
         connection.writer.write(forbidden)
         return
+    if fault is Fault.BAD_GATEWAY:
+        connection.writer.write(failed)
+        return
     is_open = False
     try:
         async with behaviour.reach(requested.host, requested.port) as target:
