@@ -14,6 +14,7 @@ from proxywhirl.gateway.commands import (
     Ending,
     FromClient,
     FromUpstream,
+    NoChoice,
     ReadClient,
     ReadEither,
     ReadUpstream,
@@ -24,6 +25,7 @@ from proxywhirl.gateway.commands import (
 from proxywhirl.gateway.limits import Limits
 from proxywhirl.gateway.session import Session
 from proxywhirl.models import Proxy
+from proxywhirl.rotation.conduct import Conduct
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 
@@ -47,6 +49,8 @@ RESPONSES = [
     b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
     b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
     b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nhello",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\nshort",
 ]
@@ -70,7 +74,7 @@ class World:
         self.ending = self._run()
 
     def _run(self) -> Ending:
-        steps = Session(Limits(), ManualClock()).steps()
+        steps = Session(Limits(), ManualClock(), conduct=Conduct()).steps()
         answer: object = None
         while True:
             try:
@@ -86,7 +90,7 @@ class World:
             case WriteClient(data=data):
                 self.downstream += data
             case Choose(exclude=exclude):
-                return None if exclude else Proxy.of(ENDPOINT)
+                return NoChoice("all were tried") if exclude else Proxy.of(ENDPOINT)
             case Dial():
                 self._upstream = list(self._script)
                 return ENDPOINT

@@ -8,8 +8,10 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import UpstreamError
 from proxywhirl.gateway.commands import Steps
 from proxywhirl.gateway.limits import Limits
+from proxywhirl.gateway.reply import Reply
 from proxywhirl.gateway.request import Request
 from proxywhirl.models import Outcome, Proxy
+from proxywhirl.rotation.evidence import Verdict
 from proxywhirl.vendors.decoding import decode_failure
 
 __all__ = ["Attempt"]
@@ -18,7 +20,10 @@ _ERROR_LENGTH = 200  # characters: an outcome's text is for a table or a log lin
 
 
 class Attempt(ABC):
-    """State of an attempt. `sent`: a byte of the request may have left; `status`: of the final response."""
+    """State of an attempt.
+
+    `sent`: a byte of the request may have left; `status`: of the final response; `verdict`: who is to blame for that.
+    """
 
     def __init__(self, request: Request, proxy: Proxy, limits: Limits, clock: Clock) -> None:
         self.request = request
@@ -27,6 +32,7 @@ class Attempt(ABC):
         self.clock = clock
         self.sent = False
         self.status: int | None = None
+        self.verdict = Verdict()
         self.bytes_up = 0
         self.bytes_down = 0
         self._began = clock.monotonic()
@@ -34,21 +40,23 @@ class Attempt(ABC):
         self._latency: float | None = None
 
     @abstractmethod
-    def steps(self) -> Steps[None]:
-        """Serve the request; raise what stood in the way."""
+    def steps(self) -> Steps[Reply | None]:
+        """Serve the request and return None, or a reply that another proxy may better; raise what stood in the way."""
 
     def outcome(self, failure: UpstreamError | None = None) -> Outcome:
         """Tell what became of the attempt, for the lease; where a vendor said who is to blame, its word goes."""
-        verdict = None if failure is None else decode_failure(self.proxy.attributes.provider, failure)
-        blame = None if failure is None else failure.blame
+        verdict, blame = self.verdict, self.verdict.blame
+        if failure is not None:
+            verdict = decode_failure(self.proxy.attributes.provider, failure) or Verdict(failure.blame)
+            blame = verdict.blame or failure.blame
         return Outcome(
-            ok=failure is None,
-            blame=blame if verdict is None else verdict.blame,
+            ok=blame is None,
+            blame=blame,
             latency=self._latency,
             status=self.status,
             error=None if failure is None else str(failure)[:_ERROR_LENGTH],
-            rule=None if verdict is None else verdict.rule,
-            retry_after=None if verdict is None else verdict.retry_after,
+            rule=verdict.rule,
+            retry_after=verdict.retry_after,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
         )

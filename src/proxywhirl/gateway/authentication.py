@@ -1,4 +1,7 @@
-"""Whether a client may use the gateway: Basic credentials (RFC 7617), compared in constant time."""
+"""Whether a client may use the gateway: Basic credentials (RFC 7617), compared in constant time.
+
+After the name, the username may go on with a comma and what the client wishes (`rotation.wish`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import binascii
 import hmac
 from collections.abc import Iterable
 
-__all__ = ["CHALLENGE", "Credentials", "authorized"]
+__all__ = ["CHALLENGE", "Credentials", "admitted"]
 
 Credentials = tuple[str, str]
 """Username and password."""
@@ -15,15 +18,27 @@ Credentials = tuple[str, str]
 CHALLENGE = (b"Proxy-Authenticate", b'Basic realm="proxywhirl", charset="UTF-8"')
 
 
-def authorized(headers: Iterable[tuple[bytes, bytes]], credentials: Credentials | None) -> bool:
-    """Tell whether a request's `Proxy-Authorization` is what `credentials` ask for; None asks for nothing."""
-    if credentials is None:
-        return True
+def admitted(headers: Iterable[tuple[bytes, bytes]], credentials: Credentials | None) -> str | None:
+    """Return what stands after the name and its comma in a request's `Proxy-Authorization`, None for who is refused.
+
+    Where `credentials` is None everybody is admitted, under any name or none.
+    """
     offers = [value for name, value in headers if name == b"proxy-authorization"]
     # Two offers could mean one thing here and another elsewhere (RFC 9110 section 11.7.2 allows one).
     offered = _decoded(offers[0]) if len(offers) == 1 else None
-    expected = ":".join(credentials).encode()
-    return offered is not None and hmac.compare_digest(offered, expected)
+    if credentials is None:
+        return _text((offered or b"").partition(b":")[0].partition(b",")[2])
+    if offered is None:
+        return None
+    name, password = (part.encode() for part in credentials)
+    username, colon, offered_password = offered.partition(b":")
+    rest = username[len(name) :]
+    same = hmac.compare_digest(username[: len(name)] + colon + offered_password, name + b":" + password)
+    return _text(rest[1:]) if same and rest[:1] in (b"", b",") else None
+
+
+def _text(wish: bytes) -> str:
+    return wish.decode("utf-8", "replace")
 
 
 def _decoded(offer: bytes) -> bytes | None:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from proxywhirl.events import Event
 from proxywhirl.models import Outcome, Target
+from proxywhirl.rotation.wish import NO_WISH, Wish
 
 __all__ = [
     "Choose",
@@ -27,6 +28,7 @@ __all__ = [
     "Ending",
     "FromClient",
     "FromUpstream",
+    "NoChoice",
     "Nothing",
     "Publish",
     "ReadClient",
@@ -35,6 +37,7 @@ __all__ = [
     "Relay",
     "Release",
     "Steps",
+    "Wait",
     "WriteClient",
     "WriteUpstream",
 ]
@@ -72,9 +75,31 @@ class WriteClient:
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """Answer: a leased `Proxy` whose key is not in `exclude`, or None where there is none."""
+    """Answer: a leased `Proxy` for the target, as wished and with a key that is not in `exclude`, or `NoChoice`."""
 
+    target: Target
     exclude: frozenset[str]
+    wish: Wish = NO_WISH
+
+
+@dataclass(frozen=True, slots=True)
+class NoChoice:
+    """There is no proxy, and `why`.
+
+    `free_in` is in how many seconds there may be one, None where time does not help; `waits` says that it makes sense
+    to wait for that, and not to come back another time.
+    """
+
+    why: str
+    free_in: float | None = None
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let time pass. Answer: None, after `seconds`."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +186,17 @@ class Publish:
 
 
 Command = (
-    ReadClient | WriteClient | Choose | Dial | WriteUpstream | ReadUpstream | ReadEither | Relay | Release | Publish
+    ReadClient
+    | WriteClient
+    | Choose
+    | Wait
+    | Dial
+    | WriteUpstream
+    | ReadUpstream
+    | ReadEither
+    | Relay
+    | Release
+    | Publish
 )
 
 T = TypeVar("T")

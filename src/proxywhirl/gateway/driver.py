@@ -13,7 +13,16 @@ import ssl
 from collections.abc import Callable
 from typing import assert_never
 
-from proxywhirl.errors import CacheError, LocalFailure, PoolEmpty, ProxyFailed, ProxyGone, UpstreamError
+from proxywhirl.errors import (
+    CacheError,
+    LocalFailure,
+    PoolEmpty,
+    ProxyFailed,
+    ProxyGone,
+    SessionLost,
+    SiteResting,
+    UpstreamError,
+)
 from proxywhirl.events import EventBus
 from proxywhirl.gateway.commands import (
     Choose,
@@ -23,6 +32,7 @@ from proxywhirl.gateway.commands import (
     Ending,
     FromClient,
     FromUpstream,
+    NoChoice,
     Nothing,
     Publish,
     ReadClient,
@@ -31,6 +41,7 @@ from proxywhirl.gateway.commands import (
     Relay,
     Release,
     Steps,
+    Wait,
     WriteClient,
     WriteUpstream,
 )
@@ -47,7 +58,7 @@ __all__ = ["Driver"]
 
 _LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
 
-Answer = bytes | Proxy | ProxyURL | FromClient | FromUpstream | Nothing | tuple[int, int] | None
+Answer = bytes | Proxy | ProxyURL | FromClient | FromUpstream | Nothing | NoChoice | tuple[int, int] | None
 
 
 class Driver:
@@ -110,8 +121,10 @@ class Driver:
                 answer = await self._read_client(patience, idle=idle)
             case WriteClient(data, patience):
                 await self._write_client(data, patience)
-            case Choose(exclude):
-                answer = self._choose(exclude)
+            case Choose():
+                answer = self._choose(command)
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
             case Dial(target, patience):
                 answer = await self._dial(target, patience)
             case WriteUpstream(data):
@@ -166,11 +179,18 @@ class Driver:
 
     # The upstream.
 
-    def _choose(self, exclude: frozenset[str]) -> Proxy | None:
+    def _choose(self, command: Choose) -> Proxy | NoChoice:
+        wish = command.wish
         try:
-            self._lease = self._pool.acquire(exclude=exclude)
-        except PoolEmpty:
-            return None
+            self._lease = self._pool.acquire(
+                command.target, session=wish.session, exclude=command.exclude, **wish.wishes
+            )
+        except PoolEmpty as exc:
+            return NoChoice(str(exc), exc.retry_after, waits=True)
+        except SiteResting as exc:
+            return NoChoice(str(exc), exc.retry_after)
+        except (SessionLost, CacheError) as exc:  # the store may have to agree on a session
+            return NoChoice(str(exc))
         return self._lease.proxy
 
     async def _dial(self, target: Target | None, patience: float) -> ProxyURL:

@@ -4,6 +4,7 @@ Rules:
 - One loop waits for the upstream's next event and, meanwhile, carries the client's body: a response that
   comes early, or that grows while the request does, meets nobody who waits for something else.
 - The client's parser is told of a response only when its first byte is sent: before that, all can be undone.
+- A response for which another proxy may get a better one is held back, where it is not too long, and returned.
 """
 
 from __future__ import annotations
@@ -27,15 +28,12 @@ from proxywhirl.gateway.commands import (
     WriteClient,
     WriteUpstream,
 )
-from proxywhirl.gateway.limits import HEAD_LIMIT, HELD_RESPONSE, Limits
-from proxywhirl.gateway.messages import (
-    declared_length,
-    request_upstream,
-    response_downstream,
-    trailers_onward,
-)
+from proxywhirl.gateway.limits import HEAD_LIMIT, Limits
+from proxywhirl.gateway.messages import request_upstream
+from proxywhirl.gateway.reply import Reply
 from proxywhirl.gateway.request import ClientBroke, Request
 from proxywhirl.models import Proxy
+from proxywhirl.rotation.conduct import Judge, is_repeated
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Exchange"]
@@ -44,17 +42,21 @@ _HTTP_SCHEMES = frozenset(("http", "https"))
 
 
 class Exchange(Attempt):
-    """Send the request, pass the response on."""
+    """Send the request, pass the response on. `repeatable`: another attempt may follow this one."""
 
-    def __init__(self, request: Request, proxy: Proxy, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, request: Request, proxy: Proxy, limits: Limits, clock: Clock, *, judge: Judge, repeatable: bool
+    ) -> None:
         super().__init__(request, proxy, limits, clock)
+        self._judge = judge
+        self._repeatable = repeatable
         self._upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         self._client_spoke = clock.monotonic()
         self._expecting = request.client.they_are_waiting_for_100_continue
         self._until_continue = 0.0
 
-    def steps(self) -> Steps[None]:
-        """Serve the request.
+    def steps(self) -> Steps[Reply | None]:
+        """Serve the request; return a reply that was held back, None where the client has it.
 
         Raises:
             UpstreamError: The proxy failed, refused its account, or did not answer in time.
@@ -69,7 +71,7 @@ class Exchange(Attempt):
         if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and absolute:
             raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
         self.status = response.status_code
-        yield from self._pass_on(response)
+        return (yield from self._pass_on(Reply(self.request, response, self._judge, self._latency)))
 
     # Up: the request.
 
@@ -114,54 +116,52 @@ class Exchange(Attempt):
             interim = client.send(h11.InformationalResponse(status_code=100, reason=b"Continue", headers=[]))
             yield WriteClient(interim, self.limits.idle)
 
-    def _pass_on(self, response: h11.Response) -> Steps[None]:
+    def _pass_on(self, reply: Reply) -> Steps[Reply | None]:
         """Send the response; a short one only when it is whole, so that a cut one can be asked for again."""
-        held: list[h11.Event] = [response_downstream(response)]
-        holding = self._short(response)
+        holding = reply.is_short
         hold_until = self.clock.monotonic() + self.limits.attempt
-        while True:
+        if not holding:
+            self._take_what_is_there(reply)
+            holding = self._is_repeated(reply)
+        while not reply.complete:
             if not holding:
-                yield from self._send_down(held)
-                held = []
+                yield from reply.pass_on(self.limits.idle)
             event = yield from self._next_event()
-            if isinstance(event, h11.Data):
-                self._renew()
-                self.bytes_down += len(event.data)
-                held.append(h11.Data(data=bytes(event.data)))
-                # A slow response is streamed after all: the client would not wait for ever.
-                holding = holding and self.clock.monotonic() < hold_until
-            else:
-                held.append(self._end(event))
-                yield from self._send_down(held)
-                return
+            self._take(reply, event)
+            # A slow response is streamed after all: the client would not wait for ever.
+            holding = holding and reply.may_be_held and self.clock.monotonic() < hold_until
+        self.verdict = reply.verdict()
+        if not self.request.answered and self._is_repeated(reply):
+            return reply
+        yield from reply.pass_on(self.limits.idle)
+        return None
 
-    def _short(self, response: h11.Response) -> bool:
-        bodiless = self.request.head.method == b"HEAD" or response.status_code in (204, 304)
-        length = 0 if bodiless else declared_length(response)
-        return length is not None and length <= HELD_RESPONSE
+    def _is_repeated(self, reply: Reply) -> bool:
+        return self._repeatable and self.request.body.replayable and is_repeated(reply.verdict())
 
-    def _end(self, event: h11.Event) -> h11.EndOfMessage:
-        version = self.request.client.their_http_version or b"1.0"
-        trailers = event.headers if isinstance(event, h11.EndOfMessage) and version >= b"1.1" else None
-        return h11.EndOfMessage(headers=trailers_onward(trailers) if trailers else [])
+    def _take_what_is_there(self, reply: Reply) -> None:
+        """Take what has come of the body without waiting for more: a verdict sees it, and no stream is delayed."""
+        while not reply.complete and isinstance(event := self._parsed(), h11.Event):
+            self._take(reply, event)
 
-    def _send_down(self, events: list[h11.Event]) -> Steps[None]:
-        self.request.answered = True
-        data = b"".join(self.request.client.send(event) or b"" for event in events)
-        if data:
-            yield WriteClient(data, self.limits.idle)
+    def _take(self, reply: Reply, event: h11.Event) -> None:
+        if isinstance(event, h11.Data):
+            self._renew()
+        reply.take(event)
+        self.bytes_down = reply.received
 
     # Both: wait for the upstream, and carry the body meanwhile.
 
     def _next_event(self) -> Steps[h11.Event]:
-        while True:
-            try:
-                event = self._upstream.next_event()
-            except h11.RemoteProtocolError as exc:
-                raise ProxyFailed(f"{self.proxy.url} {self._offence(exc)}") from exc
-            if isinstance(event, h11.Event):
-                return event
+        while not isinstance(event := self._parsed(), h11.Event):
             yield from self._wait()
+        return event
+
+    def _parsed(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        try:
+            return self._upstream.next_event()
+        except h11.RemoteProtocolError as exc:
+            raise ProxyFailed(f"{self.proxy.url} {self._offence(exc)}") from exc
 
     def _offence(self, exc: h11.RemoteProtocolError) -> str:
         """Say what was wrong in our words: the parser's could quote what the upstream sent."""

@@ -1,89 +1,128 @@
 """Failover: try one proxy after another until one serves the request (pure).
 
-Rules: each proxy at most once for a request; never another one after the client may have seen a byte of
-the answer, nor after what was sent cannot be sent again; never a direct connection.
+Rules: each proxy at most once in a round; never another one after the client may have seen a byte of the answer, nor
+where `rotation.retry` says stop; never a direct connection. Where no attempt is left, the client gets the last response
+that the target gave, as it came, and only where there was none an error of the gateway.
 """
 
 from __future__ import annotations
 
+import math
+
 from proxywhirl.clock import Clock
-from proxywhirl.errors import ProxyGone, UpstreamError
+from proxywhirl.errors import AccountRefused, ProxyGone, UpstreamError
 from proxywhirl.events import AttemptFailed, RequestFinished
 from proxywhirl.gateway.attempt import Attempt
-from proxywhirl.gateway.commands import Choose, ClientGone, Publish, Release, Steps
+from proxywhirl.gateway.choice import choose
+from proxywhirl.gateway.commands import ClientGone, NoChoice, Publish, Release, Steps
 from proxywhirl.gateway.exchange import Exchange
 from proxywhirl.gateway.limits import Limits
 from proxywhirl.gateway.messages import Refusal
+from proxywhirl.gateway.reply import Reply
 from proxywhirl.gateway.request import ClientBroke, Request
 from proxywhirl.gateway.tunnel import Tunnel
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.retry import may_retry
+from proxywhirl.rotation.conduct import Conduct
+from proxywhirl.rotation.retry import Stop
 
 __all__ = ["Forwarding"]
 
-_NO_PROXY = (
-    "ProxyWhirl has no proxy to send this request through, and never connects directly.\n"
-    "Add some: proxywhirl import FILE, or proxywhirl add URL."
-)
+_NO_PROXY = "ProxyWhirl has no proxy to send this request through, and never connects directly.\n{}."
 
 
 class Forwarding:
     """The attempts at one request."""
 
-    def __init__(self, request: Request, limits: Limits, clock: Clock) -> None:
+    def __init__(self, request: Request, limits: Limits, clock: Clock, conduct: Conduct) -> None:
         self._request = request
         self._limits = limits
         self._clock = clock
-        self._tried: set[str] = set()
-        self._attempts = 0
+        self._judge = conduct.judge
+        self._retries = conduct.begin(request.method, until=request.deadline, unsafe=request.asked.unsafe)
+        self._failure: UpstreamError | None = None
+        self._held: tuple[Attempt, Reply] | None = None
 
     def steps(self) -> Steps[Refusal | None]:
         """Serve the request; return what to answer where no proxy could, None where it was answered.
 
         A response that broke after its first byte also gives a `Refusal`; it cannot be sent any more.
         """
-        proxy: Proxy | None = yield Choose(frozenset())
-        failure: UpstreamError | None = None
-        while proxy is not None:
-            self._tried.add(proxy.key)
-            attempt = (Tunnel if self._request.head.method == b"CONNECT" else Exchange)(
-                self._request, proxy, self._limits, self._clock
-            )
+        chosen: Proxy | NoChoice | Stop = yield from self._another()
+        while isinstance(chosen, Proxy):
+            attempt = self._attempt(chosen)
             try:
-                yield from attempt.steps()
+                reply = yield from attempt.steps()
             except ProxyGone:
                 yield Release(None)
-                proxy = yield Choose(frozenset(self._tried))
+                self._retries.tried.add(chosen.key)
+                chosen = yield from self._another()
             except UpstreamError as exc:
-                failure = exc
-                proxy = yield from self._after(attempt, exc)
+                self._failure = exc
+                chosen = yield from self._after(attempt)
             except (ClientGone, ClientBroke):
                 yield Release(None)
                 yield self._finished(attempt, ok=False)
                 raise
             else:
-                self._attempts += 1
-                yield Release(attempt.outcome())
-                yield self._finished(attempt, ok=True)
-                return None
+                if reply is None:
+                    yield from self._end(attempt)
+                    return None
+                self._failure, self._held = None, (attempt, reply)
+                chosen = yield from self._after(attempt)
+        if self._held is not None:
+            yield from self._hand_on(*self._held)
+            return None
         yield self._finished(None, ok=False)
-        return self._refusal(failure)
+        return self._refusal(chosen)
 
-    def _after(self, attempt: Attempt, failure: UpstreamError) -> Steps[Proxy | None]:
-        """Report a failed attempt and choose the next proxy, if the request may go to one."""
-        self._attempts += 1
-        outcome = attempt.outcome(failure)
+    def _attempt(self, proxy: Proxy) -> Attempt:
+        if self._request.head.method == b"CONNECT":
+            return Tunnel(self._request, proxy, self._limits, self._clock)
+        repeatable = self._retries.repeatable(sent=True)
+        return Exchange(self._request, proxy, self._limits, self._clock, judge=self._judge, repeatable=repeatable)
+
+    def _after(self, attempt: Attempt) -> Steps[Proxy | NoChoice | Stop]:
+        """Report an attempt that did not serve and choose the next proxy, if the request may go to one."""
+        self._retries.attempted(attempt.proxy.key)
+        outcome = attempt.outcome(self._failure)
         yield Release(outcome)
-        successor: Proxy | None = None
-        if self._may_try_again(attempt) and not self._late:
-            successor = yield Choose(frozenset(self._tried))
-        target = self._request.destination.target
-        yield Publish(AttemptFailed(attempt.proxy, target, outcome, final=successor is None))
-        return successor
+        # A 407 says that the proxy passed nothing on.
+        sent = attempt.sent and not isinstance(self._failure, AccountRefused)
+        chosen: Proxy | NoChoice | Stop | None = self._retries.stop(
+            self._clock.monotonic(),
+            sent=sent,
+            blame=outcome.blame,
+            replayable=not self._request.answered and self._request.body.replayable,
+        )
+        if chosen is None:
+            chosen = yield from self._another()
+        final = not isinstance(chosen, Proxy)
+        yield Publish(AttemptFailed(attempt.proxy, self._request.destination.target, outcome, final=final))
+        return chosen
 
-    def _may_try_again(self, attempt: Attempt) -> bool:
-        request = self._request
-        return not request.answered and request.body.replayable and may_retry(request.method, sent=attempt.sent)
+    def _another(self) -> Steps[Proxy | NoChoice]:
+        """Choose a further proxy; who has a response in hand does not wait for a better one."""
+        chosen = yield from choose(self._request, self._retries, self._clock, patient=self._held is None)
+        if isinstance(chosen, NoChoice):
+            self._retries.forgo()
+        return chosen
+
+    def _end(self, attempt: Attempt) -> Steps[None]:
+        """Report an attempt whose response the client has."""
+        self._retries.attempted(attempt.proxy.key)
+        outcome = attempt.outcome()
+        yield Release(outcome)
+        if not outcome.ok:
+            yield Publish(AttemptFailed(attempt.proxy, self._request.destination.target, outcome, final=True))
+        yield self._finished(attempt, ok=outcome.ok)
+
+    def _hand_on(self, attempt: Attempt, reply: Reply) -> Steps[None]:
+        try:
+            yield from reply.pass_on(self._limits.idle)
+        except ClientGone:
+            yield self._finished(attempt, ok=False)
+            raise
+        yield self._finished(attempt, ok=False)
 
     @property
     def _late(self) -> bool:
@@ -95,18 +134,26 @@ class Forwarding:
                 target=self._request.destination.target,
                 proxy=attempt.proxy if attempt else None,
                 ok=ok,
-                attempts=self._attempts,
+                attempts=self._retries.attempts,
                 seconds=self._clock.monotonic() - self._request.began,
                 status=attempt.status if attempt else None,
             )
         )
 
-    def _refusal(self, failure: UpstreamError | None) -> Refusal:
-        if failure is None:
-            return Refusal(503, _NO_PROXY)
-        tried = "1 proxy" if self._attempts == 1 else f"{self._attempts} proxies"
+    def _refusal(self, stop: NoChoice | Stop) -> Refusal:
+        why, wait, resting = stop.value if isinstance(stop, Stop) else stop.why, None, False
+        if isinstance(stop, NoChoice):
+            wait, resting = stop.free_in, stop.free_in is not None and not stop.waits
+        later = () if wait is None else ((b"Retry-After", str(max(1, math.ceil(wait))).encode()),)
+        if self._failure is None:
+            return Refusal(503, _NO_PROXY.format(why), later)
+        attempts = self._retries.attempts
+        tried = "1 proxy" if attempts == 1 else f"{attempts} proxies"
         late = f", and {self._limits.total:g} s had passed" if self._late else ""
-        return Refusal(
-            504 if self._late else 502,
-            f"No proxy could serve this request: {tried} tried{late}.\nThe last failure: {failure}.",
+        text = (
+            f"No proxy could serve this request: {tried} tried{late}.\n"
+            f"The last failure: {self._failure}.\nNo further one is tried: {why}."
         )
+        if resting:
+            return Refusal(503, text, later)
+        return Refusal(504 if self._late else 502, text)

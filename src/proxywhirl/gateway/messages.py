@@ -18,6 +18,7 @@ from proxywhirl.urls import ProxyURL, split_authority
 from proxywhirl.wire.http import basic_credentials
 
 __all__ = [
+    "RETRY_FIELD",
     "Destination",
     "Fields",
     "Refusal",
@@ -32,8 +33,12 @@ __all__ = [
 
 Fields = list[tuple[bytes, bytes]]
 
+RETRY_FIELD = b"proxywhirl-retry"
+"""The field by which a client tells the gateway that a request may be repeated."""
+
 _HOP_BY_HOP = frozenset(
     (
+        RETRY_FIELD,
         b"connection",
         b"keep-alive",
         b"proxy-authenticate",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import h11
 
+from proxywhirl.gateway.asked import Asked
 from proxywhirl.gateway.limits import REPLAYED_BODY
 from proxywhirl.gateway.messages import Destination, Fields, trailers_onward
 
@@ -83,8 +84,8 @@ class Body:
 class Request:
     """One request of a client, across all its attempts.
 
-    `began` and `deadline` are on the monotonic clock; `answered` once the client may have seen a byte
-    of a final response, after which nothing can be tried again.
+    `began` and `deadline` are on the monotonic clock; `asked` is what the client wants beside what its head says;
+    `answered` once the client may have seen a byte of a final response, after which nothing can be tried again.
     """
 
     client: h11.Connection
@@ -93,6 +94,7 @@ class Request:
     body: Body
     began: float
     deadline: float
+    asked: Asked
     answered: bool = False
 
     @property

@@ -15,6 +15,7 @@ from proxywhirl.gateway.listener import Listener, bind
 from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.gateway.session import Session
 from proxywhirl.net.connection import READ_LIMIT, Connection
+from proxywhirl.rotation.conduct import Conduct
 from proxywhirl.rotation.pool import Pool
 
 __all__ = ["Gateway"]
@@ -34,9 +35,19 @@ class Gateway:
         options: Where to listen, for whom, and how long to wait.
         events: Gets `AttemptFailed` and `RequestFinished`.
         clock: Tells how much of a timeout has passed.
+        conduct: How far requests are pursued, and how responses are judged; None for its defaults.
     """
 
-    def __init__(self, pool: Pool, options: GatewayOptions, *, events: EventBus, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        options: GatewayOptions,
+        *,
+        events: EventBus,
+        clock: Clock = SYSTEM_CLOCK,
+        conduct: Conduct | None = None,
+    ) -> None:
+        self._conduct = conduct or Conduct()
         self._pool = pool
         self._options = options
         self._events = events
@@ -119,7 +130,7 @@ class Gateway:
             task = asyncio.current_task()
             if task is not None:
                 self._clients[task] = driver
-            session = Session(self._options.limits, self._clock, self._options.credentials)
+            session = Session(self._options.limits, self._clock, self._options.credentials, conduct=self._conduct)
             await driver.run(session.steps())
         except Exception:  # noqa: BLE001 - logged; a defect of ours must end one connection, not the gateway
             _log.exception("a client's connection ended in a defect")

@@ -11,16 +11,17 @@ from __future__ import annotations
 import h11
 
 from proxywhirl.clock import Clock
-from proxywhirl.gateway.authentication import CHALLENGE, Credentials, authorized
+from proxywhirl.gateway.asked import Asked, read_asked
+from proxywhirl.gateway.authentication import Credentials
 from proxywhirl.gateway.commands import ClientGone, Ending, ReadClient, Steps, WriteClient
 from proxywhirl.gateway.forward import Forwarding
 from proxywhirl.gateway.limits import HEAD_LIMIT, Limits
 from proxywhirl.gateway.messages import Destination, Refusal, destination, explanation, faulty_head
 from proxywhirl.gateway.request import Body, ClientBroke, Request
+from proxywhirl.rotation.conduct import Conduct
 
 __all__ = ["Session"]
 
-_UNAUTHORIZED = Refusal(407, "This proxy asks for a username and a password, and got none or wrong ones.", (CHALLENGE,))
 _MALFORMED = {
     431: f"The request's head is longer than {HEAD_LIMIT // 1024} KiB.",
     501: "The request has a transfer coding other than chunked.",
@@ -30,9 +31,12 @@ _MALFORMED = {
 class Session:
     """Serve one client. `credentials` are what the client must offer, None for nothing."""
 
-    def __init__(self, limits: Limits, clock: Clock, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, limits: Limits, clock: Clock, credentials: Credentials | None = None, *, conduct: Conduct
+    ) -> None:
         self._limits = limits
         self._clock = clock
+        self._conduct = conduct
         self._credentials = credentials
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
         self._head_only = False
@@ -79,21 +83,27 @@ class Session:
             yield from self._refuse(head, close=True)
             return None
         self._head_only = head.method == b"HEAD"
-        route = destination(head)
-        if isinstance(route, Destination) and not authorized(head.headers, self._credentials):
-            route = _UNAUTHORIZED
         body = Body(self._client)
-        if isinstance(route, Refusal):
-            yield from self._refuse(route, close=not self._drained(body))
+        admission = self._admit(head)
+        if isinstance(admission, Refusal):
+            yield from self._refuse(admission, close=not self._drained(body))
             return None
+        route, asked = admission
         began = self._clock.monotonic()
-        request = Request(self._client, head, route, body, began, began + self._limits.total)
+        request = Request(self._client, head, route, body, began, began + self._limits.total, asked)
         return (yield from self._forward(request))
+
+    def _admit(self, head: h11.Request) -> tuple[Destination, Asked] | Refusal:
+        route = destination(head)
+        if isinstance(route, Refusal):
+            return route
+        asked = read_asked(head, self._credentials)
+        return asked if isinstance(asked, Refusal) else (route, asked)
 
     def _forward(self, request: Request) -> Steps[Ending | None]:
         try:
             request.body.take()
-            refusal = yield from Forwarding(request, self._limits, self._clock).steps()
+            refusal = yield from Forwarding(request, self._limits, self._clock, self._conduct).steps()
         except ClientBroke as exc:
             refusal = Refusal(exc.status, exc.explanation)
         if refusal is None:

@@ -2,31 +2,30 @@
 
 `httpx2.AsyncClient(transport=WhirlTransport(pool))` is all that it takes. The rules:
 
-- each attempt goes through another proxy of the pool, each proxy at most once for a request (an attempt on a
+- each attempt goes through another proxy of the pool, each proxy at most once in a round (an attempt on a
   kept connection that turns out to be closed does not count); never directly;
-- another proxy is tried until the caller has been given the first byte of a response, under the rule of
-  `rotation.retry.may_retry`, and while the body can be sent again;
+- another proxy is tried until the caller has been given the first byte of a response, as far as `rotation.retry` allows
+  it, and while the body can be sent again;
+- a response that is a ban, as far as it is held (64 KiB), is one more reason to try another proxy; where no attempt is
+  left, the last response is handed on as it came;
 - a 407 on a request that the proxy forwards itself means that nothing reached the target: it is tried again
   whatever its method, and never handed on;
+- what a request wishes of its proxy stands in its extension `proxywhirl` (see `integrations.httpx_wish`);
 - no environment variable changes any of this.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 
 import httpx2
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import PoolEmpty, ProxyGone
 from proxywhirl.integrations.httpx_connections import Identities
-from proxywhirl.integrations.httpx_exchange import Exchange, RequestBody
-from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure
-from proxywhirl.rotation.lease import Lease
+from proxywhirl.integrations.httpx_pursuit import Pursuit
+from proxywhirl.integrations.httpx_wish import read_wish, target_of
+from proxywhirl.rotation.conduct import Conduct
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retry import may_retry
-from proxywhirl.urls import ProxyURL
 
 __all__ = ["WhirlTransport"]
 
@@ -43,6 +42,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         proxy_tls: For proxies of the scheme https; None stands for the system's trusted authorities.
         max_identities: How many proxies' idle connections are kept; the least recently used are closed.
         clock: Measures latencies and the total.
+        conduct: How far requests are pursued, and how responses are judged; None for its defaults.
     """
 
     def __init__(
@@ -55,7 +55,9 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         proxy_tls: ssl.SSLContext | None = None,
         max_identities: int = 128,
         clock: Clock = SYSTEM_CLOCK,
+        conduct: Conduct | None = None,
     ) -> None:
+        self._conduct = conduct or Conduct()
         self._pool = pool
         self._attempt_timeout = attempt_timeout
         self._total_timeout = total_timeout
@@ -72,60 +74,30 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
 
         Raises:
             PoolEmpty: There was no proxy to try; nothing was sent.
+            SiteResting: The target failed through several proxies and is left alone for `retry_after` seconds.
+            SessionLost: The proxy of a hard session cannot serve the request.
+            ValueError: The extension `proxywhirl` wishes something that there is not.
+            httpx2.UnsupportedProtocol: The URL is neither http:// nor https://.
             httpx2.TransportError: The failure of the last attempt, in httpx2's own types: ConnectError and
                 ConnectTimeout before the request was sent, ProxyError where a proxy refused its account,
                 ReadError, ReadTimeout, RemoteProtocolError… after. The message names the proxy.
         """
-        body = RequestBody(_asynchronous(request))
-        give_up = self._clock.monotonic() + self._total_timeout
-        tried: set[str] = set()
-        failure: Failure | None = None
-        while True:
-            try:
-                lease = self._pool.acquire(exclude=tried)
-            except PoolEmpty:
-                if failure is None:
-                    raise
-                raise failure.error(len(tried)) from failure.cause
-            try:
-                endpoint = lease.endpoint()
-            except ProxyGone:
-                lease.release()
-                continue
-            result = await self._attempt(lease, endpoint, request, body)
-            if isinstance(result, httpx2.Response):
-                return result
-            failure = result
-            if not failure.stale:
-                tried.add(lease.proxy.key)
-            retry = body.replayable and may_retry(request.method, sent=failure.sent) and not failure.final
-            if not retry or self._clock.monotonic() >= give_up:
-                raise failure.error(len(tried)) from failure.cause
+        wish, unsafe = read_wish(request)
+        until = self._clock.monotonic() + self._total_timeout
+        retries = self._conduct.begin(request.method, until=until, unsafe=unsafe)
+        pursuit = Pursuit(
+            request,
+            pool=self._pool,
+            identities=self._identities,
+            target=target_of(request.url),
+            wish=wish,
+            retries=retries,
+            judge=self._conduct.judge,
+            attempt_timeout=self._attempt_timeout,
+            clock=self._clock,
+        )
+        return await pursuit.response()
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""
         await self._identities.aclose()
-
-    async def _attempt(
-        self, lease: Lease, endpoint: ProxyURL, request: httpx2.Request, body: RequestBody
-    ) -> httpx2.Response | Failure:
-        exchange = Exchange(
-            request, body, lease=lease, endpoint=endpoint, identities=self._identities, clock=self._clock
-        )
-        try:
-            async with asyncio.timeout(self._attempt_timeout) as limit:
-                return await exchange.response()
-        except NETWORK_ERRORS as exc:
-            if isinstance(exc, TimeoutError) and not limit.expired():
-                await exchange.close()
-                raise  # the request's body raised it
-            return await exchange.fail(exc)
-        except BaseException:
-            await exchange.close()
-            raise
-
-
-def _asynchronous(request: httpx2.Request) -> httpx2.AsyncByteStream:
-    if not isinstance(request.stream, httpx2.AsyncByteStream):
-        raise TypeError("the body of the request is a synchronous stream: an asynchronous client cannot send it")
-    return request.stream

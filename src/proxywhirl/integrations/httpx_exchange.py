@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from http import HTTPStatus
 
 import httpcore2
@@ -14,6 +13,8 @@ from proxywhirl.errors import AccountRefused
 from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure, diagnose
 from proxywhirl.models import Outcome
+from proxywhirl.rotation.conduct import Judge, is_repeated
+from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.urls import ProxyURL
 
@@ -70,7 +71,13 @@ class RequestBody(httpx2.AsyncByteStream):
 class Exchange(httpx2.AsyncByteStream):
     """One attempt: its lease and its connection, from the request to the last byte of the response.
 
-    It is the stream of the response; closing it settles the lease and gives the connection back.
+    It is the stream of the response; closing it settles the lease and gives the connection back. `verdict` is who is to
+    blame for the response by what has come of it; `held` once all of that is in memory.
+
+    Args:
+        site: Whom the request is for.
+        judge: Judges the response.
+        repeatable: Whether another attempt may follow: then a response that is not good is held, if it is not too long.
     """
 
     def __init__(
@@ -82,7 +89,15 @@ class Exchange(httpx2.AsyncByteStream):
         endpoint: ProxyURL,
         identities: Identities,
         clock: Clock,
+        site: str,
+        judge: Judge,
+        repeatable: bool,
     ) -> None:
+        self.verdict = Verdict()
+        self.held = False
+        self._site = site
+        self._judge = judge
+        self._repeatable = repeatable
         self._lease = lease
         self._identities = identities
         self._identity = identities.check_out(lease.proxy.key, endpoint)
@@ -94,6 +109,10 @@ class Exchange(httpx2.AsyncByteStream):
         self._latency: float | None = None
         self._response: httpcore2.Response | None = None
         self._received = 0
+        self._first = bytearray()  # for the verdict
+        self._ahead = bytearray()  # read, and still to be handed on
+        self._chunks: AsyncGenerator[bytes] | None = None
+        self._whole = False
         self._open = True
 
     async def response(self) -> httpx2.Response:
@@ -105,16 +124,26 @@ class Exchange(httpx2.AsyncByteStream):
             self._request.url.scheme
         ):
             raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
-        held = await _held_body(response)
-        if held is not None:
-            self._received = len(held)
-            await self.aclose()
+        self.verdict = self._judged()
+        await self._hold(response)
         return httpx2.Response(
             status_code=response.status,
             headers=response.headers,
-            stream=self if held is None else httpx2.ByteStream(held),
+            stream=httpx2.ByteStream(bytes(self._ahead)) if self.held else self,
             extensions=response.extensions,
         )
+
+    async def _hold(self, response: httpcore2.Response) -> None:
+        """Read a short response, and one for which another attempt may get a better one, up to what is ever held."""
+        short = _is_short(response)
+        if not short and not (self._repeatable and is_repeated(self.verdict)):
+            return
+        while (chunk := await self._next()) is not None:
+            self._ahead += chunk
+            if self._received > HELD_RESPONSE:
+                return
+        self.held = True
+        await self.aclose()
 
     async def fail(self, exc: Exception) -> Failure:
         """Report the failure and end the attempt."""
@@ -132,16 +161,29 @@ class Exchange(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async with aclosing(self._streaming().aiter_stream()) as chunks:
-                async for chunk in chunks:
-                    self._received += len(chunk)
-                    yield chunk
+            if self._ahead:
+                yield bytes(self._ahead)
+            while (chunk := await self._next()) is not None:
+                yield chunk
         except NETWORK_ERRORS as exc:
             failure = await self.fail(exc)
             raise failure.error(1) from failure.cause
 
+    async def _next(self) -> bytes | None:
+        """Read on, None at the end. The first bytes are kept for the verdict, as they came."""
+        if self._chunks is None:
+            self._chunks = self._streaming().aiter_stream()
+        chunk = await anext(self._chunks, None)
+        if chunk is None:
+            self._whole = True
+            self.verdict = self._judged()
+            return None
+        self._received += len(chunk)
+        self._first += chunk[: HELD_RESPONSE - len(self._first)]
+        return chunk
+
     async def aclose(self) -> None:
-        """End the attempt as a success: the proxy has brought a response, read to its end or not."""
+        """End the attempt with a response, read to its end or not: it is a success where that is a good one."""
         try:
             if self._open:
                 self._lease.report(self._outcome(None))
@@ -155,6 +197,8 @@ class Exchange(httpx2.AsyncByteStream):
         self._open = False
         self._lease.release()
         try:
+            if self._chunks is not None:
+                await self._chunks.aclose()
             if self._response is not None:
                 await self._response.aclose()
         finally:
@@ -181,25 +225,44 @@ class Exchange(httpx2.AsyncByteStream):
             raise httpx2.StreamClosed
         return self._response
 
+    def _judged(self) -> Verdict:
+        """Judge the response by what has come of it."""
+        response = self._streaming()
+        headers = tuple((name.lower(), value) for name, value in response.headers)
+        declared = None if self._request.method == "HEAD" else _declared(response)
+        return self._judge(
+            Evidence(
+                site=self._site,
+                method=self._request.method,
+                status=response.status,
+                headers=headers,
+                body=bytes(self._first),
+                length=self._received if self._whole and self._request.method != "HEAD" else declared,
+                latency=self._latency,
+            )
+        )
+
     def _outcome(self, failure: Failure | None) -> Outcome:
+        blame = failure.blame if failure else self.verdict.blame
         return Outcome(
-            failure is None,
-            blame=failure.blame if failure else None,
+            blame is None,
+            blame=blame,
             latency=self._latency,
             status=self._response.status if self._response else None,
             error=failure.text if failure else None,
-            rule=failure.rule if failure else None,
-            retry_after=failure.retry_after if failure else None,
+            rule=failure.rule if failure else self.verdict.rule,
+            retry_after=failure.retry_after if failure else self.verdict.retry_after,
             bytes_up=self._body.sent,
             bytes_down=self._received,
         )
 
 
-async def _held_body(response: httpcore2.Response) -> bytes | None:
-    """Read and close a response that declares a small body; return None, and read nothing, for any other."""
+def _declared(response: httpcore2.Response) -> int | None:
+    """Return the length in bytes that a response declares, None where it does not."""
     lengths = [value for name, value in response.headers if name.lower() == b"content-length"]
-    if not lengths or not lengths[0].isdigit() or int(lengths[0]) > HELD_RESPONSE:
-        return None
-    body = await response.aread()
-    await response.aclose()
-    return body
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else None
+
+
+def _is_short(response: httpcore2.Response) -> bool:
+    length = _declared(response)
+    return length is not None and length <= HELD_RESPONSE

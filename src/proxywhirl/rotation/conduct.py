@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.budget import RetryBudget
+from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.plain import plain_verdict
 from proxywhirl.rotation.retry import Retries, RetryPolicy
-from proxywhirl.rotation.verdicts import Evidence, Verdict
 
 __all__ = ["Conduct", "Judge", "is_repeated"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from proxywhirl.errors import Blame
-from proxywhirl.rotation.verdicts import Evidence, Verdict
+from proxywhirl.rotation.evidence import Evidence, Verdict
 
 __all__ = ["plain_verdict"]
 

@@ -1,0 +1,84 @@
+"""A response on its way through the gateway: what of it is held back, and what is made of it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import h11
+
+from proxywhirl.gateway.commands import Steps, WriteClient
+from proxywhirl.gateway.limits import HELD_RESPONSE
+from proxywhirl.gateway.messages import declared_length, response_downstream, trailers_onward
+from proxywhirl.gateway.request import Request
+from proxywhirl.rotation.conduct import Judge
+from proxywhirl.rotation.evidence import Evidence, Verdict
+
+__all__ = ["Reply"]
+
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class Reply:
+    """A final response to a client's request.
+
+    `received`: bytes of its body so far; `complete`: its end has come. Its first bytes are kept for the verdict, as
+    they came: a page in a content coding stays in it.
+    """
+
+    def __init__(self, request: Request, response: h11.Response, judge: Judge, latency: float | None) -> None:
+        self.received = 0
+        self.complete = False
+        self._request = request
+        self._response = response
+        self._judge = judge
+        self._latency = latency
+        self._held: list[h11.Event] = [response_downstream(response)]
+        self._first = bytearray()
+        self._bodiless = request.head.method == b"HEAD" or response.status_code in _BODILESS
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it declares to be so short that it is read whole before it is passed on."""
+        length = 0 if self._bodiless else declared_length(self._response)
+        return length is not None and length <= HELD_RESPONSE
+
+    @property
+    def may_be_held(self) -> bool:
+        """Whether what has come is no more than is ever held."""
+        return self.received <= HELD_RESPONSE
+
+    def take(self, event: h11.Event) -> None:
+        """Hold an event of the response's body, or its end."""
+        if isinstance(event, h11.Data):
+            data = bytes(event.data)
+            self.received += len(data)
+            self._first += data[: HELD_RESPONSE - len(self._first)]
+            self._held.append(h11.Data(data=data))
+        else:
+            self.complete = True
+            version = self._request.client.their_http_version or b"1.0"
+            trailers = event.headers if isinstance(event, h11.EndOfMessage) and version >= b"1.1" else None
+            self._held.append(h11.EndOfMessage(headers=trailers_onward(trailers) if trailers else []))
+
+    def verdict(self) -> Verdict:
+        """Judge it by what has come so far."""
+        length = self.received if self.complete else declared_length(self._response)
+        return self._judge(
+            Evidence(
+                site=self._request.destination.target.site,
+                method=self._request.method,
+                status=self._response.status_code,
+                headers=tuple((name, value) for name, value in self._response.headers),
+                body=bytes(self._first),
+                length=None if self._bodiless else length,
+                latency=self._latency,
+            )
+        )
+
+    def pass_on(self, patience: float) -> Steps[None]:
+        """Send the client what is held; from its first byte on, the request is answered."""
+        self._request.answered = True
+        data = b"".join(self._request.client.send(event) or b"" for event in self._held)
+        self._held.clear()
+        if data:
+            yield WriteClient(data, patience)
