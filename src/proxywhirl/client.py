@@ -21,7 +21,9 @@ import httpx2
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.errors import LocalFailure
 from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.integrations.httpx_wish import extension
 from proxywhirl.models import Attributes
+from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
@@ -74,7 +76,9 @@ class _Requests:
             self._runtime = undo.enter_context(Runtime(settings))
             if given:
                 self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
-            self._transport = WhirlTransport(self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls())
+            self._transport = WhirlTransport(
+                self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls(), conduct=self._runtime.conduct
+            )
             self._runtime.start(monitor=monitor)
             undo.pop_all()
 
@@ -130,16 +134,39 @@ class AsyncProxyWhirl(_Requests):
             follow_redirects=follow_redirects,
         )
 
-    async def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
-        """Send a request and read the response; `options` are those of `httpx2.AsyncClient.request`.
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        session: str | None = None,
+        wish: Wishes | None = None,
+        retry_unsafe: bool = False,
+        **options: Any,
+    ) -> httpx2.Response:
+        """Send a request and read the response.
+
+        Args:
+            method: Any; methods are case-sensitive.
+            url: An absolute http:// or https:// URL.
+            session: A name whose requests go through the same proxy, for as long as the session lasts.
+            wish: What the proxy must be, such as `{"country": "de", "tags": "fast"}`.
+            retry_unsafe: The request may be sent again though its method is not idempotent.
+            **options: Those of `httpx2.AsyncClient.request`.
 
         Raises:
             PoolEmpty: there was no proxy to try; nothing was sent.
+            SiteResting: the target failed through several proxies, and is left alone for `retry_after` seconds.
+            SessionLost: the proxy of a hard session cannot serve the request.
+            ValueError: there is no such wish, or its value is impossible.
             LocalFailure: this object is closed, or was while the request was under way.
             httpx2.TransportError: every attempt failed; the message names the last proxy, without its credential.
         """
         if self._closed:
             raise LocalFailure(CLOSED)
+        wished = extension(session, wish, retry_unsafe=retry_unsafe)
+        if wished:
+            options["extensions"] = {**(options.get("extensions") or {}), **wished}
         work = asyncio.ensure_future(self._client.request(method, url, **options))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)

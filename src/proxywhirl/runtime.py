@@ -29,6 +29,7 @@ from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
 from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome, Proxy
+from proxywhirl.rotation.conduct import Conduct
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.recipe import Recipe
 from proxywhirl.rotation.verdicts import Classifier
@@ -84,6 +85,7 @@ class Runtime:
         self.settings = settings
         self.events = EventBus()
         self._clock = clock
+        self.conduct = Conduct(policy=settings.retry.policy(), budget=settings.retry.budget(clock))
         self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._revision = 0
         self._stale: set[str] = set()
@@ -258,7 +260,9 @@ class Runtime:
             GatewayError: it would be open to a network without credentials.
             SettingsError: its settings contradict each other.
         """
-        return Gateway(self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock)
+        return Gateway(
+            self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock, conduct=self.conduct
+        )
 
     def monitor(self) -> Monitor | None:
         """Make what checks proxies when they are due; None where no judge is set, or it is switched off.

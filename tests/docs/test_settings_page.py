@@ -11,12 +11,20 @@ import pytest
 from pydantic import BaseModel
 
 from proxywhirl.cache.models import CacheConfig
-from proxywhirl.settings import GatewaySettings, HealthSettings, PoolSettings, Settings, SourcesSettings
+from proxywhirl.settings import (
+    GatewaySettings,
+    HealthSettings,
+    PoolSettings,
+    RetrySettings,
+    Settings,
+    SourcesSettings,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
 SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "pool": PoolSettings,
+    "retry": RetrySettings,
     "health": HealthSettings,
     "sources": SourcesSettings,
     "cache": CacheConfig,

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from proxywhirl.settings.file import SETTINGS_FILE
-from proxywhirl.settings.sections import GatewaySettings, HealthSettings, PoolSettings, SourcesSettings
+from proxywhirl.settings.sections import (
+    GatewaySettings,
+    HealthSettings,
+    PoolSettings,
+    RetrySettings,
+    SourcesSettings,
+)
 from proxywhirl.settings.tree import Settings
 
-__all__ = ["SETTINGS_FILE", "GatewaySettings", "HealthSettings", "PoolSettings", "Settings", "SourcesSettings"]
+__all__ = [
+    "SETTINGS_FILE",
+    "GatewaySettings",
+    "HealthSettings",
+    "PoolSettings",
+    "RetrySettings",
+    "Settings",
+    "SourcesSettings",
+]

@@ -9,15 +9,18 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from proxywhirl.cache.models import CacheConfig
+from proxywhirl.clock import Clock
 from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.health.levels import Level
 from proxywhirl.health.policy import Schedule
+from proxywhirl.rotation.budget import RetryBudget
 from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.retry import RetryPolicy
 from proxywhirl.rotation.sessions import SessionPolicy
 from proxywhirl.sources.options import FetchOptions
 
-__all__ = ["SECTIONS", "GatewaySettings", "HealthSettings", "PoolSettings", "SourcesSettings"]
+__all__ = ["SECTIONS", "GatewaySettings", "HealthSettings", "PoolSettings", "RetrySettings", "SourcesSettings"]
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -105,6 +108,30 @@ class GatewaySettings(BaseModel):
         return _trusting(self.upstream_ca_file, "gateway.upstream_ca_file")
 
 
+class RetrySettings(BaseModel):
+    """How far a request is pursued through one proxy after another, and what all retries together may cost a target.
+
+    `share` and `floor` bound the retries within the last `window` seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    attempts: Annotated[int, Field(ge=1)] = 20
+    rounds: Annotated[int, Field(ge=1)] = 1
+    share: Annotated[float, Field(ge=0)] = 0.2
+    floor: Annotated[int, Field(ge=0)] = 10
+    window: Seconds = 10.0
+    unsafe: bool = False
+
+    def policy(self) -> RetryPolicy:
+        """Return how far a request is pursued."""
+        return RetryPolicy(attempts=self.attempts, rounds=self.rounds, unsafe=self.unsafe)
+
+    def budget(self, clock: Clock) -> RetryBudget:
+        """Return a new budget."""
+        return RetryBudget(share=self.share, floor=self.floor, window=self.window, clock=clock)
+
+
 class SourcesSettings(BaseModel):
     """Whether the catalogue is known, and what bounds fetching: times in seconds, sizes in bytes."""
 
@@ -170,6 +197,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": GatewaySettings,
     "health": HealthSettings,
     "pool": PoolSettings,
+    "retry": RetrySettings,
     "sources": SourcesSettings,
 }
 

@@ -22,7 +22,14 @@ from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
 from proxywhirl.settings.file import SETTINGS_FILE, changed_text, read_file, replace_file
-from proxywhirl.settings.sections import SECTIONS, GatewaySettings, HealthSettings, PoolSettings, SourcesSettings
+from proxywhirl.settings.sections import (
+    SECTIONS,
+    GatewaySettings,
+    HealthSettings,
+    PoolSettings,
+    RetrySettings,
+    SourcesSettings,
+)
 
 __all__ = ["Settings"]
 
@@ -45,6 +52,7 @@ class Settings(BaseSettings):
     pool: PoolSettings = Field(default_factory=PoolSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
+    retry: RetrySettings = Field(default_factory=RetrySettings)
     sources: SourcesSettings = Field(default_factory=SourcesSettings)
 
     @classmethod
