@@ -20,7 +20,7 @@ import pytest
 
 from proxywhirl import AsyncProxyWhirl, PoolEmpty, ProxyURLError, ProxyWhirl, SettingsError
 from proxywhirl.errors import LocalFailure, UnknownNameError
-from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, running_fleet
+from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, RateLimit, running_fleet
 
 SPECS = [FleetSpec("http"), FleetSpec("socks5", "alice", "s3cret"), FleetSpec("http", "bob", "hunter2")]
 
@@ -47,6 +47,34 @@ def proxy_of(response: httpx2.Response) -> Any:
     """Return through which proxy a request came to the origin."""
     assert response.status_code == 200
     return response.json()["proxy"]
+
+
+def test_a_session_keeps_its_proxy_and_a_wish_chooses_it(running: tuple[Fleet, Origin], place: Path) -> None:
+    """`session=` sends a name's requests through one proxy, `wish=` only through those that fulfil it."""
+    fleet, origin = running
+    with ProxyWhirl(proxies=fleet.urls()) as whirl:
+        assert len({proxy_of(whirl.get(origin.url, session="cart-17")) for _ in range(5)}) == 1
+        assert {proxy_of(whirl.get(origin.url, wish={"scheme": "socks5"})) for _ in range(3)} == {"socks5-1"}
+        with pytest.raises(PoolEmpty, match="country=DE"):
+            whirl.get(origin.url, wish={"country": "de"})
+        with pytest.raises(ValueError, match="there is no filter 'land'"):
+            whirl.get(origin.url, wish={"land": "de"})
+
+
+def test_the_retries_are_those_of_the_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One attempt, set in the environment, is one attempt; the retry of a POST has to be asked for."""
+    with running_fleet([FleetSpec()] * 3) as (fleet, origin):
+        origin.limit = RateLimit(0, status=503)
+        with ProxyWhirl(proxies=fleet.urls()) as whirl:
+            assert whirl.post(origin.url).status_code == 503
+            assert len(origin.requests) == 1
+            assert whirl.post(origin.url, retry_unsafe=True).status_code == 503
+            assert len(origin.requests) > 2
+        origin.requests.clear()
+        monkeypatch.setenv("PROXYWHIRL_RETRY_ATTEMPTS", "1")
+        with ProxyWhirl(proxies=fleet.urls()) as whirl:
+            assert whirl.get(origin.url).status_code == 503
+        assert len(origin.requests) == 1
 
 
 def test_in_memory_requests_rotate_and_no_file_is_made(running: tuple[Fleet, Origin], place: Path) -> None:

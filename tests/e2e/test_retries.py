@@ -1,0 +1,339 @@
+"""Bans, dead sites, busy pools and wishes, through both senders: the gateway and the transport for httpx2."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+
+from proxywhirl.errors import Blame, PoolEmpty, SessionLost, SiteResting
+from proxywhirl.events import EventBus
+from proxywhirl.gateway import Gateway, GatewayOptions
+from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.models import Outcome, Proxy
+from proxywhirl.rotation.budget import RetryBudget
+from proxywhirl.rotation.conduct import Conduct
+from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.retry import RetryPolicy
+from proxywhirl.rotation.sessions import SessionPolicy
+from proxywhirl.rotation.verdicts import Evidence, Verdict
+from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, RateLimit
+
+SENDERS = ["gateway", "transport"]
+
+
+@dataclass
+class Rig:
+    """A sender over a pool over a fleet, before an origin; what was reported to the pool is kept."""
+
+    sender: str
+    fleet: Fleet
+    origin: Origin
+    pool: Pool
+    conduct: Conduct
+    reports: list[Outcome]
+    gateway: str
+    transport: WhirlTransport
+
+    async def send(
+        self, path: str = "/", method: str = "GET", *, session: str | None = None, unsafe: bool = False, **options: Any
+    ) -> httpx2.Response:
+        """Send a request, with what it wishes said in the way of the sender."""
+        url = path if "://" in path else self.origin.url + path
+        if self.sender == "transport":
+            wish = {"session": session, "retry_unsafe": True if unsafe else None}
+            said = {name: value for name, value in wish.items() if value is not None}
+            client = httpx2.AsyncClient(transport=_Kept(self.transport), timeout=30)
+            async with client:
+                return await client.request(method, url, extensions={"proxywhirl": said}, **options)
+        auth = None if session is None else (f"me,session={session}", "")
+        headers = {"Proxywhirl-Retry": "unsafe"} if unsafe else {}
+        proxy = httpx2.Proxy(self.gateway, auth=auth)
+        async with httpx2.AsyncClient(proxy=proxy, verify=False, trust_env=False, timeout=30) as client:
+            return await client.request(method, url, headers=headers, **options)
+
+    @property
+    def arrived(self) -> Counter[str | None]:
+        """How often each proxy has reached the origin."""
+        return Counter(seen.proxy for seen in self.origin.requests)
+
+
+class _Kept(httpx2.AsyncBaseTransport):
+    """A transport that a client's end does not close."""
+
+    def __init__(self, transport: WhirlTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Pass the request on."""
+        return await self._transport.handle_async_request(request)
+
+
+@contextlib.asynccontextmanager
+async def rig(
+    sender: str,
+    specs: Iterable[FleetSpec],
+    *,
+    limit: RateLimit | None = None,
+    conduct: Conduct | None = None,
+    limits: Limits | None = None,
+    sessions: SessionPolicy | None = None,
+    attempt: float = 5.0,
+    total: float = 20.0,
+) -> AsyncIterator[Rig]:
+    """Run it all; at the end no request has reached the origin directly, and no lease is out."""
+    reports: list[Outcome] = []
+
+    def heard(_: Proxy, outcome: Outcome) -> None:
+        reports.append(outcome)
+
+    async with (
+        asyncio.timeout(60),
+        Fleet.start(specs) as fleet,
+        Origin.start(fleet.exits, limit=limit) as origin,
+    ):
+        urls = {proxy.url.key: proxy.url for proxy in fleet}
+        pool = Pool(resolve=urls.get, on_report=heard, limits=limits or Limits(), sessions=sessions or SessionPolicy())
+        pool.update(map(Proxy.of, urls.values()))
+        conduct = conduct or Conduct()
+        transport = WhirlTransport(pool, attempt_timeout=attempt, total_timeout=total, conduct=conduct)
+        options = GatewayOptions(port=0, attempt_timeout=attempt, total_timeout=total)
+        async with (
+            contextlib.aclosing(transport),
+            Gateway(pool, options, events=EventBus(), conduct=conduct) as gateway,
+        ):
+            host, port = gateway.address
+            yield Rig(sender, fleet, origin, pool, conduct, reports, f"http://{host}:{port}", transport)
+        assert None not in Counter(seen.proxy for seen in origin.requests), "a request went directly"
+        assert all(use.in_flight == 0 for use in pool.snapshot())
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_429_goes_to_another_proxy_and_the_banned_one_rests_for_this_site(sender: str, chunked: bool) -> None:
+    """Every request gets its answer, and who is banned is not tried again for this site."""
+    async with rig(sender, [FleetSpec()] * 2, limit=RateLimit(6, retry_after=600, chunked=chunked)) as running:
+        async with httpx2.AsyncClient(proxy=running.fleet.urls()[0], trust_env=False) as client:
+            for _ in range(6):
+                await client.get(running.origin.url)
+        answers = [await running.send() for _ in range(6)]
+        assert [answer.json()["proxy"] for answer in answers] == ["http-1"] * 6
+        assert running.arrived == {"http-0": 6 + 1, "http-1": 6}
+        [ban] = [outcome for outcome in running.reports if not outcome.ok]
+        assert (ban.blame, ban.status, ban.retry_after) == (Blame.TARGET_THROUGH_PROXY, 429, 600.0)
+        assert ban.latency is not None
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("status", [403, 429, 503])
+async def test_exhausted_attempts_hand_on_the_last_real_response(sender: str, status: int) -> None:
+    """Where every proxy is refused, the caller gets the site's own words and headers, not an error of ours."""
+    limit = RateLimit(0, status=status, retry_after=9, page=b"<h1>Go away</h1>")
+    async with rig(sender, [FleetSpec()] * 2, limit=limit) as running:
+        answer = await running.send()
+        assert (answer.status_code, answer.text, answer.headers["Retry-After"]) == (status, "<h1>Go away</h1>", "9")
+        assert running.arrived == {"http-0": 1, "http-1": 1}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_compressed_block_page_reaches_the_judge_and_the_caller_as_it_came(sender: str) -> None:
+    """The verdict is asked of the bytes on the wire, and the page that is handed on can be unpacked."""
+    page = b"<title>Are you human?</title>"
+    seen: list[Evidence] = []
+
+    def judge(evidence: Evidence) -> Verdict:
+        seen.append(evidence)
+        packed = evidence.body.startswith(b"\x1f\x8b") and b"human" in gzip.decompress(evidence.body)
+        return Verdict(Blame.TARGET_THROUGH_PROXY, "human-page") if packed else Verdict()
+
+    limit = RateLimit(0, status=200, page=gzip.compress(page), headers=(("Content-Encoding", "gzip"),))
+    async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=Conduct(judge=judge)) as running:
+        answer = await running.send()
+        assert (answer.status_code, answer.content) == (200, page)
+        assert running.arrived.total() == 2
+        assert {outcome.rule for outcome in running.reports} == {"human-page"}
+        evidence = seen[-1]
+        assert (evidence.site, evidence.method) == (f"127.0.0.1:{running.origin.port}", "GET")
+        assert evidence.length == len(evidence.body) > 0
+        assert (b"content-encoding", b"gzip") in evidence.headers
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize(("unsafe", "times"), [(False, 1), (True, 3)])
+async def test_a_post_is_not_repeated_after_it_was_sent(sender: str, unsafe: bool, times: int) -> None:
+    """A ban of a POST is handed on at once, unless the caller says that it may be sent again."""
+    async with rig(sender, [FleetSpec()] * 3, limit=RateLimit(0, status=403)) as running:
+        assert (await running.send(method="POST", content=b"pay", unsafe=unsafe)).status_code == 403
+        assert running.arrived.total() == times
+        assert not any("proxywhirl" in str(seen.headers).lower() for seen in running.origin.requests)
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("fault", [Fault.AUTH_REQUIRED, Fault.REFUSE])
+async def test_a_post_is_repeated_where_nothing_was_sent(sender: str, fault: Fault) -> None:
+    """A 407 and a refused connection both mean that the target has seen nothing: the POST arrives once."""
+    specs = [FleetSpec("http", "bob", "pw", fault=fault)] * 2 + [FleetSpec()]
+    async with rig(sender, specs) as running:
+        answer = await running.send(method="POST", content=b"pay")
+        assert (answer.status_code, answer.json()["body_length"]) == (200, 3)
+        assert running.arrived.total() == 1
+        assert running.conduct.budget.spent() == (0, 1)
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_proxy_that_fails_fast_is_left_for_this_site(sender: str) -> None:
+    """Proxies that answer 502 at once cost a retry and no request."""
+    specs = [FleetSpec(fault=Fault.BAD_GATEWAY), FleetSpec("socks5", fault=Fault.BAD_GATEWAY), *[FleetSpec()] * 3]
+    async with rig(sender, specs) as running:
+        answers = [await running.send() for _ in range(10)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert max(len(proxy.requests) for proxy in running.fleet.proxies[:2]) <= 2
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_the_budget_holds_at_a_site_that_fails_through_everybody(sender: str) -> None:
+    """Of 200 requests that fail through every proxy exactly a fifth are sent again, whatever each would like."""
+    failures = itertools.count()
+
+    def judge(_: Evidence) -> Verdict:
+        return Verdict(Blame.PROXY, f"failure-{next(failures)}")  # no two alike: the budget alone is to stop it
+
+    conduct = Conduct(budget=RetryBudget(window=600.0), judge=judge)
+    async with rig(sender, [FleetSpec()] * 20, limit=RateLimit(0, status=503), conduct=conduct) as running:
+        for _ in range(200):
+            assert (await running.send()).status_code == 503
+        assert conduct.budget.spent() == (40, 200)
+        assert len(running.origin.requests) == 240
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_site_that_rests_is_said_to(sender: str) -> None:
+    """Once the site itself is found at fault, a request is refused at once, with the reason and when to come back."""
+    async with rig(sender, [FleetSpec()] * 12, limit=RateLimit(0, status=503, retry_after=60)) as running:
+        assert b"You ask too often" in (await running.send()).content  # the site's own words, through several proxies
+        asked = len(running.origin.requests)
+        if sender == "gateway":
+            answer = await running.send()
+            assert (answer.status_code, "failed alike" in answer.text) == (503, True)
+            assert 1 < int(answer.headers["Retry-After"]) <= 61
+        else:
+            with pytest.raises(SiteResting, match="failed alike") as caught:
+                await running.send()
+            assert 1 < caught.value.retry_after <= 61
+        assert len(running.origin.requests) == asked, "the site was asked though it rests"
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_the_deadline_holds_with_proxies_that_hang(sender: str) -> None:
+    """Proxies that never answer cost the total and one attempt at the most."""
+    async with rig(sender, [FleetSpec(fault=Fault.HANG)] * 20, attempt=0.3, total=0.8) as running:
+        began = time.monotonic()
+        if sender == "gateway":
+            assert (await running.send()).status_code == 504
+        else:
+            with pytest.raises(httpx2.TransportError, match="proxies were tried"):
+                await running.send()
+        assert time.monotonic() - began < 0.8 + 0.3 + 1.0
+        assert len(running.origin.requests) == 0
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_the_attempts_are_bounded(sender: str) -> None:
+    """With three attempts allowed, three proxies are tried though twenty are there."""
+    conduct = Conduct(RetryPolicy(attempts=3))
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        closed = unused.getsockname()[1]
+    async with rig(sender, [FleetSpec("socks5")] * 20, conduct=conduct) as running:
+        if sender == "gateway":
+            answer = await running.send(f"http://127.0.0.1:{closed}/")
+            assert (answer.status_code, "3 proxies tried" in answer.text) == (502, True)
+        else:
+            with pytest.raises(httpx2.ConnectError, match="3 proxies were tried"):
+                await running.send(f"http://127.0.0.1:{closed}/")
+        assert sum(len(proxy.requests) for proxy in running.fleet) == 3
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_further_round_finds_a_proxy_that_has_come_back(sender: str) -> None:
+    """With two rounds the only proxy is tried again after a wait, and serves."""
+    conduct = Conduct(RetryPolicy(rounds=2))
+    async with rig(sender, [FleetSpec(fault=Fault.REFUSE)], conduct=conduct) as running:
+        sending = asyncio.create_task(running.send())
+        while not running.reports:  # noqa: ASYNC110 - the pool tells whoever it was made with, in no loop
+            await asyncio.sleep(0.001)
+        running.fleet[0].fault = Fault.NONE
+        assert (await sending).status_code == 200
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_busy_pool_is_waited_for(sender: str) -> None:
+    """A request that finds every proxy at its limit waits for its turn instead of failing."""
+    async with rig(sender, [FleetSpec()], limits=Limits(requests_per_second=10.0)) as running:
+        answers = await asyncio.gather(*(running.send() for _ in range(4)))
+        assert [answer.status_code for answer in answers] == [200] * 4
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_session_sticks_and_moves_when_its_proxy_fails(sender: str) -> None:
+    """One name has one proxy, whatever the others get; when that fails, the session goes on with another."""
+    async with rig(sender, [FleetSpec()] * 5) as running:
+        mine = {(await running.send(session="cart-17")).json()["proxy"] for _ in range(6)}
+        assert len(mine) == 1
+        others = {(await running.send(session=f"cart-{number}")).json()["proxy"] for number in range(40)}
+        assert len(others) > 2
+        running.fleet[mine.copy().pop()].fault = Fault.REFUSE
+        moved = {(await running.send(session="cart-17")).json()["proxy"] for _ in range(6)}
+        assert len(moved) == 1
+        assert moved != mine
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_hard_session_that_lost_its_proxy_says_so(sender: str) -> None:
+    """A session that may not move gets an error and no other proxy."""
+    async with rig(sender, [FleetSpec()] * 3, sessions=SessionPolicy(hard=True)) as running:
+        mine = (await running.send(session="cart-17")).json()["proxy"]
+        running.pool.discard([running.fleet[mine].url.key])
+        if sender == "gateway":
+            answer = await running.send(session="cart-17")
+            assert (answer.status_code, "Retry-After" in answer.headers) == (503, False)
+        else:
+            with pytest.raises(SessionLost):
+                await running.send(session="cart-17")
+        assert running.arrived.total() == 1
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_nothing_goes_directly_where_no_proxy_is_left(sender: str) -> None:
+    """An empty pool, and one that does not fulfil a wish, refuse and say why."""
+    async with rig(sender, []) as running:
+        if sender == "gateway":
+            answer = await running.send()
+            assert (answer.status_code, "proxywhirl import" in answer.text) == (503, True)
+        else:
+            with pytest.raises(PoolEmpty, match="proxywhirl import"):
+                await running.send()
+        assert not running.origin.requests
+
+
+async def test_a_wrong_wish_of_a_transport_says_what_is_known() -> None:
+    """An unknown key in the extension is the caller's error, before anything is sent."""
+    async with rig("transport", [FleetSpec()]) as running, httpx2.AsyncClient(transport=_Kept(running.transport)) as c:
+        for said, words in (
+            ({"land": "de"}, "there is no filter 'land'"),
+            ({"retry_unsafe": 1}, "True or False"),
+            (["country"], "mapping of wishes"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                await c.get(running.origin.url, extensions={"proxywhirl": said})
+        assert not running.origin.requests
