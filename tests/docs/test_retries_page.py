@@ -1,0 +1,73 @@
+"""The page on retries: its program runs, and its lists and figures are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from proxywhirl.errors import Blame
+from proxywhirl.gateway.limits import HELD_RESPONSE, REPLAYED_BODY
+from proxywhirl.gateway.messages import RETRY_FIELD
+from proxywhirl.rotation.conduct import is_repeated
+from proxywhirl.rotation.filters import Wishes
+from proxywhirl.rotation.plain import plain_verdict
+from proxywhirl.rotation.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
+from proxywhirl.rotation.verdicts import Evidence, Verdict
+from proxywhirl.rotation.wish import Wish
+from proxywhirl.settings import GatewaySettings, RetrySettings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "retries.md").read_text(encoding="utf-8")
+TEXT = " ".join(PAGE.split())
+
+
+def test_program_runs() -> None:
+    """The program on the page runs as it stands."""
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(program, "docs/retries.md", "exec"), {"__name__": "__main__"})
+
+
+def test_figures_are_those_of_the_code() -> None:
+    """Bounds, methods and the name of the field are what they are."""
+    retry = RetrySettings()
+    assert f"**Attempts**: {retry.attempts} at one request" in TEXT
+    assert f"a wait of up to {BACKOFF_BASE:g} seconds" in TEXT
+    assert f"after {GatewaySettings().total_timeout:g} seconds" in TEXT
+    assert (retry.share, retry.rounds) == (0.2, 1)
+    assert f"at most a fifth of the requests of the last {retry.window:g} seconds" in TEXT
+    assert f"or {retry.floor} of them" in TEXT
+    assert f"holds {REPLAYED_BODY // 1024} KiB of it" in TEXT
+    assert f"at most {HELD_RESPONSE // 1024} KiB" in TEXT
+    assert f"`{RETRY_FIELD.decode().title()}: unsafe`" in TEXT
+    listed = re.search(r"idempotent methods are (.*?) \(RFC", TEXT)
+    assert listed is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) == IDEMPOTENT_METHODS
+
+
+def test_the_bans_without_rules_are_those_that_are_named() -> None:
+    """The statuses of the table are exactly those that another proxy is tried for where no rules are given."""
+    listed = re.search(r"a ban: ([\d, ]+), or", TEXT)
+    assert listed is not None
+    repeated = {status for status in range(200, 600) if is_repeated(plain_verdict(Evidence("t.test", "GET", status)))}
+    assert {int(status) for status in listed[1].split(", ")} == repeated
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(b"7", 7.0), (b"Fri, 27 Nov 2026 07:00:00 GMT", None), (b"-1", None)])
+def test_a_plain_verdict_honours_a_number_of_seconds(asked: bytes, seconds: float | None) -> None:
+    """Retry-After counts where it is a number; a moment needs a clock, which the plain verdict has not."""
+    evidence = Evidence("t.test", "GET", 429, ((b"retry-after", asked),))
+    assert plain_verdict(evidence) == Verdict(Blame.TARGET_THROUGH_PROXY, "status-429", seconds)
+
+
+def test_every_key_of_a_wish_is_listed() -> None:
+    """The table names each key once, and the usernames of the examples are read."""
+    table = PAGE.partition("| key | the proxy |")[2].partition("\n\n")[0]
+    keys = [key for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for key in re.findall(r"\w+", cell)]
+    assert sorted(keys) == sorted(["session", *Wishes.__annotations__])
+    usernames = re.findall(r"curl -x http://(.*?):.*?@", PAGE)
+    assert len(usernames) == 2
+    assert [Wish.parse(name.partition(",")[2].replace("%7C", "|")) for name in usernames] == [
+        Wish.of("cart-17", {"country": "de"}),
+        Wish.of(None, {"country": ("de", "fr"), "tags": "fast"}),
+    ]
