@@ -85,7 +85,6 @@ class Runtime:
         self.settings = settings
         self.events = EventBus()
         self._clock = clock
-        self.conduct = Conduct(policy=settings.retry.policy(), budget=settings.retry.budget(clock))
         self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._revision = 0
         self._stale: set[str] = set()
@@ -133,6 +132,16 @@ class Runtime:
             SettingsError: that file cannot be read, or what it says is wrong.
         """
         return Classifier(ban_rules(self.settings.home))
+
+    @cached_property
+    def conduct(self) -> Conduct:
+        """How the gateway and the clients pursue requests and judge responses; one budget for all of them.
+
+        Raises:
+            SettingsError: As `classifier`.
+        """
+        retry = self.settings.retry
+        return Conduct(retry.policy(), retry.budget(self._clock), self.classifier.verdict)
 
     def take_in(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float, lift: bool = False
@@ -258,7 +267,7 @@ class Runtime:
 
         Raises:
             GatewayError: it would be open to a network without credentials.
-            SettingsError: its settings contradict each other.
+            SettingsError: its settings contradict each other, or the rules of bans are wrong.
         """
         return Gateway(
             self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock, conduct=self.conduct

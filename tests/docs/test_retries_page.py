@@ -10,11 +10,11 @@ import pytest
 from proxywhirl.errors import Blame
 from proxywhirl.gateway.limits import HELD_RESPONSE, REPLAYED_BODY
 from proxywhirl.gateway.messages import RETRY_FIELD
-from proxywhirl.rotation.conduct import is_repeated
+from proxywhirl.rotation.conduct import as_forwarded, is_repeated
+from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.plain import plain_verdict
 from proxywhirl.rotation.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
-from proxywhirl.rotation.verdicts import Evidence, Verdict
 from proxywhirl.rotation.wish import Wish
 from proxywhirl.settings import GatewaySettings, RetrySettings
 
@@ -47,10 +47,20 @@ def test_figures_are_those_of_the_code() -> None:
 
 def test_the_bans_without_rules_are_those_that_are_named() -> None:
     """The statuses of the table are exactly those that another proxy is tried for where no rules are given."""
-    listed = re.search(r"a ban: ([\d, ]+), or", TEXT)
+    listed = re.search(r"without rules: ([\d, ]+) \|", TEXT)
     assert listed is not None
     repeated = {status for status in range(200, 600) if is_repeated(plain_verdict(Evidence("t.test", "GET", status)))}
     assert {int(status) for status in listed[1].split(", ")} == repeated
+
+
+def test_what_a_proxy_forwarded_may_be_its_own_word() -> None:
+    """The statuses of gateways that the rules lay on the target are tried elsewhere where the proxy forwarded them."""
+    listed = re.search(r"\| (502, 503 or 504) of an HTTP proxy", TEXT)
+    assert listed is not None
+    failed = Verdict(Blame.TARGET, "server-error")
+    weakened = {status for status in range(200, 600) if is_repeated(as_forwarded(failed, status))}
+    assert set(map(int, re.findall(r"\d+", listed[1]))) == weakened
+    assert as_forwarded(Verdict(), 502) == Verdict()
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(b"7", 7.0), (b"Fri, 27 Nov 2026 07:00:00 GMT", None), (b"-1", None)])

@@ -23,11 +23,11 @@ from proxywhirl.integrations.httpx import WhirlTransport
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.budget import RetryBudget
 from proxywhirl.rotation.conduct import Conduct
+from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retry import RetryPolicy
 from proxywhirl.rotation.sessions import SessionPolicy
-from proxywhirl.rotation.verdicts import Evidence, Verdict
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, RateLimit
 
 SENDERS = ["gateway", "transport"]

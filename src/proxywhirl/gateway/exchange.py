@@ -33,8 +33,9 @@ from proxywhirl.gateway.messages import request_upstream
 from proxywhirl.gateway.reply import Reply
 from proxywhirl.gateway.request import ClientBroke, Request
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.conduct import Judge, is_repeated
+from proxywhirl.rotation.conduct import Judge, as_forwarded, is_repeated
 from proxywhirl.urls import ProxyURL
+from proxywhirl.vendors.decoding import decode_answer
 
 __all__ = ["Exchange"]
 
@@ -71,7 +72,14 @@ class Exchange(Attempt):
         if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and absolute:
             raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
         self.status = response.status_code
-        return (yield from self._pass_on(Reply(self.request, response, self._judge, self._latency)))
+        at = self.clock.now()
+        return (yield from self._pass_on(Reply(self.request, response, self._judge, latency=self._latency, at=at)))
+
+    def _judge_of(self, response: h11.Response) -> Judge:
+        """Return who judges a response that a proxy forwarded: where its vendor says that it is its own, that goes."""
+        status = response.status_code
+        said = decode_answer(self.proxy.attributes.provider, status, response.headers)
+        return lambda evidence: as_forwarded(self._judge(evidence), status) if said is None else said
 
     # Up: the request.
 

@@ -23,15 +23,25 @@ class Reply:
 
     `received`: bytes of its body so far; `complete`: its end has come. Its first bytes are kept for the verdict, as
     they came: a page in a content coding stays in it.
+
+    Args:
+        request: What it answers.
+        response: Its head.
+        judge: Judges it.
+        latency: Seconds to its head.
+        at: When that came, in Unix seconds.
     """
 
-    def __init__(self, request: Request, response: h11.Response, judge: Judge, latency: float | None) -> None:
+    def __init__(
+        self, request: Request, response: h11.Response, judge: Judge, *, latency: float | None, at: float
+    ) -> None:
         self.received = 0
         self.complete = False
         self._request = request
         self._response = response
         self._judge = judge
         self._latency = latency
+        self._at = at
         self._held: list[h11.Event] = [response_downstream(response)]
         self._first = bytearray()
         self._bodiless = request.head.method == b"HEAD" or response.status_code in _BODILESS
@@ -72,6 +82,7 @@ class Reply:
                 body=bytes(self._first),
                 length=None if self._bodiless else length,
                 latency=self._latency,
+                at=self._at,
             )
         )
 

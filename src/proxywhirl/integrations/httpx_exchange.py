@@ -13,10 +13,11 @@ from proxywhirl.errors import AccountRefused
 from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure, diagnose
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.conduct import Judge, is_repeated
+from proxywhirl.rotation.conduct import Judge, as_forwarded, is_repeated
 from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.urls import ProxyURL
+from proxywhirl.vendors.decoding import decode_answer
 
 __all__ = ["HELD_RESPONSE", "Exchange", "RequestBody"]
 
@@ -107,6 +108,7 @@ class Exchange(httpx2.AsyncByteStream):
         self._progress = _Progress(request)
         self._started = clock.monotonic()
         self._latency: float | None = None
+        self._at: float | None = None
         self._response: httpcore2.Response | None = None
         self._received = 0
         self._first = bytearray()  # for the verdict
@@ -120,6 +122,7 @@ class Exchange(httpx2.AsyncByteStream):
         response = await self._identity.send(self._outgoing())
         self._response = response
         self._latency = self._clock.monotonic() - self._started
+        self._at = self._clock.now()
         if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._identity.forwards(
             self._request.url.scheme
         ):
@@ -226,21 +229,27 @@ class Exchange(httpx2.AsyncByteStream):
         return self._response
 
     def _judged(self) -> Verdict:
-        """Judge the response by what has come of it."""
+        """Judge the response by what has come of it; where the proxy's vendor says that it is its own, that goes."""
         response = self._streaming()
-        headers = tuple((name.lower(), value) for name, value in response.headers)
-        declared = None if self._request.method == "HEAD" else _declared(response)
-        return self._judge(
+        forwarded = self._identity.forwards(self._request.url.scheme)
+        if forwarded:
+            said = decode_answer(self._lease.proxy.attributes.provider, response.status, response.headers)
+            if said is not None:
+                return said
+        is_head = self._request.method == "HEAD"
+        verdict = self._judge(
             Evidence(
                 site=self._site,
                 method=self._request.method,
                 status=response.status,
-                headers=headers,
+                headers=tuple((name.lower(), value) for name, value in response.headers),
                 body=bytes(self._first),
-                length=self._received if self._whole and self._request.method != "HEAD" else declared,
+                length=None if is_head else self._received if self._whole else _declared(response),
                 latency=self._latency,
+                at=self._at,
             )
         )
+        return as_forwarded(verdict, response.status) if forwarded else verdict
 
     def _outcome(self, failure: Failure | None) -> Outcome:
         blame = failure.blame if failure else self.verdict.blame

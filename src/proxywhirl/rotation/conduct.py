@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.budget import RetryBudget
@@ -12,11 +13,12 @@ from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.plain import plain_verdict
 from proxywhirl.rotation.retry import Retries, RetryPolicy
 
-__all__ = ["Conduct", "Judge", "is_repeated"]
+__all__ = ["Conduct", "Judge", "as_forwarded", "is_repeated"]
 
 Judge = Callable[[Evidence], Verdict]
 """From a response to the party to blame; pure, quick, and raises nothing."""
 
+_OF_GATEWAYS = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _REPEATED = frozenset({Blame.PROXY, Blame.ACCOUNT, Blame.TARGET_THROUGH_PROXY})
 
 
@@ -44,3 +46,14 @@ class Conduct:
 def is_repeated(verdict: Verdict) -> bool:
     """Tell whether another proxy may get a better response: not where all is well, or the target itself failed."""
     return verdict.blame in _REPEATED
+
+
+def as_forwarded(verdict: Verdict, status: int) -> Verdict:
+    """Weaken a verdict on what a proxy forwarded outside of a tunnel: it is a gateway too (RFC 9110 section 15.6.3).
+
+    That the target failed by 502, 503 or 504 may be the proxy's own word, so that another one is tried. Where it was the
+    target's, several proxies fail alike.
+    """
+    if verdict.blame is Blame.TARGET and status in _OF_GATEWAYS:
+        return replace(verdict, blame=Blame.TARGET_THROUGH_PROXY)
+    return verdict
