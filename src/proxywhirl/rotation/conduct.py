@@ -51,8 +51,8 @@ def is_repeated(verdict: Verdict) -> bool:
 def as_forwarded(verdict: Verdict, status: int) -> Verdict:
     """Weaken a verdict on what a proxy forwarded outside of a tunnel: it is a gateway too (RFC 9110 section 15.6.3).
 
-    That the target failed by 502, 503 or 504 may be the proxy's own word, so that another one is tried. Where it was the
-    target's, several proxies fail alike.
+    That the target failed by 502, 503 or 504 may be the proxy's own word, so that another one is tried. Where it was
+    the target's, several proxies fail alike.
     """
     if verdict.blame is Blame.TARGET and status in _OF_GATEWAYS:
         return replace(verdict, blame=Blame.TARGET_THROUGH_PROXY)
