@@ -150,16 +150,18 @@ class UpstreamError(ProxyWhirlError):
     """A request through a proxy failed. `blame` says who is at fault.
 
     `refusal` is the status and the headers with which the proxy refused a tunnel, None for any other failure. They may
-    echo a credential: they are there to be decoded, never shown.
+    echo a credential: they are there to be decoded, never shown. `silent` says that the proxy was reached and no answer
+    came in time.
     """
 
     blame: ClassVar[Blame] = Blame.PROXY
     refusal: tuple[int, tuple[tuple[bytes, bytes], ...]] | None = None
+    silent = False
 
     def about(self, proxy: str) -> Self:
         """Return the same error with the proxy's URL before its words."""
         named = type(self)(f"{proxy} {self}")
-        named.refusal = self.refusal
+        named.refusal, named.silent = self.refusal, self.silent
         return named
 
 

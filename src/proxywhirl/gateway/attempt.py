@@ -12,6 +12,7 @@ from proxywhirl.gateway.reply import Reply
 from proxywhirl.gateway.request import Request
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.evidence import Verdict
+from proxywhirl.rotation.signs import sign_of
 from proxywhirl.vendors.decoding import decode_failure
 
 __all__ = ["Attempt"]
@@ -47,7 +48,9 @@ class Attempt(ABC):
         """Tell what became of the attempt, for the lease; where a vendor said who is to blame, its word goes."""
         verdict, blame = self.verdict, self.verdict.blame
         if failure is not None:
-            verdict = decode_failure(self.proxy.attributes.provider, failure) or Verdict(failure.blame)
+            verdict = decode_failure(self.proxy.attributes.provider, failure) or Verdict(
+                failure.blame, sign_of(failure)
+            )
             blame = verdict.blame or failure.blame
         return Outcome(
             ok=blame is None,

@@ -158,6 +158,11 @@ class Exchange(Attempt):
         reply.take(event)
         self.bytes_down = reply.received
 
+    def _silence(self) -> ProxyFailed:
+        failure = ProxyFailed(f"{self.proxy.url} did not answer in time")
+        failure.silent = True
+        return failure
+
     # Both: wait for the upstream, and carry the body meanwhile.
 
     def _next_event(self) -> Steps[h11.Event]:
@@ -187,7 +192,7 @@ class Exchange(Attempt):
         if self.request.body.complete:
             data: bytes | None = yield ReadUpstream(patience)
             if data is None:
-                raise ProxyFailed(f"{self.proxy.url} did not answer in time")
+                raise self._silence()
             self._upstream.receive_data(data)
             return
         if self._expecting:

@@ -13,6 +13,7 @@ import httpx2
 
 from proxywhirl.errors import AccountRefused, Blame, UpstreamError
 from proxywhirl.models import Proxy
+from proxywhirl.rotation.signs import SILENT, sign_of
 from proxywhirl.vendors.decoding import decode_failure
 
 __all__ = ["NETWORK_ERRORS", "Failure", "diagnose"]
@@ -37,8 +38,8 @@ class Failure:
     """Why an attempt failed: what to raise, whom to blame, and whether the request may have been acted on.
 
     `final` where no other proxy could help, since the request itself is wrong; `stale` where a connection
-    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again. `rule`
-    and `retry_after` (seconds) are what a vendor said of it.
+    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again. `rule` is
+    what it has in common with others, or what a vendor said of it, and so is `retry_after` (seconds).
     """
 
     kind: type[httpx2.TransportError]
@@ -68,7 +69,8 @@ def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_t
         tunnel_tls: Whether the proxy only moved the TLS records of the target.
     """
     if isinstance(exc, UpstreamError):
-        failure = Failure(_kind(exc), str(exc), exc.blame, sent and not isinstance(exc, AccountRefused), exc)
+        reached = sent and not isinstance(exc, AccountRefused)
+        failure = Failure(_kind(exc), str(exc), exc.blame, reached, exc, rule=sign_of(exc))
         verdict = decode_failure(proxy.attributes.provider, exc)
         if verdict is None or verdict.blame is None:
             return failure
@@ -79,7 +81,9 @@ def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_t
         return Failure(kind, str(exc), Blame.US, sent, exc, final=True)
     if isinstance(exc, _TIMEOUTS):
         kind = getattr(httpx2, type(exc).__name__, httpx2.ReadTimeout if sent else httpx2.ConnectTimeout)
-        return Failure(kind, f"{proxy.url} gave no answer in time", Blame.PROXY, sent, exc)
+        return Failure(
+            kind, f"{proxy.url} gave no answer in time", Blame.PROXY, sent, exc, rule=SILENT if sent else None
+        )
     blame = Blame.TARGET_THROUGH_PROXY if tunnel_tls else Blame.PROXY
     if reused:
         blame = Blame.US  # either side may close an idle connection at any moment; to reuse it was our risk

@@ -45,10 +45,12 @@ async def dial(
         TargetUnreachable: The proxy answered that it cannot or will not reach the target.
         LocalFailure: This machine has no route, file descriptors, or name service left.
     """
+    connected = False
     try:
         async with asyncio.timeout(timeout):
             handshake = None if target is None else await handshake_with(endpoint, target)
             connection = await _connect(endpoint, tls)
+            connected = True
             try:
                 _refuse_to_circle(connection, leads_back)
                 if handshake is not None:
@@ -60,7 +62,9 @@ async def dial(
     except UpstreamError as exc:
         raise exc.about(endpoint.canonical) from exc
     except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
-        raise translated(exc, endpoint.canonical, timeout) from exc
+        failure = translated(exc, endpoint.canonical, timeout)
+        failure.silent = connected and isinstance(exc, TimeoutError)
+        raise failure from exc
 
 
 def _refuse_to_circle(connection: Connection, leads_back: Callable[[Connection], bool] | None) -> None:
