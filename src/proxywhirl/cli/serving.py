@@ -24,7 +24,7 @@ __all__ = ["serve"]
 def serve(host: str | None, port: int | None, strategy: str | None, home: str | None) -> None:
     """Serve the pool as one rotating HTTP proxy.
 
-    Each request leaves through another proxy of the pool. Any address but a loopback one needs
+    Requests go round among the proxies of the pool. Any address but a loopback one needs
     PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD. With a judge in PROXYWHIRL_HEALTH_JUDGES, proxies are
     checked when they are due.
     """
