@@ -8,18 +8,21 @@ since they outlive the process; they expire by themselves, and when there are to
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from proxywhirl.timetable import Timetable
 
-__all__ = ["FIRST_BAN", "LONGEST_BAN", "MOST_BANS", "Ban", "BanBook", "Pair"]
+__all__ = ["FIRST_BAN", "LONGEST_ASKED", "LONGEST_BAN", "MOST_BANS", "Ban", "BanBook", "Pair"]
 
 FIRST_BAN = 60.0
 """Seconds, where the site did not say: most limits by rate look at a minute."""
 
 LONGEST_BAN = 6 * 3600.0
 """Seconds, unless the site asked for more: four trials in a day tell whether a proxy is welcome again."""
+
+LONGEST_ASKED = 7 * 86_400.0
+"""Seconds that a site may ask for: a mistake must not take a proxy away for good."""
 
 MOST_BANS = 200_000
 """Records: some 60 MB."""
@@ -47,12 +50,19 @@ class Ban:
 
 
 class BanBook:
-    """All bans, and which of them changed since they were last collected. Each call costs O(log n)."""
+    """All bans, and which of them changed since they were last collected. Each call costs O(log n).
 
-    def __init__(self, rng: random.Random, *, most: int = MOST_BANS) -> None:
+    `dropped` is told of each pair that is known no more, whose ban may still hold where there are too many.
+    """
+
+    def __init__(
+        self, rng: random.Random, *, most: int = MOST_BANS, dropped: Callable[[Pair], None] | None = None
+    ) -> None:
         self._rng = rng
         self._most = most
+        self._dropped = dropped
         self._bans: dict[Pair, Ban] = {}
+        self._keys: dict[str, set[str]] = {}
         self._endings: Timetable[Pair] = Timetable()
         self._changed: set[Pair] = set()
 
@@ -70,7 +80,7 @@ class BanBook:
         """
         known = self._bans.get(pair)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
-        base = FIRST_BAN if retry_after is None else max(retry_after, 1.0)
+        base = FIRST_BAN if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
         growth = _WALL_GROWTH if unwanted else _GROWTH
         seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
         seconds *= 1.0 + _JITTER * self._rng.random()
@@ -81,31 +91,34 @@ class BanBook:
     def forgive(self, pair: Pair, *, now: float) -> None:
         """Take one strike back, since the proxy has served the site."""
         known = self._bans.get(pair)
-        if known is not None:
-            self._write(pair, Ban(min(known.until, now), known.strikes - 1, known.rule, known.forget_at), now)
+        if known is not None and (known.strikes > 0 or known.until > now):
+            strikes = max(known.strikes - 1, 0)
+            self._write(pair, Ban(min(known.until, now), strikes, known.rule, known.forget_at), now)
 
     def restore(self, pair: Pair, before: Ban | None, *, now: float) -> None:
         """Make a ban what it was before one that was not deserved."""
-        if before is None:
+        if before is None or before.forget_at <= now:
             known = self._bans.get(pair)
             if known is None:
-                return
+                return  # it was dropped: nobody was told
             before = Ban(min(known.until, now), 0, known.rule, known.forget_at)
         self._write(pair, before, now)
 
     def learn(self, bans: Mapping[Pair, Ban], *, now: float) -> dict[Pair, Ban]:
         """Take in what others found out, and return what is new."""
-        new = {pair: ban for pair, ban in bans.items() if ban.forget_at > now and self._bans.get(pair) != ban}
-        for pair, ban in new.items():
-            self._write(pair, ban, now)
-            self._changed.discard(pair)
-        return new
+        news = {pair: ban for pair, ban in bans.items() if self._bans.get(pair) != ban}
+        for pair, ban in news.items():
+            if ban.forget_at > now:
+                self._write(pair, ban, now)
+                self._changed.discard(pair)
+            elif self._bans.pop(pair, None) is not None:
+                self._endings.discard(pair)
+                self._drop(pair)
+        return {pair: ban for pair, ban in news.items() if self._bans.get(pair) is ban}
 
-    def forget(self, pair: Pair) -> None:
-        """Drop what is known of a pair."""
-        if self._bans.pop(pair, None) is not None:
-            self._endings.discard(pair)
-            self._changed.discard(pair)
+    def of(self, site: str) -> dict[str, Ban]:
+        """Return what is known of a site's bans, by key, also of those that hold no more."""
+        return {key: self._bans[key, site] for key in self._keys.get(site, ())}
 
     def collect(self) -> dict[Pair, Ban]:
         """Return the bans that changed since the last call."""
@@ -119,11 +132,22 @@ class BanBook:
 
     def _write(self, pair: Pair, ban: Ban, now: float) -> None:
         self._bans[pair] = ban
+        self._keys.setdefault(pair[1], set()).add(pair[0])
         self._changed.add(pair)
         self._endings.put(pair, ban.forget_at)
         for _ in range(2):  # each call adds one at most, so that two keep up with any number
             ended = self._endings.pop_due(now) or (self._endings.pop_first() if len(self._bans) > self._most else None)
             if ended is None:
                 return
-            if self._bans[ended].until <= now or len(self._bans) > self._most:
-                del self._bans[ended]
+            del self._bans[ended]
+            self._drop(ended)
+
+    def _drop(self, pair: Pair) -> None:
+        key, site = pair
+        self._changed.discard(pair)
+        keys = self._keys[site]
+        keys.discard(key)
+        if not keys:
+            del self._keys[site]
+        if self._dropped is not None:
+            self._dropped(pair)

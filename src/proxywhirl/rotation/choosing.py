@@ -9,6 +9,7 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, PoolEmpty, SiteResting
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.filters import NO_FILTER, Filter
+from proxywhirl.rotation.holds import Holds
 from proxywhirl.rotation.index import Index
 from proxywhirl.rotation.learning import Learning
 from proxywhirl.rotation.lease import Because, Grantor, Lease
@@ -23,12 +24,15 @@ from proxywhirl.rotation.stock import Stock
 from proxywhirl.rotation.strategies.urn import admitted
 from proxywhirl.rotation.strategy import Barred, CountsUses, Learns
 from proxywhirl.rotation.views import Views
-from proxywhirl.timetable import Timetable
 
-__all__ = ["NO_CONNECT", "Choosing"]
+__all__ = ["COOLING", "NO_CONNECT", "SET_ASIDE", "Choosing"]
 
 NO_CONNECT = "no-connect"
 """The rule of an outcome that says: this proxy opens no tunnels, to whatever site."""
+
+SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
+
+_RETURNS_AT_ONCE = 64  # from a cool-down; no single request pays for the return of thousands
 
 _HOPELESS = 2  # failures in a row of a proxy that never served
 
@@ -51,7 +55,7 @@ class Choosing:
         self.index = Index(self.stock.known)
         self.views = self.standing.views = Views(recipe.factory, self.stock, self.stock.known, self._ready)
         self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
-        self.holds: Timetable[str] = Timetable()
+        self.holds = Holds()
         self._connect = self.learning.connect
         self._aside = self.standing.aside.at
         self._limited = self.standing.limited.at
@@ -145,10 +149,10 @@ class Choosing:
         key, why = self.choose(question, site, barred)
         return self.begin(grantor, key, site, why, now)
 
-    def bring_back(self, now: float) -> None:
-        """Let those serve again who are due."""
+    def bring_back(self, now: float, *, for_request: bool = True) -> None:
+        """Let those serve again who are due; each request makes room for some more trials."""
         if self._aside or self._limited:
-            self.standing.bring_back(now)
+            self.standing.bring_back(now, for_request=for_request)
 
     def site(self, question: Question, now: float) -> Site | None:
         """Return where a request goes.
@@ -160,24 +164,30 @@ class Choosing:
             return None
         site = self.learning.sites.get(question.site)
         if site.rests:
-            wait = site.resting(now)
-            if wait:
-                raise SiteResting(
-                    f"{site.name} failed alike through several proxies ({site.at_fault}): left alone for {wait:.1f} s",
-                    retry_after=wait,
-                )
+            self.require_awake(site, now)
         return site
+
+    def require_awake(self, site: Site, now: float) -> None:
+        """Raise SiteResting where a site is left alone for now."""
+        wait = site.resting(now)
+        if wait:
+            raise SiteResting(
+                f"{site.name} failed alike through several proxies ({site.at_fault}): left alone for {wait:.1f} s",
+                retry_after=wait,
+            )
 
     def barred(self, site: Site | None, question: Question, now: float) -> Barred:
         """Return those who may not serve a request for a reason that it did not give itself."""
         barred: Barred = ()
         if site is not None and site.barred.at and self.learning.barred(site, now):
             barred = (site.barred.at,)
+        if site is not None and site.cooling.at and self._cooling(site, now):
+            barred = (*barred, site.cooling.at)
         if self._connect.barred.at and question.tunnels and self.learning.barred(self._connect, now):
             barred = (*barred, self._connect.barred.at)
         if self.holds.at:
-            while self.holds.pop_due(now) is not None:
-                continue
+            while (key := self.holds.pop_due(now)) is not None:
+                self._lapse(key, now)
             if self.holds.at:
                 barred = (*barred, self.holds.at)
         return barred
@@ -222,7 +232,7 @@ class Choosing:
         return slot is None or (slot.failures > _HOPELESS and not slot.served)
 
     def usable(self, key: str, question: Question, barred: Barred) -> str:
-        """Return why a proxy cannot serve a request; nothing where it can. One at a limit can, when that allows it."""
+        """Return why a proxy cannot serve a request; nothing where it can. One at a limit of uses can, in time."""
         if key not in self.held:
             return "it is gone"
         if key in question.exclude:
@@ -231,8 +241,18 @@ class Choosing:
         if wish:
             return f"it is not {wish}"
         if key in self._aside:
-            return "it is set aside"
-        return "" if admitted(key, (), barred) else "it is barred from the site"
+            return SET_ASIDE
+        return "" if admitted(key, (), barred) else self._barrier(key, question)
+
+    def _barrier(self, key: str, question: Question) -> str:
+        if question.tunnels and key in self._connect.barred.at:
+            return "it opens no tunnels"
+        if key in self.holds.at:
+            return "it is held exclusively"
+        site = self.learning.peek(question.site) if question.site is not None else None
+        if site is not None and key not in site.barred.at:
+            return COOLING
+        return "it is banned by the site"
 
     def unfulfilled(self, key: str, question: Question) -> str:
         """Return a wish that a proxy does not fulfil and cannot do without, as `name=value`; nothing where all are."""
@@ -257,6 +277,8 @@ class Choosing:
         else:
             lease.trial = self.standing.begin(slot, now)
         if site is not None:
+            if site.rests:
+                site.try_out(key, now)
             if site.arms:
                 self.learning.used(slot, site, now)
             if self._cooldown is not None:
@@ -273,6 +295,7 @@ class Choosing:
         parts = [f"{len(site.barred)} are barred from {site.name}"] if site is not None and site.barred else []
         for count, what in (
             (len(self.standing.aside), "set aside after failures"),
+            (0 if site is None else len(site.cooling), "cooling down from the site"),
             (limited, "at their limit of requests"),
             (len(self.holds), "held exclusively"),
             (tried, "tried for this request"),
@@ -286,20 +309,44 @@ class Choosing:
 
     def _wait(self, site: Site | None) -> float | None:
         """Return after how many seconds somebody may be able to serve who is not now."""
-        tables = [self.standing.limited, self.holds, self.standing.aside, *([site.barred] if site is not None else [])]
+        tables = [
+            self.standing.limited,
+            self.holds,
+            self.standing.aside,
+            *([site.barred, site.cooling] if site is not None else []),
+        ]
         times = [at for at in (table.next_at() for table in tables) if at is not None]
         return max(min(times) - self._clock.monotonic(), 0.0) if times else None
 
     def _cool_down(self, slot: Slot, site: Site, now: float) -> None:
-        until = now + (self._cooldown or 0.0)
-        site.barred.put(slot.key, max(until, site.barred.due_at(slot.key) or until))
+        site.cooling.put(slot.key, now + (self._cooldown or 0.0))
+
+    def _cooling(self, site: Site, now: float) -> bool:
+        for _ in range(_RETURNS_AT_ONCE):
+            if site.cooling.pop_due(now) is None:
+                break
+        return bool(site.cooling.at)
 
     # What came of it.
 
+    def _lapse(self, key: str, now: float) -> None:
+        lease = self.holds.end(key)
+        if lease is not None and not lease.settled:
+            self.end(lease, None, now)
+            lease.lapsed = True
+
     def end(self, lease: Lease, outcome: Outcome | None, now: float) -> None:
-        """Take back a lease, and learn from what became of it."""
+        """Take back a lease, and learn from what became of it; one that lapsed was taken back then."""
+        if lease.lapsed:
+            return
         slot, site = lease.slot, lease.site
-        if self.held.get(slot.key) is not slot:
+        here = self.held.get(slot.key) is slot
+        if site is not None:
+            if site.closed:
+                site = lease.site = self.learning.sites.get(site.name)
+            if site.trying == slot.key and not (here and outcome is not None and _tells_of_site(outcome)):
+                site.untried(now)
+        if not here:
             slot.in_flight -= 1
             return  # discarded while it was out
         if self._unlimited and lease.trial is None:
@@ -323,7 +370,7 @@ class Choosing:
             if site is not None:
                 self.learning.served(slot, site, now)
         elif outcome.rule == NO_CONNECT:
-            self.learning.failed(slot, self.learning.connect, outcome, now, proxies=len(self.held))
+            self.learning.opens_no_tunnels(slot, outcome, now)
         elif outcome.counts_against_proxy:
             slot.failed += 1
             slot.learn(now, None, ok=False)
@@ -333,3 +380,7 @@ class Choosing:
             self.learning.failed(slot, site, outcome, now, proxies=len(self.held))
         if self._taught:
             self.views.learnt(slot, outcome)
+
+
+def _tells_of_site(outcome: Outcome) -> bool:
+    return outcome.ok or (outcome.rule != NO_CONNECT and outcome.blame in (Blame.TARGET, Blame.TARGET_THROUGH_PROXY))

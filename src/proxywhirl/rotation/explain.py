@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import PoolEmpty
+from proxywhirl.errors import PoolEmpty, SiteResting
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.choosing import Choosing
 from proxywhirl.rotation.lease import Why
@@ -59,14 +59,16 @@ class Explanation:
     record: Record | None
 
 
-def explain(choosing: Choosing, question: Question, clock: Clock, *, session_key: str | None = None) -> Explanation:
+def explain(
+    choosing: Choosing, question: Question, clock: Clock, *, session_key: str | None = None, refusal: str = ""
+) -> Explanation:
     """Explain whom a request would get. Called under the pool's lock; O(n). Moves a turn on, and changes nothing else.
 
-    `session_key` is the proxy that the request's session has, or falls to.
+    `session_key` is the proxy that the request's session has, or falls to; `refusal` why it gets none.
     """
     now = clock.monotonic()
-    choosing.bring_back(now)
-    site = choosing.learning.sites.find(question.site) if question.site is not None else None
+    choosing.bring_back(now, for_request=False)
+    site = choosing.learning.peek(question.site) if question.site is not None else None
     barred = choosing.barred(site, question, now)
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -82,12 +84,16 @@ def explain(choosing: Choosing, question: Question, clock: Clock, *, session_key
     excluded = tuple(Excluded(reason, count, value(examples[reason])) for reason, count in reasons.most_common())
     told = _of_site(choosing, site, now) if site is not None else ""
     chosen, why = session_key, "session"
-    if chosen is None:
-        try:
+    try:
+        if site is not None and site.rests:
+            choosing.require_awake(site, now)
+        if chosen is None and not refusal:
             chosen, because = choosing.choose(question, site, barred)
-        except PoolEmpty as exc:
-            return Explanation(len(choosing.held), eligible, excluded, told, None, str(exc), None)
-        why = str(Why(*because))
+            why = str(Why(*because))
+    except (PoolEmpty, SiteResting) as exc:
+        chosen, refusal = None, str(exc)
+    if chosen is None:
+        return Explanation(len(choosing.held), eligible, excluded, told, None, refusal, None)
     slot = choosing.stock.slot(chosen)
     record = None if slot is None else Record(slot.served, slot.failed, slot.in_flight, slot.chance, slot.latency)
     return Explanation(len(choosing.held), eligible, excluded, told, value(chosen), why, record)
@@ -100,7 +106,9 @@ def _reason(choosing: Choosing, key: str, question: Question, site: Site | None,
         return f"not {wish}" if wish else "excluded by the request"
     if site is not None and key in site.barred.at:
         ban = choosing.learning.book.get((key, site.name))
-        return f"banned by {site.name} ({ban.rule})" if ban and ban.until > wall else f"cooling down from {site.name}"
+        return f"banned by {site.name} ({ban.rule})" if ban and ban.until > wall else f"banned by {site.name}"
+    if site is not None and key in site.cooling.at:
+        return f"cooling down from {site.name}"
     return _standing(choosing, key, question, now)
 
 

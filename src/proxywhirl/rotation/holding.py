@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import LeaseExpired
+from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.choosing import Choosing
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.ledger import Ledger
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from proxywhirl.rotation.pool import Pool
 
 __all__ = ["DEFAULT_TTL", "Holding"]
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_TTL = 60.0
 """Seconds that an exclusive lease lasts where none are named."""
@@ -49,10 +52,10 @@ class Holding:
         tried = set(question.exclude)
         while True:
             asked = Question(question.site, tried, question.wanted, question.tunnels)
-            lease = self._take(asked, seconds, tried)
+            wall = self._clock.now()  # before the pool's own time is read, which keeps others off for as long
+            lease = self._take(asked, seconds, tried, question)
             if lease is None:
                 continue
-            wall = self._clock.now()
             token = None
             try:
                 token = self._ledger.hold(lease.proxy.key, now=wall, until=wall + seconds)
@@ -70,50 +73,61 @@ class Holding:
             raise ValueError("only an exclusive lease can be renewed")
         seconds = _checked(None, ttl, exclusive=True)
         key, wall = lease.proxy.key, self._clock.now()
-        if lease.settled or not self._ledger.extend(key, lease.token, now=wall, until=wall + seconds):
+        if lease.settled or lease.lapsed or not self._ledger.extend(key, lease.token, now=wall, until=wall + seconds):
             raise LeaseExpired(f"the exclusive lease on {lease.proxy} ended: acquire another, or renew in time")
-        lease.expires_at = wall + seconds
         with self._lock:
-            self._choosing.holds.put(key, self._clock.monotonic() + seconds)
+            lease.expires_at = wall + seconds
+            if not lease.settled and not lease.lapsed:
+                self._choosing.holds.hold(lease, self._clock.monotonic() + seconds)
 
     def free(self, lease: Lease) -> None:
-        """End an exclusive lease that was settled."""
+        """End an exclusive lease that was settled. One that cannot be written off ends by itself."""
         if lease.token is None:
             return
         with self._lock:
-            if lease.expires_at is not None and self._clock.now() < lease.expires_at:
-                self._choosing.holds.discard(lease.proxy.key)
-        self._ledger.free(lease.proxy.key, lease.token)
+            self._choosing.holds.unhold(lease)
+        try:
+            self._ledger.free(lease.proxy.key, lease.token)
+        except TierError as exc:
+            _log.warning("the exclusive lease on %s is over, which others learn when its time is: %s", lease.proxy, exc)
 
     def learn(self, holds: Mapping[str, float]) -> None:
         """Take in who is held by others until when (Unix seconds). Called under the lock."""
         now, wall = self._clock.monotonic(), self._clock.now()
         for key, until in holds.items():
-            if until > wall:
-                self._choosing.holds.put(key, now + until - wall)
-            else:
-                self._choosing.holds.discard(key)
+            self._choosing.holds.elsewhere(key, now + until - wall if until > wall else None)
 
-    def _take(self, question: Question, seconds: float, tried: set[str]) -> Lease | None:
+    def _take(self, question: Question, seconds: float, tried: set[str], first: Question) -> Lease | None:
         """Take a proxy here; None, and one more in `tried`, where the one that was chosen is in use."""
         with self._lock:
             now = self._clock.monotonic()
             self._pool.tidy(now)
             self._choosing.bring_back(now)
             site = self._choosing.site(question, now)
-            key, why = self._choosing.choose(question, site, self._choosing.barred(site, question, now))
+            barred = self._choosing.barred(site, question, now)
+            try:
+                key, why = self._choosing.choose(question, site, barred)
+            except PoolEmpty as exc:
+                used = len(tried) - len(first.exclude)
+                if used <= 0:
+                    raise
+                words = f"{used} who could serve are in use or held by others, and an exclusive lease needs one alone"
+                raise PoolEmpty(words, retry_after=exc.retry_after) from exc
             slot = self._choosing.stock.slot(key)
             if slot is not None and slot.in_flight:
                 tried.add(key)
                 return None
             lease = self._choosing.begin(self._pool, key, site, why, now)
-            self._choosing.holds.put(key, now + seconds)
+            self._choosing.holds.hold(lease, now + seconds)
             return lease
 
     def _give_back(self, lease: Lease) -> None:
         lease.release()
         with self._lock:
-            self._choosing.holds.put(lease.proxy.key, self._clock.monotonic() + _ELSEWHERE)
+            self._choosing.holds.unhold(lease)
+            holds, key = self._choosing.holds, lease.proxy.key
+            if key not in holds:  # else it was told meanwhile who has it, and for how long
+                holds.put(key, self._clock.monotonic() + _ELSEWHERE)
 
 
 def _checked(session: str | None, ttl: float | None, *, exclusive: bool) -> float:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.bans import Ban, BanBook, Pair
+from proxywhirl.rotation.bans import MOST_BANS, Ban, BanBook, Pair
 from proxywhirl.rotation.belief import belief
-from proxywhirl.rotation.sites import Arm, Failure, Site, Sites, alike, out_of_order, weight_of
+from proxywhirl.rotation.sites import MOST_SITES, Arm, Failure, Site, Sites, alike, out_of_order, weight_of
 from proxywhirl.rotation.slot import DECAY_STEP, HALF_LIFE, Slot
 
 __all__ = ["CONNECT", "MOST_ARMS", "Learning"]
@@ -27,10 +27,18 @@ _GAP_GROWTH, _GAP_DECAY, _LEAST_GAP, _LONGEST_GAP = 1.3, 0.9995, 0.1, 3600.0
 class Learning:
     """The knowledge of a pool about sites. Called under the pool's lock."""
 
-    def __init__(self, rng: random.Random, clock: Clock, *, arms: bool) -> None:
-        self.sites = Sites()
+    def __init__(
+        self,
+        rng: random.Random,
+        clock: Clock,
+        *,
+        arms: bool,
+        most_bans: int = MOST_BANS,
+        most_sites: int = MOST_SITES,
+    ) -> None:
+        self.sites = Sites(self._bar, self._close, most=most_sites)
         self.connect = Site(CONNECT)
-        self.book = BanBook(rng)
+        self.book = BanBook(rng, most=most_bans, dropped=self._let_in)
         self._rng = rng
         self._clock = clock
         self._with_arms = arms
@@ -43,7 +51,7 @@ class Learning:
 
     def served(self, slot: Slot, site: Site, now: float) -> None:
         """Take note that a proxy has served a site."""
-        if site.run or site.at_fault or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
+        if site.run or site.at_fault or site.rests or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
             site.succeed()
         pair = (slot.key, site.name)
         if self.book and self.book.get(pair) is not None:
@@ -56,10 +64,14 @@ class Learning:
     def failed(self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int) -> None:
         """Take note that a proxy was refused by a site, or that the site itself failed."""
         sign = alike(outcome)
-        if site.at_fault == sign:
+        tried = site.trying == slot.key
+        if tried and not out_of_order(outcome):
+            site.recover()  # to refuse it has to be there
+        if site.at_fault == sign or tried:
             if out_of_order(outcome):
                 site.rest(now, self._rng, outcome.retry_after)
-            return
+            if site.at_fault == sign or site.rests:
+                return
         pair = (slot.key, site.name)
         before = self.book.get(pair)
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
@@ -79,13 +91,32 @@ class Learning:
             if out_of_order(outcome):
                 site.rest(now, self._rng, outcome.retry_after)
 
+    def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
+        """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
+        wall = self._clock.now()
+        ban = self.book.strike((slot.key, CONNECT), alike(outcome), now=wall, retry_after=None)
+        self.connect.barred.put(slot.key, now + ban.until - wall)
+
     def learn_bans(self, bans: Mapping[Pair, Ban], now: float) -> None:
         """Take in bans that others found out."""
         wall = self._clock.now()
-        for (key, name), ban in self.book.learn(bans, now=wall).items():
-            site = self._named(name, known=ban.until <= wall)
-            if site is not None:
+        for pair, ban in self.book.learn(bans, now=wall).items():
+            key, name = pair
+            site = self._known(name)  # one that is not known yet is told when it is
+            if site is None:
+                continue
+            if ban.until > wall:
                 site.barred.put(key, now + ban.until - wall)
+            else:
+                site.barred.discard(key)
+
+    def peek(self, name: str) -> Site:
+        """Return what is known of a site, without remembering that somebody asked."""
+        site = self.sites.find(name)
+        if site is None:
+            site = Site(name)
+            self._bar(site)
+        return site
 
     def barred(self, site: Site, now: float) -> bool:
         """Whether a site has barred anyone, once those are let in again whose time is over."""
@@ -95,10 +126,22 @@ class Learning:
                 break
         return bool(barred)
 
-    def _named(self, name: str, *, known: bool) -> Site | None:
-        if name == CONNECT:
-            return self.connect
-        return self.sites.find(name) if known else self.sites.get(name)
+    def _known(self, name: str) -> Site | None:
+        return self.connect if name == CONNECT else self.sites.find(name)
+
+    def _bar(self, site: Site) -> None:
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for key, ban in self.book.of(site.name).items():
+            if ban.until > wall:
+                site.barred.put(key, now + ban.until - wall)
+
+    def _let_in(self, pair: Pair) -> None:
+        site = self._known(pair[1])
+        if site is not None:
+            site.barred.discard(pair[0])
+
+    def _close(self, site: Site) -> None:
+        self._arms -= len(site.arms)
 
     def _take_back(self, run: list[Failure], site: Site) -> None:
         wall = self._clock.now()

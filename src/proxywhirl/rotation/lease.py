@@ -78,10 +78,12 @@ class Lease:
     """
 
     __slots__ = (
+        "__weakref__",
         "_grantor",
         "_why",
         "expires_at",
         "incident",
+        "lapsed",
         "moved_from",
         "settled",
         "site",
@@ -97,6 +99,7 @@ class Lease:
         self.site = site
         self.incident = slot.incident
         self.settled = False
+        self.lapsed = False
         self.trial: float | None = None
         self.token: int | None = None
         self.expires_at: float | None = None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Self, Unpack
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import LeaseExpired, ProxyGone
+from proxywhirl.errors import LeaseExpired, PoolEmpty, ProxyGone, SessionLost
 from proxywhirl.models import Outcome, Proxy, Sketch, Target
 from proxywhirl.rotation.bans import Ban, Pair
 from proxywhirl.rotation.choosing import Choosing
@@ -207,9 +207,14 @@ class Pool:
         """
         question = Question.of(target, exclude, wishes)
         sticks = session is not None or self._recipe.sticky
-        key = self._sticking.look(question, session) if sticks else None
+        key, refusal = None, ""
+        if sticks:
+            try:
+                key = self._sticking.look(question, session)
+            except (PoolEmpty, SessionLost) as exc:
+                refusal = str(exc)
         with self._lock:
-            return explain(self._choosing, question, self._clock, session_key=key)
+            return explain(self._choosing, question, self._clock, session_key=key, refusal=refusal)
 
     def snapshot(self) -> list[ProxyUse]:
         """Return what is known of every proxy, in the order in which they were added. O(n)."""

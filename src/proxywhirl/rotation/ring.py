@@ -11,10 +11,13 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Collection
 
-__all__ = ["HashRing"]
+__all__ = ["FARTHEST", "HashRing"]
 
 PROBES = 21
 """The paper's number: the fullest key then has about a tenth more than its share."""
+
+FARTHEST = 1000
+"""Keys to ask in vain: whoever finds one in a thousand has other ways to find it, and others wait meanwhile."""
 
 _POINTS = 1 << 64
 _MANY = 64  # keys to sort anew rather than to put in one by one
@@ -30,22 +33,28 @@ class HashRing:
         return len(self._points)
 
     def add(self, keys: Collection[str]) -> None:
-        """Put keys in that are not in."""
+        """Put keys in; one that is in already is no error."""
         points = [(_point(key), key) for key in keys]
         if len(points) > _MANY:
-            self._points = sorted([*self._points, *points])
+            self._points = sorted({*self._points, *points})
             return
         for point in points:
-            self._points.insert(bisect_left(self._points, point), point)
+            place = bisect_left(self._points, point)
+            if self._points[place : place + 1] != [point]:
+                self._points.insert(place, point)
 
     def remove(self, key: str) -> None:
-        """Take a key out that is in."""
-        del self._points[bisect_left(self._points, (_point(key), key))]
+        """Take a key out; one that is not in is no error."""
+        point = (_point(key), key)
+        place = bisect_left(self._points, point)
+        if self._points[place : place + 1] == [point]:
+            del self._points[place]
 
     def choose(self, name: str, admits: Callable[[str], bool]) -> str | None:
-        """Return the key that a name falls to among those that `admits` says yes to, None where there is none.
+        """Return the key that a name falls to among those that `admits` says yes to.
 
-        O(log n), and one more step for each key on the way that is not admitted.
+        None where there is none, or where none of the `FARTHEST` next ones is. O(log n), and one more step for each key
+        on the way that is not admitted.
         """
         points = self._points
         if not points:
@@ -61,7 +70,7 @@ class HashRing:
             if admits(key):
                 return key
         start = nearest[0][1]
-        for step in range(1, len(points)):
+        for step in range(1, min(len(points), FARTHEST + 1)):
             key = points[(start + step) % len(points)][1]
             if admits(key):
                 return key

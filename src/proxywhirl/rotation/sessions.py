@@ -37,8 +37,8 @@ class SessionPolicy:
                 raise ValueError(f"a session's {name} must be more than 0 seconds, not {getattr(self, name)!r}")
 
     def lasts(self, assignment: Assignment, now: float) -> bool:
-        """Whether a session has not ended at a time (Unix seconds)."""
-        return now - assignment.since < self.ttl and now - assignment.used < self.idle
+        """Whether a session has not ended at a time (Unix seconds), nor begins long after it: a clock was set back."""
+        return abs(now - assignment.since) < self.ttl and now - assignment.used < self.idle
 
 
 @lru_cache(maxsize=65_536)
@@ -75,7 +75,8 @@ class Sessions:
         self._known[session] = assignment
         self._known.move_to_end(session)
         if len(self._known) > MOST_SESSIONS:
-            self._known.popitem(last=False)
+            oldest, _ = self._known.popitem(last=False)
+            self._used.pop(oldest, None)
 
     def learn(self, sessions: Mapping[str, Assignment | None]) -> None:
         """Take in what others agreed on about sessions that are known here; None ends one."""

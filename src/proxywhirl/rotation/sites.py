@@ -2,13 +2,14 @@
 
 Rules:
 
-- a ban, or a cool-down, bars one proxy from one site, and from no other;
+- a ban bars one proxy from one site, and from no other; so does a cool-down, which is no ban and is kept apart;
 - when several distinct proxies fail alike there, one after another, and none serves in between, the site is at fault:
   the bans of that run are taken back, and while the site is at fault nobody is banned for failing in the same way;
 - how many make "several" depends on how often requests to the site fail anyway: as many as chance would hardly bring;
 - a site that is out of order (it fails, is overloaded or cannot be reached) is also left alone, for a time that
-  doubles; then one request at a time tries it, and a success ends all. One that answers and refuses (403 and the
-  like) is not: to everybody's 403 the answer is a 403.
+  doubles; then one request at a time tries it, and a success ends all. What was sent before it was left alone tells
+  nothing new. One that answers and refuses (403 and the like) is not out of order: to everybody's 403 the answer is a
+  403.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -85,12 +86,14 @@ class Failure:
 class Site:
     """One site. Times are on the pool's monotonic clock.
 
-    `barred` has the keys that may not go there, with the moment at which that ends. `gap` is the time in seconds that a
-    proxy should leave between two uses, as far as bans have taught that.
+    `barred` has the keys that are banned there, with the moment at which that ends; `cooling` those that were used a
+    moment ago. `trying` is the key of who finds out whether a resting site is back. `gap` is the time in seconds that a
+    proxy should leave between two uses, as far as bans have taught that. `closed` says that it was forgotten.
     """
 
     name: str
     barred: Timetable[str] = field(default_factory=Timetable)
+    cooling: Timetable[str] = field(default_factory=Timetable)
     arms: dict[str, Arm] = field(default_factory=dict)
     run: dict[str, Failure] = field(default_factory=dict)
     run_of: str = ""
@@ -99,8 +102,10 @@ class Site:
     at_fault: str = ""
     rests: int = 0
     rest_until: float = 0.0
+    trying: str = ""
     gap: float = 0.0
     gap_raised: float = -math.inf
+    closed: bool = False
 
     def succeed(self) -> None:
         """Take note of a success: nothing that failed before says anything of the site any more."""
@@ -111,7 +116,9 @@ class Site:
         if self.run:
             self.run.clear()
         if self.at_fault:
-            self.at_fault, self.rests, self.rest_until = "", 0, 0.0
+            self.at_fault = ""
+        if self.rests:
+            self.recover()
 
     def fail(self, failure: Failure, sign: str, now: float, *, proxies: int) -> list[Failure]:
         """Take note of a failure; return the run that shows the site to be at fault, once it is long enough."""
@@ -128,19 +135,31 @@ class Site:
 
     def rest(self, now: float, rng: random.Random, retry_after: float | None) -> None:
         """Leave the site alone for a time that doubles, or for as long as it asked for."""
-        ceiling = min(_FIRST_REST * 2.0 ** min(self.rests, 16), _LONGEST_REST)
-        seconds = rng.uniform(ceiling / 2, ceiling)
+        if self.trying or now >= self.rest_until:
+            ceiling = min(_FIRST_REST * 2.0 ** min(self.rests, 16), _LONGEST_REST)
+            self.rests += 1
+            self.trying = ""
+            self.rest_until = now + rng.uniform(ceiling / 2, ceiling)
         if retry_after is not None:
-            seconds = max(seconds, min(retry_after, _LONGEST_ASKED))
-        self.rests += 1
-        self.rest_until = max(self.rest_until, now + seconds)
+            self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
 
     def resting(self, now: float) -> float:
-        """Return for how many seconds to leave the site alone; 0 lets this one request try it."""
-        if now < self.rest_until:
-            return self.rest_until - now
+        """Return for how many seconds to leave the site alone; 0 where a request may try it."""
+        return max(self.rest_until - now, 0.0)
+
+    def try_out(self, key: str, now: float) -> None:
+        """Let one request find out whether the site is back; no other may until it tells, or for a while."""
+        self.trying = key
         self.rest_until = now + _TRIAL
-        return 0.0
+
+    def untried(self, now: float) -> None:
+        """Let another request try: the one that should have told nothing of the site."""
+        self.trying = ""
+        self.rest_until = now
+
+    def recover(self) -> None:
+        """End the rest: the site answers."""
+        self.rests, self.rest_until, self.trying = 0, 0.0, ""
 
 
 def witnesses_needed(rate: float) -> int:
@@ -171,9 +190,19 @@ def weight_of(outcome: Outcome, *, proven: bool) -> float:
 
 
 class Sites:
-    """The sites by name, those that were asked for last."""
+    """The sites by name, those that were asked for last.
 
-    def __init__(self, most: int = MOST_SITES) -> None:
+    Args:
+        opened: Told of each site that is known from now on.
+        closed: Told of each that is forgotten.
+        most: How many are known at once.
+    """
+
+    def __init__(
+        self, opened: Callable[[Site], None], closed: Callable[[Site], None], *, most: int = MOST_SITES
+    ) -> None:
+        self._opened = opened
+        self._closed = closed
         self._most = most
         self._sites: OrderedDict[str, Site] = OrderedDict()
 
@@ -189,8 +218,11 @@ class Sites:
         site = self._sites.get(name)
         if site is None:
             site = self._sites[name] = Site(name)
+            self._opened(site)
             if len(self._sites) > self._most:
-                self._sites.popitem(last=False)
+                _, oldest = self._sites.popitem(last=False)
+                oldest.closed = True
+                self._closed(oldest)
         elif len(self._sites) > self._most // 2:  # before that, the order does not matter yet
             self._sites.move_to_end(name)
         return site

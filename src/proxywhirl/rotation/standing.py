@@ -63,10 +63,11 @@ class Standing:
         if self.ready(key):
             self.views.add(key)
 
-    def bring_back(self, now: float) -> None:
+    def bring_back(self, now: float, *, for_request: bool) -> None:
         """Let those serve who are due, as many as may be on trial."""
         if self.aside.at:
-            self._trials = min(self._trials + _TRIAL_SHARE, _TRIALS_AT_ONCE)
+            if for_request:
+                self._trials = min(self._trials + _TRIAL_SHARE, _TRIALS_AT_ONCE)
             while self._trials >= 1.0:
                 key = self.aside.pop_due(now)
                 if key is None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SessionLost, TierError
-from proxywhirl.rotation.choosing import Choosing
+from proxywhirl.rotation.choosing import COOLING, SET_ASIDE, Choosing
 from proxywhirl.rotation.lease import Because, Lease
 from proxywhirl.rotation.ledger import Assignment, Ledger
 from proxywhirl.rotation.question import Question
 from proxywhirl.rotation.ring import HashRing
 from proxywhirl.rotation.sessions import SessionPolicy, Sessions, session_id
+from proxywhirl.rotation.sites import Site
 from proxywhirl.rotation.strategy import Barred
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Sticking"]
 
 _log = logging.getLogger(__name__)
+
+_A_WHILE = 0.05  # seconds after which to ask again where it is not known when a use ends
 
 _AGREEMENTS = 4
 """So often another process may have moved a session to a proxy that cannot serve here, until that is an error."""
@@ -67,6 +70,7 @@ class Sticking:
         """
         session = self._id(question, name)
         lost: dict[str, str] = {}
+        last_resort: str | None = None
         for _ in range(_AGREEMENTS):
             with self._lock:
                 now, wall = self._clock.monotonic(), self._clock.now()
@@ -77,34 +81,49 @@ class Sticking:
                 known = self.sessions.get(session)
                 if known is not None and self._policy.lasts(known, wall):
                     problem = self._choosing.usable(known.key, question, barred)
-                    if not problem:
-                        self._require_room(known)
+                    if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
+                        self._require_room(known, site if problem == COOLING else None)
                         self.sessions.use(session, wall)
-                        moved = next(iter(lost), None)
-                        lease = self._choosing.begin(self._pool, known.key, site, _why(lost), now)
-                        lease.moved_from = moved
-                        return lease
+                        return self._grant(known.key, site, lost, now)
                     lost[known.key] = problem
                     self._require_soft(problem)
                 key = self._fall(session, 0 if known is None else known.moves + 1, question, barred)
                 if key is None:
                     key, _ = self._choosing.choose(question, site, barred)
+                    last_resort = key
             agreed = self._agree(session, key, lost, wall)
             with self._lock:
                 self.sessions.put(session, agreed)
         raise PoolEmpty("other processes keep moving this session to proxies that cannot serve here: try again later")
 
+    def _grant(self, key: str, site: Site | None, lost: dict[str, str], now: float) -> Lease:
+        before = next((other for other in lost if other != key), None)
+        moved = "" if before is None else f"moved away from {before}, since {lost[before]}"
+        why: Because = ("session", 0, (), "", moved)
+        lease = self._choosing.begin(self._pool, key, site, why, now)
+        lease.moved_from = before
+        return lease
+
     def look(self, question: Question, name: str | None) -> str | None:
-        """Return the proxy that a session has, or would fall to; agrees on nothing. None where nobody can serve."""
+        """Return the proxy that a session has, or would fall to; agrees on nothing. None where none is ready.
+
+        Raises:
+            SessionLost: the session is hard, and its proxy cannot serve.
+            PoolEmpty: the session's proxy is at a limit.
+        """
         session = self._id(question, name)
         written = self._written(session)
         with self._lock:
-            site = self._choosing.learning.sites.find(question.site) if question.site is not None else None
+            site = self._choosing.learning.peek(question.site) if question.site is not None else None
             barred = self._choosing.barred(site, question, self._clock.monotonic())
             known = self.sessions.get(session) or written
             lasts = known is not None and self._policy.lasts(known, self._clock.now())
-            if known is not None and lasts and not self._choosing.usable(known.key, question, barred):
-                return known.key
+            if known is not None and lasts:
+                problem = self._choosing.usable(known.key, question, barred)
+                if not problem or problem == COOLING:
+                    self._require_room(known, site if problem else None)
+                    return known.key
+                self._require_soft(problem)
             return self._fall(session, 0 if known is None else known.moves + 1, question, barred)
 
     def _written(self, session: str) -> Assignment | None:
@@ -118,10 +137,13 @@ class Sticking:
         if self._policy.hard:
             raise SessionLost(f"the session's proxy cannot serve this request: {problem}; a hard session gets no other")
 
-    def _require_room(self, known: Assignment) -> None:
-        if self._choosing.standing.at_limit(known.key):
-            due = self._choosing.standing.limited.due_at(known.key)
-            wait = 0.05 if due is None else max(due - self._clock.monotonic(), 0.0)
+    def _require_room(self, known: Assignment, cooling: Site | None) -> None:
+        standing, now = self._choosing.standing, self._clock.monotonic()
+        waits = [] if cooling is None else [cooling.cooling.due_at(known.key) or now]
+        if standing.at_limit(known.key):
+            waits.append(standing.limited.due_at(known.key) or now + _A_WHILE)
+        if waits:
+            wait = max(max(waits) - now, 0.0)
             raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=wait)
 
     def _id(self, question: Question, name: str | None) -> str:
@@ -152,10 +174,3 @@ class Sticking:
             _log.warning("a session is known to this process alone: %s", exc)
             with self._lock:
                 return propose(self.sessions.get(session))
-
-
-def _why(lost: dict[str, str]) -> Because:
-    if not lost:
-        return ("session", 0, (), "", "")
-    key, problem = next(iter(lost.items()))
-    return ("session", 0, (), "", f"moved away from {key}, since {problem}")
