@@ -87,7 +87,7 @@ class Sticking:
                         return self._grant(known.key, site, lost, now)
                     lost[known.key] = problem
                     self._require_soft(problem)
-                key = self._fall(session, 0 if known is None else known.moves + 1, question, barred)
+                key = self._fall(session, known, question, barred)
                 if key is None:
                     key, _ = self._choosing.choose(question, site, barred)
                     last_resort = key
@@ -124,7 +124,7 @@ class Sticking:
                     self._require_room(known, site if problem else None)
                     return known.key
                 self._require_soft(problem)
-            return self._fall(session, 0 if known is None else known.moves + 1, question, barred)
+            return self._fall(session, known, question, barred)
 
     def _written(self, session: str) -> Assignment | None:
         try:
@@ -149,13 +149,15 @@ class Sticking:
     def _id(self, question: Question, name: str | None) -> str:
         return session_id(f"\0{question.site or ''}" if name is None else name)
 
-    def _fall(self, session: str, moves: int, question: Question, barred: Barred) -> str | None:
-        """Return the proxy that a session falls to, among those that can serve."""
+    def _fall(self, session: str, known: Assignment | None, question: Question, barred: Barred) -> str | None:
+        """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
         if self._ring is None:
             self._ring = HashRing(self._choosing.held)
         usable, at_limit = self._choosing.usable, self._choosing.standing.at_limit
+        moves, former = (0, None) if known is None else (known.moves + 1, known.key)
         return self._ring.choose(
-            f"{session}:{moves}", lambda key: not usable(key, question, barred) and not at_limit(key)
+            f"{session}:{moves}",
+            lambda key: key != former and not usable(key, question, barred) and not at_limit(key),
         )
 
     def _agree(self, session: str, key: str, lost: dict[str, str], wall: float) -> Assignment:
