@@ -1,0 +1,78 @@
+"""`proxywhirl explain`: which proxy a request would get, and what keeps out the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def filled(run: Run) -> Run:
+    """Put three proxies into the home, one in France, one with a password."""
+    assert run("add", "http://user:hunter2@192.0.2.1:8080", "--country", "DE").code == 0
+    assert run("add", "http://192.0.2.2:8080", "--country", "DE").code == 0
+    assert run("add", "http://192.0.2.3:8080", "--country", "FR").code == 0
+    return run
+
+
+def test_the_chosen_and_the_others_are_told(filled: Run) -> None:
+    """A line for how many could serve, one for each reason, and one for the chosen and for why."""
+    ended = filled("explain", "--target", "https://shop.example/", "--country", "fr", "--strategy", "round_robin")
+    assert ended.code == 0
+    lines = dict(line.split(None, 1) for line in ended.out.splitlines())
+    assert lines["eligible"] == "1 of 3"
+    assert lines["excluded"].startswith("2: not country=FR, such as http://192.0.2.")
+    assert lines["chosen"].startswith("http://192.0.2.3:8080  ")
+    assert lines["why"].startswith("round_robin, one of 3 ready")
+    assert "hunter2" not in ended.out
+
+
+def test_programs_get_json(filled: Run) -> None:
+    """One object with the same."""
+    told = filled("explain", "--country", "DE", "--session", "cart", "--json").json
+    assert (told["pool"], told["eligible"], told["why"]) == (3, 2, "session")
+    assert [(e["reason"], e["count"], e["example"]["url"]) for e in told["excluded"]] == [
+        ("not country=DE", 1, "http://192.0.2.3:8080")
+    ]
+    assert told["proxy"] == filled("explain", "--country", "DE", "--session", "cart", "--json").json["proxy"]
+
+
+def test_where_nobody_can_serve_it_ends_with_1(filled: Run) -> None:
+    """The reasons are still printed, and stderr says what stands in the way."""
+    ended = filled("explain", "--country", "IT")
+    assert ended.code == 1
+    assert ended.out.splitlines()[0] == "eligible  0 of 3"
+    assert "excluded  3: not country=IT" in ended.out
+    assert "none of the 3 proxies of the pool fulfils country=IT" in ended.err
+    ended = filled("explain", "--country", "IT", "--json")
+    assert (ended.code, ended.json["proxy"], ended.json["eligible"]) == (1, None, 0)
+
+
+def test_an_empty_home_says_what_to_do(run: Run) -> None:
+    """There is nobody to choose from."""
+    ended = run("explain")
+    assert ended.code == 1
+    assert "proxywhirl import FILE" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target", "shop.example"), "http"),
+        (("--target", "ftp://shop.example/"), "http"),
+        (("--country", "Germany"), "country"),
+        (("--strategy", "best"), "unknown strategy 'best'; known: "),
+        (("--strategy", "geo:planet=mars"), "there is no filter 'planet'"),
+        (("--max-price", "-1"), "max-price"),
+    ],
+)
+def test_wrong_usage_is_explained(filled: Run, options: tuple[str, ...], words: str) -> None:
+    """What is wrong is named, and nothing is printed on stdout."""
+    ended = filled("explain", *options)
+    assert ended.code != 0
+    assert ended.out == ""
+    assert words in ended.err
