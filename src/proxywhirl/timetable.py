@@ -16,6 +16,7 @@ __all__ = ["Timetable"]
 
 K = TypeVar("K", str, tuple[str, str])
 
+_PASSED = 32  # keys that are not admitted, until it is cheaper to look at all than to take more from the heap
 _SLACK = 64  # stale entries that are not worth rebuilding a heap for
 
 
@@ -78,7 +79,7 @@ class Timetable(Generic[K]):
         """Return the key that is due first of those that `admits` says yes to; it stays in."""
         passed: list[tuple[float, K]] = []
         found: K | None = None
-        while found is None:
+        while found is None and len(passed) < _PASSED:
             self._drop_stale()
             if not self._heap:
                 break
@@ -88,7 +89,14 @@ class Timetable(Generic[K]):
                 passed.append(heapq.heappop(self._heap))
         for entry in passed:
             heapq.heappush(self._heap, entry)
-        return found
+        return self._search(admits) if len(passed) == _PASSED else found
+
+    def _search(self, admits: Callable[[K], bool]) -> K | None:
+        best: tuple[float, K] | None = None
+        for key, at in self.at.items():
+            if (best is None or (at, key) < best) and admits(key):
+                best = (at, key)
+        return None if best is None else best[1]
 
     def _drop_stale(self) -> None:
         while self._heap and self.at.get(self._heap[0][1]) != self._heap[0][0]:

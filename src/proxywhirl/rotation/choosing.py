@@ -22,7 +22,7 @@ from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.standing import Standing
 from proxywhirl.rotation.stock import Stock
 from proxywhirl.rotation.strategies.urn import admitted
-from proxywhirl.rotation.strategy import Barred, CountsUses, Learns
+from proxywhirl.rotation.strategy import Barred, CountsUses, Declines, Learns
 from proxywhirl.rotation.views import Views
 
 __all__ = ["COOLING", "NO_CONNECT", "SET_ASIDE", "Choosing"]
@@ -65,6 +65,7 @@ class Choosing:
         self._unlimited = limits.requests_per_second is None and limits.in_flight is None
         self._counting = isinstance(self.views.all, CountsUses)
         self._taught = isinstance(self.views.all, Learns)
+        self._declines = self.views.all.declines if isinstance(self.views.all, Declines) else None
         self._how = f"{recipe.name}, one of {{}} ready"
 
     # Who is in the pool.
@@ -220,7 +221,9 @@ class Choosing:
                 admitted(key, exclude, barred)
                 and (wanted is NO_FILTER or wanted.admits(known(key)))
                 and not (hopeless and hopeless(key))
-            )
+                and not self.declined(key)
+            ),
+            self.held if wanted is NO_FILTER else self.index.candidates(wanted, self.held),
         )
         if key is None:
             raise self.empty(question, wanted, site, barred)
@@ -231,15 +234,19 @@ class Choosing:
         slot = self.stock.slot(key)
         return slot is None or (slot.failures > _HOPELESS and not slot.served)
 
+    def declined(self, key: str) -> str:
+        """Return why the strategy never lets a proxy serve, as in "it is …"; nothing where it may."""
+        return "" if self._declines is None else self._declines(key)
+
     def usable(self, key: str, question: Question, barred: Barred) -> str:
         """Return why a proxy cannot serve a request; nothing where it can. One at a limit of uses can, in time."""
         if key not in self.held:
             return "it is gone"
         if key in question.exclude:
             return "it was tried for this request"
-        wish = self.unfulfilled(key, question)
-        if wish:
-            return f"it is not {wish}"
+        wish, declined = self.unfulfilled(key, question), self.declined(key)
+        if wish or declined:
+            return f"it is not {wish}" if wish else f"it is {declined}"
         if key in self._aside:
             return SET_ASIDE
         return "" if admitted(key, (), barred) else self._barrier(key, question)

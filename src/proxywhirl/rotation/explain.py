@@ -104,6 +104,9 @@ def _reason(choosing: Choosing, key: str, question: Question, site: Site | None,
     wish = choosing.unfulfilled(key, question)
     if wish or key in question.exclude:
         return f"not {wish}" if wish else "excluded by the request"
+    declined = choosing.declined(key)
+    if declined:
+        return declined
     if site is not None and key in site.barred.at:
         ban = choosing.learning.book.get((key, site.name))
         return f"banned by {site.name} ({ban.rule})" if ban and ban.until > wall else f"banned by {site.name}"

@@ -1,14 +1,17 @@
-"""Who has which scheme, country, tag and so on: sets of keys, made when a filter first asks and kept from then on."""
+"""Who has which scheme, country, tag and so on: kept from the moment on at which a filter first asks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from typing import Any
 
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.filters import Filter
 
 __all__ = ["Index"]
+
+Keys = dict[str, None]  # in order, which those of a set are not
 
 _FACETS: dict[str, Callable[[Proxy], Iterable[Any]]] = {
     "scheme": lambda proxy: (proxy.scheme,),
@@ -29,7 +32,7 @@ def _folded(text: str | None) -> tuple[str, ...]:
 
 
 class Index:
-    """Keys by what is known of their proxies.
+    """Keys by what is known of their proxies, in the order in which they came: with the same seed the same are chosen.
 
     Args:
         known: Gives a value with what is known of a key; its address may be another's.
@@ -37,7 +40,7 @@ class Index:
 
     def __init__(self, known: Callable[[str], Proxy]) -> None:
         self._known = known
-        self._facets: dict[str, dict[Any, set[str]]] = {}
+        self._facets: dict[str, dict[Any, Keys]] = {}
 
     @property
     def asked(self) -> bool:
@@ -55,11 +58,11 @@ class Index:
             for value in _FACETS[name](proxy):
                 keys = held.get(value)
                 if keys is not None:
-                    keys.discard(key)
+                    keys.pop(key, None)
                     if not keys:
                         del held[value]
 
-    def candidates(self, wanted: Filter, everyone: Collection[str]) -> Iterable[str]:
+    def candidates(self, wanted: Filter, everyone: Collection[str]) -> Collection[str]:
         """Return keys of which some are wanted and beside which none is: those of the rarest facet.
 
         A facet that was not asked for before costs O(n), once.
@@ -80,16 +83,16 @@ class Index:
                 if name == "tags":  # all of them are wanted: the rarest is enough
                     found = [min(found, key=len)] if len(found) == len(wish) else []
             if sum(map(len, found)) < len(best):
-                best = found[0] if len(found) == 1 else set().union(*found)
+                best = found[0] if len(found) == 1 else dict.fromkeys(chain(*found))
         return best
 
 
 def _fill(
-    held: dict[Any, set[str]],
+    held: dict[Any, Keys],
     facet: Callable[[Proxy], Iterable[Any]],
     known: Callable[[str], Proxy],
     keys: Iterable[str],
 ) -> None:
     for key in keys:
         for value in facet(known(key)):
-            held.setdefault(value, set()).add(key)
+            held.setdefault(value, {})[key] = None

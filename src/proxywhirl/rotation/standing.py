@@ -12,7 +12,7 @@ The rules:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.retry import backoff
@@ -138,6 +138,13 @@ class Standing:
         self.limited.discard(key)
         self.views.remove(key)
 
-    def due_first(self, admits: Callable[[str], bool]) -> str | None:
-        """Return who is due first of those who are set aside, are at no limit and are admitted."""
-        return self.aside.first(lambda key: admits(key) and not self.at_limit(key))
+    def due_first(self, admits: Callable[[str], bool], candidates: Collection[str]) -> str | None:
+        """Return who is due first of those who are set aside, are at no limit and are admitted.
+
+        Nobody is beside `candidates`: where they are few, nobody else is looked at.
+        """
+        if len(candidates) >= len(self.aside):
+            return self.aside.first(lambda key: admits(key) and not self.at_limit(key))
+        at = self.aside.at
+        due = ((at[key], key) for key in candidates if key in at and admits(key) and not self.at_limit(key))
+        return min(due, default=(0.0, None))[1]

@@ -26,6 +26,7 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "Barred",
     "CountsUses",
+    "Declines",
     "Learns",
     "ReadsAttributes",
     "Roster",
@@ -104,7 +105,16 @@ class ReadsAttributes(Protocol):
     """A strategy that chooses by what is known of a proxy: it is told when that changes."""
 
     def redrawn(self, key: str) -> None:
-        """Read the attributes of a proxy again; it may be one that is not in now."""
+        """Read the attributes of a proxy again that may serve and was handed to `add`."""
+        ...
+
+
+@runtime_checkable
+class Declines(Protocol):
+    """A strategy under which some proxies never serve: not as the last ones, and not a session either."""
+
+    def declines(self, key: str) -> str:
+        """Return why a proxy of the pool never serves, as in "it is …"; nothing where it may."""
         ...
 
 

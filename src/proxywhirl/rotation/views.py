@@ -43,8 +43,8 @@ class Views:
 
     @property
     def read(self) -> bool:
-        """Whether any strategy reads attributes."""
-        return bool(self._reading)
+        """Whether anything depends on what is known of a proxy: a filter, or how the strategy chooses."""
+        return bool(self._views) or isinstance(self.all, ReadsAttributes)
 
     def get(self, wanted: Filter) -> Strategy:
         """Return the strategy over those who are wanted; a new one costs O(candidates)."""
@@ -79,21 +79,20 @@ class Views:
 
     def remove(self, key: str) -> None:
         """Let a proxy serve no more; one that does not already is no error."""
-        for view in self._each():
+        for _, view in self._each():
             view.remove(key)
 
     def redrawn(self, keys: Iterable[str], ready: Callable[[str], bool]) -> None:
         """Take note that other things are known of proxies now."""
         for key in keys:
-            proxy = self._known(key)
-            for wanted, view in self._views.items():
+            proxy, serves = self._known(key), ready(key)
+            for wanted, view in self._each():
                 if not wanted.admits(proxy):
                     view.remove(key)
-                elif ready(key):
+                elif serves:
                     view.add((key,))
-            if ready(key):
-                for reader in self._reading:
-                    reader.redrawn(key)
+                    if isinstance(view, ReadsAttributes):
+                        view.redrawn(key)
 
     def moved(self, slot: Slot) -> None:
         """Tell how many requests are under way through a proxy."""
@@ -101,17 +100,17 @@ class Views:
             view.moved(slot)
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
-        """Tell what became of a use."""
-        for view in self._learning:
-            view.learnt(slot, outcome)
+        """Tell what became of a use, whoever has to do with that proxy."""
+        for wanted, view in self._learning:
+            if wanted is NO_FILTER or wanted.admits(slot.proxy):
+                view.learnt(slot, outcome)
 
     def _sort(self) -> None:
         """Note who wants to be told what: to ask a strategy costs more than to tell it."""
         views = list(self._each())
-        self._counting = [view for view in views if isinstance(view, CountsUses)]
-        self._learning = [view for view in views if isinstance(view, Learns)]
-        self._reading = [view for view in views if isinstance(view, ReadsAttributes)]
+        self._counting = [view for _, view in views if isinstance(view, CountsUses)]
+        self._learning = [(wanted, view) for wanted, view in views if isinstance(view, Learns)]
 
-    def _each(self) -> Iterator[Strategy]:
-        yield self.all
-        yield from self._views.values()
+    def _each(self) -> Iterator[tuple[Filter, Strategy]]:
+        yield NO_FILTER, self.all
+        yield from self._views.items()

@@ -6,12 +6,15 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.strategies.urn import Urn, admitted
+from proxywhirl.rotation.strategies.urn import Urn, admitted, draws_worth
 from proxywhirl.rotation.strategy import Barred, Roster
 
 __all__ = ["RandomChoice", "WeightedChoice"]
 
-_DRAWS = 64
+_FEW_DRAWS = 8  # before it is looked at who may not serve: mostly nobody who weighs much
+_ALL_DRAWS = 1024  # each of which ends it with a chance of one half at least
+_SMALL = 32  # keys of an urn that are worth a look at each
+_LIGHTEST, _HEAVIEST = 1e-150, 1e150  # between these, sums and powers of two neither vanish nor overflow
 
 
 class RandomChoice:
@@ -35,7 +38,8 @@ class WeightedChoice:
 
     Keys whose weights are within a factor of two share an urn. An urn is chosen by the most that its keys could weigh
     together, then a key in it, which is taken with the chance that its weight is of that most: at least one half. So
-    a draw costs O(number of urns), which are a few, and a change O(1). Source: Y. Matias, J. S. Vitter, W.-C. Ni,
+    a draw costs O(number of urns), which are a few, and a change O(1). Weights below 1e-150 and above 1e150 count as
+    these. Source: Y. Matias, J. S. Vitter, W.-C. Ni,
     "Dynamic Generation of Discrete Random Variates", Theory of Computing Systems 36, 2003.
     """
 
@@ -51,10 +55,9 @@ class WeightedChoice:
         for key in keys:
             if key in self._weights:
                 continue
-            weight = self._roster.attributes(key).weight
-            weight = 1.0 if weight is None else weight
+            weight = self._weight(key)
             if weight > 0:
-                self._weights[key] = weight
+                weight = self._weights[key] = min(max(weight, _LIGHTEST), _HEAVIEST)
                 shares.setdefault(math.frexp(weight)[1], []).append(key)
         for exponent, members in shares.items():
             self._urns.setdefault(exponent, Urn(self._roster.rng)).add(members)
@@ -74,25 +77,48 @@ class WeightedChoice:
         self.remove(key)
         self.add((key,))
 
+    def declines(self, key: str) -> str:
+        """See `Declines`."""
+        return "" if self._weight(key) > 0 else "of weight 0"
+
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Draw by weight among those that are admitted."""
-        if not self._weights:
-            return None
-        draw, urns = self._random, self._urns
-        most = [(len(urn) * math.ldexp(1.0, exponent), exponent) for exponent, urn in urns.items()]
-        total = sum(bound for bound, _ in most)
-        for _ in range(_DRAWS):
+        urns = [(urn.keys, exponent) for exponent, urn in self._urns.items()]
+        if not exclude and not barred:
+            return self._draw(urns, exclude, barred, _ALL_DRAWS)
+        key = self._draw(urns, exclude, barred, _FEW_DRAWS)
+        if key is not None:
+            return key
+        # One who weighs more than all others together, and may not serve, would be drawn again and again.
+        urns = [
+            ([key for key in keys if admitted(key, exclude, barred)] if len(keys) <= _SMALL else keys, exponent)
+            for keys, exponent in urns
+        ]
+        key = self._draw(urns, exclude, barred, draws_worth(len(self._weights)))
+        return key if key is not None else self._counted_out(exclude, barred)
+
+    def _draw(
+        self, urns: list[tuple[list[str], int]], exclude: Collection[str], barred: Barred, draws: int
+    ) -> str | None:
+        """Draw so often at most; None where nobody was admitted."""
+        draw = self._random
+        most = [(len(keys) * math.ldexp(1.0, exponent), keys, exponent) for keys, exponent in urns if keys]
+        total = sum(bound for bound, _, _ in most)
+        for _ in range(draws if most else 0):
             point = draw() * total
-            for bound, exponent in most:  # noqa: B007  # the one at which the loop ends
+            for bound, keys, exponent in most:  # noqa: B007  # the one at which the loop ends
                 point -= bound
                 if point < 0:
                     break
-            members = urns[exponent].keys
-            key = members[int(draw() * len(members))]
+            key = keys[int(draw() * len(keys))]
             if draw() * math.ldexp(1.0, exponent) < self._weights[key] and admitted(key, exclude, barred):
                 return key
-        return self._counted_out(exclude, barred)
+        return None
 
     def _counted_out(self, exclude: Collection[str], barred: Barred) -> str | None:
         rest = [key for key in self._weights if admitted(key, exclude, barred)]
         return self._roster.rng.choices(rest, [self._weights[key] for key in rest])[0] if rest else None
+
+    def _weight(self, key: str) -> float:
+        weight = self._roster.attributes(key).weight
+        return 1.0 if weight is None else weight

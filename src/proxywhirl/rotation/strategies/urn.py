@@ -8,11 +8,10 @@ from collections.abc import Collection
 
 from proxywhirl.rotation.strategy import Barred
 
-__all__ = ["ScoredUrn", "Urn", "admitted"]
+__all__ = ["ScoredUrn", "Urn", "admitted", "draws_worth"]
 
-_DRAWS = 32
-"""So often an urn is drawn from before those that are admitted are counted out: when more than nine in ten of the
-keys are refused, one request in thirty comes so far."""
+_LEAST_DRAWS = 32
+_KEYS_FOR_A_DRAW = 16
 
 
 def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
@@ -23,6 +22,17 @@ def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
         if key in refused:
             return False
     return True
+
+
+def draws_worth(count: int) -> int:
+    """Return how often to draw from so many keys before those that are admitted are counted out.
+
+    Where one in p is admitted p draws find it: to look at all keys pays only where hardly anyone is.
+
+    >>> draws_worth(100), draws_worth(100_000)
+    (32, 6250)
+    """
+    return max(_LEAST_DRAWS, count // _KEYS_FOR_A_DRAW)
 
 
 class Urn:
@@ -64,7 +74,7 @@ class Urn:
     def draw(self, exclude: Collection[str], barred: Barred) -> str | None:
         """Draw evenly among those that are admitted; the key stays in. None where there is none.
 
-        O(1), unless hardly one in ten is admitted: then O(n).
+        Expected O(n / admitted), O(n) where nearly nobody is.
         """
         keys = self.keys
         count = len(keys)
@@ -73,7 +83,7 @@ class Urn:
         draw = self._random
         if not exclude and not barred:
             return keys[int(draw() * count)]
-        for _ in range(_DRAWS):
+        for _ in range(draws_worth(count)):
             key = keys[int(draw() * count)]
             if admitted(key, exclude, barred):
                 return key
