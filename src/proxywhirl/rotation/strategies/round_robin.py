@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Collection
 
 from proxywhirl.rotation.sites import Site
+from proxywhirl.rotation.strategies.owed import Owed
 from proxywhirl.rotation.strategies.urn import admitted
 from proxywhirl.rotation.strategy import Barred
 
 __all__ = ["RoundRobin"]
 
 _SLACK = 64  # places left behind that are not worth rebuilding a queue for
-_LOOKED_AT = 8  # of those that are owed a turn, for each request
 
 
 class RoundRobin:
@@ -20,8 +20,9 @@ class RoundRobin:
 
     Who is excluded by a request is passed over and keeps its place, so it serves as soon as a request does not
     exclude it. Who is barred, as by a site, is owed a turn: it leaves the queue, so that a thousand of them are not
-    passed over again and again, and serves before the queue does as soon as a request admits it. A few of these are
-    looked at for each request, one after another, so that nobody starves.
+    passed over again and again, and serves before the queue does once a request that admits it looks at it (`Owed`).
+    So between two turns of a proxy there are at most a few times as many requests that could have it as there are
+    proxies: nobody starves.
 
     Who is removed leaves its place behind, as `_left` remembers; it is dropped when it comes to the front. A
     key's oldest places are those that it left. They never outnumber those who are in by more than a constant.
@@ -32,7 +33,7 @@ class RoundRobin:
         self._turn: deque[str] = deque()
         self._keys: set[str] = set()
         self._left: dict[str, int] = {}
-        self._owed: OrderedDict[str, None] = OrderedDict()
+        self._owed = Owed()
 
     def add(self, keys: Collection[str]) -> None:
         """Put new proxies at the end of the turn; a known one keeps its place."""
@@ -46,8 +47,7 @@ class RoundRobin:
         if key not in self._keys:
             return
         self._keys.remove(key)
-        if key in self._owed:
-            del self._owed[key]
+        if self._owed.discard(key):
             return
         self._left[key] = self._left.get(key, 0) + 1
         if len(self._turn) > 2 * len(self._keys) + _SLACK:
@@ -56,10 +56,19 @@ class RoundRobin:
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Return who is owed a turn, else the first in turn, and send it to the end."""
         if self._owed:
-            key = self._among_owed(exclude, barred, min(_LOOKED_AT, len(self._owed)))
+            passed: list[str] = []
+            key = self._owed.take(exclude, barred, passed)
+            if passed:
+                self._turn.extendleft(reversed(passed))
             if key is not None:
+                self._turn.append(key)
                 return key
-        return self._in_turn(exclude, barred) or self._among_owed(exclude, barred, len(self._owed))
+        key = self._in_turn(exclude, barred)
+        if key is None and self._owed:
+            key = self._owed.take_any(exclude, barred)
+            if key is not None:
+                self._turn.append(key)
+        return key
 
     def _in_turn(self, exclude: Collection[str], barred: Barred) -> str | None:
         turn = self._turn
@@ -76,20 +85,10 @@ class RoundRobin:
                     break
                 passed.append(key)
             else:
-                self._owed[key] = None
+                self._owed.put(key)
         if passed:
             turn.extendleft(reversed(passed))
         return chosen
-
-    def _among_owed(self, exclude: Collection[str], barred: Barred, count: int) -> str | None:
-        for _ in range(count):
-            key = next(iter(self._owed))
-            if admitted(key, exclude, barred):
-                del self._owed[key]
-                self._turn.append(key)
-                return key
-            self._owed.move_to_end(key)
-        return None
 
     def _drop(self, key: str) -> bool:
         """Whether the first place of a key was left by it; it is forgotten then."""
