@@ -261,6 +261,12 @@ class Choosing:
             return COOLING
         return "it is banned by the site"
 
+    def free(self, question: Question, barred: Barred, wanted: Filter, key: str) -> bool:
+        """Whether a proxy can serve a request now, and is what is wanted on this step of the recipe's ladder."""
+        if wanted is not NO_FILTER and not wanted.admits(self.stock.known(key)):
+            return False
+        return not self.usable(key, question, barred) and not self.standing.at_limit(key)
+
     def unfulfilled(self, key: str, question: Question) -> str:
         """Return a wish that a proxy does not fulfil and cannot do without, as `name=value`; nothing where all are."""
         wanted = self.recipe.ladder(question.wanted)[-1]

@@ -8,10 +8,13 @@ from functools import lru_cache
 from typing import Any, Self, TypedDict
 
 from proxywhirl.models import Proxy
+from proxywhirl.urls import SCHEMES
 
 __all__ = ["NO_FILTER", "Filter", "Wishes"]
 
 _GRADES = ("transparent", "anonymous", "elite")  # each hides more than the one before
+
+_CODE = 2  # letters of a country
 
 Text = str | Iterable[str]
 
@@ -152,7 +155,10 @@ def _price(wish: Any) -> float:
 
 
 def _values(name: str, wish: Any) -> tuple[Any, ...]:
-    several: list[Any] = [wish] if isinstance(wish, str | int) else list(wish)
+    try:
+        several: list[Any] = [wish] if isinstance(wish, str | int) else list(wish)
+    except TypeError:
+        several = [wish]
     if name == "asn":
         if any(isinstance(value, bool) or not isinstance(value, int) or value < 0 for value in several):
             raise ValueError(f"asn must be a number without its AS, or several, not {wish!r}")
@@ -162,8 +168,13 @@ def _values(name: str, wish: Any) -> tuple[Any, ...]:
     if name == "anonymity":
         return _grades(wish, several)
     if name == "country":
+        if not all(len(value) == _CODE and value.isascii() and value.isalpha() for value in several):
+            raise ValueError(f"country must be a two-letter code such as DE, or several, not {wish!r}")
         return tuple(sorted({value.upper() for value in several}))
-    return tuple(sorted({value.lower() if name == "scheme" else value.casefold() for value in several}))
+    folded = tuple(sorted({value.casefold() for value in several}))
+    if name == "scheme" and not SCHEMES.keys() >= {*folded}:
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, or several, not {wish!r}")
+    return folded
 
 
 def _grades(wish: Any, several: list[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ ways to use them, which take the strategy's name as `chooser` (else `random`):
 
 - `composite`: filters first, then the chooser;
 - `geo`: the wishes for a place (country, region, city, ASN) are preferences: where nobody fulfils all of them the
-  narrowest is given up first, the country last;
+  narrowest is given up first, the country last; a place that a request asks for stands in for that of the text;
 - `sticky`: requests without a session have one for the site that they go to.
 """
 
@@ -50,6 +50,12 @@ class Recipe:
                 raise SettingsError(f"strategy {text!r}: {name} takes no wishes; write composite:{rest},chooser={name}")
             return cls(name, _found(name))
         chooser = wishes.pop("chooser", ["random"])
+        if len(chooser) > 1 or chooser[0] in COMBINED:
+            raise SettingsError(f"strategy {text!r}: the chooser is one of {', '.join(strategy_names())}")
+        if "connect" in wishes:
+            raise SettingsError(
+                f"strategy {text!r}: connect is for requests to ask; those to https sites need no asking"
+            )
         try:
             base = Filter.of({wish: _typed(wish, values) for wish, values in wishes.items()})
         except ValueError as exc:
@@ -63,6 +69,8 @@ class Recipe:
 
 @lru_cache(maxsize=1024)
 def _ladder(base: Filter, asked: Filter, yielding: bool) -> tuple[Filter, ...]:
+    if yielding:
+        base = base.without([place for place in _RELAXED[-1] if getattr(asked, place)])
     wanted = base.joined(asked)
     steps = [wanted.without(given_up) for given_up in _RELAXED] if yielding else [wanted]
     return tuple(NO_FILTER if step == NO_FILTER else step for step in dict.fromkeys(steps))
@@ -79,9 +87,12 @@ def _wishes(text: str, rest: str) -> dict[str, list[str]]:
     wishes: dict[str, list[str]] = {}
     for part in rest.split(","):
         wish, equals, value = part.partition("=")
-        if not (wish.strip() and equals and value.strip()) or wish.strip() in wishes:
-            raise SettingsError(f"strategy {text!r}: after the colon come wishes such as country=DE|FR, each once")
-        wishes[wish.strip()] = [one.strip() for one in value.split("|")]
+        values = [one.strip() for one in value.split("|")]
+        if not (wish.strip() and equals and all(values)) or wish.strip() in wishes:
+            raise SettingsError(
+                f"strategy {text!r}: after the colon come wishes such as country=DE|FR, each once, with commas between"
+            )
+        wishes[wish.strip()] = values
     return wishes
 
 
@@ -89,5 +100,8 @@ def _typed(wish: str, values: list[str]) -> object:
     if wish == "asn" and all(value.isascii() and value.isdigit() for value in values):
         return [int(value) for value in values]
     if wish == "max_price":
-        return float(values[0])
+        try:
+            return float("|".join(values))
+        except ValueError:
+            raise ValueError(f"max_price must be one number of 0 or more, not {'|'.join(values)!r}") from None
     return values

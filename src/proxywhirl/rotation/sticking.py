@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
@@ -153,12 +154,14 @@ class Sticking:
         """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
         if self._ring is None:
             self._ring = HashRing(self._choosing.held)
-        usable, at_limit = self._choosing.usable, self._choosing.standing.at_limit
+        choosing = self._choosing
         moves, former = (0, None) if known is None else (known.moves + 1, known.key)
-        return self._ring.choose(
-            f"{session}:{moves}",
-            lambda key: key != former and not usable(key, question, barred) and not at_limit(key),
-        )
+        for wanted in choosing.recipe.ladder(question.wanted):
+            free = partial(choosing.free, question, barred, wanted)
+            key = self._ring.choose(f"{session}:{moves}", lambda key, free=free: key != former and free(key))  # type: ignore[misc]  # bound now
+            if key is not None:
+                return key
+        return None
 
     def _agree(self, session: str, key: str, lost: dict[str, str], wall: float) -> Assignment:
         def propose(written: Assignment | None) -> Assignment:
