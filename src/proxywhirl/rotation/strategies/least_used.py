@@ -13,12 +13,16 @@ __all__ = ["LeastUsed"]
 
 
 class LeastUsed:
-    """Exactly the fewest, evenly among equals: an urn for each number of requests under way, O(1) for each step."""
+    """Exactly the fewest, evenly among equals: an urn for each number of requests under way.
+
+    O(1) for each step: `_lowest` is never above the first urn that holds somebody, and rises as far as it was lowered.
+    """
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._loads: dict[str, int] = {}
         self._urns: list[Urn] = [Urn(roster.rng)]
+        self._lowest = 0
 
     def add(self, keys: Collection[str]) -> None:
         """Take in proxies, each in the urn of its number."""
@@ -33,7 +37,9 @@ class LeastUsed:
                 self._urn(load).add((key,))
             else:
                 idle.append(key)
-        self._urns[0].add(idle)
+        if idle:
+            self._urns[0].add(idle)
+            self._lowest = 0
 
     def remove(self, key: str) -> None:
         """Forget a proxy."""
@@ -52,13 +58,17 @@ class LeastUsed:
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Draw from the first urn that has one who is admitted."""
-        for urn in self._urns:
-            key = urn.draw(exclude, barred)
+        urns, last = self._urns, len(self._urns) - 1
+        while self._lowest < last and not urns[self._lowest].keys:
+            self._lowest += 1
+        for load in range(self._lowest, last + 1):
+            key = urns[load].draw(exclude, barred)
             if key is not None:
                 return key
         return None
 
     def _urn(self, load: int) -> Urn:
+        self._lowest = min(self._lowest, load)
         while len(self._urns) <= load:
             self._urns.append(Urn(self._roster.rng))
         return self._urns[load]
