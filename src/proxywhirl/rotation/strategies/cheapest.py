@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from proxywhirl.models import Blame, Outcome
+from proxywhirl.models import Outcome
 from proxywhirl.rotation.sites import Site
 from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.strategies.urn import Urn
@@ -31,6 +31,8 @@ class _Tier:
     on_trial: bool = False
 
     def learn(self, now: float, *, ok: bool) -> None:
+        if not ok and now < self.shunned_until:
+            return  # it was left for those that failed before; what was under way then is not one more reason
         self.rate += _WEIGHT * (ok - self.rate)
         if self.on_trial and ok and self.rate > _TROUBLE:
             self.on_trial, self.times, self.rate = False, 0, 1.0
@@ -44,8 +46,8 @@ class Cheapest:
     """A waterfall over prices for 10⁹ bytes; who has none costs nothing.
 
     A tier is left when none of it is ready or admitted, or when most of its last requests failed for a reason that lies
-    with proxies; then for a time that doubles, after which it is tried again: one success leads back to it. Where every
-    tier is in trouble the cheapest that has somebody serves.
+    with proxies (not for bans, which hold for one site alone); then for a time that doubles, after which it is tried
+    again: one success leads back to it. Where every tier is in trouble the cheapest that has somebody serves.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -81,9 +83,9 @@ class Cheapest:
             self.add((key,))
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
-        """See `Learns`: what the target or we are to blame for says nothing of a tier."""
+        """See `Learns`: what a site or we are to blame for says nothing of a tier."""
         tier = self._tiers.get(slot.proxy.attributes.price_per_gb or 0.0)
-        if tier is not None and (outcome.ok or outcome.blame not in (Blame.TARGET, Blame.US)):
+        if tier is not None and (outcome.ok or outcome.counts_against_proxy):
             tier.learn(self._roster.monotonic(), ok=outcome.ok)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
