@@ -16,6 +16,7 @@ FAILURE_SECONDS = 2.0
 """What a failure is taken to cost: time, a retry, and a bad name with the target. A proxy that fails once in three
 times has to save a second against one that never does."""
 
+_EXPLORED = 0.05  # of requests go to whoever is drawn: else who became better would be found out by nobody
 _FIRST_GUESS = 0.5  # seconds: the mean until something was measured
 _UNKNOWN = -1.0
 
@@ -32,7 +33,8 @@ class Fastest:
     """Of two that are drawn, the better: nearly as good as the best of all, without the crowd on that one.
 
     What counts is the expected time to an answer: latency, and `FAILURE_SECONDS` for each failure before it. Both are
-    decayed means (see `Slot`). Who was never used counts as the mean of all. Source: M. Mitzenmacher, "The Power of
+    decayed means (see `Slot`). Who was never used counts as the mean of all. One request in twenty goes to whoever is
+    drawn first, so that a proxy that was repaired, or became faster, shows it. Source: M. Mitzenmacher, "The Power of
     Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001.
     """
 
@@ -75,7 +77,10 @@ class Fastest:
             place = int(self._random() * len(urn.keys))
         else:
             return None
-        other = int(self._random() * len(urn.keys))
+        point = self._random() * len(urn.keys)
+        other = int(point)
+        if point - other < _EXPLORED:
+            return urn.keys[place]
         first, second = urn.numbers[2 * place], urn.numbers[2 * other]
         mean = self._mean
         if (second if second >= 0.0 else mean) < (first if first >= 0.0 else mean):
