@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import islice
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.bans import MOST_BANS, Ban, BanBook, Pair
-from proxywhirl.rotation.belief import belief
 from proxywhirl.rotation.sites import MOST_SITES, Arm, Failure, Site, Sites, alike, out_of_order, weight_of
-from proxywhirl.rotation.slot import DECAY_STEP, HALF_LIFE, Slot
+from proxywhirl.rotation.slot import Slot
 
 __all__ = ["CONNECT", "MOST_ARMS", "Learning"]
 
@@ -19,7 +19,9 @@ CONNECT = "*:connect"
 """Stands for a site from which those are barred that open no tunnels."""
 
 MOST_ARMS = 500_000
-"""Pairs of proxy and site of which it is remembered how well they do; when there are more, the oldest site's go."""
+"""Pairs of proxy and site of which it is remembered how well they do; when there are more, the oldest go."""
+
+_ARMS_AT_ONCE = 1024  # that are dropped
 
 _GAP_GROWTH, _GAP_DECAY, _LEAST_GAP, _LONGEST_GAP = 1.3, 0.9995, 0.1, 3600.0
 
@@ -35,6 +37,7 @@ class Learning:
         arms: bool,
         most_bans: int = MOST_BANS,
         most_sites: int = MOST_SITES,
+        most_arms: int = MOST_ARMS,
     ) -> None:
         self.sites = Sites(self._bar, self._close, most=most_sites)
         self.connect = Site(CONNECT)
@@ -43,6 +46,7 @@ class Learning:
         self._clock = clock
         self._with_arms = arms
         self._arms = 0
+        self._most_arms = most_arms
 
     def used(self, slot: Slot, site: Site, now: float) -> None:
         """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
@@ -152,17 +156,13 @@ class Learning:
 
     def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> None:
         arm = site.arms.get(slot.key) or self._new_arm(slot, site)
-        if now - arm.stamp > DECAY_STEP:
-            kept = 0.5 ** ((now - arm.stamp) / HALF_LIFE)
-            arm.good *= kept
-            arm.bad *= kept
-            arm.stamp = now
+        arm.age(now)
         arm.served = ok
         if ok:
             arm.good += 1.0
         else:
             arm.bad += 1.0
-        arm.mean, arm.spread = belief(slot.good, slot.bad, arm.good, arm.bad)
+        arm.believe(slot.good, slot.bad)
 
     def _widen_gap(self, key: str, site: Site, now: float) -> None:
         """Let proxies rest longer between two uses.
@@ -177,15 +177,23 @@ class Learning:
 
     def _new_arm(self, slot: Slot, site: Site) -> Arm:
         arm = site.arms[slot.key] = Arm(stamp=self._clock.monotonic())
-        arm.mean, arm.spread = belief(slot.good, slot.bad)
+        arm.believe(slot.good, slot.bad)
         self._arms += 1
-        if self._arms > MOST_ARMS:
+        if self._arms > self._most_arms:
             self._drop_arms(site)
         return arm
 
     def _drop_arms(self, kept: Site) -> None:
+        """Forget what was learnt of the oldest site, or where there is no other, the oldest of this one."""
+        self._arms = sum(len(site.arms) for site in self.sites)  # some have gone with their sites
+        if self._arms <= self._most_arms:
+            return
         for site in self.sites:
             if site.arms and site is not kept:
                 self._arms -= len(site.arms)
                 site.arms.clear()
                 return
+        dropped = list(islice(kept.arms, min(_ARMS_AT_ONCE, len(kept.arms) // 2)))
+        for key in dropped:
+            del kept.arms[key]
+        self._arms -= len(dropped)

@@ -24,6 +24,8 @@ from http import HTTPStatus
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.belief import belief
+from proxywhirl.rotation.slot import DECAY_STEP, HALF_LIFE
 from proxywhirl.timetable import Timetable
 
 __all__ = [
@@ -59,7 +61,7 @@ class Arm:
 
     `used` is when it was last used there, `rest` how many seconds that was after the use before,
     `served` whether its last outcome there was a success. `mean` and `spread`
-    are what to believe of it (see `belief`), as of its last outcome there.
+    are what to believe of it (see `belief`), as of its last outcome there or a little longer.
     """
 
     good: float = 0.0
@@ -70,6 +72,18 @@ class Arm:
     served: bool = False
     mean: float = 0.0
     spread: float = 0.0
+
+    def age(self, now: float) -> None:
+        """Let what was counted weigh less."""
+        if now - self.stamp > DECAY_STEP:
+            kept = 0.5 ** ((now - self.stamp) / HALF_LIFE)
+            self.good *= kept
+            self.bad *= kept
+            self.stamp = now
+
+    def believe(self, good: float, bad: float) -> None:
+        """Note what to believe, where so much was good and bad on all sites."""
+        self.mean, self.spread = belief(good, bad, self.good, self.bad)
 
 
 @dataclass(frozen=True, slots=True)

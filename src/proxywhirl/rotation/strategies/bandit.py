@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.belief import belief
-from proxywhirl.rotation.sites import Site
+from proxywhirl.rotation.sites import Arm, Site
 from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.strategies.urn import ScoredUrn, admitted
 from proxywhirl.rotation.strategy import Barred, Roster
@@ -110,15 +110,20 @@ class Bandit:
             return self._urn.draw(exclude, barred)
         self._par += _PAR_WEIGHT * (min(best_base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
-            self._renew(keys[place])
+            self._renew(keys[place], arms)
         return best
 
-    def _renew(self, key: str) -> None:
+    def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
         """Believe less of what was long ago, so that nobody stays given up who became better meanwhile."""
         slot = self._roster.slot(key)
         if slot is not None and not slot.failures:
-            slot.age(self._roster.monotonic())
+            now = self._roster.monotonic()
+            slot.age(now)
             self._believe(slot)
+            arm = arms.get(key) if arms else None
+            if arm is not None:
+                arm.age(now)
+                arm.believe(slot.good, slot.bad)
 
     def _believe(self, slot: Slot) -> None:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
