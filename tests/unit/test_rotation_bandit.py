@@ -80,7 +80,7 @@ def test_those_of_which_nothing_is_known_are_tried() -> None:
 
 
 def test_a_proxy_that_was_repaired_is_found_again() -> None:
-    """Hours of nothing but failures, of which six hours halve the weight: two days after it is well it has its share."""
+    """After hours of nothing but failures, which weigh half after six, it has its share two days later."""
     world = World(10, lambda number, _site, _rng: REFUSED if number == 0 else OK)
     world.run(3000)
     world.answer = lambda _number, _site, _rng: OK

@@ -135,7 +135,7 @@ def check(pool: Pool) -> None:
     held = set(pool.keys())
     assert set(choosing.standing.aside) | set(choosing.standing.limited) <= held
     assert {key for _, key in pool._sticking._ring._points} == held if pool._sticking._ring else True
-    for view in choosing.views._each():
+    for _, view in choosing.views._each():
         chosen: set[str] = set()
         while (key := view.choose(chosen, (), None)) is not None:
             chosen.add(key)
