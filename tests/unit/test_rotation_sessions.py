@@ -260,3 +260,14 @@ def test_a_clock_that_is_set_back_does_not_keep_a_session_for_ever() -> None:
     policy = SessionPolicy(ttl=100)
     assert policy.lasts(Assignment("k", 50.0, 50.0), 10.0)
     assert not policy.lasts(Assignment("k", 1e6, 1e6), 10.0)
+
+
+def test_who_comes_and_goes_is_known_to_sessions_at_once() -> None:
+    """Nobody falls to a proxy that left, whether that was before or after the first session; newcomers get some."""
+    pool = pool_of()
+    of(pool)
+    gone, stays = pool.keys()[:10], set(pool.keys()[10:])
+    pool.discard(gone)
+    assert {of(pool, f"n{n}") for n in range(100)} <= stays
+    pool.update([Proxy.of(url) for url in URLS[:10]])
+    assert {of(pool, f"m{n}") for n in range(200)} >= set(gone)

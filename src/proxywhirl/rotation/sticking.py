@@ -70,6 +70,7 @@ class Sticking:
             SessionLost: the session is hard, and its proxy cannot serve.
         """
         session = self._id(question, name)
+        self._require_ring()
         lost: dict[str, str] = {}
         last_resort: str | None = None
         for _ in range(_AGREEMENTS):
@@ -114,6 +115,7 @@ class Sticking:
         """
         session = self._id(question, name)
         written = self._written(session)
+        self._require_ring()
         with self._lock:
             site = self._choosing.learning.peek(question.site) if question.site is not None else None
             barred = self._choosing.barred(site, question, self._clock.monotonic())
@@ -150,10 +152,24 @@ class Sticking:
     def _id(self, question: Question, name: str | None) -> str:
         return session_id(f"\0{question.site or ''}" if name is None else name)
 
+    def _require_ring(self) -> None:
+        """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""
+        if self._ring is not None:
+            return
+        with self._lock:
+            known = set(self._choosing.held)
+        ring = HashRing(known)
+        with self._lock:
+            if self._ring is None:
+                for key in known - self._choosing.held.keys():
+                    ring.remove(key)
+                ring.add(self._choosing.held.keys() - known)
+                self._ring = ring
+
     def _fall(self, session: str, known: Assignment | None, question: Question, barred: Barred) -> str | None:
         """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
         if self._ring is None:
-            self._ring = HashRing(self._choosing.held)
+            return None
         choosing = self._choosing
         moves, former = (0, None) if known is None else (known.moves + 1, known.key)
         for wanted in choosing.recipe.ladder(question.wanted):
