@@ -17,10 +17,16 @@ __all__ = ["Bandit"]
 _LOOKED_AT = 16
 """Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""
 
+_IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
+
 _MARGIN = 0.05  # below what is usually chosen: who comes up to that is taken, and others are spared for their turn
 _PAR_WEIGHT = 0.05  # of the newest choice in what is usual
 
-_NEW, _ON_TRIAL = (-1.0, 0.0), (2.0, 0.0)
+_NEW = (-1.0, 0.0)
+_ON_TRIAL = (2.0, 0.0)
+_ELSEWHERE = (1.2, 0.0)
+"""Who was refused by a site shows next on another one whether it was the site."""
+
 _NEWEST = 0.02  # weight of the newest first use in what is expected of one
 _FIRST_GUESS = 0.95
 
@@ -49,8 +55,10 @@ class Bandit:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._urn = ScoredUrn(roster.rng, _NEW)
+        self._random = roster.rng.random
         self._deviations = [max(roster.rng.gauss(0.0, 1.0), 0.0) for _ in range(_DEVIATIONS)]
         self._turn = -1
+        self._renewed = -1
         self._drawn = 0
         self._par = _FIRST_GUESS
         self._guess = _FIRST_GUESS
@@ -76,7 +84,7 @@ class Bandit:
         if outcome.ok or outcome.counts_against_proxy:
             self._believe(slot)
         else:
-            self._urn.score(slot.key, *_ON_TRIAL)  # it shows elsewhere whether it was the site
+            self._urn.score(slot.key, *_ELSEWHERE)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
         """Take the first in turn who comes up to what is usual, else the best of a few."""
@@ -87,8 +95,11 @@ class Bandit:
         best, best_chance, best_base = None, -math.inf, 0.0
         enough = self._par - _MARGIN
         newcomer, spread = self._newcomer
-        for _ in range(min(count, _LOOKED_AT)):
-            place = place + 1 if place + 1 < count else 0
+        for step in range(min(count, _LOOKED_AT)):
+            if step < _IN_TURN:
+                place = self._turn = place + 1 if place + 1 < count else 0
+            else:
+                place = int(self._random() * count)
             key = keys[place]
             if refusing and not admitted(key, exclude, barred):
                 continue
@@ -105,12 +116,12 @@ class Bandit:
                 best, best_chance, best_base = key, chance, base
                 if chance >= enough:
                     break
-        self._turn = place
         if best is None:
             return self._urn.draw(exclude, barred)
         self._par += _PAR_WEIGHT * (min(best_base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
-            self._renew(keys[place], arms)
+            self._renewed = self._renewed + 1 if self._renewed + 1 < count else 0
+            self._renew(keys[self._renewed], arms)
         return best
 
     def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
