@@ -13,6 +13,7 @@ from proxywhirl.cli.render import note, print_json, print_table, stdout
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Target
 from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.learning import EVERYBODY
 from proxywhirl.rotation.ledger import Assignment
 from proxywhirl.rotation.sessions import session_id
 from proxywhirl.runtime import Runtime
@@ -48,6 +49,7 @@ class Site(click.ParamType[str]):
 def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bool, home: str | None) -> None:
     """List the bans that hold: which proxy is left alone on which site, and until when.
 
+    A site that failed alike through several proxies is left alone itself, as if every proxy were banned there.
     They end by themselves; --lift ends them now, and the strikes that make the next ban longer.
     """
     with open_runtime(home) as runtime:
@@ -151,6 +153,8 @@ def _session_fields(runtime: Runtime, name: str, known: Assignment) -> dict[str,
 
 def _named(runtime: Runtime, key: str) -> tuple[str, str]:
     """Return address and label of a proxy, empty where it is not in the store."""
+    if key == EVERYBODY:
+        return "", "every proxy"
     entry = runtime.cache.look(key)
     if entry is None:
         return "", ""

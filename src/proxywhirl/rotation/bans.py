@@ -85,7 +85,7 @@ class BanBook:
         seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
         seconds *= 1.0 + _JITTER * self._rng.random()
         ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))
-        self._write(pair, ban, now)
+        self.note(pair, ban, now)
         return ban
 
     def forgive(self, pair: Pair, *, now: float) -> None:
@@ -93,7 +93,7 @@ class BanBook:
         known = self._bans.get(pair)
         if known is not None and (known.strikes > 0 or known.until > now):
             strikes = max(known.strikes - 1, 0)
-            self._write(pair, Ban(min(known.until, now), strikes, known.rule, known.forget_at), now)
+            self.note(pair, Ban(min(known.until, now), strikes, known.rule, known.forget_at), now)
 
     def restore(self, pair: Pair, before: Ban | None, *, now: float) -> None:
         """Make a ban what it was before one that was not deserved."""
@@ -102,14 +102,14 @@ class BanBook:
             if known is None:
                 return  # it was dropped: nobody was told
             before = Ban(min(known.until, now), 0, known.rule, known.forget_at)
-        self._write(pair, before, now)
+        self.note(pair, before, now)
 
     def learn(self, bans: Mapping[Pair, Ban], *, now: float) -> dict[Pair, Ban]:
         """Take in what others found out, and return what is new."""
         news = {pair: ban for pair, ban in bans.items() if self._bans.get(pair) != ban}
         for pair, ban in news.items():
             if ban.forget_at > now:
-                self._write(pair, ban, now)
+                self.note(pair, ban, now)
                 self._changed.discard(pair)
             elif self._bans.pop(pair, None) is not None:
                 self._endings.discard(pair)
@@ -130,7 +130,8 @@ class BanBook:
         """Return the bans that hold. O(n)."""
         return {pair: ban for pair, ban in self._bans.items() if ban.until > now}
 
-    def _write(self, pair: Pair, ban: Ban, now: float) -> None:
+    def note(self, pair: Pair, ban: Ban, now: float) -> None:
+        """Write down what holds for a pair from now on."""
         self._bans[pair] = ban
         self._keys.setdefault(pair[1], set()).add(pair[0])
         self._changed.add(pair)

@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Mapping
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import Blame, PoolEmpty, SiteResting
+from proxywhirl.errors import Blame, SiteResting
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
+from proxywhirl.rotation.emptiness import why_empty
 from proxywhirl.rotation.filters import NO_FILTER, Filter
 from proxywhirl.rotation.holds import Holds
 from proxywhirl.rotation.index import Index
@@ -17,6 +18,7 @@ from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.question import ANYTHING, Question
 from proxywhirl.rotation.recipe import Recipe
 from proxywhirl.rotation.retry import FAILURES_TO_CAP
+from proxywhirl.rotation.signs import NO_CONNECT, SILENT
 from proxywhirl.rotation.sites import Site
 from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.standing import Standing
@@ -27,13 +29,11 @@ from proxywhirl.rotation.views import Views
 
 __all__ = ["COOLING", "NO_CONNECT", "SET_ASIDE", "Choosing"]
 
-NO_CONNECT = "no-connect"
-"""The rule of an outcome that says: this proxy opens no tunnels, to whatever site."""
-
 SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
 
 _RETURNS_AT_ONCE = 64  # from a cool-down; no single request pays for the return of thousands
 
+_KNOWN_TO_WORK = 0.5  # successes, decayed
 _HOPELESS = 2  # failures in a row of a proxy that never served
 
 
@@ -226,7 +226,7 @@ class Choosing:
             self.held if wanted is NO_FILTER else self.index.candidates(wanted, self.held),
         )
         if key is None:
-            raise self.empty(question, wanted, site, barred)
+            raise why_empty(self, question, wanted, site, barred, self._clock.monotonic())
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
 
     def _hopeless(self, key: str) -> bool:
@@ -298,39 +298,6 @@ class Choosing:
                 self._cool_down(slot, site, now)
         return lease
 
-    def empty(self, question: Question, wanted: Filter, site: Site | None, barred: Barred) -> PoolEmpty:
-        """Return the error that says why nobody can serve."""
-        if not self.held:
-            return PoolEmpty("the pool has no proxies: `proxywhirl import FILE` or `proxywhirl add URL` brings some in")
-        size, limited, tried = len(self.held), len(self.standing.limited), len(question.exclude)
-        if wanted == NO_FILTER and not barred and not limited and tried >= size:
-            return PoolEmpty(f"every proxy of the pool ({size}) was tried for this request: add more or try later")
-        parts = [f"{len(site.barred)} are barred from {site.name}"] if site is not None and site.barred else []
-        for count, what in (
-            (len(self.standing.aside), "set aside after failures"),
-            (0 if site is None else len(site.cooling), "cooling down from the site"),
-            (limited, "at their limit of requests"),
-            (len(self.holds), "held exclusively"),
-            (tried, "tried for this request"),
-        ):
-            parts += [f"{count} are {what}"] if count else []
-        if wanted != NO_FILTER and not parts:
-            return PoolEmpty(f"none of the {size} proxies of the pool fulfils {wanted}", retry_after=self._wait(site))
-        whom = f" that fulfils {wanted}" if wanted != NO_FILTER else ""
-        reasons = f": of {size}, {', '.join(parts)}" if parts else f" among {size}"
-        return PoolEmpty(f"no proxy of the pool{whom} can serve this request{reasons}", retry_after=self._wait(site))
-
-    def _wait(self, site: Site | None) -> float | None:
-        """Return after how many seconds somebody may be able to serve who is not now."""
-        tables = [
-            self.standing.limited,
-            self.holds,
-            self.standing.aside,
-            *([site.barred, site.cooling] if site is not None else []),
-        ]
-        times = [at for at in (table.next_at() for table in tables) if at is not None]
-        return max(min(times) - self._clock.monotonic(), 0.0) if times else None
-
     def _cool_down(self, slot: Slot, site: Site, now: float) -> None:
         site.cooling.put(slot.key, now + (self._cooldown or 0.0))
 
@@ -385,14 +352,26 @@ class Choosing:
         elif outcome.rule == NO_CONNECT:
             self.learning.opens_no_tunnels(slot, outcome, now)
         elif outcome.counts_against_proxy:
-            slot.failed += 1
-            slot.learn(now, None, ok=False)
-            if lease.incident == slot.incident:
-                self.standing.set_aside(slot, lease.trial, now)
+            self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
             self.learning.failed(slot, site, outcome, now, proxies=len(self.held))
         if self._taught:
             self.views.learnt(slot, outcome)
+
+    def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> None:
+        """Set a proxy aside; where several that are known to work stay silent on a site, it is the site that hangs."""
+        slot, site = lease.slot, lease.site
+        silent = site is not None and outcome.rule == SILENT and slot.good > _KNOWN_TO_WORK and not slot.failures
+        if not (silent and site is not None and site.at_fault == SILENT):
+            slot.failed += 1
+            slot.learn(now, None, ok=False)
+            if lease.incident == slot.incident:
+                self.standing.set_aside(slot, lease.trial, now)
+        if silent and site is not None:
+            for failure in self.learning.failed(slot, site, outcome, now, proxies=len(self.held)):
+                pardoned = self.stock.slot(failure.key)
+                if pardoned is not None:
+                    self.standing.pardon(pardoned)
 
 
 def _tells_of_site(outcome: Outcome) -> bool:

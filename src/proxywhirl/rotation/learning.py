@@ -13,10 +13,15 @@ from proxywhirl.rotation.bans import MOST_BANS, Ban, BanBook, Pair
 from proxywhirl.rotation.sites import MOST_SITES, Arm, Failure, Site, Sites, alike, out_of_order, weight_of
 from proxywhirl.rotation.slot import Slot
 
-__all__ = ["CONNECT", "MOST_ARMS", "Learning"]
+__all__ = ["CONNECT", "EVERYBODY", "MOST_ARMS", "Learning"]
 
 CONNECT = "*:connect"
 """Stands for a site from which those are barred that open no tunnels."""
+
+EVERYBODY = "*"
+"""Stands for a proxy where it is the site that is left alone."""
+
+_REST_REMEMBERED = 3600.0  # seconds
 
 MOST_ARMS = 500_000
 """Pairs of proxy and site of which it is remembered how well they do; when there are more, the oldest go."""
@@ -55,8 +60,11 @@ class Learning:
 
     def served(self, slot: Slot, site: Site, now: float) -> None:
         """Take note that a proxy has served a site."""
-        if site.run or site.at_fault or site.rests or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
+        rested = site.rests
+        if site.run or site.at_fault or rested or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
             site.succeed()
+        if rested:
+            self._note_awake(site)
         pair = (slot.key, site.name)
         if self.book and self.book.get(pair) is not None:
             self.book.forgive(pair, now=self._clock.now())
@@ -65,17 +73,21 @@ class Learning:
             self._count(slot, site, now, ok=True)
             site.gap *= _GAP_DECAY
 
-    def failed(self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int) -> None:
-        """Take note that a proxy was refused by a site, or that the site itself failed."""
+    def failed(self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int) -> list[Failure]:
+        """Take note that a proxy was refused by a site, or that the site itself failed.
+
+        Returns the failures, this one among them, that turn out to be the site's; their bans are taken back already.
+        """
         sign = alike(outcome)
         tried = site.trying == slot.key
         if tried and not out_of_order(outcome):
             site.recover()  # to refuse it has to be there
+            self._note_awake(site)
         if site.at_fault == sign or tried:
             if out_of_order(outcome):
-                site.rest(now, self._rng, outcome.retry_after)
+                self._rest(site, sign, outcome, now)
             if site.at_fault == sign or site.rests:
-                return
+                return []
         pair = (slot.key, site.name)
         before = self.book.get(pair)
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
@@ -93,7 +105,8 @@ class Learning:
         if run:
             self._take_back(run, site)
             if out_of_order(outcome):
-                site.rest(now, self._rng, outcome.retry_after)
+                self._rest(site, sign, outcome, now)
+        return run
 
     def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
@@ -109,7 +122,9 @@ class Learning:
             site = self._known(name)  # one that is not known yet is told when it is
             if site is None:
                 continue
-            if ban.until > wall:
+            if key == EVERYBODY:
+                self._learn_rest(site, ban, now, wall)
+            elif ban.until > wall:
                 site.barred.put(key, now + ban.until - wall)
             else:
                 site.barred.discard(key)
@@ -136,8 +151,32 @@ class Learning:
     def _bar(self, site: Site) -> None:
         now, wall = self._clock.monotonic(), self._clock.now()
         for key, ban in self.book.of(site.name).items():
-            if ban.until > wall:
+            if key == EVERYBODY:
+                self._learn_rest(site, ban, now, wall)
+            elif ban.until > wall:
                 site.barred.put(key, now + ban.until - wall)
+
+    # That a site is left alone is written down as a ban of everybody, so that it outlives the process too.
+
+    def _rest(self, site: Site, sign: str, outcome: Outcome, now: float) -> None:
+        site.rest(now, self._rng, outcome.retry_after)
+        wall = self._clock.now()
+        until = wall + site.rest_until - now
+        self.book.note((EVERYBODY, site.name), Ban(until, site.rests, sign, until + _REST_REMEMBERED), wall)
+
+    def _note_awake(self, site: Site) -> None:
+        pair, wall = (EVERYBODY, site.name), self._clock.now()
+        known = self.book.get(pair)
+        if known is not None and known.strikes:
+            self.book.note(pair, Ban(min(known.until, wall), 0, known.rule, known.forget_at), wall)
+
+    def _learn_rest(self, site: Site, ban: Ban, now: float, wall: float) -> None:
+        if ban.strikes:
+            site.at_fault, site.rests = ban.rule, max(site.rests, ban.strikes)
+            site.rest_until = max(site.rest_until, now + ban.until - wall)
+        elif site.rests:
+            site.at_fault = ""
+            site.recover()
 
     def _let_in(self, pair: Pair) -> None:
         site = self._known(pair[1])
@@ -151,8 +190,12 @@ class Learning:
         wall = self._clock.now()
         for failure in run:
             if failure.banned:
-                self.book.restore((failure.key, site.name), failure.before, now=wall)
+                pair = (failure.key, site.name)
+                self.book.restore(pair, failure.before, now=wall)
                 site.barred.discard(failure.key)
+                ban = self.book.get(pair)
+                if ban is not None and ban.until > wall:  # it was banned by others before
+                    site.barred.put(failure.key, self._clock.monotonic() + ban.until - wall)
 
     def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> None:
         arm = site.arms.get(slot.key) or self._new_arm(slot, site)

@@ -25,6 +25,7 @@ from proxywhirl.rotation.choosing import Choosing
 from proxywhirl.rotation.explain import Explanation, explain
 from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.holding import Holding
+from proxywhirl.rotation.learning import EVERYBODY
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.ledger import Assignment, Ledger, MemoryLedger
 from proxywhirl.rotation.limits import NO_LIMITS, Limits
@@ -239,12 +240,13 @@ class Pool:
     # What is learnt, for those who write it down; and what others wrote.
 
     def bans(self) -> dict[Pair, Ban]:
-        """Return the bans that hold, by key and site. O(bans)."""
+        """Return the bans of proxies that hold, by key and site. O(bans)."""
         with self._lock:
-            return self._choosing.learning.book.held(self._clock.now())
+            held = self._choosing.learning.book.held(self._clock.now())
+        return {pair: ban for pair, ban in held.items() if pair[0] != EVERYBODY}
 
     def collect_bans(self) -> dict[Pair, Ban]:
-        """Return the bans that changed here since the last call."""
+        """Return the bans that changed here since the last call; with the key `*`, which sites are left alone."""
         with self._lock:
             return self._choosing.learning.book.collect()
 

@@ -127,6 +127,15 @@ class Standing:
         slot.failures += 1
         self.put_aside(slot.key, slot.failures, now, proven=slot.served > 0)
 
+    def pardon(self, slot: Slot) -> None:
+        """Take back the last failure of a proxy, which was another's."""
+        slot.failed -= 1
+        slot.bad = max(slot.bad - 1.0, 0.0)
+        slot.failures = max(slot.failures - 1, 0)
+        if not slot.failures:
+            self.aside.discard(slot.key)
+            self.enter(slot.key)
+
     def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
         """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
         self.views.remove(key)

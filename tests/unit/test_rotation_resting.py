@@ -1,0 +1,96 @@
+"""What a resting site and a silent one mean beyond the moment: other pools, restarts, and the proxies that met them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from proxywhirl.errors import Blame, SiteResting
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.signs import SILENT
+from proxywhirl.testing.clock import ManualClock
+
+SHOP, OTHER = "http://shop.example/", "http://other.example/"
+OK = Outcome(True, latency=0.1, status=200)
+BUSY = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=429, rule="status-429", retry_after=30.0)
+HANGS = Outcome(False, blame=Blame.PROXY, rule=SILENT, error="no answer in time")
+REFUSED = Outcome(False, blame=Blame.PROXY, error="refused")
+URLS = [f"http://192.0.2.{n}:80" for n in range(1, 9)]
+
+
+def pool_on(clock: ManualClock) -> Pool:
+    """Make a pool of eight that have all served somewhere."""
+    pool = Pool.of(URLS, clock=clock, rng=random.Random(1))
+    for _ in URLS:
+        pool.acquire(OTHER).report(OK)
+    return pool
+
+
+def aside(pool: Pool) -> int:
+    """Count those that are set aside."""
+    return sum(use.set_aside_until is not None for use in pool.snapshot())
+
+
+def test_a_site_that_rests_does_so_in_another_pool_and_after_a_restart() -> None:
+    """What one pool finds out keeps another from asking, as long as the site asked for; a success there frees both."""
+    clock = ManualClock()
+    pools = pool_on(clock), pool_on(clock)
+    for _ in range(3):
+        pools[0].acquire(SHOP).report(BUSY)
+    pools[1].learn_bans(pools[0].collect_bans())
+    with pytest.raises(SiteResting) as resting:
+        pools[1].acquire(SHOP)
+    assert 29 < resting.value.retry_after <= 30
+    assert pools[1].bans() == {}
+    clock.advance(31)
+    pools[1].acquire(SHOP).report(OK)
+    pools[0].learn_bans(pools[1].collect_bans())
+    for _ in range(3):
+        pools[0].acquire(SHOP).report(OK)
+
+
+def test_a_site_that_hangs_sets_nobody_aside() -> None:
+    """Proxies that work and stay silent on one site, one after another, are not to blame; the site rests."""
+    clock = ManualClock()
+    pool = pool_on(clock)
+    for _ in range(3):
+        pool.acquire(SHOP).report(HANGS)
+    assert aside(pool) == 0
+    assert all(use.failed == 0 for use in pool.snapshot())
+    with pytest.raises(SiteResting):
+        pool.acquire(SHOP)
+    clock.advance(2)
+    pool.acquire(SHOP).report(HANGS)
+    assert aside(pool) == 0
+
+
+def test_one_that_is_silent_where_others_serve_is_to_blame() -> None:
+    """As long as the site answers through others, silence is the proxy's failure."""
+    clock = ManualClock()
+    pool = pool_on(clock)
+    for _ in range(3):
+        pool.acquire(SHOP).report(HANGS)
+        pool.acquire(SHOP).report(OK)
+    assert aside(pool) == 3
+
+
+def test_proxies_that_refuse_are_to_blame_however_many_they_are() -> None:
+    """What fails before the proxy is reached says nothing of the site: three dead ones in a row are three dead ones."""
+    clock = ManualClock()
+    pool = pool_on(clock)
+    for _ in range(3):
+        pool.acquire(SHOP).report(REFUSED)
+    assert aside(pool) == 3
+    pool.acquire(SHOP).report(OK)
+
+
+def test_those_of_which_nothing_is_known_are_no_witnesses_of_silence() -> None:
+    """New proxies that hang, as half of a public list does, are set aside, and the site is asked through others."""
+    clock = ManualClock()
+    pool = Pool.of(URLS, clock=clock, rng=random.Random(1))
+    for _ in range(6):
+        pool.acquire(SHOP).report(HANGS)
+    assert aside(pool) == 6
+    pool.acquire(SHOP).report(OK)
