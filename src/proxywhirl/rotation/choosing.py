@@ -20,7 +20,7 @@ from proxywhirl.rotation.recipe import Recipe
 from proxywhirl.rotation.retry import FAILURES_TO_CAP
 from proxywhirl.rotation.signs import NO_CONNECT, SILENT
 from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.slot import DECAY_STEP, Slot
 from proxywhirl.rotation.standing import Standing
 from proxywhirl.rotation.stock import Stock
 from proxywhirl.rotation.strategies.urn import admitted
@@ -62,6 +62,7 @@ class Choosing:
         self._plain = not recipe.yielding and recipe.base is NO_FILTER
         self._clock = clock
         self._cooldown = limits.cooldown
+        self._tick = clock.monotonic()
         self._unlimited = limits.requests_per_second is None and limits.in_flight is None
         self._counting = isinstance(self.views.all, CountsUses)
         self._taught = isinstance(self.views.all, Learns)
@@ -342,9 +343,11 @@ class Choosing:
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> None:
         slot, site = lease.slot, lease.site
+        if now - self._tick > DECAY_STEP:
+            self._tick = now  # one number for all who learn in this second: it is at hand already
         if outcome.ok:
             slot.served += 1
-            slot.learn(now, outcome.latency, ok=True)
+            slot.learn(self._tick, outcome.latency, ok=True)
             if slot.failures:
                 self.standing.succeeded(slot, lease.trial)
             if site is not None:
@@ -364,7 +367,7 @@ class Choosing:
         silent = site is not None and outcome.rule == SILENT and slot.good > _KNOWN_TO_WORK and not slot.failures
         if not (silent and site is not None and site.at_fault == SILENT):
             slot.failed += 1
-            slot.learn(now, None, ok=False)
+            slot.learn(self._tick, None, ok=False)
             if lease.incident == slot.incident:
                 self.standing.set_aside(slot, lease.trial, now)
         if silent and site is not None:

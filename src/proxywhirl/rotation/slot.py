@@ -29,17 +29,18 @@ class Slot:
     `next_use` is when the limit of requests per second allows the next one.
     """
 
+    # What each use reads and writes comes first, side by side in memory.
     key: str
     proxy: Proxy
-    served: int = 0
-    failed: int = 0
-    in_flight: int = 0
     failures: int = 0
+    in_flight: int = 0
     incident: int = 0
-    latency: float | None = None
+    served: int = 0
     good: float = 0.0
     bad: float = 0.0
     stamp: float = 0.0
+    latency: float | None = None
+    failed: int = 0
     next_use: float = 0.0
 
     @property
@@ -49,7 +50,7 @@ class Slot:
 
     def age(self, now: float) -> None:
         """Let what was counted weigh less."""
-        if now - self.stamp > DECAY_STEP:
+        if now is not self.stamp and now - self.stamp > DECAY_STEP:
             kept = 0.5 ** ((now - self.stamp) / HALF_LIFE)
             self.good *= kept
             self.bad *= kept
