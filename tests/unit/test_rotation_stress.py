@@ -11,6 +11,7 @@ import pytest
 
 from proxywhirl.errors import Blame, LeaseExpired, PoolEmpty, ProxyGone, SiteResting
 from proxywhirl.models import Attributes, Outcome, Proxy
+from proxywhirl.rotation.learning import EVERYBODY
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
@@ -143,6 +144,7 @@ def check(pool: Pool) -> None:
         assert all(choosing.standing.ready(key) for key in chosen)
     for site in choosing.learning.sites:
         now, wall = time.monotonic(), time.time()
-        banned = {k: b for (k, name), b in choosing.learning.book.held(wall).items() if name == site.name}
+        held_here = {k: b for (k, name), b in choosing.learning.book.held(wall).items() if name == site.name}
+        banned = {key: ban for key, ban in held_here.items() if key != EVERYBODY}
         assert {key for key, at in site.barred.at.items() if at > now + 0.05} <= set(banned)
         assert {key for key, ban in banned.items() if ban.until > wall + 0.05} <= set(site.barred)

@@ -6,13 +6,12 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.strategies.urn import Urn, admitted, draws_worth
+from proxywhirl.rotation.strategies.urn import ScoredUrn, Urn, admitted, draws_worth
 from proxywhirl.rotation.strategy import Barred, Roster
 
 __all__ = ["RandomChoice", "WeightedChoice"]
 
 _FEW_DRAWS = 8  # before it is looked at who may not serve: mostly nobody who weighs much
-_ALL_DRAWS = 1024  # each of which ends it with a chance of one half at least
 _SMALL = 32  # keys of an urn that are worth a look at each
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # between these, sums and powers of two neither vanish nor overflow
 
@@ -46,8 +45,10 @@ class WeightedChoice:
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._random = roster.rng.random
-        self._urns: dict[int, Urn] = {}
+        self._urns: dict[int, ScoredUrn] = {}
+        self._bounds: list[tuple[float, float, ScoredUrn]] = []
         self._weights: dict[str, float] = {}
+        self._total = 0.0
 
     def add(self, keys: Collection[str]) -> None:
         """Give new proxies their share."""
@@ -60,7 +61,11 @@ class WeightedChoice:
                 weight = self._weights[key] = min(max(weight, _LIGHTEST), _HEAVIEST)
                 shares.setdefault(math.frexp(weight)[1], []).append(key)
         for exponent, members in shares.items():
-            self._urns.setdefault(exponent, Urn(self._roster.rng)).add(members)
+            urn = self._urns.setdefault(exponent, ScoredUrn(self._roster.rng, (0.5, 0.0)))
+            urn.add(members)
+            for key in members:
+                urn.score(key, math.frexp(self._weights[key])[0], 0.0)
+        self._bounds = []
 
     def remove(self, key: str) -> None:
         """Take a proxy's share away."""
@@ -71,6 +76,7 @@ class WeightedChoice:
             urn.remove(key)
             if not urn:
                 del self._urns[exponent]
+            self._bounds = []
 
     def redrawn(self, key: str) -> None:
         """See `ReadsAttributes`: a proxy that had no share, since its weight was 0, may get one now."""
@@ -83,9 +89,9 @@ class WeightedChoice:
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Draw by weight among those that are admitted."""
+        if not exclude and not barred and self._weights:
+            return self._draw_any()
         urns = [(urn.keys, exponent) for exponent, urn in self._urns.items()]
-        if not exclude and not barred:
-            return self._draw(urns, exclude, barred, _ALL_DRAWS)
         key = self._draw(urns, exclude, barred, _FEW_DRAWS)
         if key is not None:
             return key
@@ -96,6 +102,28 @@ class WeightedChoice:
         ]
         key = self._draw(urns, exclude, barred, draws_worth(len(self._weights)))
         return key if key is not None else self._counted_out(exclude, barred)
+
+    def _draw_any(self) -> str:
+        """Draw by weight among all, of whom there is one.
+
+        One number says it all: in which urn it falls, at which place there, and, by its fraction, whether the key at
+        that place is taken.
+        """
+        if not self._bounds:
+            tops = ((math.ldexp(1.0, exponent), urn) for exponent, urn in self._urns.items())
+            self._bounds = [(len(urn) * top, top, urn) for top, urn in tops]
+            self._total = sum(bound for bound, _, _ in self._bounds)
+        draw, total, bounds = self._random, self._total, self._bounds
+        while True:
+            point = draw() * total
+            for bound, top, urn in bounds:  # noqa: B007  # the one at which the loop ends
+                if point < bound:
+                    break
+                point -= bound
+            where = point / top
+            place = int(where)
+            if place < len(urn) and where - place < urn.numbers[2 * place]:
+                return urn.keys[place]
 
     def _draw(
         self, urns: list[tuple[list[str], int]], exclude: Collection[str], barred: Barred, draws: int
