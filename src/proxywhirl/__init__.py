@@ -25,10 +25,13 @@ if TYPE_CHECKING:
         CacheError,
         DecryptionError,
         GatewayError,
+        LeaseExpired,
         PoolEmpty,
         ProxyURLError,
         ProxyWhirlError,
+        SessionLost,
         SettingsError,
+        SiteResting,
         UpstreamError,
     )
     from proxywhirl.gateway.options import GatewayOptions
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from proxywhirl.integrations.httpx import WhirlTransport
     from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome, Proxy, Target
     from proxywhirl.rotation.lease import Lease
+    from proxywhirl.rotation.limits import Limits
     from proxywhirl.rotation.pool import Pool
+    from proxywhirl.rotation.sessions import SessionPolicy
     from proxywhirl.urls import ProxyURL
     from proxywhirl.vendors.grammar import Wish
     from proxywhirl.vendors.sessions import vendor_sessions
@@ -58,10 +63,13 @@ _HOMES = {
         "CacheError",
         "DecryptionError",
         "GatewayError",
+        "LeaseExpired",
         "PoolEmpty",
         "ProxyURLError",
         "ProxyWhirlError",
+        "SessionLost",
         "SettingsError",
+        "SiteResting",
         "UpstreamError",
     ),
     "gateway.options": ("GatewayOptions",),
@@ -69,7 +77,9 @@ _HOMES = {
     "integrations.httpx": ("WhirlTransport",),
     "models": ("Attributes", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Target"),
     "rotation.lease": ("Lease",),
+    "rotation.limits": ("Limits",),
     "rotation.pool": ("Pool",),
+    "rotation.sessions": ("SessionPolicy",),
     "urls": ("ProxyURL",),
     "vendors.grammar": ("Wish",),
     "vendors.sessions": ("vendor_sessions",),
@@ -95,6 +105,8 @@ __all__ = [
     "HealthStatus",
     "L2BackendType",
     "Lease",
+    "LeaseExpired",
+    "Limits",
     "Outcome",
     "Pool",
     "PoolEmpty",
@@ -103,7 +115,10 @@ __all__ = [
     "ProxyURLError",
     "ProxyWhirl",
     "ProxyWhirlError",
+    "SessionLost",
+    "SessionPolicy",
     "SettingsError",
+    "SiteResting",
     "Target",
     "TierStatistics",
     "UpstreamError",
