@@ -22,12 +22,15 @@ from proxywhirl.gateway import Gateway, GatewayOptions
 from proxywhirl.integrations.httpx import WhirlTransport
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.budget import RetryBudget
-from proxywhirl.rotation.conduct import Conduct
+from proxywhirl.rotation.conduct import Conduct, Judge
 from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.plain import plain_verdict
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retry import RetryPolicy
+from proxywhirl.rotation.rule_file import built_in_rules
 from proxywhirl.rotation.sessions import SessionPolicy
+from proxywhirl.rotation.verdicts import Classifier
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, RateLimit
 
 SENDERS = ["gateway", "transport"]
@@ -192,10 +195,11 @@ async def test_a_post_is_repeated_where_nothing_was_sent(sender: str, fault: Fau
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-async def test_a_proxy_that_fails_fast_is_left_for_this_site(sender: str) -> None:
-    """Proxies that answer 502 at once cost a retry and no request."""
+@pytest.mark.parametrize("judge", [plain_verdict, Classifier(built_in_rules()).verdict], ids=["plain", "rules"])
+async def test_a_proxy_that_fails_fast_is_left_for_this_site(sender: str, judge: Judge) -> None:
+    """Proxies that answer 502 at once cost a retry and no request, without rules and with those of a home."""
     specs = [FleetSpec(fault=Fault.BAD_GATEWAY), FleetSpec("socks5", fault=Fault.BAD_GATEWAY), *[FleetSpec()] * 3]
-    async with rig(sender, specs) as running:
+    async with rig(sender, specs, conduct=Conduct(judge=judge)) as running:
         answers = [await running.send() for _ in range(10)]
         assert {answer.status_code for answer in answers} == {200}
         assert max(len(proxy.requests) for proxy in running.fleet.proxies[:2]) <= 2

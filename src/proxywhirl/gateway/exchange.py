@@ -72,8 +72,8 @@ class Exchange(Attempt):
         if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and absolute:
             raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
         self.status = response.status_code
-        at = self.clock.now()
-        return (yield from self._pass_on(Reply(self.request, response, self._judge, latency=self._latency, at=at)))
+        at, judge = self.clock.now(), self._judge_of(response) if absolute else self._judge
+        return (yield from self._pass_on(Reply(self.request, response, judge, latency=self._latency, at=at)))
 
     def _judge_of(self, response: h11.Response) -> Judge:
         """Return who judges a response that a proxy forwarded: where its vendor says that it is its own, that goes."""
