@@ -97,12 +97,32 @@ def test_retry_after_reaches_the_ban() -> None:
     assert ban(pool_of(clock), KEYS[0], outcome) >= clock.now() + 600
 
 
+@pytest.mark.parametrize("asked", [None, 5.0, float("nan")])
+def test_what_was_under_way_together_is_banned_once(asked: float | None) -> None:
+    """Ten requests that meet the same ban are one strike, and the ban ends when it would have."""
+    book = BanBook(random.Random(1))
+    first = book.strike(PAIR, "403", now=0.0, retry_after=None)
+    for _ in range(10):
+        book.strike(PAIR, "403", now=1.0, retry_after=asked)
+    assert book.get(PAIR) == first
+
+
+def test_a_ban_that_holds_becomes_as_long_as_the_site_asks_for() -> None:
+    """A site that says only in its second refusal that it wants ten minutes gets them, and it is one strike."""
+    book = BanBook(random.Random(1))
+    book.strike(PAIR, "429", now=0.0, retry_after=None)
+    later = book.strike(PAIR, "429", now=1.0, retry_after=600.0)
+    assert (later.until, later.strikes) == (601.0, 1)
+    assert later.forget_at > later.until
+
+
 def test_a_success_takes_one_strike_back() -> None:
     """After three strikes and one success the next ban is again a third one."""
     clock = ManualClock()
     book = BanBook(random.Random(1))
     for _ in range(3):
-        book.strike(PAIR, "403", now=clock.now(), retry_after=None)
+        struck = book.strike(PAIR, "403", now=clock.now(), retry_after=None)
+        clock.advance(struck.until - clock.now())
     book.forgive(PAIR, now=clock.now())
     assert book.held(clock.now()) == {}
     assert book.strike(PAIR, "403", now=clock.now(), retry_after=None).strikes == 3

@@ -2,7 +2,8 @@
 
 A ban lasts for what the site asked for (`Retry-After`), else for a minute; each further one in a row lasts twice as
 long, with a jitter that only ever lengthens it. A success takes one strike back. Bans are kept by wall-clock time,
-since they outlive the process; they expire by themselves, and when there are too many the soonest forgotten go first.
+since they outlive the process. What is refused while a ban holds was under way when it began: it is no further ban.
+They expire by themselves, and when there are too many the soonest forgotten go first.
 """
 
 from __future__ import annotations
@@ -74,17 +75,28 @@ class BanBook:
         return self._bans.get(pair)
 
     def strike(self, pair: Pair, rule: str, *, now: float, retry_after: float | None, unwanted: bool = False) -> Ban:
-        """Ban a proxy from a site, longer than the last time.
+        """Ban a proxy from a site, longer than the last time; a ban that holds is only prolonged as the site asks.
 
         `retry_after` is in seconds; `unwanted` says that it never served there, so that a rate is not what is wrong.
         """
         known = self._bans.get(pair)
+        if known is not None and known.until > now:
+            return self._lengthen(pair, known, now, retry_after)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
         base = FIRST_BAN if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
         growth = _WALL_GROWTH if unwanted else _GROWTH
         seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
         seconds *= 1.0 + _JITTER * self._rng.random()
         ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))
+        self.note(pair, ban, now)
+        return ban
+
+    def _lengthen(self, pair: Pair, known: Ban, now: float, retry_after: float | None) -> Ban:
+        """Take in what was under way when a ban began: it is the same ban, though the site may ask for more now."""
+        until = now if retry_after is None else now + min(max(1.0, retry_after), LONGEST_ASKED)
+        if until <= known.until:
+            return known
+        ban = Ban(until, known.strikes, known.rule, known.forget_at + until - known.until)
         self.note(pair, ban, now)
         return ban
 
