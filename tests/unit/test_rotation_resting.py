@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from proxywhirl.errors import Blame, SiteResting
+from proxywhirl.errors import Blame, PoolEmpty, SiteResting
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.signs import SILENT
@@ -14,7 +14,8 @@ from proxywhirl.testing.clock import ManualClock
 
 SHOP, OTHER = "http://shop.example/", "http://other.example/"
 OK = Outcome(True, latency=0.1, status=200)
-BUSY = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=429, rule="status-429", retry_after=30.0)
+BUSY = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=503, rule="status-503", retry_after=30.0)
+LIMITED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=429, rule="status-429", retry_after=600.0)
 HANGS = Outcome(False, blame=Blame.PROXY, rule=SILENT, error="no answer in time")
 REFUSED = Outcome(False, blame=Blame.PROXY, error="refused")
 URLS = [f"http://192.0.2.{n}:80" for n in range(1, 9)]
@@ -49,6 +50,47 @@ def test_a_site_that_rests_does_so_in_another_pool_and_after_a_restart() -> None
     pools[0].learn_bans(pools[1].collect_bans())
     for _ in range(3):
         pools[0].acquire(SHOP).report(OK)
+
+
+def test_those_that_a_site_limits_keep_nobody_else_from_it() -> None:
+    """Three in a row that are to come back in ten minutes are left alone so long; another serves after a second."""
+    clock = ManualClock()
+    pool = pool_on(clock)
+    leases = [pool.acquire(SHOP) for _ in range(4)]
+    for lease in leases[:3]:
+        lease.report(LIMITED)
+    with pytest.raises(SiteResting) as resting:
+        pool.acquire(SHOP)
+    assert resting.value.retry_after <= 1
+    leases[3].report(LIMITED)  # it was under way, and is to come back as late
+    limited = {lease.proxy.key for lease in leases}
+    assert {key for key, _ in pool.bans()} == limited
+    clock.advance(1)
+    for _ in range(40):
+        lease = pool.acquire(SHOP)
+        assert lease.proxy.key not in limited
+        lease.report(OK)
+    assert aside(pool) == 0
+
+
+def test_where_a_site_limits_everybody_nobody_asks_before_the_time_it_named() -> None:
+    """One after another finds out, a request at a time; then the request is told when the first may come back."""
+    clock = ManualClock()
+    pool = pool_on(clock)
+    began = clock.monotonic()
+    for _ in URLS:
+        while True:
+            try:
+                pool.acquire(SHOP).report(LIMITED)
+                break
+            except SiteResting as resting:
+                clock.advance(resting.retry_after)
+    clock.advance(60)
+    with pytest.raises(PoolEmpty) as empty:
+        pool.acquire(SHOP)
+    assert empty.value.retry_after is not None
+    assert 600 <= clock.monotonic() - began + empty.value.retry_after <= 700
+    assert aside(pool) == 0
 
 
 def test_a_site_that_hangs_sets_nobody_aside() -> None:

@@ -10,7 +10,17 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.bans import MOST_BANS, Ban, BanBook, Pair
-from proxywhirl.rotation.sites import MOST_SITES, Arm, Failure, Site, Sites, alike, out_of_order, weight_of
+from proxywhirl.rotation.sites import (
+    MOST_SITES,
+    Arm,
+    Failure,
+    Site,
+    Sites,
+    alike,
+    limits_each,
+    out_of_order,
+    weight_of,
+)
 from proxywhirl.rotation.slot import Slot
 
 __all__ = ["CONNECT", "EVERYBODY", "MOST_ARMS", "Learning"]
@@ -76,7 +86,8 @@ class Learning:
     def failed(self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int) -> list[Failure]:
         """Take note that a proxy was refused by a site, or that the site itself failed.
 
-        Returns the failures, this one among them, that turn out to be the site's; their bans are taken back already.
+        Returns the failures, this one among them, that turn out to be the site's; their bans are taken back already,
+        but for those that the site asked each of them for.
         """
         sign = alike(outcome)
         tried = site.trying == slot.key
@@ -87,26 +98,32 @@ class Learning:
             if out_of_order(outcome):
                 self._rest(site, sign, outcome, now)
             if site.at_fault == sign or site.rests:
+                if limits_each(outcome):
+                    self._ban(slot, site, outcome, now)
                 return []
-        pair = (slot.key, site.name)
-        before = self.book.get(pair)
+        before = self.book.get((slot.key, site.name))
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
         if banned:
-            wall = self._clock.now()
-            arm = site.arms.get(slot.key)
-            unwanted = self._with_arms and (arm is None or not arm.good)
-            ban = self.book.strike(pair, sign, now=wall, retry_after=outcome.retry_after, unwanted=unwanted)
-            site.barred.put(slot.key, now + ban.until - wall)
-            if self._with_arms:
-                self._widen_gap(slot.key, site, now)
-                self._count(slot, site, now, ok=False)
-        failure = Failure(slot.key, before, banned, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
+            self._ban(slot, site, outcome, now)
+        reversible = banned and not limits_each(outcome)
+        failure = Failure(slot.key, before, reversible, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
         run = site.fail(failure, sign, now, proxies=proxies)
         if run:
             self._take_back(run, site)
             if out_of_order(outcome):
                 self._rest(site, sign, outcome, now)
         return run
+
+    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float) -> None:
+        wall = self._clock.now()
+        arm = site.arms.get(slot.key)
+        unwanted = self._with_arms and (arm is None or not arm.good)
+        pair, asked = (slot.key, site.name), outcome.retry_after
+        ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted)
+        site.barred.put(slot.key, now + ban.until - wall)
+        if self._with_arms:
+            self._widen_gap(slot.key, site, now)
+            self._count(slot, site, now, ok=False)
 
     def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
@@ -159,7 +176,7 @@ class Learning:
     # That a site is left alone is written down as a ban of everybody, so that it outlives the process too.
 
     def _rest(self, site: Site, sign: str, outcome: Outcome, now: float) -> None:
-        site.rest(now, self._rng, outcome.retry_after)
+        site.rest(now, self._rng, None if limits_each(outcome) else outcome.retry_after)
         wall = self._clock.now()
         until = wall + site.rest_until - now
         self.book.note((EVERYBODY, site.name), Ban(until, site.rests, sign, until + _REST_REMEMBERED), wall)

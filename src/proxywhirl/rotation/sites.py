@@ -5,6 +5,8 @@ Rules:
 - a ban bars one proxy from one site, and from no other; so does a cool-down, which is no ban and is kept apart;
 - when several distinct proxies fail alike there, one after another, and none serves in between, the site is at fault:
   the bans of that run are taken back, and while the site is at fault nobody is banned for failing in the same way;
+- a 429 with Retry-After limits the one that met it (RFC 6585 section 4): it stays banned for as long as that asks, and
+  the site rests no longer than any other does, so that those are found soon that it does serve;
 - how many make "several" depends on how often requests to the site fail anyway: as many as chance would hardly bring;
 - a site that is out of order (it fails, is overloaded or cannot be reached) is also left alone, for a time that
   doubles; then one request at a time tries it, and a success ends all. What was sent before it was left alone tells
@@ -35,6 +37,7 @@ __all__ = [
     "Site",
     "Sites",
     "alike",
+    "limits_each",
     "out_of_order",
     "weight_of",
     "witnesses_needed",
@@ -88,7 +91,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure of a run: whose, and what its ban was before it."""
+    """A failure of a run: whose, what its ban was before it, and whether it was `banned` for what may be the site's."""
 
     key: str
     before: Ban | None
@@ -196,6 +199,11 @@ def out_of_order(outcome: Outcome) -> bool:
     if outcome.blame is Blame.TARGET or outcome.status is None or outcome.retry_after is not None:
         return True
     return outcome.status >= HTTPStatus.INTERNAL_SERVER_ERROR or outcome.status in _OVERLOADED
+
+
+def limits_each(outcome: Outcome) -> bool:
+    """Whether a site says to one client how long it has to wait, which tells nothing of the others."""
+    return outcome.status == HTTPStatus.TOO_MANY_REQUESTS and outcome.retry_after is not None
 
 
 def weight_of(outcome: Outcome, *, proven: bool) -> float:
