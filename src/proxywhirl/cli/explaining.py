@@ -12,6 +12,7 @@ from proxywhirl.cli.render import print_json, printable
 from proxywhirl.errors import PoolEmpty
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.explain import Explanation
+from proxywhirl.rotation.wish import Wish
 from proxywhirl.urls import SCHEMES
 
 __all__ = ["explain"]
@@ -46,8 +47,9 @@ def explain(
     overrides = {"pool": {"strategy": strategy}} if strategy is not None else None
     with open_runtime(home, overrides) as runtime:
         runtime.feed()
-        asked = {name: wish for name, wish in wishes.items() if wish}
+        asked = {name: wish for name, wish in wishes.items() if not (wish is None or wish is False or wish == ())}
         try:
+            Wish.of(session, asked)
             told = runtime.pool.explain(target, session=session, **asked)
         except ValueError as exc:
             raise click.UsageError(f"{exc}.") from exc

@@ -68,6 +68,8 @@ def test_an_empty_home_says_what_to_do(run: Run) -> None:
         (("--strategy", "best"), "unknown strategy 'best'; known: "),
         (("--strategy", "geo:planet=mars"), "there is no filter 'planet'"),
         (("--max-price", "-1"), "max-price"),
+        (("--session", ""), "1 to 200"),
+        (("--session", "x" * 201), "1 to 200"),
     ],
 )
 def test_wrong_usage_is_explained(filled: Run, options: tuple[str, ...], words: str) -> None:
@@ -76,3 +78,9 @@ def test_wrong_usage_is_explained(filled: Run, options: tuple[str, ...], words: 
     assert ended.code != 0
     assert ended.out == ""
     assert words in ended.err
+
+
+def test_a_price_of_nothing_is_a_wish(filled: Run) -> None:
+    """Whoever wants to pay nothing asks for it: a zero is not taken for an option that is not there."""
+    assert "max_price=0" in filled("explain", "--max-price", "0", "--json").json["why"]
+    assert filled("explain", "--asn", "0").code == 1
