@@ -11,8 +11,8 @@ from proxywhirl.cli.options import (
     TEXT,
     KeyOrProxy,
     ProxyArgument,
+    Said,
     attribute_options,
-    attributes_of,
     home_option,
     json_option,
     open_runtime,
@@ -47,8 +47,7 @@ def add(
     source: str,
     label: str | None,
     ttl: float | None,
-    tags: tuple[str, ...],
-    country: str | None,
+    said: Said,
     provider: str | None,
     sessions: int | None,
     region: str | None,
@@ -68,10 +67,10 @@ def add(
         raise click.UsageError("--region, --city and --lifetime go with --sessions.")
     if username is not None or password_stdin:
         urls = (_with_credential(urls[0], username, password_stdin=password_stdin),)
-    given = attributes_of(Attributes(label=label), tags, country)
+    given = said.of(Attributes(label=label))
     lives = math.inf if ttl is None else ttl
     if sessions is not None:
-        wish = wish_of(country, region, city, lifetime)
+        wish = wish_of(said.country, region, city, lifetime)
         with open_to_write(home) as runtime:
             add_sessions(
                 runtime,

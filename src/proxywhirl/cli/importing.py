@@ -18,8 +18,8 @@ from proxywhirl.cache.models import TierStatistics
 from proxywhirl.cache.opening import enabled_tiers
 from proxywhirl.cli.options import (
     TEXT,
+    Said,
     attribute_options,
-    attributes_of,
     home_option,
     json_option,
     open_to_write,
@@ -69,8 +69,7 @@ class Choices:
     scheme: str | None
     source: str | None
     ttl: float | None
-    tags: tuple[str, ...]
-    country: str | None
+    said: Said
 
 
 class Rewound:
@@ -102,8 +101,7 @@ def import_lists(
     scheme: str | None,
     source: str | None,
     ttl: float | None,
-    tags: tuple[str, ...],
-    country: str | None,
+    said: Said,
     as_json: bool,
     home: str | None,
 ) -> int:
@@ -113,7 +111,7 @@ def import_lists(
     recognised by the content. A heading such as "# SOCKS5 Proxies" sets the scheme of the lines below it, before
     --scheme. What `proxywhirl export` wrote is read back whole.
     """
-    choices = Choices(scheme, source, ttl, tags, country)
+    choices = Choices(scheme, source, ttl, said)
     counts = Counts()
     with contextlib.ExitStack() as stack:
         streams = [(name, stack.enter_context(_opened(name))) for name in files]
@@ -211,7 +209,7 @@ def _import_batch(runtime: Runtime, batch: list[Item], label: str, choices: Choi
     for item in batch:
         match item:
             case Candidate():
-                offered.append((item.url, attributes_of(item.attributes, choices.tags, choices.country)))
+                offered.append((item.url, choices.said.of(item.attributes)))
             case Rejected():
                 counts.failed += 1
                 note(f"{label}:{item.line}: {item.reason}")
@@ -224,7 +222,7 @@ def _import_batch(runtime: Runtime, batch: list[Item], label: str, choices: Choi
 
 def _import_export(runtime: Runtime, label: str, name: str, stream: Rewound, choices: Choices) -> Intake:
     """Read an export back. It says itself where its entries come from and what they are."""
-    if choices.scheme or choices.source or choices.tags or choices.country:
+    if choices.scheme or choices.source or choices.said != Said():
         raise click.UsageError(
             f"{label} is an export, with sources, schemes, tags and countries of its own: leave these options out."
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -23,8 +25,8 @@ __all__ = [
     "VERSION",
     "KeyOrProxy",
     "ProxyArgument",
+    "Said",
     "attribute_options",
-    "attributes_of",
     "country_code",
     "home_option",
     "json_option",
@@ -97,7 +99,24 @@ class KeyOrProxy(click.ParamType[str | ProxyURL]):
         return ProxyArgument().convert(value, param, ctx)
 
 
+class Amount(click.ParamType[float]):
+    """A number of 0 or more that is not infinite."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < math.inf:
+            self.fail(f"{value!r} is not a number of 0 or more.", param, ctx)
+        return number
+
+
 TEXT = Text()
+_AMOUNT = Amount()
 
 
 def country_code(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -123,23 +142,43 @@ ttl_option = click.option(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the options say of proxies; None and an empty tuple say nothing."""
+
+    tags: tuple[str, ...] = ()
+    country: str | None = None
+    weight: float | None = None
+    price_per_gb: float | None = None
+
+    def of(self, known: Attributes) -> Attributes:
+        """Return what a list says of a proxy together with this, which wins; tags are added."""
+        named = {name: value for name in self.__slots__ if (value := getattr(self, name)) not in (None, ())}
+        if not named:
+            return known
+        named["tags"] = tuple(dict.fromkeys((*known.tags, *self.tags)))
+        return replace(known, **named)
+
+
 def attribute_options(command: Command) -> Command:
-    """Add `--tag` and `--country`."""
-    command = click.option("--country", metavar="CC", callback=country_code, help="Their country, such as DE.")(command)
-    return click.option(
-        "--tag", "tags", metavar="TAG", type=TEXT, multiple=True, help="Give them a tag; may be repeated."
-    )(command)
+    """Add `--tag`, `--country`, `--weight` and `--price`, which arrive as `said`."""
 
+    @functools.wraps(command)
+    def gathered(
+        *args: Any, tags: tuple[str, ...], country: str | None, weight: float | None, price: float | None, **rest: Any
+    ) -> Any:
+        return command(*args, said=Said(tags, country, weight, price), **rest)
 
-def attributes_of(known: Attributes, tags: tuple[str, ...], country: str | None) -> Attributes:
-    """Return what a list says of a proxy together with what the options say; the options win."""
-    if not tags and country is None:
-        return known
-    named = known.named()
-    named["tags"] = tuple(dict.fromkeys((*known.tags, *tags)))
-    if country is not None:
-        named["country"] = country
-    return Attributes(**named)
+    for option in (
+        click.option("--price", type=_AMOUNT, metavar="PRICE", help="What 10⁹ bytes cost (strategy cheapest)."),
+        click.option("--weight", type=_AMOUNT, metavar="WEIGHT", help="Their share, 0 for never (strategy weighted)."),
+        click.option("--country", metavar="CC", callback=country_code, help="Their country, such as DE."),
+        click.option(
+            "--tag", "tags", metavar="TAG", type=TEXT, multiple=True, help="Give them a tag; may be repeated."
+        ),
+    ):
+        gathered = option(gathered)
+    return gathered  # type: ignore[return-value]  # a command takes whatever its options give
 
 
 def open_runtime(home: str | None, overrides: dict[str, dict[str, Any]] | None = None) -> Runtime:

@@ -113,6 +113,19 @@ def test_add_takes_several_proxies_and_their_options(run: Run) -> None:
     ] * 2
 
 
+def test_weight_and_price_are_what_strategies_read(run: Run) -> None:
+    """--weight and --price of add and import are stored; an amount said later replaces that one alone."""
+    run("add", "203.0.113.1:80", "--weight", "3", "--price", "0.5", "--tag", "t")
+    run("import", "-", "--weight", "0", stdin="203.0.113.2:80\n")
+    run("add", "203.0.113.1:80", "--price", "2")
+    known = {e["proxy_url"]: e["attributes"] for e in map(json.loads, run("list", "--json").out.splitlines())}
+    first, second = known["http://203.0.113.1:80"], known["http://203.0.113.2:80"]
+    assert (first["weight"], first["price_per_gb"], first["tags"]) == (3.0, 2.0, ["t"])
+    assert (second["weight"], second["price_per_gb"]) == (0.0, None)
+    told = run("explain", "--strategy", "weighted", "--json").json
+    assert (told["eligible"], told["proxy"]["url"]) == (1, "http://203.0.113.1:80")
+
+
 def test_a_password_is_read_from_stdin(run: Run) -> None:
     """--password-stdin takes one line, --username the name, as they are."""
     assert run("add", "203.0.113.1:80", "--username", "a b", "--password-stdin", stdin="p%40:@/\nmore\n").code == 0
@@ -132,6 +145,8 @@ def test_a_password_is_read_from_stdin(run: Run) -> None:
         (("203.0.113.1:80", "203.0.113.2:80", "--username", "v"), "", "go with one URL"),
         (("203.0.113.1:80", "--label", "a\tb"), "", "cannot be printed"),
         (("203.0.113.1:80", "--country", "Germany"), "", "two-letter code"),
+        (("203.0.113.1:80", "--weight", "-1"), "", "not a number of 0 or more"),
+        (("203.0.113.1:80", "--price", "nan"), "", "not a number of 0 or more"),
         (("203.0.113.1:80", "--ttl", "0"), "", "neither a whole number"),
         (("http://bob:hunter2@203.0.113.1:0",), "", "http://***@203.0.113.1:0"),
         (("hunter2",), "", "***"),
