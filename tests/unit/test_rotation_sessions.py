@@ -271,3 +271,17 @@ def test_who_comes_and_goes_is_known_to_sessions_at_once() -> None:
     assert {of(pool, f"n{n}") for n in range(100)} <= stays
     pool.update([Proxy.of(url) for url in URLS[:10]])
     assert {of(pool, f"m{n}") for n in range(200)} >= set(gone)
+
+
+@pytest.mark.parametrize("name", ["", 5, b"cart"])
+def test_what_is_no_name_is_no_session(name: str) -> None:
+    """An empty text, as of a variable that was never set, would put all who forgot it on one proxy: it is refused."""
+    with pytest.raises(ValueError, match="a session is a text that is not empty"):
+        Pool.of(["http://192.0.2.1"]).acquire(session=name)
+
+
+def test_a_lone_key_is_no_collection_to_exclude() -> None:
+    """A key that stands where several belong is refused, rather than taken for its letters."""
+    pool = Pool.of(["http://192.0.2.1"])
+    with pytest.raises(TypeError, match="put it in brackets"):
+        pool.acquire(exclude=pool.keys()[0])

@@ -179,7 +179,7 @@ class Pool:
             TierError: An exclusive lease cannot be agreed on, since the ledger cannot be read or written.
         """
         if target is None and not wishes:
-            question = ANYTHING if not exclude else Question(None, exclude)
+            question = ANYTHING if not exclude else Question.of(None, exclude, wishes)
         else:
             question = Question.of(target, exclude, wishes)
         if exclusive or ttl is not None:

@@ -35,6 +35,8 @@ class Question:
             ProxyURLError: the target is a text and no absolute http or https URL.
             ValueError: there is no such wish, or its value is impossible.
         """
+        if isinstance(exclude, str):
+            raise TypeError("exclude must be a set or a list of keys, not one: put it in brackets")
         site, tunnels = None, False
         if target is not None:
             site, tunnels = _read_url(target) if isinstance(target, str) else _read_target(target)

@@ -150,7 +150,11 @@ class Sticking:
             raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=wait)
 
     def _id(self, question: Question, name: str | None) -> str:
-        return session_id(f"\0{question.site or ''}" if name is None else name)
+        if name is None:
+            return session_id(f"\0{question.site or ''}")
+        if not isinstance(name, str) or not name:  # an empty one is mostly a variable that was never set
+            raise ValueError(f"a session is a text that is not empty, not {name!r}")
+        return session_id(name)
 
     def _require_ring(self) -> None:
         """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""

@@ -19,7 +19,7 @@ from proxywhirl.urls import SCHEMES
 __all__ = ["NO_WISH", "Wish"]
 
 _COUNTRY = re.compile("[A-Z]{2}")
-_LONGEST_SESSION = 200  # characters: a session's name is kept in the store
+_LONGEST_SESSION = 200  # characters: a longer one is a mistake, such as a whole header
 
 
 @dataclass(frozen=True, slots=True)
