@@ -143,17 +143,18 @@ class BanBook:
         return {pair: ban for pair, ban in self._bans.items() if ban.until > now}
 
     def note(self, pair: Pair, ban: Ban, now: float) -> None:
-        """Write down what holds for a pair from now on."""
+        """Write down what holds for a pair from now on; where there are too many, others go for it."""
         self._bans[pair] = ban
         self._keys.setdefault(pair[1], set()).add(pair[0])
         self._changed.add(pair)
-        self._endings.put(pair, ban.forget_at)
+        self._endings.discard(pair)
         for _ in range(2):  # each call adds one at most, so that two keep up with any number
             ended = self._endings.pop_due(now) or (self._endings.pop_first() if len(self._bans) > self._most else None)
             if ended is None:
-                return
+                break
             del self._bans[ended]
             self._drop(ended)
+        self._endings.put(pair, ban.forget_at)
 
     def _drop(self, pair: Pair) -> None:
         key, site = pair
