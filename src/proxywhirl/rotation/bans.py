@@ -1,9 +1,10 @@
 """What holds for one proxy on one site: it was found out there, and is left alone for a while. Pure.
 
 A ban lasts for what the site asked for (`Retry-After`), else for a minute; each further one in a row lasts twice as
-long, with a jitter that only ever lengthens it. A success takes one strike back. Bans are kept by wall-clock time,
-since they outlive the process. What is refused while a ban holds was under way when it began: it is no further ban.
-They expire by themselves, and when there are too many the soonest forgotten go first.
+long, or eight times where the proxy never served that site, with a jitter that only ever lengthens it. A success
+takes one strike back. Bans are kept by wall-clock time, since they outlive the process. What is refused while a ban
+holds was under way when it began: it is no further ban. They expire by themselves, and when there are too many the
+soonest forgotten go first.
 """
 
 from __future__ import annotations
