@@ -208,13 +208,14 @@ class Pool:
         """
         question = Question.of(target, exclude, wishes)
         sticks = session is not None or self._recipe.sticky
-        key, refusal = None, ""
-        if sticks:
-            try:
-                key = self._sticking.look(question, session)
-            except (PoolEmpty, SessionLost) as exc:
-                refusal = str(exc)
+        asked = self._sticking.read(question, session) if sticks else None
         with self._lock:
+            key, refusal = None, ""
+            if asked is not None:
+                try:
+                    key = self._sticking.look(question, *asked)
+                except (PoolEmpty, SessionLost) as exc:
+                    refusal = str(exc)
             return explain(self._choosing, question, self._clock, session_key=key, refusal=refusal)
 
     def snapshot(self) -> list[ProxyUse]:

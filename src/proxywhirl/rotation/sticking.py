@@ -106,35 +106,35 @@ class Sticking:
         lease.moved_from = before
         return lease
 
-    def look(self, question: Question, name: str | None) -> str | None:
+    def read(self, question: Question, name: str | None) -> tuple[str, Assignment | None]:
+        """Return the id of a session and what the ledger has of it, for `look`. Not called under the lock."""
+        session = self._id(question, name)
+        self._require_ring()
+        try:
+            return session, self._ledger.assigned(session)
+        except TierError as exc:
+            _log.warning("what is written down of sessions cannot be read: %s", exc)
+            return session, None
+
+    def look(self, question: Question, session: str, written: Assignment | None) -> str | None:
         """Return the proxy that a session has, or would fall to; agrees on nothing. None where none is ready.
+
+        Called under the lock, which the caller keeps for as long as the proxy has to be there.
 
         Raises:
             SessionLost: the session is hard, and its proxy cannot serve.
             PoolEmpty: the session's proxy is at a limit.
         """
-        session = self._id(question, name)
-        written = self._written(session)
-        self._require_ring()
-        with self._lock:
-            site = self._choosing.learning.peek(question.site) if question.site is not None else None
-            barred = self._choosing.barred(site, question, self._clock.monotonic())
-            known = self.sessions.get(session) or written
-            lasts = known is not None and self._policy.lasts(known, self._clock.now())
-            if known is not None and lasts:
-                problem = self._choosing.usable(known.key, question, barred)
-                if not problem or problem == COOLING:
-                    self._require_room(known, site if problem else None)
-                    return known.key
-                self._require_soft(problem)
-            return self._fall(session, known, question, barred)
-
-    def _written(self, session: str) -> Assignment | None:
-        try:
-            return self._ledger.assigned(session)
-        except TierError as exc:
-            _log.warning("what is written down of sessions cannot be read: %s", exc)
-            return None
+        site = self._choosing.learning.peek(question.site) if question.site is not None else None
+        barred = self._choosing.barred(site, question, self._clock.monotonic())
+        known = self.sessions.get(session) or written
+        if known is not None and self._policy.lasts(known, self._clock.now()):
+            problem = self._choosing.usable(known.key, question, barred)
+            if not problem or problem == COOLING:
+                self._require_room(known, site if problem else None)
+                return known.key
+            self._require_soft(problem)
+        return self._fall(session, known, question, barred)
 
     def _require_soft(self, problem: str) -> None:
         if self._policy.hard:
