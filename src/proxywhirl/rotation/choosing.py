@@ -145,8 +145,13 @@ class Choosing:
             PoolEmpty: nobody can serve; the message says what stands in the way.
             SiteResting: the site is left alone for now.
         """
-        self.bring_back(now)
-        site = self.site(question, now) if question.site is not None else None
+        if self._aside or self._limited:
+            self.standing.bring_back(now, for_request=True)
+        site = None
+        if question.site is not None:
+            site = self.learning.sites.get(question.site)
+            if site.rests:
+                self.require_awake(site, now)
         barred = self.barred(site, question, now) if question is not ANYTHING or self.holds.at else ()
         key, why = self.choose(question, site, barred)
         return self.begin(grantor, key, site, why, now)

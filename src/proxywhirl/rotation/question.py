@@ -42,7 +42,11 @@ class Question:
             site, tunnels = _read_url(target) if isinstance(target, str) else _read_target(target)
         if not wishes:
             return cls(site, exclude, NO_FILTER, tunnels)
-        wanted, connect = _wishes(wishes)
+        told = tuple(wishes.items())
+        try:
+            wanted, connect = _read_wishes(told)
+        except TypeError:  # a list among them cannot be remembered
+            wanted, connect = _read_wishes.__wrapped__(told)
         return cls(site, exclude, wanted, tunnels or connect)
 
 
@@ -56,13 +60,6 @@ def _read_target(target: Target) -> tuple[str, bool]:
 @lru_cache(maxsize=_READ)
 def _read_url(url: str) -> tuple[str, bool]:
     return _read_target(Target.parse(url))
-
-
-def _wishes(wishes: Mapping[str, Any]) -> tuple[Filter, bool]:
-    try:
-        return _read_wishes(tuple(wishes.items()))
-    except TypeError:  # a list among them cannot be remembered
-        return _read_wishes.__wrapped__(tuple(wishes.items()))
 
 
 @lru_cache(maxsize=_READ)

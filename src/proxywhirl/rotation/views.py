@@ -39,6 +39,7 @@ class Views:
         self._ready = ready
         self.all: Strategy = factory(roster)
         self._views: OrderedDict[Filter, Strategy] = OrderedDict()
+        self._at_hand: dict[int, tuple[Filter, Strategy]] = {}
         self._sort()
 
     @property
@@ -50,6 +51,9 @@ class Views:
         """Return the strategy over those who are wanted; a new one costs O(candidates)."""
         if wanted is NO_FILTER:
             return self.all
+        at_hand = self._at_hand.get(id(wanted))  # which holds the filter, so that no other gets its id
+        if at_hand is not None:
+            return at_hand[1]
         view = self._views.get(wanted)
         if view is None:
             view = self._factory(self._roster)
@@ -58,8 +62,12 @@ class Views:
             if len(self._views) > MOST_VIEWS:
                 self._views.popitem(last=False)
             self._sort()
+            self._at_hand.clear()  # so that each one that is still asked for is moved to the end again
         else:
             self._views.move_to_end(wanted)
+            if len(self._at_hand) > MOST_VIEWS:
+                self._at_hand.clear()
+            self._at_hand[id(wanted)] = wanted, view
         return view
 
     def add(self, key: str) -> None:

@@ -16,6 +16,7 @@ __all__ = ["Cheapest"]
 
 _WEIGHT = 0.1  # of the newest outcome in a tier's success rate: it follows the last twenty or so
 _TROUBLE = 0.5  # success rate below which a tier is left
+_WELL = 0.999  # success rate that is as good as 1
 _SHUNNED = 30.0  # seconds for which a tier is left the first time, doubled each time up to the longest
 _SHUNNED_LONGEST = 600.0
 
@@ -34,12 +35,19 @@ class _Tier:
         if not ok and now < self.shunned_until:
             return  # it was left for those that failed before; what was under way then is not one more reason
         self.rate += _WEIGHT * (ok - self.rate)
+        if self.rate > _WELL:
+            self.rate = 1.0
         if self.on_trial and ok and self.rate > _TROUBLE:
             self.on_trial, self.times, self.rate = False, 0, 1.0
         elif self.rate < _TROUBLE:
             self.shunned_until = now + min(_SHUNNED * 2.0**self.times, _SHUNNED_LONGEST)
             self.times = min(self.times + 1, 8)
             self.rate, self.on_trial = _TROUBLE, True  # when its time is over the first outcomes decide
+
+    @property
+    def well(self) -> bool:
+        """Whether one more success would teach nothing."""
+        return self.rate == 1.0 and not self.on_trial
 
 
 class Cheapest:
@@ -55,6 +63,7 @@ class Cheapest:
         self._prices: list[float] = []
         self._tiers: dict[float, _Tier] = {}
         self._price_of: dict[str, float] = {}
+        self._unwell: set[float] = set()
 
     def add(self, keys: Collection[str]) -> None:
         """Take in proxies, each in the tier of its price."""
@@ -84,9 +93,17 @@ class Cheapest:
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
         """See `Learns`: what a site or we are to blame for says nothing of a tier."""
-        tier = self._tiers.get(slot.proxy.attributes.price_per_gb or 0.0)
-        if tier is not None and (outcome.ok or outcome.counts_against_proxy):
-            tier.learn(self._roster.monotonic(), ok=outcome.ok)
+        ok = outcome.ok
+        if (ok and not self._unwell) or not (ok or outcome.counts_against_proxy):
+            return
+        price = slot.proxy.attributes.price_per_gb or 0.0
+        tier = self._tiers.get(price)
+        if tier is not None:
+            tier.learn(self._roster.monotonic(), ok=ok)
+            if tier.well:
+                self._unwell.discard(price)
+            else:
+                self._unwell.add(price)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Draw from the cheapest tier that is well and has somebody; else from the cheapest that has."""

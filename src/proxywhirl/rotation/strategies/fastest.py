@@ -58,7 +58,7 @@ class Fastest:
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
         """See `Learns`."""
-        place = self._urn.places.get(slot.key)
+        place = self._urn.place(slot.key)
         if place is not None:
             seconds = seconds_to_answer(slot, self._mean)
             self._urn.numbers[2 * place] = seconds
@@ -80,11 +80,10 @@ class Fastest:
         point = self._random() * len(urn.keys)
         other = int(point)
         if point - other < _EXPLORED:
-            return urn.keys[place]
+            return urn.take(place)
         first, second = urn.numbers[2 * place], urn.numbers[2 * other]
         mean = self._mean
-        if (second if second >= 0.0 else mean) < (first if first >= 0.0 else mean):
-            key = urn.keys[other]
-            if not (exclude or barred) or admitted(key, exclude, barred):
-                return key
-        return urn.keys[place]
+        better = (second if second >= 0.0 else mean) < (first if first >= 0.0 else mean)
+        if better and (not (exclude or barred) or admitted(urn.keys[other], exclude, barred)):
+            place = other
+        return urn.take(place)

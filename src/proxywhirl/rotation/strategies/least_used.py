@@ -11,64 +11,84 @@ from proxywhirl.rotation.strategy import Barred, Roster
 
 __all__ = ["LeastUsed"]
 
+_IDLE_LISTED_FROM, _IDLE_LISTED_TO = 1 / 2, 1 / 4
+"""Shares of proxies in use: above the first the idle ones are few enough to be listed, until it falls below the second.
+Between a listing and the next there are as many changes as a quarter of the pool, so that they pay for it."""
+
 
 class LeastUsed:
-    """Exactly the fewest, evenly among equals: an urn for each number of requests under way.
+    """Exactly the fewest, evenly among equals.
 
-    O(1) for each step: `_lowest` is never above the first urn that holds somebody, and rises as far as it was lowered.
+    Those in use are in an urn for each number of requests. Who is idle is mostly found by drawing from all, since few
+    are in use; only while most are, the idle ones have an urn of their own. So a use changes little that is large.
     """
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._loads: dict[str, int] = {}
-        self._urns: list[Urn] = [Urn(roster.rng)]
-        self._lowest = 0
+        self._all = Urn(roster.rng)
+        self._loads: dict[str, int] = {}  # of those in use
+        self._levels: list[Urn] = []  # those with one request under way, with two, and so on
+        self._idle: Urn | None = None
 
     def add(self, keys: Collection[str]) -> None:
-        """Take in proxies, each in the urn of its number."""
-        idle = []
-        for key in keys:
-            if key in self._loads:
-                continue
-            slot = self._roster.slot(key)
-            load = slot.in_flight if slot is not None else 0
-            self._loads[key] = load
-            if load:
-                self._urn(load).add((key,))
-            else:
-                idle.append(key)
-        if idle:
-            self._urns[0].add(idle)
-            self._lowest = 0
+        """Take in proxies, each with its number."""
+        slot_of, places = self._roster.slot, self._all.places
+        new = [key for key in keys if key not in places] if not places.keys().isdisjoint(keys) else keys
+        self._all.add(new)
+        if self._idle is not None:
+            self._idle.add(new)
+        for key in new:
+            slot = slot_of(key)
+            if slot is not None and slot.in_flight:
+                self.moved(slot)
 
     def remove(self, key: str) -> None:
         """Forget a proxy."""
-        load = self._loads.pop(key, None)
-        if load is not None:
-            self._urns[load].remove(key)
+        if self._all.remove(key):
+            load = self._loads.pop(key, 0)
+            if load:
+                self._levels[load - 1].remove(key)
+            elif self._idle is not None:
+                self._idle.remove(key)
 
     def moved(self, slot: Slot) -> None:
         """See `CountsUses`."""
-        key = slot.key
-        load = self._loads.get(key)
-        if load is not None and load != slot.in_flight:
-            self._urns[load].remove(key)
-            self._loads[key] = slot.in_flight
-            self._urn(slot.in_flight).put(key)
+        key, load = slot.key, slot.in_flight
+        before = self._loads.get(key, 0)
+        if load == before or key not in self._all.places:
+            return
+        if before:
+            self._levels[before - 1].remove(key)
+        elif self._idle is not None:
+            self._idle.remove(key)
+        if load:
+            self._loads[key] = load
+            while len(self._levels) < load:
+                self._levels.append(Urn(self._roster.rng))
+            self._levels[load - 1].put(key)
+        else:
+            del self._loads[key]
+            if self._idle is not None:
+                self._idle.put(key)
+        self._list_idle()
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
-        """Draw from the first urn that has one who is admitted."""
-        urns, last = self._urns, len(self._urns) - 1
-        while self._lowest < last and not urns[self._lowest].keys:
-            self._lowest += 1
-        for load in range(self._lowest, last + 1):
-            key = urns[load].draw(exclude, barred)
-            if key is not None:
-                return key
-        return None
+        """Draw from the idle, else from those with the fewest requests of whom one is admitted."""
+        if self._idle is not None:
+            key = self._idle.draw(exclude, barred)
+        else:
+            key = self._all.draw(exclude, (*barred, self._loads) if self._loads else barred)
+        if key is None:
+            for urn in self._levels:
+                key = urn.draw(exclude, barred)
+                if key is not None:
+                    break
+        return key
 
-    def _urn(self, load: int) -> Urn:
-        self._lowest = min(self._lowest, load)
-        while len(self._urns) <= load:
-            self._urns.append(Urn(self._roster.rng))
-        return self._urns[load]
+    def _list_idle(self) -> None:
+        used, count = len(self._loads), len(self._all)
+        if self._idle is None and used > count * _IDLE_LISTED_FROM:
+            self._idle = Urn(self._roster.rng)
+            self._idle.add([key for key in self._all.keys if key not in self._loads])
+        elif self._idle is not None and used < count * _IDLE_LISTED_TO:
+            self._idle = None

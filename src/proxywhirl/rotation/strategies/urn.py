@@ -12,6 +12,7 @@ __all__ = ["ScoredUrn", "Urn", "admitted", "draws_worth"]
 
 _LEAST_DRAWS = 32
 _KEYS_FOR_A_DRAW = 16
+_MOST_SEEN = 1024
 
 
 def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
@@ -94,15 +95,17 @@ class Urn:
 class ScoredUrn(Urn):
     """An urn in which each key has two numbers: those of the key at place p are at 2p and 2p + 1 of `numbers`.
 
-    They are side by side, and short: at 100,000 keys most of the time of a choice is spent on waiting for memory.
+    They are side by side, and short: at 100,000 keys most of the time of a choice is spent on waiting for memory. For
+    the same reason `seen` has the places of those who were chosen of late: a small table in the place of a large one.
     """
 
-    __slots__ = ("_standard", "numbers")
+    __slots__ = ("_standard", "numbers", "seen")
 
     def __init__(self, rng: random.Random, standard: tuple[float, float]) -> None:
         super().__init__(rng)
         self._standard = standard
         self.numbers = array("f")
+        self.seen: dict[str, int] = {}
 
     def add(self, keys: Collection[str]) -> None:
         """Put keys in, with the standard numbers."""
@@ -123,7 +126,22 @@ class ScoredUrn(Urn):
 
     def score(self, key: str, first: float, second: float) -> None:
         """Give a key other numbers, where it is in."""
-        place = self.places.get(key)
+        place = self.place(key)
         if place is not None:
             self.numbers[2 * place] = first
             self.numbers[2 * place + 1] = second
+
+    def take(self, place: int) -> str:
+        """Return the key at a place, which is soon asked for again."""
+        key = self.keys[place]
+        if len(self.seen) > _MOST_SEEN:  # of some nothing is ever told
+            self.seen.clear()
+        self.seen[key] = place
+        return key
+
+    def place(self, key: str) -> int | None:
+        """Return where a key is, None where it is not in."""
+        place = self.seen.pop(key, None)
+        if place is not None and place < len(self.keys) and self.keys[place] == key:
+            return place
+        return self.places.get(key)
