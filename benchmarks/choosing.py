@@ -56,7 +56,10 @@ BAD = Outcome(ok=False, blame=Blame.PROXY, latency=0.2)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: numbers of proxies in a pool and of those that fail at once, uses in a round, rounds."""
+    """How much is measured: numbers of proxies in a pool and of those that fail at once, uses in a round, rounds.
+
+    `used` counts the uses of a pool before it is measured.
+    """
 
     small: int = 100
     large: int = 100_000
@@ -65,9 +68,10 @@ class Scale:
     peer_uses: int = 500
     rounds: int = 5
     failing: int = 1_000
+    used: int = 2_000
 
 
-QUICK = Scale(small=20, large=200, peers=100, uses=200, peer_uses=20, rounds=1, failing=50)
+QUICK = Scale(small=20, large=200, peers=100, uses=200, peer_uses=20, rounds=1, failing=50, used=40)
 
 
 @cache
@@ -80,12 +84,12 @@ def proxies(count: int) -> list[Proxy]:
     ]
 
 
-def pool_of(strategy: str, count: int, clock: Clock = SYSTEM_CLOCK) -> Pool:
-    """Make a pool in which much has been used before."""
+def pool_of(strategy: str, count: int, used: int, clock: Clock = SYSTEM_CLOCK) -> Pool:
+    """Make a pool that has been used so often before."""
     pool = Pool(strategy, resolve=lambda _key: None, rng=random.Random(1), clock=clock)
     pool.update(proxies(count))
     for wishes in ({}, FILTER):
-        use(pool, wishes, range(2_000))
+        use(pool, wishes, range(used))
     return pool
 
 
@@ -104,7 +108,7 @@ def use_in_sessions(pool: Pool, turns: Sequence[int]) -> None:
 def measure(scale: Scale, strategies: Sequence[str]) -> Iterator[Figure]:
     """Yield every figure."""
     for name in strategies:
-        pools = pool_of(name, scale.small), pool_of(name, scale.large)
+        pools = pool_of(name, scale.small, scale.used), pool_of(name, scale.large, scale.used)
         for wishes, words in (({}, ""), (FILTER, ", one filter")):
             yield from _both_sizes(name + words, scale, pools, partial(_use_with, wishes), LIMITS.get(name, DEAR))
         yield _pick(name, scale)
@@ -152,7 +156,7 @@ def _pause(name: str, scale: Scale) -> Figure:
     longest = []
     for _ in range(scale.rounds):
         clock = ManualClock()
-        pool = pool_of(name, scale.large, clock)
+        pool = pool_of(name, scale.large, scale.used, clock)
         leases = [pool.acquire(SITE) for _ in range(scale.failing)]
         gc.collect()
         took = [_timed(partial(lease.report, BAD)) for lease in leases]
@@ -178,7 +182,7 @@ def _beside_peers(scale: Scale, strategies: Sequence[str]) -> Iterator[Figure]:
     if find_spec("rotating_proxies"):
         peers["scrapy-rotating-proxies get_random + mark_good"] = _scrapy(urls)
     for name in strategies:
-        pool = pool_of(name, scale.peers)
+        pool = pool_of(name, scale.peers, scale.used)
         for peer, work in peers.items():
             ours = Side(lambda: range(scale.peer_uses), partial(_use_with, {}, pool))
             compared = compare(Side(lambda: range(scale.peer_uses), work), ours, scale.rounds)
@@ -218,6 +222,7 @@ def main() -> int:
     strategies = options.only.split(",") if options.only else strategy_names()
     load_before = os.getloadavg()[0]
     rows = []
+    gc.freeze()  # what was imported is looked through once, not before each measurement
     for figure in measure(QUICK if options.quick else Scale(), strategies):
         rows.append(figure.as_json())
         print(f"  {figure.operation}: {figure.reached:.3g} {figure.unit}", file=sys.stderr)
