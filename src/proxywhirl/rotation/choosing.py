@@ -275,6 +275,8 @@ class Choosing:
 
     def unfulfilled(self, key: str, question: Question) -> str:
         """Return a wish that a proxy does not fulfil and cannot do without, as `name=value`; nothing where all are."""
+        if self._plain and question.wanted is NO_FILTER:
+            return ""
         wanted = self.recipe.ladder(question.wanted)[-1]
         return "" if wanted is NO_FILTER else wanted.unfulfilled(self.stock.known(key))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from proxywhirl.rotation.ledger import MOST_SESSIONS, Assignment
@@ -36,9 +36,12 @@ class SessionPolicy:
             if not getattr(self, name) > 0:
                 raise ValueError(f"a session's {name} must be more than 0 seconds, not {getattr(self, name)!r}")
 
-    def lasts(self, assignment: Assignment, now: float) -> bool:
-        """Whether a session has not ended at a time (Unix seconds), nor begins long after it: a clock was set back."""
-        return abs(now - assignment.since) < self.ttl and now - assignment.used < self.idle
+    def lasts(self, assignment: Assignment, now: float, used: float | None = None) -> bool:
+        """Whether a session has not ended at a time (Unix seconds), nor begins long after it: a clock was set back.
+
+        `used` is its last use, where that is not the one of the assignment.
+        """
+        return abs(now - assignment.since) < self.ttl and now - (assignment.used if used is None else used) < self.idle
 
 
 @lru_cache(maxsize=65_536)
@@ -58,12 +61,18 @@ class Sessions:
         return len(self._known)
 
     def get(self, session: str) -> Assignment | None:
-        """Return what a session has, with its last use; it may have ended."""
+        """Return what a session has, as it was agreed on; it may have ended."""
+        return self._known.get(session)
+
+    def last_use(self, session: str, known: Assignment) -> float:
+        """Return when a session was last used (Unix seconds), here or as far as was agreed on."""
+        used = self._used.get(session)
+        return known.used if used is None or used < known.used else used
+
+    def used(self, session: str) -> Assignment | None:
+        """Return what a session has, with its last use."""
         known = self._known.get(session)
-        if known is None:
-            return None
-        used = self._used.get(session, known.used)
-        return known if used <= known.used else Assignment(known.key, known.since, used, known.moves)
+        return None if known is None else replace(known, used=self.last_use(session, known))
 
     def use(self, session: str, now: float) -> None:
         """Note a use. O(1)."""
@@ -92,5 +101,5 @@ class Sessions:
         for session, at in used.items():
             known = self._known.get(session)
             if known is not None and at > known.used:
-                self._known[session] = Assignment(known.key, known.since, at, known.moves)
+                self._known[session] = replace(known, used=at)
         return used

@@ -81,7 +81,7 @@ class Sticking:
                 site = self._choosing.site(question, now)
                 barred = self._choosing.barred(site, question, now)
                 known = self.sessions.get(session)
-                if known is not None and self._policy.lasts(known, wall):
+                if known is not None and self._policy.lasts(known, wall, self.sessions.last_use(session, known)):
                     problem = self._choosing.usable(known.key, question, barred)
                     if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
                         self._require_room(known, site if problem == COOLING else None)
@@ -99,7 +99,7 @@ class Sticking:
         raise PoolEmpty("other processes keep moving this session to proxies that cannot serve here: try again later")
 
     def _grant(self, key: str, site: Site | None, lost: dict[str, str], now: float) -> Lease:
-        before = next((other for other in lost if other != key), None)
+        before = next((other for other in lost if other != key), None) if lost else None
         moved = "" if before is None else f"moved away from {before}, since {lost[before]}"
         why: Because = ("session", 0, (), "", moved)
         lease = self._choosing.begin(self._pool, key, site, why, now)
@@ -127,7 +127,7 @@ class Sticking:
         """
         site = self._choosing.learning.peek(question.site) if question.site is not None else None
         barred = self._choosing.barred(site, question, self._clock.monotonic())
-        known = self.sessions.get(session) or written
+        known = self.sessions.used(session) or written
         if known is not None and self._policy.lasts(known, self._clock.now()):
             problem = self._choosing.usable(known.key, question, barred)
             if not problem or problem == COOLING:
@@ -141,13 +141,15 @@ class Sticking:
             raise SessionLost(f"the session's proxy cannot serve this request: {problem}; a hard session gets no other")
 
     def _require_room(self, known: Assignment, cooling: Site | None) -> None:
-        standing, now = self._choosing.standing, self._clock.monotonic()
+        standing = self._choosing.standing
+        limited = standing.at_limit(known.key)
+        if cooling is None and not limited:
+            return
+        now = self._clock.monotonic()
         waits = [] if cooling is None else [cooling.cooling.due_at(known.key) or now]
-        if standing.at_limit(known.key):
+        if limited:
             waits.append(standing.limited.due_at(known.key) or now + _A_WHILE)
-        if waits:
-            wait = max(max(waits) - now, 0.0)
-            raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=wait)
+        raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
     def _id(self, question: Question, name: str | None) -> str:
         if name is None:
@@ -198,4 +200,4 @@ class Sticking:
         except TierError as exc:
             _log.warning("a session is known to this process alone: %s", exc)
             with self._lock:
-                return propose(self.sessions.get(session))
+                return propose(self.sessions.used(session))
