@@ -39,7 +39,9 @@ class Question:
             raise TypeError("exclude must be a set or a list of keys, not one: put it in brackets")
         site, tunnels = None, False
         if target is not None:
-            site, tunnels = _read_url(target) if isinstance(target, str) else _read_target(target)
+            if isinstance(target, str):
+                target = _read_url(target)
+            site, tunnels = target.site, target.scheme == "https"
         if not wishes:
             return cls(site, exclude, NO_FILTER, tunnels)
         told = tuple(wishes.items())
@@ -53,13 +55,9 @@ class Question:
 ANYTHING = Question()
 
 
-def _read_target(target: Target) -> tuple[str, bool]:
-    return target.site, target.scheme == "https"
-
-
 @lru_cache(maxsize=_READ)
-def _read_url(url: str) -> tuple[str, bool]:
-    return _read_target(Target.parse(url))
+def _read_url(url: str) -> Target:
+    return Target.parse(url)
 
 
 @lru_cache(maxsize=_READ)

@@ -20,6 +20,7 @@ class RandomChoice:
     """Every proxy with the same chance, whatever came before."""
 
     def __init__(self, roster: Roster) -> None:
+        self._random = roster.rng.random
         self._urn = Urn(roster.rng)
         self.add = self._urn.add
 
@@ -29,7 +30,10 @@ class RandomChoice:
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Draw evenly among those that are admitted."""
-        return self._urn.draw(exclude, barred)
+        keys = self._urn.keys
+        if exclude or barred or not keys:
+            return self._urn.draw(exclude, barred)
+        return keys[int(self._random() * len(keys))]
 
 
 class WeightedChoice:
