@@ -178,6 +178,16 @@ async def test_reset_on_one_side_ends_the_relay_uncleanly() -> None:
         assert a.writer.is_closing()
 
 
+async def test_a_connection_that_is_closed_can_be_reset(authority: Authority) -> None:
+    """Whoever gives up a connection need not know what became of it before: TLS that was closed twice is gone."""
+    async with pair(authority) as (_, far):
+        far.writer.close()
+        far.writer.close()
+        far.reset()
+        far.reset()
+        assert far.writer.is_closing()
+
+
 async def test_cancelled_relay_leaves_no_task() -> None:
     """Cancelling a relay ends its two pumps and aborts both sides."""
     async with pair() as (_, a), pair() as (b, _):

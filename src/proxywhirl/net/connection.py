@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
 
@@ -28,6 +28,11 @@ class Connection:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    _socket: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Remember the socket: a TLS transport that is closed no longer tells it."""
+        object.__setattr__(self, "_socket", self.writer.get_extra_info("socket"))
 
     async def aclose(self) -> None:
         """Flush and close. Never raises for the network's sake; aborts after one second, or when cancelled."""
@@ -50,10 +55,9 @@ class Connection:
 
     def reset(self) -> None:
         """Close at once, with RST, so that the peer cannot take what it has got for the whole."""
-        raw = self.writer.get_extra_info("socket")
-        if raw is not None:  # TLS that is lost has no socket any more
+        if self._socket is not None:
             with contextlib.suppress(OSError):  # closed already
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self.abort()
 
 
