@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from proxywhirl.errors import Blame
@@ -24,8 +25,14 @@ TEXT = " ".join(PAGE.split())
 
 def test_program_runs() -> None:
     """The program on the page runs as it stands."""
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    encoding, program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(compile(program, "docs/retries.md", "exec"), {"__name__": "__main__"})
+    said: dict[str, str] = {}
+    exec(compile(encoding, "docs/retries.md", "exec"), said)
+    login = httpx2.Proxy(said["proxy"]).auth
+    assert login is not None
+    assert login[0] == said["username"]
+    assert Wish.parse(login[0].partition(",")[2]) == Wish(said["name"])
 
 
 def test_figures_are_those_of_the_code() -> None:

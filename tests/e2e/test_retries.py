@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -300,6 +301,25 @@ async def test_a_session_sticks_and_moves_when_its_proxy_fails(sender: str) -> N
         moved = {(await running.send(session="cart-17")).json()["proxy"] for _ in range(6)}
         assert len(moved) == 1
         assert moved != mine
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "café 日本", "a,b=c|d%:e", "\0\r\n\x1b[31m", "\ud800", " "])
+async def test_any_name_has_the_same_proxy_in_the_library_the_transport_and_the_gateway(name: str) -> None:
+    """Whatever text names a session: all ways to the pool mean the same session by it."""
+    async with rig("gateway", [FleetSpec()] * 20) as running:
+        with running.pool.acquire(session=name) as lease:
+            mine = lease.proxy.key
+        encoded = await running.send(session=quote(name, safe="", errors="surrogatepass"))
+        running.sender = "transport"
+        for answer in (encoded, await running.send(session=name)):
+            assert running.fleet[answer.json()["proxy"]].url.key == mine
+
+
+async def test_a_name_that_no_head_can_hold_is_431_and_says_so() -> None:
+    """The gateway's limit of a name is that of the head, and the answer says what to shorten."""
+    async with rig("gateway", [FleetSpec()]) as running:
+        answer = await running.send(session="x" * 65_536)
+        assert (answer.status_code, "shorten" in answer.text) == (431, True)
 
 
 @pytest.mark.parametrize("sender", SENDERS)

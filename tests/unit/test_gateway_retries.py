@@ -224,6 +224,11 @@ def test_a_wish_stands_after_the_name_that_is_asked_for() -> None:
     [
         (basic("me,sesion=a"), b"session, scheme, country"),
         (basic("me,country=germany"), b"two-letter code"),
+        (basic("me,session=%zz"), b"write a percent sign as %25"),
+        (basic("me,session=%FF"), b"percent-encode the bytes of its UTF-8"),
+        (b"Proxy-Authorization: Basic " + base64.b64encode(b"me,session=\xff:") + b"\r\n", b"not in UTF-8"),
+        (b"Proxy-Authorization: Basic bWU6b3Blbg\r\n", b"Base64 of NAME:PASSWORD"),
+        (basic("me,country=de") * 2, b"once"),
         (b"Proxywhirl-Retry: always\r\n", b"unsafe"),
     ],
 )

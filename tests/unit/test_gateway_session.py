@@ -415,6 +415,7 @@ def malformed() -> Iterator[tuple[bytes, int]]:
     yield b"PUT http://t.test/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400
     yield b"GET http://t.test/ HTTP/2.0\r\nHost: a\r\n\r\n", 505
     yield b"GET http://t.test/ HTTP/1.1\r\nHost: a\r\nX: " + bytes(66000).replace(b"\0", b"x"), 431
+    yield b"GET http://t.test/ HTTP/1.1\r\nHost: a\r\nX: " + bytes(66000).replace(b"\0", b"x") + b"\r\n\r\n", 431
 
 
 @pytest.mark.parametrize(("data", "status"), list(malformed()))

@@ -29,16 +29,16 @@ class Asked:
 
 def read_asked(head: h11.Request, credentials: Credentials | None) -> Asked | Refusal:
     """Read it from a request's head; a client that may not use the gateway, or asks the impossible, is refused."""
-    rest = admitted(head.headers, credentials)
+    try:
+        rest = admitted(head.headers, credentials)
+    except ValueError as exc:
+        return Refusal(400, f"{exc}.")
     if rest is None:
         return _UNAUTHORIZED
     try:
-        wish = Wish.parse(rest) if rest else NO_WISH
+        wish = Wish.decode(rest) if rest else NO_WISH
     except ValueError as exc:
-        return Refusal(
-            400,
-            f"The username of the Proxy-Authorization says NAME,KEY=VALUE,... and is wrong: {exc}.",
-        )
+        return Refusal(400, f"The username in Proxy-Authorization says NAME,KEY=VALUE,... and is wrong: {exc}.")
     retry = [value.lower() for name, value in head.headers if name == RETRY_FIELD]
     if retry not in ([], [_UNSAFE]):
         return Refusal(

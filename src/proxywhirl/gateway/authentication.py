@@ -18,27 +18,28 @@ Credentials = tuple[str, str]
 CHALLENGE = (b"Proxy-Authenticate", b'Basic realm="proxywhirl", charset="UTF-8"')
 
 
-def admitted(headers: Iterable[tuple[bytes, bytes]], credentials: Credentials | None) -> str | None:
+def admitted(headers: Iterable[tuple[bytes, bytes]], credentials: Credentials | None) -> bytes | None:
     """Return what stands after the name and its comma in a request's `Proxy-Authorization`, None for who is refused.
 
     Where `credentials` is None everybody is admitted, under any name or none.
+
+    Raises:
+        ValueError: Everybody is admitted, but what is offered cannot be read, so that a wish in it would be lost.
     """
     offers = [value for name, value in headers if name == b"proxy-authorization"]
     # Two offers could mean one thing here and another elsewhere (RFC 9110 section 11.7.2 allows one).
     offered = _decoded(offers[0]) if len(offers) == 1 else None
-    if credentials is None:
-        return _text((offered or b"").partition(b":")[0].partition(b",")[2])
     if offered is None:
-        return None
+        if credentials is None and offers:
+            raise ValueError("Proxy-Authorization has to be Basic and the Base64 of NAME:PASSWORD (RFC 7617), once")
+        return None if credentials is not None else b""
+    if credentials is None:
+        return offered.partition(b":")[0].partition(b",")[2]
     name, password = (part.encode() for part in credentials)
     username, colon, offered_password = offered.partition(b":")
     rest = username[len(name) :]
     same = hmac.compare_digest(username[: len(name)] + colon + offered_password, name + b":" + password)
-    return _text(rest[1:]) if same and rest[:1] in (b"", b",") else None
-
-
-def _text(wish: bytes) -> str:
-    return wish.decode("utf-8", "replace")
+    return rest[1:] if same and rest[:1] in (b"", b",") else None
 
 
 def _decoded(offer: bytes) -> bytes | None:

@@ -26,6 +26,7 @@ __all__ = [
     "destination",
     "explanation",
     "faulty_head",
+    "head_size",
     "request_upstream",
     "response_downstream",
     "trailers_onward",
@@ -79,6 +80,12 @@ class Refusal:
     status: int
     explanation: str
     fields: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def head_size(head: h11.Request) -> int:
+    """Return the bytes of a request's head, but for white space that was not needed."""
+    line = len(head.method) + len(head.target) + len(b"  HTTP/1.1\r\n\r\n")
+    return line + sum(len(name) + len(value) + len(b": \r\n") for name, value in head.headers)
 
 
 def faulty_head(head: h11.Request) -> Refusal | None:

@@ -16,14 +16,14 @@ from proxywhirl.gateway.authentication import Credentials
 from proxywhirl.gateway.commands import ClientGone, Ending, ReadClient, Steps, WriteClient
 from proxywhirl.gateway.forward import Forwarding
 from proxywhirl.gateway.limits import HEAD_LIMIT, Limits
-from proxywhirl.gateway.messages import Destination, Refusal, destination, explanation, faulty_head
+from proxywhirl.gateway.messages import Destination, Refusal, destination, explanation, faulty_head, head_size
 from proxywhirl.gateway.request import Body, ClientBroke, Request
 from proxywhirl.rotation.conduct import Conduct
 
 __all__ = ["Session"]
 
 _MALFORMED = {
-    431: f"The request's head is longer than {HEAD_LIMIT // 1024} KiB.",
+    431: f"The request's head is longer than {HEAD_LIMIT // 1024} KiB: shorten its fields, or a session's name there.",
     501: "The request has a transfer coding other than chunked.",
 }
 
@@ -121,6 +121,8 @@ class Session:
                 status = exc.error_status_hint if exc.error_status_hint in _MALFORMED else 400
                 return Refusal(status, _MALFORMED.get(status, "This is not an HTTP/1.1 request."))
             if isinstance(event, h11.Request):
+                if head_size(event) > HEAD_LIMIT:  # the parser counts only what it has to wait for the rest of
+                    return Refusal(431, _MALFORMED[431])
                 return faulty_head(event) or event
             data: bytes | None = yield ReadClient(max(0.0, until - self._clock.monotonic()))
             if data is None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from proxywhirl.rotation.ledger import MOST_SESSIONS, Assignment
 
-__all__ = ["SessionPolicy", "Sessions", "session_id"]
+__all__ = ["SessionPolicy", "Sessions", "require_name", "session_id", "site_session_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,41 @@ class SessionPolicy:
         return abs(now - assignment.since) < self.ttl and now - (assignment.used if used is None else used) < self.idle
 
 
-@lru_cache(maxsize=65_536)
+def require_name(name: object) -> str:
+    """Return the name of a session: any text that is not empty, since that is mostly a variable that was never set.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a session is a text that is not empty, not {name!r}")
+    return name
+
+
 def session_id(name: str) -> str:
-    """Return what stands for a session's name wherever it is kept, since a name may be somebody's address."""
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    """Return what stands for a session's name wherever it is kept, since a name may be somebody's address.
+
+    Its UTF-8 is hashed, with lone surrogates as that would have them, so that different names have different ids.
+    """
+    return _remembered(name) if len(name) <= _REMEMBERED else _hashed(name)
+
+
+@lru_cache(maxsize=65_536)
+def site_session_id(site: str) -> str:
+    """Return what stands for the session of all requests to a site; no name has the same, as none has this byte."""
+    return _digest(b"\xff" + site.encode())
+
+
+def _hashed(name: str) -> str:
+    return _digest(name.encode("utf-8", "surrogatepass"))
+
+
+def _digest(name: bytes) -> str:
+    return hashlib.sha256(name).hexdigest()[:32]
+
+
+_REMEMBERED = 256  # characters: longer names are hashed each time, since so many of them would fill the memory
+_remembered = lru_cache(maxsize=65_536)(_hashed)
 
 
 class Sessions:

@@ -15,7 +15,7 @@ from proxywhirl.rotation.lease import Because, Lease
 from proxywhirl.rotation.ledger import Assignment, Ledger
 from proxywhirl.rotation.question import Question
 from proxywhirl.rotation.ring import HashRing
-from proxywhirl.rotation.sessions import SessionPolicy, Sessions, session_id
+from proxywhirl.rotation.sessions import SessionPolicy, Sessions, require_name, session_id, site_session_id
 from proxywhirl.rotation.sites import Site
 from proxywhirl.rotation.strategy import Barred
 
@@ -152,11 +152,7 @@ class Sticking:
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
     def _id(self, question: Question, name: str | None) -> str:
-        if name is None:
-            return session_id(f"\0{question.site or ''}")
-        if not isinstance(name, str) or not name:  # an empty one is mostly a variable that was never set
-            raise ValueError(f"a session is a text that is not empty, not {name!r}")
-        return session_id(name)
+        return site_session_id(question.site or "") if name is None else session_id(require_name(name))
 
     def _require_ring(self) -> None:
         """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""

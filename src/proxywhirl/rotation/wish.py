@@ -1,7 +1,9 @@
 """What a request wishes of its proxy, as a user writes it: `name,session=cart-17,country=de,tags=fast`. Pure.
 
-The name of the account comes first and may be empty. Then keys and values: several values of one key stand between `|`,
-and a comma, an equals sign, a `|` or a percent sign inside of a value is percent-encoded.
+The name of the account comes first and may be empty. Then keys and values: several values of one key stand between `|`.
+Any character of a value may be percent-encoded by its bytes in UTF-8 (RFC 3986 section 2.1); a comma, an equals sign, a
+`|`, a colon and a percent sign inside of one have to be. So every session can be written, as `urllib.parse` does it:
+`quote(name, safe="", errors="surrogatepass")`.
 """
 
 from __future__ import annotations
@@ -10,16 +12,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.question import Question
+from proxywhirl.rotation.sessions import require_name
 from proxywhirl.urls import SCHEMES
 
 __all__ = ["NO_WISH", "Wish"]
 
 _COUNTRY = re.compile("[A-Z]{2}")
-_LONGEST_SESSION = 200  # characters: a longer one is a mistake, such as a whole header
+_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class Wish:
         Raises:
             ValueError: one of them is unknown or impossible; the message says what is known.
         """
-        if session is not None and not _is_session(session):
-            raise ValueError(f"a session is a text of 1 to {_LONGEST_SESSION} printable characters")
+        if session is not None:
+            require_name(session)
         named = {name: value for name, value in filters.items() if value is not None}
         wanted = Question.of(None, (), named).wanted
         if not all(_COUNTRY.fullmatch(country) for country in wanted.country):
@@ -47,6 +50,19 @@ class Wish:
         return cls(session, tuple((name, _frozen(value)) for name, value in named.items()))
 
     @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Read it as it comes over the wire, in UTF-8 (RFC 7617 section 2.1); see `parse`.
+
+        Raises:
+            ValueError: it is not UTF-8, or `parse` refuses it.
+        """
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("it is not in UTF-8: percent-encode the UTF-8 of each value") from None
+        return cls.parse(text)
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read what stands after the name of the account and its comma.
 
@@ -54,7 +70,7 @@ class Wish:
         (('country', ('de', 'fr')), ('asn', 3320))
 
         Raises:
-            ValueError: a key is unknown or there twice, or its value is impossible.
+            ValueError: a key is unknown or there twice, or its value is impossible or wrongly encoded.
         """
         found: dict[str, Any] = {}
         for number, part in enumerate(text.split(","), 1):
@@ -76,10 +92,6 @@ class Wish:
 NO_WISH = Wish()
 
 
-def _is_session(session: Any) -> bool:
-    return isinstance(session, str) and 0 < len(session) <= _LONGEST_SESSION and session.isprintable()
-
-
 def _frozen(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else tuple(value)
 
@@ -87,9 +99,20 @@ def _frozen(value: Any) -> Any:
 def _typed(key: str, text: str) -> Any:
     read = _READERS.get(key, str)
     if key in _SINGLE:
-        return _read(key, unquote(text), read)
-    values = tuple(_read(key, unquote(part), read) for part in text.split("|"))
+        return _read(key, _unquoted(key, text), read)
+    values = tuple(_read(key, _unquoted(key, part), read) for part in text.split("|"))
     return values[0] if len(values) == 1 else values
+
+
+def _unquoted(key: str, text: str) -> str:
+    """Decode a value. Half a character is refused, but in a session: its name is any text that Python can hold."""
+    if _LONE_PERCENT.search(text):
+        raise ValueError(f"the value of {key} has a % without two hexadecimal digits: write a percent sign as %25")
+    errors = "surrogatepass" if key == "session" else "strict"
+    try:
+        return unquote_to_bytes(text.encode("utf-8", errors)).decode("utf-8", errors)
+    except UnicodeError:
+        raise ValueError(f"the value of {key} is not UTF-8: percent-encode the bytes of its UTF-8") from None
 
 
 def _read(key: str, text: str, read: Callable[[str], Any]) -> Any:
