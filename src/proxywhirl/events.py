@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from proxywhirl.models import Outcome, Proxy, Target
 
-__all__ = ["AttemptFailed", "Event", "EventBus", "RequestFinished", "Subscriber"]
+__all__ = ["AttemptFailed", "Event", "EventBus", "RequestFinished", "SessionMoved", "Subscriber"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,17 @@ class RequestFinished:
     status: int | None = None
 
 
-Event = AttemptFailed | RequestFinished
+@dataclass(frozen=True, slots=True)
+class SessionMoved:
+    """A soft session has another proxy from now on; `moved_from` is the key of the one that it had, `why` says why."""
+
+    target: Target
+    proxy: Proxy
+    moved_from: str
+    why: str
+
+
+Event = AttemptFailed | RequestFinished | SessionMoved
 Subscriber = Callable[[Event], None]
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+from proxywhirl.gateway.messages import MOVED_FIELD
 from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.sessions import SessionPolicy
 from proxywhirl.settings.sections import PoolSettings
@@ -23,6 +24,11 @@ def test_the_program_runs() -> None:
     assert len(printed) == len(promised) == 3
     for words, text in zip(promised, printed, strict=True):
         assert re.fullmatch(re.escape(words).replace("…", "[0-9a-f]{16}"), text)
+
+
+def test_the_field_of_the_gateway_is_named() -> None:
+    """The page spells the field in which the gateway tells that a session moved."""
+    assert f"`{MOVED_FIELD.decode()}`" in PAGE
 
 
 def test_the_tables_are_the_settings() -> None:

@@ -289,6 +289,46 @@ async def test_a_busy_pool_is_waited_for(sender: str) -> None:
         assert [answer.status_code for answer in answers] == [200] * 4
 
 
+def _moved_from(answer: httpx2.Response) -> str | None:
+    """Return what a sender says of a session's former proxy, each in its way."""
+    told = answer.extensions.get("proxywhirl")
+    moved: str | None = answer.headers.get("Proxywhirl-Moved-From") if told is None else told["moved_from"]
+    return moved
+
+
+async def test_a_response_tells_which_proxy_it_came_through_and_why() -> None:
+    """The extension of a response has the key of its proxy, and the reason for it in words."""
+    async with rig("transport", [FleetSpec()] * 3) as running:
+        plain, bound = await running.send(), await running.send(session="cart-17")
+        told = [answer.extensions["proxywhirl"] for answer in (plain, bound)]
+        assert [running.fleet[answer.json()["proxy"]].url.key for answer in (plain, bound)] == [
+            t["proxy"] for t in told
+        ]
+        assert told[0]["why"] == "round_robin, one of 3 ready"
+        assert told[1] == {"proxy": told[1]["proxy"], "why": "session", "moved_from": None}
+
+
+async def test_the_last_response_of_a_session_that_moved_after_it_says_so() -> None:
+    """A ban that is handed on, since no other proxy did better, came through the proxy that the session has lost."""
+    async with rig("transport", [FleetSpec()] * 2, limit=RateLimit(0, status=403)) as running:
+        with running.pool.acquire(session="cart-17") as lease:
+            mine = lease.proxy.key
+        answer = await running.send(session="cart-17")
+        assert (answer.status_code, _moved_from(answer)) == (403, mine)
+
+
+async def test_the_gateway_logs_that_a_session_moved(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever runs the gateway reads whence, whither and why, and neither the session's name nor a credential."""
+    async with rig("gateway", [FleetSpec(username="me", password="s3cret")] * 2) as running:
+        mine = (await running.send(session="bob@example.com")).json()["proxy"]
+        running.fleet[mine].fault = Fault.REFUSE
+        await running.send(session="bob@example.com")
+        (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("proxywhirl.gateway")]
+        assert f"moved away from {running.fleet[mine].url.key}, since" in line
+        assert "bob" not in line
+        assert "s3cret" not in line
+
+
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_a_session_sticks_and_moves_when_its_proxy_fails(sender: str) -> None:
     """One name has one proxy, whatever the others get; when that fails, the session goes on with another."""
@@ -297,10 +337,13 @@ async def test_a_session_sticks_and_moves_when_its_proxy_fails(sender: str) -> N
         assert len(mine) == 1
         others = {(await running.send(session=f"cart-{number}")).json()["proxy"] for number in range(40)}
         assert len(others) > 2
-        running.fleet[mine.copy().pop()].fault = Fault.REFUSE
-        moved = {(await running.send(session="cart-17")).json()["proxy"] for _ in range(6)}
+        lost = running.fleet[mine.copy().pop()]
+        lost.fault = Fault.REFUSE
+        answers = [await running.send(session="cart-17") for _ in range(6)]
+        moved = {answer.json()["proxy"] for answer in answers}
         assert len(moved) == 1
         assert moved != mine
+        assert [_moved_from(answer) for answer in answers] == [lost.url.key] + [None] * 5
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "café 日本", "a,b=c|d%:e", "\0\r\n\x1b[31m", "\ud800", " "])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from proxywhirl.events import AttemptFailed, RequestFinished
+from proxywhirl.events import Event
 from proxywhirl.gateway.authentication import Credentials
 from proxywhirl.gateway.commands import Choose, Command, Dial, Ending, Publish, ReadClient, Release, WriteClient
 from proxywhirl.gateway.limits import Limits
@@ -103,7 +103,7 @@ class Transcript:
         self.told(None)
         return outcome
 
-    def publishes(self) -> AttemptFailed | RequestFinished:
+    def publishes(self) -> Event:
         """State that the next command publishes an event, and return that."""
         assert isinstance(self.command, Publish)
         event = self.command.event

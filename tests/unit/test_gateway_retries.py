@@ -7,11 +7,22 @@ import base64
 import pytest
 
 from proxywhirl.errors import Blame, ProxyFailed
-from proxywhirl.events import AttemptFailed, RequestFinished
-from proxywhirl.gateway.commands import Dial, NoChoice, ReadClient, ReadUpstream, Wait, WriteClient, WriteUpstream
+from proxywhirl.events import AttemptFailed, RequestFinished, SessionMoved
+from proxywhirl.gateway.commands import (
+    Dial,
+    Moved,
+    NoChoice,
+    ReadClient,
+    ReadUpstream,
+    Wait,
+    WriteClient,
+    WriteUpstream,
+)
+from proxywhirl.models import Proxy
 from proxywhirl.rotation.retry import RetryPolicy
 from proxywhirl.rotation.wish import Wish
-from tests.unit.gateway_transcript import FIRST, GET, OK, ONE, SECOND, SENT, TWO, Transcript
+from proxywhirl.urls import ProxyURL
+from tests.unit.gateway_transcript import EMPTY, FIRST, GET, OK, ONE, SECOND, SENT, SOCKS, TARGET, TWO, Transcript
 
 BAN = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nstop"
 OPEN_BAN = b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nstop\r\n"
@@ -201,6 +212,54 @@ def test_a_wish_in_the_username_goes_to_the_pool_and_no_further(play: Transcript
     wish = Wish.of("cart-17", {"country": "de", "tags": "fast"})
     play.request(request_with(basic(",session=cart-17,country=de,tags=fast"))).through(SECOND, wish=wish)
     play.asks(WriteUpstream(SENT))
+
+
+def moved(endpoint: ProxyURL, was: str) -> Moved:
+    """Return the answer of a pool in which a session has another proxy now."""
+    return Moved(Proxy.of(endpoint), was, f"moved away from {was}, since it is gone; session")
+
+
+def test_a_session_that_moved_is_told_to_the_client_and_to_the_bus(play: Transcript) -> None:
+    """The answer has a field with the key of the former proxy; the same field of a site is dropped."""
+    play.request(request_with(basic(",session=a"))).chooses(wish=Wish("a")).told(moved(SECOND, ONE.key))
+    told = play.publishes()
+    assert told == SessionMoved(TARGET, TWO, ONE.key, f"moved away from {ONE.key}, since it is gone; session")
+    play.told(SECOND).told(None)
+    answered = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nProxywhirl-Moved-From: %b\r\n\r\nok"
+    play.told(answered % b"claimed")
+    assert play.answers() == answered % ONE.key.encode()
+
+
+def test_a_session_that_moved_within_a_request_is_told_whence_it_came_first(play: Transcript) -> None:
+    """Of several moves the client learns the proxy that its last request had; an error of the gateway says it too."""
+    play.request(request_with(basic(",session=a"))).through(FIRST, wish=Wish("a"))
+    play.told(None).thrown(ProxyFailed("first.test broke off"))
+    play.releases(ok=False)
+    play.chooses(ONE, wish=Wish("a")).told(moved(SECOND, ONE.key))
+    play.publishes()
+    play.publishes()
+    play.thrown(ProxyFailed("second.test refused"))
+    play.releases(ok=False)
+    play.chooses(ONE, TWO, wish=Wish("a")).told(moved(SOCKS, TWO.key))
+    for _ in range(2):
+        play.publishes()
+    play.thrown(ProxyFailed("socks.test refused"))
+    play.releases(ok=False)
+    play.told(NoChoice(EMPTY))
+    for _ in range(2):
+        play.publishes()
+    answer = play.answers()
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"Proxywhirl-Moved-From: " + ONE.key.encode() + b"\r\n" in answer
+
+
+def test_a_tunnel_of_a_session_that_moved_says_so_too(play: Transcript) -> None:
+    """The answer to CONNECT is the gateway's own, and the only one in which it can tell."""
+    field = basic(",session=a")
+    play.request(b"CONNECT t.test:443 HTTP/1.1\r\nHost: t.test:443\r\n" + field + b"\r\n").told(moved(SECOND, ONE.key))
+    play.publishes()
+    play.told(SECOND)
+    assert b"\r\nProxywhirl-Moved-From: " + ONE.key.encode() + b"\r\n" in play.answers()
 
 
 def test_a_wish_stands_after_the_name_that_is_asked_for() -> None:

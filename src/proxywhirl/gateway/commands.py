@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from proxywhirl.events import Event
-from proxywhirl.models import Outcome, Target
+from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.wish import NO_WISH, Wish
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Ending",
     "FromClient",
     "FromUpstream",
+    "Moved",
     "NoChoice",
     "Nothing",
     "Publish",
@@ -75,11 +76,23 @@ class WriteClient:
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """Answer: a leased `Proxy` for the target, as wished and with a key that is not in `exclude`, or `NoChoice`."""
+    """Answer: a leased `Proxy` for the target, as wished and with a key that is not in `exclude`, or `NoChoice`.
+
+    Where the session of the wish moved to that proxy, the answer is `Moved`.
+    """
 
     target: Target
     exclude: frozenset[str]
     wish: Wish = NO_WISH
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A leased `proxy` that a session has instead of another one, whose key is `moved_from`; and `why`."""
+
+    proxy: Proxy
+    moved_from: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from proxywhirl.gateway.commands import (
     Ending,
     FromClient,
     FromUpstream,
+    Moved,
     NoChoice,
     Nothing,
     Publish,
@@ -58,7 +60,9 @@ __all__ = ["Driver"]
 
 _LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
 
-Answer = bytes | Proxy | ProxyURL | FromClient | FromUpstream | Nothing | NoChoice | tuple[int, int] | None
+_log = logging.getLogger(__name__)
+
+Answer = bytes | Proxy | Moved | ProxyURL | FromClient | FromUpstream | Nothing | NoChoice | tuple[int, int] | None
 
 
 class Driver:
@@ -179,10 +183,10 @@ class Driver:
 
     # The upstream.
 
-    def _choose(self, command: Choose) -> Proxy | NoChoice:
+    def _choose(self, command: Choose) -> Proxy | Moved | NoChoice:
         wish = command.wish
         try:
-            self._lease = self._pool.acquire(
+            lease = self._lease = self._pool.acquire(
                 command.target, session=wish.session, exclude=command.exclude, **wish.wishes
             )
         except PoolEmpty as exc:
@@ -191,7 +195,13 @@ class Driver:
             return NoChoice(str(exc), exc.retry_after)
         except (SessionLost, CacheError) as exc:  # the store may have to agree on a session
             return NoChoice(str(exc))
-        return self._lease.proxy
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s goes through %s: %s", command.target.authority, lease.proxy, lease.why)
+        if lease.moved_from is None:
+            return lease.proxy
+        why = lease.why
+        _log.warning("a session of %s goes through %s from now on: %s", command.target.site, lease.proxy, why)
+        return Moved(lease.proxy, lease.moved_from, why)
 
     async def _dial(self, target: Target | None, patience: float) -> ProxyURL:
         lease = self._chosen

@@ -144,7 +144,8 @@ class Forwarding:
         why, wait, resting = stop.value if isinstance(stop, Stop) else stop.why, None, False
         if isinstance(stop, NoChoice):
             wait, resting = stop.free_in, stop.free_in is not None and not stop.waits
-        later = () if wait is None else ((b"Retry-After", str(max(1, math.ceil(wait))).encode()),)
+        told = tuple(self._request.tidings)
+        later = told if wait is None else (*told, (b"Retry-After", str(max(1, math.ceil(wait))).encode()))
         if self._failure is None:
             return Refusal(503, _NO_PROXY.format(why), later)
         attempts = self._retries.attempts
@@ -156,4 +157,4 @@ class Forwarding:
         )
         if resting:
             return Refusal(503, text, later)
-        return Refusal(504 if self._late else 502, text)
+        return Refusal(504 if self._late else 502, text, told)

@@ -18,6 +18,7 @@ from proxywhirl.urls import ProxyURL, split_authority
 from proxywhirl.wire.http import basic_credentials
 
 __all__ = [
+    "MOVED_FIELD",
     "RETRY_FIELD",
     "Destination",
     "Fields",
@@ -37,9 +38,13 @@ Fields = list[tuple[bytes, bytes]]
 RETRY_FIELD = b"proxywhirl-retry"
 """The field by which a client tells the gateway that a request may be repeated."""
 
+MOVED_FIELD = b"Proxywhirl-Moved-From"
+"""The field by which a client is told that its session has moved: the key of the proxy that it had."""
+
 _HOP_BY_HOP = frozenset(
     (
         RETRY_FIELD,
+        MOVED_FIELD.lower(),  # the gateway's word alone
         b"connection",
         b"keep-alive",
         b"proxy-authenticate",
@@ -170,13 +175,16 @@ def _target(method: bytes, destination: Destination, via: ProxyURL | None) -> by
     return b"http://" + destination.authority + path if via else path
 
 
-def response_downstream(response: h11.Response) -> h11.Response:
-    """Build the response that goes to the client; h11 completes its framing for the client's version."""
+def response_downstream(response: h11.Response, tidings: Iterable[tuple[bytes, bytes]] = ()) -> h11.Response:
+    """Build the response that goes to the client, with what the gateway itself has to tell in fields at its end.
+
+    h11 completes its framing for the client's version.
+    """
     fields = _end_to_end(response)
     if response.status_code == HTTPStatus.NO_CONTENT:
         # It never has a body; a client that believed a length would wait for one (RFC 9110 section 8.6).
         fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
-    return h11.Response(status_code=response.status_code, reason=response.reason, headers=fields)
+    return h11.Response(status_code=response.status_code, reason=response.reason, headers=[*fields, *tidings])
 
 
 def trailers_onward(trailers: Iterable[tuple[bytes, bytes]]) -> Fields:

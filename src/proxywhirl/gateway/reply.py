@@ -42,7 +42,7 @@ class Reply:
         self._judge = judge
         self._latency = latency
         self._at = at
-        self._held: list[h11.Event] = [response_downstream(response)]
+        self._held: list[h11.Event] = [response]
         self._first = bytearray()
         self._bodiless = request.head.method == b"HEAD" or response.status_code in _BODILESS
 
@@ -89,6 +89,8 @@ class Reply:
     def pass_on(self, patience: float) -> Steps[None]:
         """Send the client what is held; from its first byte on, the request is answered."""
         self._request.answered = True
+        if self._held and isinstance(self._held[0], h11.Response):
+            self._held[0] = response_downstream(self._held[0], self._request.tidings)
         data = b"".join(self._request.client.send(event) or b"" for event in self._held)
         self._held.clear()
         if data:

@@ -8,7 +8,7 @@ import h11
 
 from proxywhirl.gateway.asked import Asked
 from proxywhirl.gateway.limits import REPLAYED_BODY
-from proxywhirl.gateway.messages import Destination, Fields, trailers_onward
+from proxywhirl.gateway.messages import MOVED_FIELD, Destination, Fields, trailers_onward
 
 __all__ = ["Body", "ClientBroke", "Request"]
 
@@ -85,7 +85,8 @@ class Request:
     """One request of a client, across all its attempts.
 
     `began` and `deadline` are on the monotonic clock; `asked` is what the client wants beside what its head says;
-    `answered` once the client may have seen a byte of a final response, after which nothing can be tried again.
+    `answered` once the client may have seen a byte of a final response, after which nothing can be tried again;
+    `moved_from` is the proxy (its key) that the client's session had before this request, where it has another one now.
     """
 
     client: h11.Connection
@@ -96,8 +97,14 @@ class Request:
     deadline: float
     asked: Asked
     answered: bool = False
+    moved_from: str | None = None
 
     @property
     def method(self) -> str:
         """The method, as sent: methods are case-sensitive."""
         return self.head.method.decode("ascii")
+
+    @property
+    def tidings(self) -> Fields:
+        """The fields in which the gateway itself tells the client something of how it was served."""
+        return [] if self.moved_from is None else [(MOVED_FIELD, self.moved_from.encode())]

@@ -32,7 +32,8 @@ class Tunnel(Attempt):
 
     def _accept(self) -> Steps[None]:
         client = self.request.client
-        accepted = client.send(h11.Response(status_code=200, reason=b"Connection established", headers=[]))
+        told = self.request.tidings
+        accepted = client.send(h11.Response(status_code=200, reason=b"Connection established", headers=told))
         # A client that did not wait for the answer has begun to speak to the target.
         early, _ = client.trailing_data
         self.request.answered = True

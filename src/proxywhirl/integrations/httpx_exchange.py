@@ -12,6 +12,7 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import AccountRefused
 from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure, diagnose
+from proxywhirl.integrations.httpx_wish import EXTENSION
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.conduct import Judge, as_forwarded, is_repeated
 from proxywhirl.rotation.evidence import Evidence, Verdict
@@ -96,6 +97,7 @@ class Exchange(httpx2.AsyncByteStream):
     ) -> None:
         self.verdict = Verdict()
         self.held = False
+        self._told = {"proxy": lease.proxy.key, "why": lease.why}
         self._site = site
         self._judge = judge
         self._repeatable = repeatable
@@ -133,7 +135,7 @@ class Exchange(httpx2.AsyncByteStream):
             status_code=response.status,
             headers=response.headers,
             stream=httpx2.ByteStream(bytes(self._ahead)) if self.held else self,
-            extensions=response.extensions,
+            extensions={**response.extensions, EXTENSION: self._told},
         )
 
     async def _hold(self, response: httpcore2.Response) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import httpx2
 
@@ -11,6 +12,7 @@ from proxywhirl.errors import PoolEmpty, ProxyGone, SessionLost, SiteResting
 from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.integrations.httpx_exchange import Exchange, RequestBody
 from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure
+from proxywhirl.integrations.httpx_wish import EXTENSION
 from proxywhirl.models import Target
 from proxywhirl.rotation.conduct import Judge, is_repeated
 from proxywhirl.rotation.lease import Lease
@@ -20,6 +22,8 @@ from proxywhirl.rotation.wish import Wish
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Pursuit"]
+
+_log = logging.getLogger(__name__)
 
 
 class Pursuit:
@@ -50,9 +54,15 @@ class Pursuit:
         self._clock = clock
         self._held: httpx2.Response | None = None
         self._failure: Failure | None = None
+        self._moved_from: str | None = None
 
     async def response(self) -> httpx2.Response:
         """Return the response; see `WhirlTransport.handle_async_request` for what is raised."""
+        response = await self._pursued()
+        response.extensions[EXTENSION]["moved_from"] = self._moved_from
+        return response
+
+    async def _pursued(self) -> httpx2.Response:
         while True:
             try:
                 lease = await self._choose()
@@ -79,14 +89,22 @@ class Pursuit:
         retries, wish = self._retries, self._wish
         while True:
             try:
-                return self._pool.acquire(self._target, session=wish.session, exclude=retries.tried, **wish.wishes)
+                lease = self._pool.acquire(self._target, session=wish.session, exclude=retries.tried, **wish.wishes)
             except PoolEmpty as exc:
                 seconds = None
                 if self._held is None:
                     seconds = retries.pause(self._clock.monotonic(), free_in=exc.retry_after)
                 if seconds is None:
                     raise
+            else:
+                self._note_move(lease)
+                return lease
             await asyncio.sleep(seconds)
+
+    def _note_move(self, lease: Lease) -> None:
+        if lease.moved_from is not None:
+            self._moved_from = self._moved_from or lease.moved_from
+            _log.info("a session of %s goes through %s from now on: %s", self._target.site, lease.proxy, lease.why)
 
     def _exchange(self, lease: Lease, endpoint: ProxyURL) -> Exchange:
         return Exchange(

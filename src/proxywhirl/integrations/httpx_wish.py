@@ -4,6 +4,9 @@ The wishes stand in the request's extension `proxywhirl`, a mapping: `session`, 
 and `retry_unsafe`, True where the request may be sent again though its method is not idempotent::
 
     await client.get(url, extensions={"proxywhirl": {"session": "cart-17", "country": "de"}})
+
+The response has an extension of that name too: the key of the `proxy` that it came through, `why` that one, and
+`moved_from`, the key of the one that the request's session had before (None where it has not moved).
 """
 
 from __future__ import annotations
