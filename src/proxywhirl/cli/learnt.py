@@ -8,14 +8,13 @@ from itertools import islice
 
 import click
 
-from proxywhirl.cli.options import KeyOrProxy, home_option, json_option, open_runtime
+from proxywhirl.cli.options import KeyOrProxy, Site, home_option, json_option, open_runtime
 from proxywhirl.cli.render import note, print_json, print_table, stdout
-from proxywhirl.errors import ProxyURLError
-from proxywhirl.models import Target
+from proxywhirl.errors import CacheError
 from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.learning import EVERYBODY
 from proxywhirl.rotation.ledger import Assignment
-from proxywhirl.rotation.sessions import session_id
+from proxywhirl.rotation.sessions import require_name, session_id
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
 
@@ -27,16 +26,16 @@ BAN_COLUMNS = ("KEY", "PROXY", "LABEL", "SITE", "RULE", "ENDS", "STRIKES")
 SESSION_COLUMNS = ("SESSION", "KEY", "PROXY", "LABEL", "SINCE", "USED", "MOVES")
 
 
-class Site(click.ParamType[str]):
-    """A site as `bans` shows it, or a URL on it."""
+class SessionName(click.ParamType[str]):
+    """The name of a session: any text that is not empty."""
 
-    name = "SITE|URL"
+    name = "NAME"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the site: the host, and the port where it is not its scheme's own."""
+        """Return the name."""
         try:
-            return Target.parse(value if "://" in value else f"http://{value}").site
-        except ProxyURLError as exc:
+            return require_name(value)
+        except ValueError as exc:
             self.fail(f"{exc}.", param, ctx)
 
 
@@ -53,10 +52,11 @@ def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bo
     They end by themselves; --lift ends them now, and the strikes that make the next ban longer.
     """
     with open_runtime(home) as runtime:
-        wanted = None if proxy is None else runtime.keys_of([proxy])[0]
+        held = runtime.knowledge.bans()
+        wanted = None if proxy is None else _keys(runtime, proxy, {key for key, _ in held})
         found = {
             pair: ban
-            for pair, ban in sorted(runtime.knowledge.bans().items(), key=lambda item: (item[0][1], item[1].until))
+            for pair, ban in sorted(held.items(), key=lambda item: (item[0][1], item[1].until))
             if _meant(pair, site, wanted)
         }
         if lift:
@@ -73,7 +73,12 @@ def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bo
 
 
 @click.command()
-@click.option("--end", metavar="NAME", help="End the session of this name, for every process that uses the store.")
+@click.option(
+    "--end",
+    metavar="NAME",
+    type=SessionName(),
+    help="End the session of this name, for every process that uses the store.",
+)
 @json_option
 @home_option
 def sessions(end: str | None, as_json: bool, home: str | None) -> int:
@@ -102,6 +107,15 @@ def _end(runtime: Runtime, name: str, *, as_json: bool) -> int:
     if not ended:
         note("proxywhirl: there is no session of that name; `proxywhirl sessions` shows how many there are")
     return 0 if ended else 1
+
+
+def _keys(runtime: Runtime, proxy: str | ProxyURL, banned: Collection[str]) -> set[str]:
+    """Return whom a key or URL means; refuse what means nobody that the store or a ban knows."""
+    keys = runtime.keys_of([proxy])[0]
+    if not any(key in banned or runtime.cache.look(key) is not None for key in keys):
+        named = proxy if isinstance(proxy, str) else proxy.canonical
+        raise CacheError(f"there is no proxy {named}: `proxywhirl list` shows the keys of those that there are")
+    return keys
 
 
 def _meant(pair: tuple[str, str], site: str | None, keys: Collection[str] | None) -> bool:

@@ -30,7 +30,7 @@ from proxywhirl.cli.learnt import bans, sessions
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import VERSION
-from proxywhirl.cli.render import note
+from proxywhirl.cli.render import note, printable
 from proxywhirl.cli.serving import serve
 from proxywhirl.cli.show import show
 from proxywhirl.cli.sources import sources
@@ -124,7 +124,7 @@ def _run(arguments: Sequence[str]) -> int:
         note(exc.format_message())
         return exc.exit_code
     except (click.ClickException, click.Abort, ProxyWhirlError, OSError) as exc:
-        note("proxywhirl: " + " ".join(_message(exc).split()))
+        note("proxywhirl: " + printable(" ".join(_message(exc).split())))
         _give_up_stdout()
         return exc.exit_code if isinstance(exc, click.ClickException) else 1
     return code

@@ -15,17 +15,19 @@ import click
 from proxywhirl.cache.opening import enabled_tiers
 from proxywhirl.cli.render import note
 from proxywhirl.errors import ProxyURLError
-from proxywhirl.models import Attributes
+from proxywhirl.models import Attributes, Target
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import ProxyURL, parse
 
 __all__ = [
+    "AMOUNT",
     "TEXT",
     "VERSION",
     "KeyOrProxy",
     "ProxyArgument",
     "Said",
+    "Site",
     "attribute_options",
     "country_code",
     "home_option",
@@ -99,6 +101,19 @@ class KeyOrProxy(click.ParamType[str | ProxyURL]):
         return ProxyArgument().convert(value, param, ctx)
 
 
+class Site(click.ParamType[str]):
+    """A site as `bans` shows it, or a URL on it."""
+
+    name = "SITE|URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the site: the host, and the port where it is not its scheme's own."""
+        try:
+            return Target.parse(value if "://" in value else f"http://{value}").site
+        except ProxyURLError as exc:
+            self.fail(f"{value!r} is no site: {exc}. Write it such as shop.example.", param, ctx)
+
+
 class Amount(click.ParamType[float]):
     """A number of 0 or more that is not infinite."""
 
@@ -116,7 +131,7 @@ class Amount(click.ParamType[float]):
 
 
 TEXT = Text()
-_AMOUNT = Amount()
+AMOUNT = Amount()
 
 
 def country_code(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -170,8 +185,8 @@ def attribute_options(command: Command) -> Command:
         return command(*args, said=Said(tags, country, weight, price), **rest)
 
     for option in (
-        click.option("--price", type=_AMOUNT, metavar="PRICE", help="What 10⁹ bytes cost (strategy cheapest)."),
-        click.option("--weight", type=_AMOUNT, metavar="WEIGHT", help="Their share, 0 for never (strategy weighted)."),
+        click.option("--price", type=AMOUNT, metavar="PRICE", help="What 10⁹ bytes cost (strategy cheapest)."),
+        click.option("--weight", type=AMOUNT, metavar="WEIGHT", help="Their share, 0 for never (strategy weighted)."),
         click.option("--country", metavar="CC", callback=country_code, help="Their country, such as DE."),
         click.option(
             "--tag", "tags", metavar="TAG", type=TEXT, multiple=True, help="Give them a tag; may be repeated."

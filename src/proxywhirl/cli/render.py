@@ -42,7 +42,12 @@ def note(message: str) -> None:
 
 def print_json(value: object) -> None:
     """Print one line of JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a character, from a command line that is not UTF-8: it has to be escaped
+        line = json.dumps(value)
+    click.echo(line)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, expendable: Sequence[str] = ()) -> None:

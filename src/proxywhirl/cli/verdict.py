@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 
 import click
 
-from proxywhirl.cli.options import TEXT, home_option, json_option
+from proxywhirl.cli.options import AMOUNT, TEXT, Site, home_option, json_option
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.clock import SYSTEM_CLOCK
-from proxywhirl.hosts import split_authority
 from proxywhirl.models import Blame
+from proxywhirl.rotation.rule_file import HEADER_NAME
 from proxywhirl.rotation.rules import Rule
 from proxywhirl.rotation.verdicts import LOOKED_AT, Classifier, Evidence, Verdict
 from proxywhirl.settings import Settings
@@ -34,25 +34,9 @@ class Header(click.ParamType[tuple[bytes, bytes]]):
         if isinstance(value, tuple):
             return value
         name, colon, text = str(value).partition(":")
-        if not colon or not name.strip() or not str(value).isprintable():
+        if not colon or not HEADER_NAME.fullmatch(name.strip()) or not str(value).isprintable():
             self.fail(f"{value!r} is no header: write it as 'server: cloudflare'.", param, ctx)
         return name.strip().lower().encode(), text.strip().encode()
-
-
-class Site(click.ParamType[str]):
-    """A host, with a port where it is not the usual one."""
-
-    name = "HOST[:PORT]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it as targets are written."""
-        text = str(value)
-        try:
-            host, port = split_authority(text, 0)
-        except ValueError as exc:
-            self.fail(f"{text!r} is no site: {exc}. Write it such as shop.example.", param, ctx)
-        name = f"[{host}]" if ":" in host else host
-        return f"{name}:{port}" if port else host
 
 
 @click.command()
@@ -60,10 +44,10 @@ class Site(click.ParamType[str]):
 @click.option("--header", "headers", type=Header(), multiple=True, help="Of the response; may be repeated.")
 @click.option("--body", type=click.File("rb"), metavar="FILE", help="The body of the response; - for stdin.")
 @click.option(
-    "--site", type=Site(), metavar="HOST[:PORT]", default="example.com", show_default=True, help="Who was asked."
+    "--site", type=Site(), metavar="SITE|URL", default="example.com", show_default=True, help="Who was asked."
 )
 @click.option("--method", metavar="NAME", type=TEXT, default="GET", show_default=True, help="Of the request.")
-@click.option("--latency", type=click.FloatRange(0), metavar="SECONDS", help="How long the response took to begin.")
+@click.option("--latency", type=AMOUNT, metavar="SECONDS", help="How long the response took to begin.")
 @click.option("--rules", "listing", is_flag=True, help="List the rules instead, in the order in which they are asked.")
 @json_option
 @home_option
@@ -99,17 +83,22 @@ def _evidence(
     method: str,
     latency: float | None,
 ) -> Evidence:
-    content = b"" if body is None else body.read()
+    content = b"" if body is None else body.read(LOOKED_AT)
     return Evidence(
         site=site,
         method=method,
         status=status,
         headers=headers,
-        body=content[:LOOKED_AT],
-        length=None if body is None else len(content),
+        body=content,
+        length=None if body is None else len(content) + _left(body),
         latency=latency,
         at=SYSTEM_CLOCK.now(),
     )
+
+
+def _left(body: BinaryIO) -> int:
+    """Count what is left of a body, whose length alone is of interest."""
+    return sum(map(len, iter(lambda: body.read(1 << 20), b"")))
 
 
 def _row(found: Verdict) -> tuple[str, ...]:

@@ -27,13 +27,15 @@ from proxywhirl.rotation.rules import Place, Rule
 from proxywhirl.rotation.waiting import LONGEST_WAIT
 from proxywhirl.rotation.wording import Wording
 
-__all__ = ["CHANGEABLE", "Definition", "built_in_rules", "rules_with"]
+__all__ = ["CHANGEABLE", "HEADER_NAME", "Definition", "built_in_rules", "rules_with"]
 
 CHANGEABLE = ("enabled", "domain", "retry_after")
 """What a user's table may change of a built-in rule."""
 
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""What names a header: a token, RFC 9110 section 5.6.2."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token, RFC 9110 section 5.6.2
 _METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
 _STATUS = re.compile(r"[1-9]xx|[1-9][0-9][0-9]")
 
@@ -98,7 +100,7 @@ class Definition(BaseModel):
     @classmethod
     def _headers(cls, value: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
         for name in value or ():
-            if not _HEADER.fullmatch(name):
+            if not HEADER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name of a header")
         return value
 

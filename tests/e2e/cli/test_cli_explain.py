@@ -83,3 +83,14 @@ def test_a_price_of_nothing_is_a_wish(filled: Run) -> None:
     """Whoever wants to pay nothing asks for it: a zero is not taken for an option that is not there."""
     assert "max_price=0" in filled("explain", "--max-price", "0", "--json").json["why"]
     assert filled("explain", "--asn", "0").code == 1
+
+
+def test_what_a_terminal_would_act_on_is_not_printed(run: Run) -> None:
+    """A name of half characters and control characters is shown without them, and told to programs as it is."""
+    run("add", "http://192.0.2.8:8080")
+    ended = run("explain", "--city", "\udcff\x1b[31m")
+    assert ended.code == 1
+    assert "\x1b" not in ended.out + ended.err
+    assert (
+        run("explain", "--city", "\udcff\x1b[31m", "--json").json["excluded"][0]["reason"] == "not city=\udcff\x1b[31m"
+    )

@@ -88,6 +88,34 @@ def test_bans_are_narrowed_down(run: Run, learnt: Path) -> None:
     assert [row[3] for row in run("bans", "--proxy", PLAIN.key, "--site", "shop.example").rows] == ["shop.example"]
 
 
+@pytest.mark.parametrize(
+    "named", ["nope", "0123456789abcdef", "http://192.0.2.9:8080", "http://eve:hunter2@192.0.2.7:8080"]
+)
+@pytest.mark.parametrize("more", [(), ("--json",), ("--lift",)])
+def test_bans_of_a_proxy_that_there_is_not_are_an_error(
+    run: Run, learnt: Path, named: str, more: tuple[str, ...]
+) -> None:
+    """A mistyped key must not look like a proxy without bans; no credential is repeated."""
+    ended = run("bans", "--proxy", named, *more)
+    assert (ended.code, ended.out) == (1, "")
+    assert "`proxywhirl list`" in ended.err
+    assert "hunter2" not in ended.err
+
+
+def test_bans_of_a_proxy_that_expired_can_be_named(run: Run, learnt: Path) -> None:
+    """What is written down of a proxy is shown and lifted by its key though the store has it no more."""
+    with Runtime(Settings.load(learnt)) as runtime:
+        runtime.cache.delete(PLAIN.key)
+    assert len(run("bans", "--proxy", PLAIN.key).rows) == 2
+
+
+def test_a_proxy_without_bans_has_none(run: Run, learnt: Path) -> None:
+    """One that there is may be asked about."""
+    run("bans", "--lift")
+    ended = run("bans", "--proxy", PLAIN.key)
+    assert (ended.code, ended.rows) == (0, [])
+
+
 def test_bans_are_told_to_programs(run: Run, learnt: Path) -> None:
     """A line of JSON for each."""
     told = run("bans", "--json", "--proxy", ALICE.key).json
@@ -137,6 +165,7 @@ def test_a_session_is_ended_by_its_name(run: Run, learnt: Path) -> None:
     again = run("sessions", "--end", NAME)
     assert (again.code, NAME in again.err) == (1, False)
     assert run("sessions", "--end", NAME, "--json").json == {"ended": False}
+    assert (run("sessions", "--end", "").code, run("sessions", "--end", "").out) == (2, "")
 
 
 @pytest.mark.parametrize("site", ["", "ftp://x/", "a b", "host:99999"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ def test_the_rules_are_listed_in_their_order(run: Run, home: Path) -> None:
         ((), 2, "Name the --status of the response, or ask for the --rules."),
         (("--status", "99"), 2, "99 is not in the range"),
         (("--status", "200", "--header", "server"), 2, "'server' is no header: write it as 'server: cloudflare'"),
-        (("--status", "200", "--site", "https://example.com/"), 2, "is no site"),
+        (("--status", "200", "--header", "the server: cloudflare"), 2, "is no header"),
+        (("--status", "200", "--site", "ftp://example.com/"), 2, "is no site"),
+        (("--status", "200", "--site", ""), 2, "is no site"),
+        (("--status", "200", "--latency", "nan"), 2, "is not a number of 0 or more"),
         (("--status", "200", "--body", "missing.html"), 2, "missing.html"),
     ],
 )
@@ -116,6 +120,26 @@ def test_wrong_usage_is_explained(run: Run, options: tuple[str, ...], code: int,
     ended = run("verdict", *options)
     assert (ended.code, ended.out) == (code, "")
     assert words in ended.err
+
+
+def test_a_site_is_named_by_a_url_too(run: Run, home: Path) -> None:
+    """The rules of a domain are asked for a URL on it."""
+    home.mkdir()
+    (home / "ban-rules.toml").write_text('[mine]\ndomain = "shop.example"\nstatus = 404\n')
+    assert run("verdict", "--status", 404, "--site", "https://shop.example:8443/page", "--json").json["rule"] == "mine"
+
+
+def test_a_huge_body_is_counted_and_not_held(run: Run, tmp_path: Path) -> None:
+    """Its beginning is looked at, its length is that of the whole, and the memory is that of a piece."""
+    page = tmp_path / "page"
+    with page.open("wb") as file:
+        file.truncate(300_000_000)  # a hole
+    tracemalloc.start()
+    try:
+        assert run("verdict", "--status", 200, "--body", page, "--json").json["ok"]
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_wrong_rule_is_explained(run: Run, home: Path) -> None:
