@@ -19,6 +19,7 @@ from proxywhirl.cli.options import home_option, json_option
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.errors import ProxyWhirlError, SettingsError
 from proxywhirl.settings import SETTINGS_FILE, Settings
+from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rule_faults
 from proxywhirl.state.salvage import BESIDE
 from proxywhirl.state.store import StateStore
 
@@ -72,6 +73,8 @@ def _examine(home: str | None, *, repair: bool) -> tuple[list[Finding], Path | N
     findings = diagnose(settings.cache, ours, repair=repair)
     findings += too_open((directory, state, *sorted(state.glob("state.db*"))), repair=repair)
     findings += too_open([directory / SETTINGS_FILE], repair=repair, closed=_to_be_closed(directory / SETTINGS_FILE))
+    findings += too_open([directory / BAN_RULES_FILE], repair=repair, closed=0o022)
+    findings += _of_the_rules(directory)
     findings += _of_the_state(directory, repair=repair)
     return findings, directory
 
@@ -80,6 +83,15 @@ def _to_be_closed(settings: Path) -> int:
     """Return the bits of the mode that nobody else is to have: nobody may write settings, nor read secrets in them."""
     values = tomllib.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}  # it was read before
     return 0o077 if any(SECRETS & set(section) for section in values.values()) else 0o022
+
+
+def _of_the_rules(home: Path) -> Iterator[Finding]:
+    """Look at the user's own ban rules."""
+    path = str(home / BAN_RULES_FILE)
+    try:
+        yield from (Finding(path, fault.what, fault.advice) for fault in ban_rule_faults(home))
+    except SettingsError as exc:
+        yield Finding(path, str(exc), "let it be read, or take it away: nothing here sends requests before")
 
 
 def _of_the_state(home: Path, *, repair: bool) -> Iterator[Finding]:

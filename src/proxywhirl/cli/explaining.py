@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from proxywhirl.cli.render import print_json, printable
 from proxywhirl.errors import PoolEmpty
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.explain import Explanation
+from proxywhirl.rotation.rules import Rule
 from proxywhirl.rotation.wish import Wish
 from proxywhirl.urls import SCHEMES
 
@@ -40,12 +42,14 @@ def explain(
 ) -> None:
     """Explain which proxy a request would get, and why.
 
-    Tells how many proxies could serve it, what keeps out the others, and why the one that is chosen is. Bans, sessions
-    and health are what this home knows; what a running process has seen in the last moments is known to that alone.
+    Tells how many proxies could serve it, what keeps out the others, by which rule of the built-in ones and of the
+    home's ban-rules.toml, and why the one that is chosen is. Bans, sessions and health are what this home knows; what a
+    running process has seen in the last moments is known to that alone.
     Ends with 1 where no proxy can serve.
     """
     overrides = {"pool": {"strategy": strategy}} if strategy is not None else None
     with open_runtime(home, overrides) as runtime:
+        rules = {rule.name: rule for rule in runtime.classifier.rules}
         runtime.feed()
         asked = {name: wish for name, wish in wishes.items() if not (wish is None or wish is False or wish == ())}
         try:
@@ -54,17 +58,23 @@ def explain(
         except ValueError as exc:
             raise click.UsageError(f"{exc}.") from exc
         if as_json:
-            print_json(_data(told))
+            print_json(_data(told, rules))
         else:
-            for line in _lines(told):
+            for line in _lines(told, rules):
                 click.echo(printable(line))
         if told.proxy is None:
             raise PoolEmpty(told.why)
 
 
-def _lines(told: Explanation) -> list[str]:
+def _lines(told: Explanation, rules: Mapping[str, Rule]) -> list[str]:
     lines = [f"eligible  {told.eligible} of {told.pool}"]
-    lines += [f"excluded  {e.count}: {e.reason}, such as {e.example}" for e in told.excluded]
+    for e in told.excluded:
+        lines.append(f"excluded  {e.count}: {e.reason}, such as {e.example}")
+        if e.rule in rules:
+            rule = rules[e.rule]
+            off = "" if rule.enabled else ", switched off since"
+            about = f": {rule.about}" if rule.about else ""
+            lines.append(f"rule      {rule.name} ({'built-in' if rule.built_in else 'user'}{off}){about}")
     if told.site:
         lines.append(f"site      {told.site}")
     if told.proxy is None:
@@ -77,11 +87,20 @@ def _lines(told: Explanation) -> list[str]:
     return lines
 
 
-def _data(told: Explanation) -> dict[str, Any]:
+def _data(told: Explanation, rules: Mapping[str, Rule]) -> dict[str, Any]:
     return {
         "pool": told.pool,
         "eligible": told.eligible,
-        "excluded": [{"reason": e.reason, "count": e.count, "example": _proxy(e.example)} for e in told.excluded],
+        "excluded": [
+            {
+                "reason": e.reason,
+                "count": e.count,
+                "example": _proxy(e.example),
+                "rule": e.rule or None,
+                "about": rules[e.rule].about if e.rule in rules else None,
+            }
+            for e in told.excluded
+        ],
         "site": told.site,
         "proxy": None if told.proxy is None else _proxy(told.proxy),
         "why": told.why,

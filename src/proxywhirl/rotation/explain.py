@@ -18,11 +18,12 @@ __all__ = ["Excluded", "Explanation", "Record", "explain"]
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """Proxies that could not serve, for one reason: how many, and one of them."""
+    """Proxies that could not serve, for one reason: how many, and one of them; `rule` of a ban by one."""
 
     reason: str
     count: int
     example: Proxy
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ def explain(
         else:
             eligible += 1
     value = choosing.value
-    excluded = tuple(Excluded(reason, count, value(examples[reason])) for reason, count in reasons.most_common())
+    excluded = tuple(
+        Excluded(reason, count, value(examples[reason]), _rule_in(reason, choosing, examples[reason], site))
+        for reason, count in reasons.most_common()
+    )
     told = _of_site(choosing, site, now) if site is not None else ""
     chosen, why = session_key, "session"
     try:
@@ -113,6 +117,12 @@ def _reason(choosing: Choosing, key: str, question: Question, site: Site | None,
     if site is not None and key in site.cooling.at:
         return f"cooling down from {site.name}"
     return _standing(choosing, key, question, now)
+
+
+def _rule_in(reason: str, choosing: Choosing, key: str, site: Site | None) -> str:
+    """Return the rule that a reason names, nothing where it names none."""
+    ban = None if site is None else choosing.learning.book.get((key, site.name))
+    return ban.rule if ban is not None and reason.endswith(f"({ban.rule})") else ""
 
 
 def _standing(choosing: Choosing, key: str, question: Question, now: float) -> str:

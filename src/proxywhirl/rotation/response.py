@@ -9,12 +9,13 @@ from functools import cached_property
 from proxywhirl.rotation.evidence import Evidence
 from proxywhirl.rotation.unpacking import beginning
 
-__all__ = ["LOOKED_AT", "Response"]
+__all__ = ["LONGEST_TITLE", "LOOKED_AT", "Response"]
 
 LOOKED_AT = 1 << 16
 """Bytes of a body in which wordings are looked for, unpacked: block pages are small, and this bounds the cost."""
 
-_LONGEST_TITLE = 512
+LONGEST_TITLE = 512
+"""Bytes of a title, before its tags and entities are read."""
 _TAG = re.compile(rb"<[^<>]*>")
 
 # Parts of a page and not pages: a script holds the very marks that it writes into a page, and pictures hold none.
@@ -65,7 +66,7 @@ class Response:
         end = self.text.find(b"</" + tag, begin) if begin else -1
         if end < 0:
             return b""
-        inside = _TAG.sub(b" ", self.text[begin : min(end, begin + _LONGEST_TITLE)])
+        inside = _TAG.sub(b" ", self.text[begin : min(end, begin + LONGEST_TITLE)])
         if b"&" in inside:
             inside = " ".join(html.unescape(inside.decode("utf-8", "replace")).lower().split()).encode(
                 "utf-8", "replace"

@@ -27,7 +27,7 @@ from proxywhirl.rotation.rules import Place, Rule
 from proxywhirl.rotation.waiting import LONGEST_WAIT
 from proxywhirl.rotation.wording import Wording
 
-__all__ = ["CHANGEABLE", "HEADER_NAME", "Definition", "built_in_rules", "rules_with"]
+__all__ = ["CHANGEABLE", "HEADER_NAME", "Definition", "built_in_rules", "read_rule", "read_tables", "rules_with"]
 
 CHANGEABLE = ("enabled", "domain", "retry_after")
 """What a user's table may change of a built-in rule."""
@@ -169,7 +169,7 @@ def built_in_rules() -> tuple[Rule, ...]:
     """Return the rules that come with the package, in their order."""
     text = files("proxywhirl.rotation").joinpath("ban_rules.toml").read_text(encoding="utf-8")
     where = "the built-in rules"
-    return tuple(_rule(name, table, where, built_in=True) for name, table in _tables(text, where).items())
+    return tuple(_rule(name, table, where, built_in=True) for name, table in read_tables(text, where).items())
 
 
 def rules_with(text: str, where: str) -> tuple[Rule, ...]:
@@ -178,14 +178,28 @@ def rules_with(text: str, where: str) -> tuple[Rule, ...]:
     Raises:
         SettingsError: the text is wrong; the message names `where`, the rule, and what to do.
     """
-    tables = _tables(text, where)
-    known = {rule.name: rule for rule in built_in_rules()}
-    own = [_rule(name, table, where, built_in=False) for name, table in tables.items() if name not in known]
-    changed = {name: _changed(known[name], table, where) for name, table in tables.items() if name in known}
-    return (*own, *(changed.get(rule.name, rule) for rule in built_in_rules()))
+    tables = read_tables(text, where)
+    theirs = {name: read_rule(name, table, where) for name, table in tables.items()}
+    own = [rule for rule in theirs.values() if not rule.built_in]
+    return (*own, *(theirs.get(rule.name, rule) for rule in built_in_rules()))
 
 
-def _tables(text: str, where: str) -> dict[str, dict[str, Any]]:
+def read_rule(name: str, table: Mapping[str, Any], where: str) -> Rule:
+    """Return the rule of one of the user's tables: their own, or a built-in one as the table leaves it.
+
+    Raises:
+        SettingsError: the table is wrong; the message names `where`, the rule, and what to do.
+    """
+    known = next((rule for rule in built_in_rules() if rule.name == name), None)
+    return _rule(name, table, where, built_in=False) if known is None else _changed(known, table, where)
+
+
+def read_tables(text: str, where: str) -> dict[str, dict[str, Any]]:
+    """Return the tables of a file, by the names of their rules.
+
+    Raises:
+        SettingsError: the text is not TOML, or what stands in it is no table or has no name of a rule.
+    """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:

@@ -10,9 +10,10 @@ from proxywhirl.rotation.patterns import Pattern
 from proxywhirl.rotation.response import Response
 from proxywhirl.rotation.wording import Wording
 
-__all__ = ["Place", "Rule"]
+__all__ = ["NO_BODY", "Place", "Rule"]
 
-_NO_BODY = "HEAD"  # RFC 9110 section 9.3.2: its length is that of the body which GET would have got
+NO_BODY = "HEAD"
+"""The method whose response has no body; its length is that of what GET would have got (RFC 9110 section 9.3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _under(value: float | None, bound: float) -> bool:
 
 
 def _is_short(response: Response, bound: int) -> bool:
-    return response.evidence.method != _NO_BODY and _under(response.evidence.length, bound)
+    return response.evidence.method != NO_BODY and _under(response.evidence.length, bound)
 
 
 def _is_there(response: Response, name: bytes, wordings: tuple[Wording, ...]) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from proxywhirl.errors import SettingsError
+from proxywhirl.rotation.rule_faults import RuleFault, faults_of
 from proxywhirl.rotation.rule_file import built_in_rules, rules_with
 from proxywhirl.rotation.rules import Rule
 
-__all__ = ["BAN_RULES_FILE", "ban_rules"]
+__all__ = ["BAN_RULES_FILE", "ban_rule_faults", "ban_rules"]
 
 BAN_RULES_FILE = "ban-rules.toml"
 
@@ -19,14 +20,28 @@ def ban_rules(home: Path | None) -> tuple[Rule, ...]:
     Raises:
         SettingsError: the file cannot be read, or what it says is wrong.
     """
+    path, text = _read(home)
+    return built_in_rules() if text is None else rules_with(text, str(path))
+
+
+def ban_rule_faults(home: Path) -> list[RuleFault]:
+    """Return all that is wrong with the rules of a home; nothing where it has none.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    path, text = _read(home)
+    return [] if text is None else faults_of(text, str(path))
+
+
+def _read(home: Path | None) -> tuple[Path | None, str | None]:
     if home is None:
-        return built_in_rules()
+        return None, None
     path = home / BAN_RULES_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return built_in_rules()
+        return path, None
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise SettingsError(f"{path} cannot be read: {reason}") from exc
-    return rules_with(text, str(path))

@@ -165,3 +165,40 @@ def test_what_was_lost_while_the_store_was_opened_is_a_finding(store: Path, proc
     assert "what it held is lost" in found.out
     assert "restore a back-up" in found.out
     assert process("doctor").code == 0
+
+
+def test_the_users_rules_are_looked_at(run: Run, home: Path) -> None:
+    """Every wrong rule is told with its file and what to do; where none is wrong, those that can never decide."""
+    assert run("add", "http://192.0.2.8:8080").code == 0
+    rules = home / "ban-rules.toml"
+    rules.write_text('[one]\nstaus = 404\n[two]\nbody_regex = "("\n')
+    ended = run("doctor", "--json")
+    assert ended.code == 1
+    assert [(found["where"], found["what"][:10]) for found in ended.json] == [
+        (str(rules), "rule 'one'"),
+        (str(rules), "rule 'two'"),
+    ]
+    assert all("correct it" in found["advice"] for found in ended.json)
+    rules.write_text('[one]\nstatus = 404\n[two]\nstatus = 404\nbody = "x"\n')
+    ended = run("doctor")
+    assert (ended.code, ended.rows[0][0]) == (1, "ban-rules.toml")
+    assert "'two' never decides: whenever it holds, so does one" in ended.rows[0][1]
+    rules.write_bytes(b"# caf\xe9")
+    (found,) = run("doctor", "--json").json
+    assert "cannot be read" in found["what"]
+    rules.write_text("[one]\nstatus = 404\n")
+    assert run("doctor").code == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_rules_that_others_may_write_are_closed(run: Run, home: Path) -> None:
+    """Whoever may write the rules decides what is a ban; reading them tells nobody a secret."""
+    assert run("add", "http://192.0.2.8:8080").code == 0
+    rules = home / "ban-rules.toml"
+    rules.write_text("[one]\nstatus = 404\n")
+    rules.chmod(0o644)
+    assert run("doctor").code == 0
+    rules.chmod(0o666)
+    assert run("doctor").code == 1
+    assert run("doctor", "--repair").code == 0
+    assert mode(rules) == 0o600

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from proxywhirl.models import Blame, Outcome
+from proxywhirl.runtime import Runtime
+from proxywhirl.settings import Settings
 
 Run = Callable[..., Any]
 
@@ -94,3 +99,33 @@ def test_what_a_terminal_would_act_on_is_not_printed(run: Run) -> None:
     assert (
         run("explain", "--city", "\udcff\x1b[31m", "--json").json["excluded"][0]["reason"] == "not city=\udcff\x1b[31m"
     )
+
+
+def test_a_ban_is_told_with_the_users_own_words(run: Run, home: Path) -> None:
+    """The rule behind it is named with where it comes from and what it finds, and as switched off where it is."""
+    run("add", "http://192.0.2.8:8080")
+    rules = home / "ban-rules.toml"
+    rules.write_text('[shuts-up]\ndomain = "shop.example"\nstatus = 200\nabout = "It sends an empty list."\n')
+    with Runtime(Settings.load(home)) as runtime:
+        runtime.feed()
+        banned = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, rule="shuts-up", retry_after=600)
+        runtime.pool.acquire("http://shop.example/").report(banned)
+        runtime.feed()
+    ended = run("explain", "--target", "http://shop.example/")
+    assert (
+        "(shuts-up), such as http://192.0.2.8:8080\nrule      shuts-up (user): It sends an empty list.\n" in ended.out
+    )
+    (excluded,) = run("explain", "--target", "http://shop.example/", "--json").json["excluded"]
+    assert (excluded["rule"], excluded["about"]) == ("shuts-up", "It sends an empty list.")
+    with rules.open("a") as file:
+        file.write("enabled = false\n")
+    assert "shuts-up (user, switched off since)" in run("explain", "--target", "http://shop.example/").out
+
+
+def test_wrong_rules_are_an_error_as_they_are_where_requests_are_sent(run: Run, home: Path) -> None:
+    """Nothing could be sent by this home: the answer is what to correct, not a proxy."""
+    run("add", "http://192.0.2.8:8080")
+    (home / "ban-rules.toml").write_text("[mine]\nstaus = 404\n")
+    ended = run("explain")
+    assert (ended.code, ended.out) == (1, "")
+    assert "rule 'mine': staus" in ended.err
