@@ -17,7 +17,7 @@ from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.plain import plain_verdict
 from proxywhirl.rotation.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
 from proxywhirl.rotation.wish import Wish
-from proxywhirl.settings import GatewaySettings, RetrySettings
+from proxywhirl.settings import GatewaySettings, RetrySettings, Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retries.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
@@ -50,6 +50,21 @@ def test_figures_are_those_of_the_code() -> None:
     listed = re.search(r"idempotent methods are (.*?) \(RFC", TEXT)
     assert listed is not None
     assert set(re.findall(r"`(\w+)`", listed[1])) == IDEMPOTENT_METHODS
+
+
+def test_both_ways_to_set_it_mean_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file and the environment of the examples are read, and change the conduct of a home alike."""
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "settings.toml").write_text(text)
+    by_file = Settings.load(tmp_path)
+    variables = re.findall(r"(PROXYWHIRL_\w+)=(\S+)", PAGE)
+    assert len(variables) == 3
+    for name, value in variables:
+        monkeypatch.setenv(name, value)
+    by_environment = Settings.load(tmp_path / "other")
+    assert by_environment.retry == by_file.retry != RetrySettings()
+    assert by_environment.gateway.total_timeout == by_file.gateway.total_timeout == 20
+    assert by_file.retry.policy().attempts == 5
 
 
 def test_the_bans_without_rules_are_those_that_are_named() -> None:

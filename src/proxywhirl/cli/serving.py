@@ -26,7 +26,8 @@ def serve(host: str | None, port: int | None, strategy: str | None, home: str | 
 
     Requests go round among the proxies of the pool. Any address but a loopback one needs
     PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD. With a judge in PROXYWHIRL_HEALTH_JUDGES, proxies are
-    checked when they are due.
+    checked when they are due. Timeouts, retries, sessions and limits are settings: PROXYWHIRL_RETRY_ATTEMPTS and the
+    like, or settings.toml.
     """
     given: dict[str, dict[str, Any]] = {"gateway": {"host": host, "port": port}, "pool": {"strategy": strategy}}
     overrides = {s: {n: v for n, v in names.items() if v is not None} for s, names in given.items()}
