@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import ssl
 import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
 
+from proxywhirl.arguments import require, require_number
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.errors import LocalFailure
 from proxywhirl.integrations.httpx import WhirlTransport
@@ -40,6 +42,7 @@ CLOSED = "this ProxyWhirl is closed, or was while the request was under way: mak
 def _listed(proxies: Iterable[str | ProxyURL | Offer] | None) -> Iterable[str | ProxyURL | Offer]:
     if isinstance(proxies, str | ProxyURL):
         raise TypeError("proxies must be a list of proxy URLs, not one: put it in brackets")
+    require("proxies", () if proxies is None else proxies, Iterable, "a list of proxy URLs")
     return proxies or ()
 
 
@@ -67,6 +70,10 @@ class _Requests:
         tls: ssl.SSLContext | None,
         monitor: bool,
     ) -> None:
+        require("home", home, (str, os.PathLike, NoneType), "the path of a directory, or None")
+        require("strategy", strategy, (str, NoneType), "a name or None")
+        require("tls", tls, (ssl.SSLContext, NoneType), "an ssl.SSLContext or None")
+        require("monitor", monitor, bool, "True or False")
         in_memory = proxies is not None and home is None
         settings = Settings.in_memory() if in_memory else Settings.load(home)
         if strategy is not None:
@@ -108,7 +115,8 @@ class AsyncProxyWhirl(_Requests):
 
     Raises:
         ProxyURLError: one of `proxies` is not one.
-        TypeError: `proxies` is a lone URL, or holds something that is neither text nor a `ProxyURL`.
+        TypeError: an argument is of the wrong kind; `proxies` is a lone URL, or holds what is no URL.
+        ValueError: `timeout` is not more than 0.
         SettingsError: a setting of the home or the environment is impossible, or `monitor` finds no judge in them.
         CacheError: the store cannot be opened.
     """
@@ -124,6 +132,8 @@ class AsyncProxyWhirl(_Requests):
         follow_redirects: bool = False,
         monitor: bool = False,
     ) -> None:
+        require_number("timeout", timeout, "seconds")
+        require("follow_redirects", follow_redirects, bool, "True or False")
         super().__init__(proxies, home, strategy, tls, monitor)
         self._closed = False
         self._under_way: set[asyncio.Task[httpx2.Response]] = set()
@@ -158,12 +168,14 @@ class AsyncProxyWhirl(_Requests):
             PoolEmpty: there was no proxy to try; nothing was sent.
             SiteResting: the target failed through several proxies, and is left alone for `retry_after` seconds.
             SessionLost: the proxy of a hard session cannot serve the request.
+            TypeError: an argument is of the wrong kind.
             ValueError: there is no such wish, or its value is impossible.
             LocalFailure: this object is closed, or was while the request was under way.
             httpx2.TransportError: every attempt failed; the message names the last proxy, without its credential.
         """
         if self._closed:
             raise LocalFailure(CLOSED)
+        require("method", method, str, "a text such as GET")
         wished = extension(session, wish, retry_unsafe=retry_unsafe)
         if wished:
             options["extensions"] = {**(options.get("extensions") or {}), **wished}

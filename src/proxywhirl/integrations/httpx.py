@@ -17,9 +17,11 @@
 from __future__ import annotations
 
 import ssl
+from types import NoneType
 
 import httpx2
 
+from proxywhirl.arguments import require, require_number
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.integrations.httpx_pursuit import Pursuit
@@ -43,6 +45,10 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         max_identities: How many proxies' idle connections are kept; the least recently used are closed.
         clock: Measures latencies and the total.
         conduct: How far requests are pursued, and how responses are judged; None for its defaults.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A number is not more than 0.
     """
 
     def __init__(
@@ -57,6 +63,13 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         clock: Clock = SYSTEM_CLOCK,
         conduct: Conduct | None = None,
     ) -> None:
+        require("pool", pool, Pool, "a Pool")
+        require_number("attempt_timeout", attempt_timeout, "seconds")
+        require_number("total_timeout", total_timeout, "seconds")
+        require_number("max_identities", max_identities, whole=True)
+        for name, context in (("tls", tls), ("proxy_tls", proxy_tls)):
+            require(name, context, (ssl.SSLContext, NoneType), "an ssl.SSLContext or None")
+        require("conduct", conduct, (Conduct, NoneType), "a Conduct or None")
         self._conduct = conduct or Conduct()
         self._pool = pool
         self._attempt_timeout = attempt_timeout

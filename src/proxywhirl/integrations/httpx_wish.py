@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 
+from proxywhirl.arguments import require
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Target
 from proxywhirl.rotation.filters import Wishes
@@ -29,7 +30,16 @@ _SCHEMES = ("http", "https")
 
 
 def extension(session: str | None, wish: Wishes | None, *, retry_unsafe: bool) -> dict[str, Any]:
-    """Return the extensions that carry what a caller wishes, none where nothing is."""
+    """Return the extensions that carry what a caller wishes, none where nothing is.
+
+    Raises:
+        TypeError: `wish` is no mapping.
+        ValueError: It holds what is an argument of its own.
+    """
+    require("wish", {} if wish is None else wish, Mapping, "a mapping such as {'country': 'de'}")
+    for name in ("session", "retry_unsafe"):
+        if name in (wish or ()):
+            raise ValueError(f"{name} is no wish for a proxy but an argument of its own: {name}=…")
     said = {**(wish or {}), "session": session, "retry_unsafe": retry_unsafe or None}
     named = {name: value for name, value in said.items() if value is not None}
     return {EXTENSION: named} if named else {}

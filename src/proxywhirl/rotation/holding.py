@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from proxywhirl.arguments import require, require_number
 from proxywhirl.clock import Clock
 from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.choosing import Choosing
@@ -135,7 +136,11 @@ def _checked(session: str | None, ttl: float | None, *, exclusive: bool) -> floa
         raise ValueError("ttl is the time of an exclusive lease: say exclusive=True, or leave it out")
     if session is not None:
         raise ValueError("a lease is exclusive or for a session, not both: a session shares its proxy")
+    require("exclusive", exclusive, bool, "True or False")
     seconds = DEFAULT_TTL if ttl is None else ttl
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"ttl must be a number of seconds of more than 0, not {ttl!r}")
+    require_number("ttl", seconds, "seconds")
+    if seconds == math.inf:
+        raise ValueError(
+            "ttl must be more than 0 seconds and finite: who dies while holding would keep the proxy for ever"
+        )
     return seconds

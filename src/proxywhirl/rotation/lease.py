@@ -129,7 +129,10 @@ class Lease:
 
         Raises:
             LeaseReported: The lease was reported or released before.
+            TypeError: `outcome` is none; the lease is as it was.
         """
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"report takes an Outcome, not {type(outcome).__name__}: to say nothing, release the lease")
         if not self._grantor.settle(self, outcome):
             raise LeaseReported(f"the lease on {self.proxy} was reported or released before")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxywhirl.arguments import require_number
+
 __all__ = ["NO_LIMITS", "Limits"]
 
 
@@ -17,6 +19,7 @@ class Limits:
         cooldown: Seconds from the end of a use to the next one on the same site; none runs beside it.
 
     Raises:
+        TypeError: A limit is no number.
         ValueError: A limit is not more than 0.
     """
 
@@ -28,8 +31,8 @@ class Limits:
         """Refuse what nobody could keep."""
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be more than 0, not {value!r}; leave it out for no limit")
+            if value is not None:
+                require_number(name, value, whole=name == "in_flight", more="; leave it out for no limit")
 
 
 NO_LIMITS = Limits()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self, Unpack
 
+from proxywhirl.arguments import require
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import LeaseExpired, PoolEmpty, ProxyGone, SessionLost
 from proxywhirl.models import Outcome, Proxy, Sketch, Target
@@ -91,7 +92,11 @@ class Pool:
         sessions: SessionPolicy = _DEFAULT_POLICY,
         ledger: Ledger | None = None,
     ) -> None:
-        rng = rng or random.Random()  # noqa: S311 - spreads load, guards no secret
+        if rng is None:
+            rng = random.Random()  # noqa: S311 - spreads load, guards no secret
+        require("rng", rng, random.Random, "a random.Random")
+        require("limits", limits, Limits, "a value of Limits")
+        require("sessions", sessions, SessionPolicy, "a SessionPolicy")
         agreed = MemoryLedger() if ledger is None else ledger
         self._recipe = Recipe.read(strategy)
         self._choosing = Choosing(self._recipe, rng, clock, limits, portray)
@@ -118,8 +123,11 @@ class Pool:
 
         Raises:
             ProxyURLError: One of `urls` is not a proxy.
+            TypeError: `urls` is a lone one, or holds what is neither a text nor a `ProxyURL`.
         """
-        known = {url.key: url for url in (parse(u) if isinstance(u, str) else u for u in urls)}
+        if isinstance(urls, str | ProxyURL):
+            raise TypeError("urls must be a list of proxy URLs, not one: put it in brackets")
+        known = {url.key: url for url in map(_url, urls)}
         pool = cls(strategy, resolve=known.get, rng=rng, clock=clock, limits=limits, sessions=sessions)
         pool.update(map(Proxy.of, known.values()))
         return pool
@@ -131,6 +139,7 @@ class Pool:
         back-off; it is tried when it is due.
         """
         for proxy in proxies:  # the lock is taken for each: `proxies` may be a slow scan of the store
+            require("a proxy", proxy, Proxy, "a Proxy; Proxy.of makes it of a URL")
             with self._lock:
                 self._choosing.put(proxy)
                 self._sticking.came((proxy.key,))
@@ -146,6 +155,8 @@ class Pool:
 
     def discard(self, keys: Iterable[str]) -> None:
         """Forget proxies; unknown keys are ignored. Leases on them can still be reported."""
+        if isinstance(keys, str):
+            raise TypeError("keys must be a set or a list of keys, not one: put it in brackets")
         for key in keys:
             with self._lock:
                 self._forget(key)
@@ -175,7 +186,8 @@ class Pool:
             SiteResting: The target failed through several proxies and is left alone for now.
             SessionLost: The proxy of a hard session cannot serve it.
             ProxyURLError: `target` is a text and no absolute http or https URL.
-            ValueError: A wish is unknown or impossible, or `exclusive` and `ttl` do not fit.
+            TypeError: An argument is of the wrong kind.
+            ValueError: A wish is unknown or impossible, `session` is no name, or `exclusive` and `ttl` do not fit.
             TierError: An exclusive lease cannot be agreed on, since the ledger cannot be read or written.
         """
         if target is None and not wishes:
@@ -325,3 +337,8 @@ class Pool:
         if isinstance(slot, Slot):
             return ProxyUse(slot.proxy, slot.served, slot.failed, slot.in_flight, until, slot.failures)
         return slot, until, 0 if until is None else FAILURES_TO_CAP
+
+
+def _url(url: str | ProxyURL) -> ProxyURL:
+    require("a proxy", url, (str, ProxyURL), "a URL as text or a ProxyURL")
+    return parse(url) if isinstance(url, str) else url

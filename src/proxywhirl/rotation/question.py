@@ -33,15 +33,21 @@ class Question:
 
         Raises:
             ProxyURLError: the target is a text and no absolute http or https URL.
+            TypeError: `target` or `exclude` is of the wrong kind.
             ValueError: there is no such wish, or its value is impossible.
         """
-        if isinstance(exclude, str):
-            raise TypeError("exclude must be a set or a list of keys, not one: put it in brackets")
+        if exclude:
+            _require_keys(exclude)
+        else:
+            exclude = ()
         site, tunnels = None, False
         if target is not None:
             if isinstance(target, str):
                 target = _read_url(target)
-            site, tunnels = target.site, target.scheme == "https"
+            try:
+                site, tunnels = target.site, target.scheme == "https"
+            except AttributeError:  # to look for its type costs something where it is one
+                raise TypeError(f"target must be a URL or a Target, not {type(target).__name__}") from None
         if not wishes:
             return cls(site, exclude, NO_FILTER, tunnels)
         told = tuple(wishes.items())
@@ -53,6 +59,14 @@ class Question:
 
 
 ANYTHING = Question()
+
+
+def _require_keys(exclude: Any) -> None:
+    """Refuse what holds no keys. Of many it looks at one: each request would pay for the others."""
+    if isinstance(exclude, str | bytes) or not isinstance(exclude, Collection):
+        raise TypeError("exclude must be a set or a list of keys, and not one or an iterator: put it in brackets")
+    if not isinstance(one := next(iter(exclude)), str):
+        raise TypeError(f"exclude holds keys of proxies, such as lease.proxy.key, not {type(one).__name__}")
 
 
 @lru_cache(maxsize=_READ)

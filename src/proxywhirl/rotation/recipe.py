@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
+from proxywhirl.arguments import require
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.rotation.filters import NO_FILTER, Filter
 from proxywhirl.rotation.strategy import StrategyFactory, find_strategy, strategy_names
@@ -43,6 +44,7 @@ class Recipe:
             UnknownNameError: no strategy has that name; the message lists the known ones.
             SettingsError: a wish is wrong, or the package that offers the strategy cannot be loaded.
         """
+        require("strategy", text, str, "a name, with wishes where it takes some")
         name, separator, rest = text.partition(":")
         wishes = _wishes(text, rest) if separator else {}
         if name not in COMBINED:

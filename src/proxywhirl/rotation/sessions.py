@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from proxywhirl.arguments import require, require_number
 from proxywhirl.rotation.ledger import MOST_SESSIONS, Assignment
 
 __all__ = ["SessionPolicy", "Sessions", "require_name", "session_id", "site_session_id"]
@@ -23,6 +24,7 @@ class SessionPolicy:
     """How long a session lasts, in seconds, and whether it may move.
 
     Raises:
+        TypeError: A time is no number, or `hard` neither True nor False.
         ValueError: A time is not more than 0.
     """
 
@@ -33,8 +35,8 @@ class SessionPolicy:
     def __post_init__(self) -> None:
         """Refuse sessions that end before they begin."""
         for name in ("ttl", "idle"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"a session's {name} must be more than 0 seconds, not {getattr(self, name)!r}")
+            require_number(f"a session's {name}", getattr(self, name), "seconds")
+        require("a session's hard", self.hard, bool, "True or False")
 
     def lasts(self, assignment: Assignment, now: float, used: float | None = None) -> bool:
         """Whether a session has not ended at a time (Unix seconds), nor begins long after it: a clock was set back.
