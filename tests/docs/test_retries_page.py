@@ -46,6 +46,7 @@ def test_figures_are_those_of_the_code() -> None:
     assert f"or {retry.floor} of them" in TEXT
     assert f"holds {REPLAYED_BODY // 1024} KiB of it" in TEXT
     assert f"at most {HELD_RESPONSE // 1024} KiB" in TEXT
+    assert f"a page of more than {HELD_RESPONSE // 1024} KiB" in TEXT
     assert f"`{RETRY_FIELD.decode().title()}: unsafe`" in TEXT
     listed = re.search(r"idempotent methods are (.*?) \(RFC", TEXT)
     assert listed is not None

@@ -173,6 +173,24 @@ async def test_a_compressed_block_page_reaches_the_judge_and_the_caller_as_it_ca
         assert (b"content-encoding", b"gzip") in evidence.headers
 
 
+@pytest.mark.parametrize(
+    ("sender", "chunked", "padding"), [("gateway", False, 70_000), ("transport", False, 70_000), ("transport", True, 0)]
+)
+async def test_a_block_page_that_streams_reaches_the_caller_and_bans_the_proxy(
+    sender: str, chunked: bool, padding: int
+) -> None:
+    """It is no reason to try again, since its beginning was handed on; the next request goes through another proxy."""
+    page = b"<title>Just a moment...</title><script src='/cdn-cgi/x.js'></script>" + b" " * padding
+    limit = RateLimit(0, status=200, page=page, headers=(("Content-Type", "text/html"),), chunked=chunked)
+    conduct = Conduct(judge=Classifier(built_in_rules()).verdict)
+    async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=conduct) as running:
+        for asked in (1, 2):
+            assert (await running.send()).content == page
+            assert running.arrived.total() == asked
+        assert [outcome.rule for outcome in running.reports] == ["cloudflare-title"] * 2
+        assert len(running.arrived) == 2
+
+
 @pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize(("unsafe", "times"), [(False, 1), (True, 3)])
 async def test_a_post_is_not_repeated_after_it_was_sent(sender: str, unsafe: bool, times: int) -> None:
