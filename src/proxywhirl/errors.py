@@ -3,49 +3,25 @@
 The tree::
 
     ProxyWhirlError
-    ├── ProxyURLError (ValueError)       a text has the shape of a proxy and is wrong
-    ├── ListFormatError (ValueError)     a file or stream cannot be read as a list at all
-    ├── SettingsError (ValueError)       a setting, option or environment variable is wrong
-    ├── UnknownNameError (LookupError)   no strategy (tier, parser…) has that name
-    ├── SourceError                      a source of proxies could not be fetched
-    ├── PoolEmpty                        there is no proxy to send a request through
-    ├── SiteResting                      the target failed through several proxies and is left alone for now
-    ├── SessionLost                      the proxy of a session cannot serve it, and it may have no other
-    ├── LeaseExpired                     an exclusive lease ended before it was renewed
-    ├── ProxyGone                        a chosen proxy was removed before it was used
-    ├── LeaseReported                    a lease was reported twice
-    ├── BadHandshake                     a client that connected to us does not speak the protocol
-    ├── GatewayError                     the gateway cannot start or was told something impossible
+    ├── ProxyURLError, ListFormatError, SettingsError     each a ValueError too
+    ├── UnknownNameError                                  a LookupError too
+    ├── SourceError, BadHandshake, GatewayError
+    ├── PoolEmpty, SiteResting, SessionLost               nothing was sent
+    ├── ProxyGone, LeaseExpired, LeaseReported
     ├── CacheError
-    │   ├── TierError                    a tier could not do what it was asked
-    │   ├── FormatVersionError           a file was written by a newer version
-    │   └── DecryptionError              stored credentials cannot be read with the key at hand
-    └── UpstreamError                    a request through a proxy failed; the type says who is to blame
-        ├── ProxyFailed                  the proxy: refused, timed out, broke its protocol
-        │   ├── ForgedAnswer             it answered in the place of whom it was asked for
-        │   └── InterceptedTLS           it showed a certificate of its own in the tunnel
-        ├── AccountRefused               the account at the proxy: 407, wrong or missing credentials
-        ├── TargetUnreachable            the target through this proxy: another proxy may reach it
-        ├── TargetFailed                 the target itself
-        └── LocalFailure                 us: no route, no file descriptors, an impossible request
+    │   └── TierError, FormatVersionError, DecryptionError
+    └── UpstreamError                                     a request through a proxy failed; its type blames somebody
+        ├── ProxyFailed
+        │   └── ForgedAnswer, InterceptedTLS
+        └── AccountRefused, TargetUnreachable, TargetFailed, LocalFailure
 
 Messages say what happened, to which proxy or file, and what to do. They never hold a credential.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import ClassVar, Self
-
-
-class Blame(StrEnum):
-    """Who made a request fail; only the first two count against a proxy."""
-
-    PROXY = "proxy"
-    ACCOUNT = "account"
-    TARGET_THROUGH_PROXY = "target-through-proxy"
-    TARGET = "target"
-    US = "us"
+from proxywhirl.blame import Blame as Blame  # noqa: PLC0414  # whoever raises or catches needs it with them
+from proxywhirl.blame import Blamed
 
 
 class ProxyWhirlError(Exception):
@@ -72,10 +48,7 @@ class UnknownNameError(ProxyWhirlError, LookupError):
 
 
 class SourceError(ProxyWhirlError):
-    """A source of proxies could not be fetched, or there is no proxy in what it gave.
-
-    `passing` says that another attempt may succeed, `retry_after` (seconds) when the source wants to be asked again.
-    """
+    """A source gave no proxies; `passing` says that another attempt may succeed, in `retry_after` seconds if named."""
 
     def __init__(self, message: str, *, passing: bool = False, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -84,10 +57,7 @@ class SourceError(ProxyWhirlError):
 
 
 class PoolEmpty(ProxyWhirlError):
-    """There is no proxy to send a request through; nothing was sent.
-
-    `retry_after` says in how many seconds one may be free again, None where waiting does not help.
-    """
+    """No proxy can serve; `retry_after` says in how many seconds one may, None where waiting does not help."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -146,23 +116,8 @@ class DecryptionError(CacheError):
     """Stored credentials cannot be read with the key at hand."""
 
 
-class UpstreamError(ProxyWhirlError):
-    """A request through a proxy failed. `blame` says who is at fault.
-
-    `refusal` is the status and the headers with which the proxy refused a tunnel, None for any other failure. They may
-    echo a credential: they are there to be decoded, never shown. `silent` says that the proxy was reached and no answer
-    came in time.
-    """
-
-    blame: ClassVar[Blame] = Blame.PROXY
-    refusal: tuple[int, tuple[tuple[bytes, bytes], ...]] | None = None
-    silent = False
-
-    def about(self, proxy: str) -> Self:
-        """Return the same error with the proxy's URL before its words."""
-        named = type(self)(f"{proxy} {self}")
-        named.refusal, named.silent = self.refusal, self.silent
-        return named
+class UpstreamError(Blamed, ProxyWhirlError):
+    """A request through a proxy failed: `blame` says who is at fault, `refusal` and `silent` more (see `Blamed`)."""
 
 
 class ProxyFailed(UpstreamError):
@@ -177,25 +132,17 @@ class InterceptedTLS(ProxyFailed):
     """The tunnel shows a certificate that is not the target's: the proxy reads what is encrypted."""
 
 
-class AccountRefused(UpstreamError):
-    """The proxy does not accept the account: missing or wrong credentials, or a quota."""
-
-    blame = Blame.ACCOUNT
+class AccountRefused(UpstreamError, blame=Blame.ACCOUNT):
+    """The proxy does not accept the account: missing or wrong credentials (407), or a quota."""
 
 
-class TargetUnreachable(UpstreamError):
+class TargetUnreachable(UpstreamError, blame=Blame.TARGET_THROUGH_PROXY):
     """The proxy works and cannot or will not reach this target; another one may."""
 
-    blame = Blame.TARGET_THROUGH_PROXY
 
-
-class TargetFailed(UpstreamError):
+class TargetFailed(UpstreamError, blame=Blame.TARGET):
     """The target itself failed, whatever the proxy."""
 
-    blame = Blame.TARGET
 
-
-class LocalFailure(UpstreamError):
-    """This machine or this request is at fault; no proxy is to blame."""
-
-    blame = Blame.US
+class LocalFailure(UpstreamError, blame=Blame.US):
+    """This machine or this request is at fault (no route, no descriptors, an impossible request); no proxy is."""
