@@ -26,6 +26,7 @@ from proxywhirl.rotation.patterns import Pattern
 from proxywhirl.rotation.rules import Place, Rule
 from proxywhirl.rotation.waiting import LONGEST_WAIT
 from proxywhirl.rotation.wording import Wording
+from proxywhirl.tables import what_is_wrong
 
 __all__ = ["CHANGEABLE", "HEADER_NAME", "Definition", "built_in_rules", "read_rule", "read_tables", "rules_with"]
 
@@ -218,7 +219,9 @@ def _definition(name: str, table: Mapping[str, Any], where: str) -> Definition:
     try:
         return Definition.model_validate(table)
     except ValidationError as exc:
-        raise SettingsError(f"{where}: rule {name!r}: {_explained(exc)}") from None  # the cause repeats values
+        raise SettingsError(
+            f"{where}: rule {name!r}: {what_is_wrong(exc, Definition)}"
+        ) from None  # the cause repeats values
 
 
 def _rule(name: str, table: Mapping[str, Any], where: str, *, built_in: bool) -> Rule:
@@ -266,15 +269,3 @@ def _codes(status: str) -> range:
 
 def _wordings(texts: list[str] | tuple[()]) -> tuple[Wording, ...]:
     return tuple(map(Wording.of, texts))
-
-
-def _explained(exc: ValidationError) -> str:
-    parts = []
-    for error in exc.errors(include_input=False, include_url=False):
-        name = str(error["loc"][0])
-        if error["type"] == "extra_forbidden":
-            what = f"there is none of this name; known: {', '.join(sorted(Definition.model_fields))}"
-        else:
-            what = error["msg"].removeprefix("Value error, ")
-        parts.append(f"{name}: {what}")
-    return "; ".join(dict.fromkeys(parts))

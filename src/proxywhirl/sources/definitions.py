@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.sources.parse import has_parser, parser_names
 from proxywhirl.sources.spec import DEFAULT_REFRESH, DEFAULT_TTL, Provenance, SourceSpec
+from proxywhirl.tables import what_is_wrong
 from proxywhirl.urls import SCHEMES
 
 __all__ = ["Definition", "defined", "location_of", "read_definitions", "tables_of"]
@@ -129,7 +130,9 @@ def defined(
         try:
             specs[name] = Definition.model_validate(table).spec(name, provenance, folder)
         except ValidationError as exc:
-            raise SettingsError(f"{where}: source {name!r}: {_explained(exc)}") from None  # the cause repeats values
+            raise SettingsError(
+                f"{where}: source {name!r}: {what_is_wrong(exc, Definition)}"
+            ) from None  # the cause repeats values
         except SettingsError as exc:
             raise SettingsError(f"{where}: source {name!r}: {exc}") from exc
     return specs
@@ -151,15 +154,3 @@ def read_definitions(text: str, where: str) -> list[tuple[str | None, dict[str, 
         if line in wanted and "://" not in line:
             raise SettingsError(f"{where}: line {number} is no URL: write one on each line, or TOML")
     return [(None, {"url": line}) for line in wanted]
-
-
-def _explained(exc: ValidationError) -> str:
-    parts = []
-    for error in exc.errors(include_input=False, include_url=False):
-        name = str(error["loc"][0])
-        if error["type"] == "extra_forbidden":
-            what = f"there is none of this name; known: {', '.join(sorted(Definition.model_fields))}"
-        else:
-            what = error["msg"].removeprefix("Value error, ")
-        parts.append(f"{name}: {what}")
-    return "; ".join(dict.fromkeys(parts))
