@@ -33,6 +33,7 @@ class Known:
     """What the model remembers of one proxy."""
 
     until: float | None = None
+    line: int = 1
     failures: int = 0
     incident: int = 0
     served: int = 0
@@ -64,8 +65,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = Pool(
             self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock, portray=portray
         )
-        self.trials = 4.0
-        self.luck = 0.5
+        self.shares = [1.0, 0.03, 0.01]
+        self.trials = [4.0, 4.0, 4.0]
+        self.luck = [0.5, 0.5, 0.5]
         self.known: dict[str, Known] = {}
         self.labels: dict[str, str | None] = {}
         self.turn: list[str] = []
@@ -129,6 +131,7 @@ class PoolMachine(RuleBasedStateMachine):
         if not ready and not due:
             with pytest.raises(PoolEmpty):
                 self.pool.acquire(exclude=exclude)
+            self.grant()
             return
         lease = self.pool.acquire(exclude=exclude)
         key = lease.proxy.key
@@ -140,6 +143,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.turn.remove(key)
             if known.failures:
                 trial = known.until = self.clock.monotonic() + TRIAL_SECONDS
+                known.line = 0
             else:
                 self.turn.append(key)
         else:
@@ -153,14 +157,26 @@ class PoolMachine(RuleBasedStateMachine):
 
     def come_back(self) -> None:
         """Put those on trial that are due, in the order in which they are, as many as there may be."""
-        due = sorted((k.until, key) for key, k in self.known.items() if k.until is not None)
-        if due:
-            self.trials = min(self.trials + 0.05, 64.0)
-        for until, key in due:
-            if until <= self.clock.monotonic() and self.trials >= 1.0:
-                self.trials -= 1.0
-                self.known[key].until = None
-                self.turn.append(key)
+        aside = [(k.until, key) for key, k in self.known.items() if k.until is not None]
+        for line in range(3) if aside else ():
+            self.trials[line] = min(self.trials[line] + self.shares[line], 64.0)
+            for until, key in sorted(aside):
+                if self.known[key].line == line and until <= self.clock.monotonic() and self.trials[line] >= 1.0:
+                    self.trials[line] -= 1.0
+                    self.known[key].until = None
+                    self.turn.append(key)
+
+    def grant(self) -> None:
+        """Make room for a trial more of each kind, since nobody could serve."""
+        self.trials = [min(trials + 1.0, 64.0) for trials in self.trials]
+
+    def line(self, key: str, failures: int, *, proven: bool) -> int:
+        """Return where one belongs: with those of a good record, those that served, or those that never did."""
+        if failures > 2:
+            return 1 if proven else 2
+        slot = self.pool._choosing.stock.slot(key)
+        assert slot is not None
+        return 0 if slot.chance >= 0.8 else 1
 
     def end(self, out: Out) -> None:
         """Do to the model what the end of any lease does: one on trial may be tried by another request."""
@@ -190,8 +206,9 @@ class PoolMachine(RuleBasedStateMachine):
         if ok:
             known.served += 1
             if known.failures and out.trial is not None:
-                self.luck += 0.1 * (1.0 - self.luck)
-                self.trials = min(self.trials + 3.0 * self.luck, 64.0)
+                line = self.line(key, known.failures, proven=known.served > 1)
+                self.luck[line] += 0.1 * (1.0 - self.luck[line])
+                self.trials[line] = min(self.trials[line] + 3.0 * self.luck[line], 64.0)
             known.failures = 0
             if known.until is not None:
                 known.until = None
@@ -199,9 +216,12 @@ class PoolMachine(RuleBasedStateMachine):
         elif against:
             known.failed += 1
             if out.incident == known.incident:
-                self.luck -= 0.1 * self.luck if out.trial is not None else 0.0
+                if out.trial is not None:
+                    line = self.line(key, known.failures, proven=known.served > 0)
+                    self.luck[line] -= 0.1 * self.luck[line]
                 known.incident += 1
                 known.failures += 1
+                known.line = self.line(key, known.failures, proven=known.served > 0)
                 known.until = self.drawn(key, known.failures, proven=known.served > 0)
                 if key in self.turn:
                     self.turn.remove(key)
@@ -226,6 +246,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.acquire(exclude=KEYS)
         self.end(ended)
         self.come_back()
+        self.grant()
 
     @invariant()
     def agrees(self) -> None:

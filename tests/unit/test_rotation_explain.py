@@ -94,13 +94,13 @@ def test_asking_changes_nothing() -> None:
     pool.acquire().report(Outcome(False))
     clock.advance(2)
     before = [replace(use, set_aside_until=None) for use in pool.snapshot()]
-    room = pool._choosing.standing._trials
+    room = [line.trials for line in pool._choosing.standing._lines]
     for _ in range(50):
         assert pool.explain(SHOP).eligible == 3
         assert pool.explain(SHOP, session="s").proxy is not None
     assert [replace(use, set_aside_until=None) for use in pool.snapshot()] == before
     assert (ledger._sessions, pool.collect_uses(), pool.collect_bans()) == ({}, {}, {})
-    assert pool._choosing.standing._trials <= room
+    assert all(line.trials <= had for line, had in zip(pool._choosing.standing._lines, room, strict=True))
     assert pool._choosing.learning.sites.find("shop.example") is None
 
 

@@ -1,10 +1,10 @@
 """What holds for one proxy on one site: it was found out there, and is left alone for a while. Pure.
 
-A ban lasts for what the site asked for (`Retry-After`), else for a minute; each further one in a row lasts twice as
-long, or eight times where the proxy never served that site, with a jitter that only ever lengthens it. A success
-takes one strike back. Bans are kept by wall-clock time, since they outlive the process. What is refused while a ban
-holds was under way when it began: it is no further ban. They expire by themselves, and when there are too many the
-soonest forgotten go first.
+A ban lasts for what the site asked for (`Retry-After`), else for a minute, or for as long as bans of that site turned
+out to last; each further one in a row lasts twice as long, or eight times where the proxy never served that site, with
+a jitter that only ever lengthens it. A success takes one strike back. Bans are kept by wall-clock time, since they
+outlive the process. What is refused while a ban holds was under way when it began: it is no further ban. They expire by
+themselves, and when there are too many the soonest forgotten go first.
 """
 
 from __future__ import annotations
@@ -75,16 +75,26 @@ class BanBook:
         """Return what is known of a pair, also where it holds no more."""
         return self._bans.get(pair)
 
-    def strike(self, pair: Pair, rule: str, *, now: float, retry_after: float | None, unwanted: bool = False) -> Ban:
+    def strike(
+        self,
+        pair: Pair,
+        rule: str,
+        *,
+        now: float,
+        retry_after: float | None,
+        unwanted: bool = False,
+        first: float = FIRST_BAN,
+    ) -> Ban:
         """Ban a proxy from a site, longer than the last time; a ban that holds is only prolonged as the site asks.
 
-        `retry_after` is in seconds; `unwanted` says that it never served there, so that a rate is not what is wrong.
+        `retry_after` is in seconds; `unwanted` says that it never served there, so that a rate is not what is wrong;
+        `first` is how long a first ban lasts.
         """
         known = self._bans.get(pair)
         if known is not None and known.until > now:
             return self._lengthen(pair, known, now, retry_after)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
-        base = FIRST_BAN if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
+        base = first if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
         growth = _WALL_GROWTH if unwanted else _GROWTH
         seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
         seconds *= 1.0 + _JITTER * self._rng.random()

@@ -34,7 +34,7 @@ SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
 _RETURNS_AT_ONCE = 64  # from a cool-down; no single request pays for the return of thousands
 
 _KNOWN_TO_WORK = 0.5  # successes, decayed
-_HOPELESS = 2  # failures in a row of a proxy that never served
+_HOPELESS = 2  # failures in a row
 
 
 class Choosing:
@@ -212,7 +212,7 @@ class Choosing:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, "")
         instead, first = "", NO_FILTER
-        for step, wanted in enumerate(self.recipe.ladder(question.wanted)):
+        for step, wanted in enumerate(() if self._plain else self.recipe.ladder(question.wanted)):
             key = self.views.get(wanted).choose(exclude, barred, site)
             if step == 0:
                 first = wanted
@@ -221,24 +221,28 @@ class Choosing:
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
-        known, hopeless = self.stock.known, self._hopeless if barred else None
+        known, now = self.stock.known, self._clock.monotonic()
+        resting = site is not None and site.pace.known and len(self._aside) < len(self.held)
+        hopeless = self._hopeless if barred or resting else None
         key = self.standing.due_first(
             lambda key: (
                 admitted(key, exclude, barred)
                 and (wanted is NO_FILTER or wanted.admits(known(key)))
                 and not (hopeless and hopeless(key))
+                and not (site is not None and site.tired(key, now))
                 and not self.declined(key)
             ),
             self.held if wanted is NO_FILTER else self.index.candidates(wanted, self.held),
         )
         if key is None:
-            raise why_empty(self, question, wanted, site, barred, self._clock.monotonic())
+            self.standing.grant()
+            raise why_empty(self, question, wanted, site, barred, now)
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
 
     def _hopeless(self, key: str) -> bool:
         """Whether it is better to have none than this one, since others would serve but for the site."""
         slot = self.stock.slot(key)
-        return slot is None or (slot.failures > _HOPELESS and not slot.served)
+        return slot is None or slot.failures > _HOPELESS
 
     def declined(self, key: str) -> str:
         """Return why the strategy never lets a proxy serve, as in "it is …"; nothing where it may."""
@@ -302,6 +306,7 @@ class Choosing:
                 site.try_out(key, now)
             if site.arms:
                 self.learning.used(slot, site, now)
+                lease.use = now
             if self._cooldown is not None:
                 self._cool_down(slot, site, now)
         return lease
@@ -323,7 +328,7 @@ class Choosing:
             self.end(lease, None, now)
             lease.lapsed = True
 
-    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> None:
+    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> None:  # noqa: C901  # one step after the other
         """Take back a lease, and learn from what became of it; one that lapsed was taken back then."""
         if lease.lapsed:
             return
@@ -347,6 +352,8 @@ class Choosing:
             self._cool_down(slot, site, now)
         if outcome is not None:
             self._learn(lease, outcome, now)
+        elif lease.use is not None and site is not None:
+            self.learning.untold(slot, site, lease.use)
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> None:
         slot, site = lease.slot, lease.site
@@ -358,13 +365,15 @@ class Choosing:
             if slot.failures:
                 self.standing.succeeded(slot, lease.trial)
             if site is not None:
-                self.learning.served(slot, site, now)
+                self.learning.served(slot, site, now, lease.use)
         elif outcome.rule == NO_CONNECT:
             self.learning.opens_no_tunnels(slot, outcome, now)
         elif outcome.counts_against_proxy:
             self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
-            self.learning.failed(slot, site, outcome, now, proxies=len(self.held))
+            self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use)
+        if not outcome.ok and site is not None and site.arms:
+            self.learning.unused(slot, site, lease.use)
         if self._taught:
             self.views.learnt(slot, outcome)
 
@@ -378,7 +387,7 @@ class Choosing:
             if lease.incident == slot.incident:
                 self.standing.set_aside(slot, lease.trial, now)
         if silent and site is not None:
-            for failure in self.learning.failed(slot, site, outcome, now, proxies=len(self.held)):
+            for failure in self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use):
                 pardoned = self.stock.slot(failure.key)
                 if pardoned is not None:
                     self.standing.pardon(pardoned)

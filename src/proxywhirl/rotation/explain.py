@@ -143,6 +143,6 @@ def _of_site(choosing: Choosing, site: Site, now: float) -> str:
         words.append(f"left alone for {site.rest_until - now:.1f} s")
     if site.barred.at:
         words.append(f"{len(site.barred.at)} of {len(choosing.held)} are barred from it")
-    if site.gap:
-        words.append(f"proxies do best to rest {site.gap:.1f} s between two requests to it")
+    if site.pace.gap:
+        words.append(f"proxies do best to rest {site.pace.gap:.1f} s between two requests to it")
     return "; ".join(words)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from http import HTTPStatus
 from itertools import islice
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.bans import MOST_BANS, Ban, BanBook, Pair
+from proxywhirl.rotation.bans import FIRST_BAN, MOST_BANS, Ban, BanBook, Pair
 from proxywhirl.rotation.sites import (
     MOST_SITES,
     Arm,
@@ -33,12 +34,13 @@ EVERYBODY = "*"
 
 _REST_REMEMBERED = 3600.0  # seconds
 
-MOST_ARMS = 500_000
+MOST_ARMS = 300_000
 """Pairs of proxy and site of which it is remembered how well they do; when there are more, the oldest go."""
 
 _ARMS_AT_ONCE = 1024  # that are dropped
 
-_GAP_GROWTH, _GAP_DECAY, _LEAST_GAP, _LONGEST_GAP = 1.3, 0.9995, 0.1, 3600.0
+_LONGER, _SHORTER = 1.5, 0.97  # so that of those that come back after a ban one in 14 comes too early
+_LONGEST_FIRST = 3600.0  # seconds; the ban of one that came too early doubles beside it
 
 
 class Learning:
@@ -66,9 +68,21 @@ class Learning:
     def used(self, slot: Slot, site: Site, now: float) -> None:
         """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
         arm = site.arms.get(slot.key) or self._new_arm(slot, site)
-        arm.rest, arm.used = now - arm.used, now
+        arm.uses.open.append(now)
 
-    def served(self, slot: Slot, site: Site, now: float) -> None:
+    def unused(self, slot: Slot, site: Site, use: float | None) -> None:
+        """Take note that a use did not count for a site: the proxy failed before it came there."""
+        arm = site.arms.get(slot.key)
+        if arm is not None:
+            arm.uses.end(use)
+
+    def untold(self, slot: Slot, site: Site, use: float | None) -> None:
+        """Take note of a use of which nothing is told: it may count."""
+        arm = site.arms.get(slot.key)
+        if use is not None and arm is not None and arm.uses.end(use):
+            arm.uses.count(use)
+
+    def served(self, slot: Slot, site: Site, now: float, use: float | None = None) -> None:
         """Take note that a proxy has served a site."""
         rested = site.rests
         if site.run or site.at_fault or rested or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
@@ -78,12 +92,18 @@ class Learning:
         pair = (slot.key, site.name)
         if self.book and self.book.get(pair) is not None:
             self.book.forgive(pair, now=self._clock.now())
+            site.first_ban = max(site.first_ban * _SHORTER, FIRST_BAN)
             site.barred.discard(slot.key)
         if site.arms:
-            self._count(slot, site, now, ok=True)
-            site.gap *= _GAP_DECAY
+            arm = self._count(slot, site, now, ok=True)
+            if use is not None and arm.uses.end(use):
+                before = arm.uses.count(use)
+                if site.pace.known:
+                    site.pace.served(before, use)
 
-    def failed(self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int) -> list[Failure]:
+    def failed(
+        self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int, use: float | None = None
+    ) -> list[Failure]:
         """Take note that a proxy was refused by a site, or that the site itself failed.
 
         Returns the failures, this one among them, that turn out to be the site's; their bans are taken back already,
@@ -98,13 +118,15 @@ class Learning:
             if out_of_order(outcome):
                 self._rest(site, sign, outcome, now)
             if site.at_fault == sign or site.rests:
-                if limits_each(outcome):
-                    self._ban(slot, site, outcome, now)
+                self._refused_alike(slot, site, outcome, now, use)
                 return []
         before = self.book.get((slot.key, site.name))
+        expected = (before is not None and before.strikes > 0) or self._expected(slot, site, use)
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
         if banned:
-            self._ban(slot, site, outcome, now)
+            self._ban(slot, site, outcome, now, use)
+            if expected:
+                return []
         reversible = banned and not limits_each(outcome)
         failure = Failure(slot.key, before, reversible, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
         run = site.fail(failure, sign, now, proxies=proxies)
@@ -114,16 +136,34 @@ class Learning:
                 self._rest(site, sign, outcome, now)
         return run
 
-    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float) -> None:
+    def _refused_alike(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None) -> None:
+        """Take note that a site refused a proxy as it does all: it may all the same have been banned among them."""
+        if limits_each(outcome):
+            self._ban(slot, site, outcome, now, use)
+        elif not out_of_order(outcome) and (arm := site.arms.get(slot.key)) is not None:
+            arm.uses.begin_anew()
+
+    def _expected(self, slot: Slot, site: Site, use: float | None) -> bool:
+        """Whether a proxy came too early for what is known of a site's limit: that it is refused tells of no other."""
+        arm = site.arms.get(slot.key)
+        if use is None or arm is None or not site.pace.known:
+            return False
+        return site.pace.rested(arm.uses.before(use), use) < 1.0
+
+    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None) -> None:
         wall = self._clock.now()
         arm = site.arms.get(slot.key)
         unwanted = self._with_arms and (arm is None or not arm.good)
         pair, asked = (slot.key, site.name), outcome.retry_after
-        ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted)
+        known = self.book.get(pair)
+        back = known is not None and known.strikes > 0 and known.until <= wall
+        if back and asked is None and arm is not None and arm.good and not arm.served:
+            site.first_ban = min(site.first_ban * _LONGER, _LONGEST_FIRST)  # its ban was not over yet
+        first = site.first_ban
+        ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted, first=first)
         site.barred.put(slot.key, now + ban.until - wall)
         if self._with_arms:
-            self._widen_gap(slot.key, site, now)
-            self._count(slot, site, now, ok=False)
+            self._learn_limit(self._count(slot, site, now, ok=False), site, outcome, use)
 
     def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
@@ -214,7 +254,7 @@ class Learning:
                 if ban is not None and ban.until > wall:  # it was banned by others before
                     site.barred.put(failure.key, self._clock.monotonic() + ban.until - wall)
 
-    def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> None:
+    def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> Arm:
         arm = site.arms.get(slot.key) or self._new_arm(slot, site)
         arm.age(now)
         arm.served = ok
@@ -223,17 +263,16 @@ class Learning:
         else:
             arm.bad += 1.0
         arm.believe(slot.good, slot.bad)
+        return arm
 
-    def _widen_gap(self, key: str, site: Site, now: float) -> None:
-        """Let proxies rest longer between two uses.
-
-        Many bans within one such rest teach as much as one, and a ban of who did not serve just before says nothing of
-        a rate: the site may not want it at all.
-        """
-        arm = site.arms.get(key)
-        if arm is not None and arm.served and arm.rest >= site.gap and now - site.gap_raised >= site.gap:
-            site.gap = min(max(site.gap * _GAP_GROWTH, min(arm.rest, site.gap * 4.0), _LEAST_GAP), _LONGEST_GAP)
-            site.gap_raised = now
+    def _learn_limit(self, arm: Arm, site: Site, outcome: Outcome, use: float | None) -> None:
+        """Learn from a ban how often a proxy may come; what it was used for before counts no more."""
+        if use is None or use not in arm.uses.open:
+            return  # it was under way when another one was refused
+        whole, before = arm.uses.whole, arm.uses.before(use)
+        arm.uses.begin_anew()
+        if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
+            site.pace.refused(before, use, whole=whole)
 
     def _new_arm(self, slot: Slot, site: Site) -> Arm:
         arm = site.arms[slot.key] = Arm(stamp=self._clock.monotonic())

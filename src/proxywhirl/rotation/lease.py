@@ -90,6 +90,7 @@ class Lease:
         "slot",
         "token",
         "trial",
+        "use",
     )
 
     def __init__(self, grantor: Grantor, slot: Slot, site: Site | None, why: Because) -> None:
@@ -101,6 +102,7 @@ class Lease:
         self.settled = False
         self.lapsed = False
         self.trial: float | None = None
+        self.use: float | None = None
         self.token: int | None = None
         self.expires_at: float | None = None
         self.moved_from: str | None = None

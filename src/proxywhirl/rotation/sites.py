@@ -7,6 +7,8 @@ Rules:
   the bans of that run are taken back, and while the site is at fault nobody is banned for failing in the same way;
 - a 429 with Retry-After limits the one that met it (RFC 6585 section 4): it stays banned for as long as that asks, and
   the site rests no longer than any other does, so that those are found soon that it does serve;
+- who was banned there before, or came too early for what is known of the site's limit, is no witness against it: its
+  own past explains that it is refused;
 - how many make "several" depends on how often requests to the site fail anyway: as many as chance would hardly bring;
 - a site that is out of order (it fails, is overloaded or cannot be reached) is also left alone, for a time that
   doubles; then one request at a time tries it, and a success ends all. What was sent before it was left alone tells
@@ -25,8 +27,9 @@ from http import HTTPStatus
 
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.bans import Ban
+from proxywhirl.rotation.bans import FIRST_BAN, Ban
 from proxywhirl.rotation.belief import belief
+from proxywhirl.rotation.pace import Pace, Uses
 from proxywhirl.rotation.slot import DECAY_STEP, HALF_LIFE
 from proxywhirl.timetable import Timetable
 
@@ -62,16 +65,14 @@ _OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
 class Arm:
     """What a proxy achieved on a site: decayed counts since `stamp`.
 
-    `used` is when it was last used there, `rest` how many seconds that was after the use before,
-    `served` whether its last outcome there was a success. `mean` and `spread`
+    `uses` are its last ones there, `served` says whether its last outcome there was a success. `mean` and `spread`
     are what to believe of it (see `belief`), as of its last outcome there or a little longer.
     """
 
     good: float = 0.0
     bad: float = 0.0
     stamp: float = 0.0
-    used: float = -math.inf
-    rest: float = math.inf
+    uses: Uses = field(default_factory=Uses)
     served: bool = False
     mean: float = 0.0
     spread: float = 0.0
@@ -104,8 +105,9 @@ class Site:
     """One site. Times are on the pool's monotonic clock.
 
     `barred` has the keys that are banned there, with the moment at which that ends; `cooling` those that were used a
-    moment ago. `trying` is the key of who finds out whether a resting site is back. `gap` is the time in seconds that a
-    proxy should leave between two uses, as far as bans have taught that. `closed` says that it was forgotten.
+    moment ago. `trying` is the key of who finds out whether a resting site is back. `pace` is how
+    often a proxy may come, and `first_ban` for how many seconds a first ban lasts, as far as bans have taught that.
+    `closed` says that it was forgotten.
     """
 
     name: str
@@ -120,8 +122,8 @@ class Site:
     rests: int = 0
     rest_until: float = 0.0
     trying: str = ""
-    gap: float = 0.0
-    gap_raised: float = -math.inf
+    pace: Pace = field(default_factory=Pace)
+    first_ban: float = FIRST_BAN
     closed: bool = False
 
     def succeed(self) -> None:
@@ -159,6 +161,11 @@ class Site:
             self.rest_until = now + rng.uniform(ceiling / 2, ceiling)
         if retry_after is not None:
             self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
+
+    def tired(self, key: str, now: float) -> bool:
+        """Whether a proxy should not come yet, as far as is known of the site's limit."""
+        arm = self.arms.get(key) if self.pace.known else None
+        return arm is not None and self.pace.rested(arm.uses.all(), now) < 1.0
 
     def resting(self, now: float) -> float:
         """Return for how many seconds to leave the site alone; 0 where a request may try it."""

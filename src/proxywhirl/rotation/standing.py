@@ -4,8 +4,10 @@ The rules:
 
 - a failing proxy is set aside for an exponential back-off with full jitter;
 - when it is due it comes back on trial: one request at a time, until one succeeds. A trial that is neither reported nor
-  released ends by itself, so that it cannot starve; and trials are few, as long as others are ready: hopeless proxies
-  get one request in twenty, while each trial that succeeds makes room for two more;
+  released ends by itself, so that it cannot starve;
+- trials are few, as long as others are ready (see `Line`): those that hardly failed yet come back as soon as they are
+  due, the others one in 33 requests, and those that never served one in 100. Each trial that succeeds makes room for
+  up to three more of its kind, and so does each request that nobody could serve, for one;
 - a proxy at a limit is ready again when that allows it.
 """
 
@@ -26,12 +28,46 @@ __all__ = ["TRIAL_SECONDS", "Standing"]
 TRIAL_SECONDS = 30.0
 """After so long without a word another request may try the proxy."""
 
-_TRIAL_SHARE = 0.05
+_GOOD_RECORD = 0.8  # chance of success of one whose failures are probably mere chance
+_FEW = 2  # failures in a row
 _RETURNS_AT_ONCE = 64  # thousands may be due at once; no single request pays for the return of them all
 _TRIALS_AT_ONCE = float(_RETURNS_AT_ONCE)
 _FIRST_TRIALS = 4.0
 _FOR_A_SUCCESS = 3.0  # times the success rate of the last trials
 _LUCK_WEIGHT = 0.1
+
+
+class Line:
+    """Some of those who are set aside, when each is due, and how many may be tried.
+
+    Args:
+        share: Trials for each request.
+    """
+
+    __slots__ = ("_luck", "_share", "due", "trials")
+
+    def __init__(self, share: float) -> None:
+        self.due: Timetable[str] = Timetable()
+        self.trials = _FIRST_TRIALS
+        self._share = share
+        self._luck = 0.5
+
+    def grow(self) -> None:
+        """Make room for some of a trial, since there is a request."""
+        self.trials = min(self.trials + self._share, _TRIALS_AT_ONCE)
+
+    def succeeded(self) -> None:
+        """Make room for more trials like one that succeeded."""
+        self._luck += _LUCK_WEIGHT * (1.0 - self._luck)
+        self.grant(_FOR_A_SUCCESS * self._luck)
+
+    def failed(self) -> None:
+        """Take note of a trial that failed."""
+        self._luck -= _LUCK_WEIGHT * self._luck
+
+    def grant(self, trials: float) -> None:
+        """Make room for trials."""
+        self.trials = min(self.trials + trials, _TRIALS_AT_ONCE)
 
 
 class Standing:
@@ -44,8 +80,7 @@ class Standing:
         self._stock = stock
         self._limits = limits
         self._rng = rng
-        self._trials = _FIRST_TRIALS
-        self._luck = 0.5
+        self._trusted, self._hopeful, self._hopeless = self._lines = Line(1.0), Line(0.03), Line(0.01)
 
     def ready(self, key: str) -> bool:
         """Whether a proxy may serve now."""
@@ -66,15 +101,17 @@ class Standing:
     def bring_back(self, now: float, *, for_request: bool) -> None:
         """Let those serve who are due, as many as may be on trial."""
         if self.aside.at:
-            if for_request:
-                self._trials = min(self._trials + _TRIAL_SHARE, _TRIALS_AT_ONCE)
-            while self._trials >= 1.0:
-                key = self.aside.pop_due(now)
-                if key is None:
-                    break
-                self._trials -= 1.0
-                self._stock.open(key, dead=True)
-                self.enter(key)
+            for line in self._lines:
+                if for_request:
+                    line.grow()
+                while line.trials >= 1.0:
+                    key = line.due.pop_due(now)
+                    if key is None:
+                        break
+                    line.trials -= 1.0
+                    self.aside.discard(key)
+                    self._stock.open(key, dead=True)
+                    self.enter(key)
         if self.limited.at:
             for _ in range(_RETURNS_AT_ONCE):
                 key = self.limited.pop_due(now)
@@ -89,7 +126,7 @@ class Standing:
         trial: float | None = None
         if slot.failures and key not in self.aside.at:
             trial = now + TRIAL_SECONDS
-            self.aside.put(key, trial)
+            self._put(key, trial, self._trusted)
             self.views.remove(key)
         if limits.requests_per_second is not None:
             slot.next_use = max(slot.next_use, now) + 1.0 / limits.requests_per_second
@@ -105,24 +142,23 @@ class Standing:
         slot.in_flight -= 1
         self.views.moved(slot)
         if trial is not None and self.aside.due_at(slot.key) == trial:
-            self.aside.discard(slot.key)  # it was one request, and that is over
+            self._take(slot.key)  # it was one request, and that is over
             self.enter(slot.key)
         elif self._limits.in_flight is not None:
             self.enter(slot.key)
 
     def succeeded(self, slot: Slot, trial: float | None) -> None:
         """Bring a proxy back for good that had failed."""
-        slot.failures = 0
-        self.aside.discard(slot.key)
+        before, slot.failures = slot.failures, 0
+        self._take(slot.key)
         if trial is not None:
-            self._luck += _LUCK_WEIGHT * (1.0 - self._luck)
-            self._trials = min(self._trials + _FOR_A_SUCCESS * self._luck, _TRIALS_AT_ONCE)
+            self._line(slot.key, before, proven=slot.served > 1).succeeded()
         self.enter(slot.key)
 
     def set_aside(self, slot: Slot, trial: float | None, now: float) -> None:
         """Set a proxy aside for one more failure in a row."""
         if trial is not None:
-            self._luck -= _LUCK_WEIGHT * self._luck
+            self._line(slot.key, slot.failures, proven=slot.served > 0).failed()
         slot.incident += 1
         slot.failures += 1
         self.put_aside(slot.key, slot.failures, now, proven=slot.served > 0)
@@ -133,17 +169,40 @@ class Standing:
         slot.bad = max(slot.bad - 1.0, 0.0)
         slot.failures = max(slot.failures - 1, 0)
         if not slot.failures:
-            self.aside.discard(slot.key)
+            self._take(slot.key)
             self.enter(slot.key)
 
     def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
         """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
         self.views.remove(key)
-        self.aside.put(key, now + backoff(failures, self._rng, proven=proven))
+        line = self._line(key, failures, proven=proven)
+        self._put(key, now + backoff(failures, self._rng, proven=proven), line)
+
+    def grant(self) -> None:
+        """Let one more of each kind be tried, since nobody can serve a request."""
+        for line in self._lines:
+            line.grant(1.0)
+
+    def _line(self, key: str, failures: int, *, proven: bool) -> Line:
+        """Return where one belongs that has failed so often in a row."""
+        if failures > _FEW:
+            return self._hopeful if proven else self._hopeless
+        slot = self._stock.slot(key)
+        return self._trusted if slot is not None and slot.chance >= _GOOD_RECORD else self._hopeful
+
+    def _put(self, key: str, at: float, line: Line) -> None:
+        self._take(key)
+        self.aside.put(key, at)
+        line.due.put(key, at)
+
+    def _take(self, key: str) -> None:
+        self.aside.discard(key)
+        for line in self._lines:
+            line.due.discard(key)
 
     def forget(self, key: str) -> None:
         """Drop a proxy that leaves the pool."""
-        self.aside.discard(key)
+        self._take(key)
         self.limited.discard(key)
         self.views.remove(key)
 

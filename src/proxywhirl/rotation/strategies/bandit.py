@@ -17,6 +17,11 @@ __all__ = ["Bandit"]
 _LOOKED_AT = 16
 """Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""
 
+_LOOKED_AT_RESTING = 64
+"""The same at a site where a proxy has to rest between two uses: of 20 good ones 19 may be resting."""
+
+_TIRED = -1.0
+
 _IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
 
 _MARGIN = 0.05  # below what is usually chosen: who comes up to that is taken, and others are spared for their turn
@@ -41,8 +46,8 @@ class Bandit:
     So the load goes round among all who are good, who are bad are passed over, and the cost is the same whatever the
     size of the pool. What is known of a proxy on a site is its record there, on top of its record on all sites; of a
     new one it is what became of the first use of others. Little knowledge means a wide spread, so that who is unknown
-    is tried. Where bans taught that a proxy should rest between two uses on a site (`Site.gap`), one that has rested
-    goes before one that has not.
+    is tried. Where bans taught how often a proxy may come to a site (`Site.pace`), only those serve that have rested;
+    where all have to rest, nobody does, but for few that find out whether the rest is longer than it need be.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
     is, and narrowed (see `belief`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
@@ -88,14 +93,33 @@ class Bandit:
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
         """Take the first in turn who comes up to what is usual, else the best of a few."""
+        best, chance, base = self._best(exclude, barred, site)
+        if best is None:
+            best, base = self._urn.draw(exclude, barred), self._par
+            if best is None:
+                return None
+            if site is not None and site.tired(best, self._roster.monotonic()):
+                chance = _TIRED
+        if chance < 0.0 and site is not None and not site.pace.dares():
+            return None
+        self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
+        if not self._drawn % _RENEWED_EVERY:
+            keys = self._urn.keys
+            self._renewed = self._renewed + 1 if self._renewed + 1 < len(keys) else 0
+            self._renew(keys[self._renewed], site.arms if site is not None else None)
+        return best
+
+    def _best(self, exclude: Collection[str], barred: Barred, site: Site | None) -> tuple[str | None, float, float]:
+        """Return who it is, with the chance on the site, and what the chance is for one that has rested."""
         keys, numbers, deviations = self._urn.keys, self._urn.numbers, self._deviations
         count, place = len(keys), self._turn
         arms = site.arms if site is not None else None
+        looks = _LOOKED_AT if site is None or not site.pace.known else _LOOKED_AT_RESTING
         refusing = bool(exclude or barred)
         best, best_chance, best_base = None, -math.inf, 0.0
         enough = self._par - _MARGIN
         newcomer, spread = self._newcomer
-        for step in range(min(count, _LOOKED_AT)):
+        for step in range(min(count, looks)):
             if step < _IN_TURN:
                 place = self._turn = place + 1 if place + 1 < count else 0
             else:
@@ -116,13 +140,7 @@ class Bandit:
                 best, best_chance, best_base = key, chance, base
                 if chance >= enough:
                     break
-        if best is None:
-            return self._urn.draw(exclude, barred)
-        self._par += _PAR_WEIGHT * (min(best_base, 1.0) - self._par)
-        if not self._drawn % _RENEWED_EVERY:
-            self._renewed = self._renewed + 1 if self._renewed + 1 < count else 0
-            self._renew(keys[self._renewed], arms)
-        return best
+        return best, best_chance, best_base
 
     def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
         """Believe less of what was long ago, so that nobody stays given up who became better meanwhile."""
@@ -138,15 +156,21 @@ class Bandit:
 
     def _believe(self, slot: Slot) -> None:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
-        self._urn.score(slot.key, *(_ON_TRIAL if slot.failures else belief(slot.good, slot.bad, guess=self._guess)))
+        if slot.failures:
+            numbers = _ON_TRIAL
+        elif slot.served or slot.failed:
+            numbers = belief(slot.good, slot.bad, guess=self._guess)
+        else:  # all that is known of it is that some sites refused it
+            numbers = _ELSEWHERE
+        self._urn.score(slot.key, *numbers)
 
     def _on_site(self, key: str, base: float, deviation: float, site: Site) -> tuple[float, float]:
-        """Return a drawn chance on a site, without and with what it is worth less for one that has not rested."""
+        """Return a drawn chance on a site for one that has rested, and the chance now: below 0 for one that has not."""
         arm = site.arms[key]
         if base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
-        if site.gap:
-            rested = self._roster.monotonic() - arm.used
-            if rested < site.gap:
-                return base, base + rested / site.gap - 1.0
+        if site.pace.known:
+            rested = site.pace.rested(arm.uses.all(), self._roster.monotonic())
+            if rested < 1.0:
+                return base, rested - 1.0
         return base, base

@@ -1,0 +1,195 @@
+"""A site's limit by rate: it is learnt from bans, kept to, and told from what else a site refuses for."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxywhirl.errors import PoolEmpty
+from proxywhirl.models import Blame, Outcome, Proxy
+from proxywhirl.rotation.learning import Learning
+from proxywhirl.rotation.pace import Pace, Uses
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.slot import Slot
+from proxywhirl.testing.clock import ManualClock
+
+OK = Outcome(True, latency=0.1, status=200)
+FAILED = Outcome(False, blame=Blame.PROXY)
+BANNED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403, rule="forbidden")
+SITE = "http://shop.example/"
+
+
+class Limiting:
+    """A site that lets each proxy come so many times in so many seconds, and bans who comes once more."""
+
+    def __init__(self, uses: int, window: float, ban: float = 120.0) -> None:
+        self.uses, self.window, self.ban = uses, window, ban
+        self.came: dict[str, deque[float]] = {}
+        self.until: dict[str, float] = {}
+        self.bans = 0
+
+    def answer(self, key: str, now: float) -> Outcome:
+        """Answer one request."""
+        came = self.came.setdefault(key, deque())
+        while came and came[0] <= now - self.window:
+            came.popleft()
+        if now < self.until.get(key, 0.0):
+            return BANNED
+        if len(came) >= self.uses:
+            self.until[key] = now + self.ban
+            self.bans += 1
+            came.clear()
+            return BANNED
+        came.append(now)
+        return OK
+
+
+def pool_of(count: int, clock: ManualClock) -> Pool:
+    """Return a pool of the strategy that learns."""
+    pool = Pool("bandit", resolve=lambda _key: None, rng=random.Random(1), clock=clock)
+    pool.update(Proxy(str(n), "http", "192.0.2.1", 8080) for n in range(count))
+    return pool
+
+
+def send(pool: Pool, site: Limiting, clock: ManualClock, requests: int, every: float) -> int:
+    """Send requests at an even pace; return how many were served."""
+    served = 0
+    for _ in range(requests):
+        clock.advance(every)
+        try:
+            lease = pool.acquire(SITE)
+        except PoolEmpty:
+            continue
+        outcome = site.answer(lease.proxy.key, clock.monotonic())
+        lease.report(outcome)
+        served += outcome.ok
+    return served
+
+
+def send_all(pool: Pool) -> None:
+    """Send requests at one moment, until nobody can serve one."""
+    for _ in range(50):
+        pool.acquire(SITE).report(OK)
+
+
+@settings(max_examples=30, deadline=None)
+@given(uses=st.integers(1, 8), window=st.floats(5, 600), load=st.floats(1.1, 2.0), seed=st.integers(0, 10**6))
+def test_a_limit_is_learnt_from_what_comes_of_uses_at_random_moments(
+    uses: int, window: float, load: float, seed: int
+) -> None:
+    """After some hundred bans, a proxy that came as often as it may is due again when the site's window is over."""
+    pace, now, rng = Pace(), 0.0, random.Random(seed)
+    for _ in range(300):
+        history, true = Uses(), deque[float](maxlen=uses)
+        history.whole = True
+        for _ in range(20):
+            now += rng.expovariate(load * uses / window)
+            history.open.append(now)
+            if len(true) == uses and now - true[0] < window:
+                pace.refused(history.before(now), now, whole=True)
+                break
+            assert history.end(now)
+            pace.served(history.count(now), now)
+            true.append(now)
+    burst = [now + 0.001 * n for n in range(uses)]
+    assert pace.known
+    assert pace.rested(burst, burst[0] + 1.2 * window) >= 1.0
+    assert pace.rested(burst, burst[0] + 0.7 * window) < 1.0
+
+
+def test_a_site_that_bans_by_rate_is_kept_to_its_rate() -> None:
+    """At 70 % of what 20 proxies may carry, nearly all requests are served, and bans end after the first minutes."""
+    clock, site = ManualClock(), Limiting(uses=3, window=60.0)
+    pool = pool_of(20, clock)
+    every = 60.0 / (20 * 3 * 0.7)
+    send(pool, site, clock, 1000, every)
+    before = site.bans
+    assert send(pool, site, clock, 1000, every) > 980
+    assert site.bans - before <= 5
+
+
+def test_more_than_a_site_allows_is_not_sent() -> None:
+    """At twice what it allows, most of that is served; few are banned, and the error says when to come."""
+    clock, site = ManualClock(), Limiting(uses=2, window=60.0, ban=600.0)
+    pool = pool_of(10, clock)
+    send(pool, site, clock, 2000, 1.5)
+    before = site.bans
+    assert send(pool, site, clock, 2000, 1.5) > 0.6 * 1000
+    assert site.bans - before < 20
+    with pytest.raises(PoolEmpty, match="have to rest") as caught:
+        send_all(pool)
+    assert caught.value.retry_after is not None
+    assert 0 <= caught.value.retry_after < 60
+
+
+def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
+    """Failures at the proxy do not count towards the site's limit, nor does what was never told of stay open."""
+    clock = ManualClock()
+    learning = Learning(random.Random(1), clock, arms=True)
+    slot = Slot("a", Proxy("a", "http", "192.0.2.1", 8080))
+    site = learning.sites.get("shop.example")
+    learning.failed(slot, site, BANNED, 0.0, proxies=9)
+    uses = site.arms["a"].uses
+    learning.used(slot, site, 1.0)
+    learning.unused(slot, site, 1.0)
+    assert list(uses.all()) == []
+    learning.used(slot, site, 2.0)
+    learning.untold(slot, site, 2.0)
+    learning.used(slot, site, 3.0)
+    learning.served(slot, site, 3.1, 3.0)
+    assert (list(uses.served), uses.open) == ([2.0, 3.0], [])
+
+
+def test_moments_of_use_are_bounded() -> None:
+    """However often a proxy is used, some twenty moments are remembered."""
+    uses = Uses()
+    for now in range(1000):
+        uses.open.append(float(now))
+        uses.end(float(now))
+        uses.count(float(now))
+    assert len(uses.all()) == 20
+
+
+def test_who_comes_too_early_is_no_witness_against_the_site() -> None:
+    """Many that are refused for their own haste stay banned: the site is not found to refuse everybody."""
+    clock = ManualClock()
+    learning = Learning(random.Random(1), clock, arms=True)
+    site = learning.sites.get("shop.example")
+    slots = [Slot(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080), good=5.0) for n in range(20)]
+    learning.failed(slots[0], site, BANNED, 0.0, proxies=20)
+    now = 0.0
+    for slot in slots[1:]:
+        for _ in range(2):
+            now += 1.0
+            clock.advance(1.0)
+            learning.used(slot, site, now)
+            learning.served(slot, site, now, now)
+    for slot in slots[1:]:
+        last = site.arms[slot.key].uses.served[-1] + 0.5
+        learning.used(slot, site, last)
+        learning.failed(slot, site, BANNED, now, proxies=20, use=last)
+    assert site.pace.known
+    assert not site.at_fault
+    assert len(site.barred) >= 18
+
+
+def test_how_long_a_site_bans_is_learnt_from_those_that_come_back() -> None:
+    """Who served, was banned and is refused when the ban should be over makes first bans longer, for all."""
+    clock = ManualClock()
+    learning = Learning(random.Random(1), clock, arms=True)
+    site = learning.sites.get("shop.example")
+    slots = [Slot(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080)) for n in range(9)]
+    learning.failed(slots[8], site, BANNED, 0.0, proxies=9)
+    for slot in slots[:8]:
+        learning.served(slot, site, clock.monotonic())
+        learning.failed(slot, site, BANNED, clock.monotonic(), proxies=9)
+        clock.advance(1000.0)
+        learning.failed(slot, site, BANNED, clock.monotonic(), proxies=9)
+        learning.served(slots[8], site, clock.monotonic())
+    learning.served(slots[0], site, clock.monotonic())
+    learning.failed(slots[0], site, BANNED, clock.monotonic(), proxies=9)
+    assert site.barred.at["k0"] - clock.monotonic() > 240.0
