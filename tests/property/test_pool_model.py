@@ -65,9 +65,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = Pool(
             self.strategy, resolve=lambda _key: None, rng=random.Random(5), clock=self.clock, portray=portray
         )
-        self.shares = [1.0, 0.03, 0.01]
-        self.trials = [4.0, 4.0, 4.0]
-        self.luck = [0.5, 0.5, 0.5]
+        self.shares = [1.0, 0.03, 0.02, 0.01]
+        self.trials = [4.0] * 4
+        self.luck = [0.5] * 4
         self.known: dict[str, Known] = {}
         self.labels: dict[str, str | None] = {}
         self.turn: list[str] = []
@@ -158,7 +158,7 @@ class PoolMachine(RuleBasedStateMachine):
     def come_back(self) -> None:
         """Put those on trial that are due, in the order in which they are, as many as there may be."""
         aside = [(k.until, key) for key, k in self.known.items() if k.until is not None]
-        for line in range(3) if aside else ():
+        for line in range(4) if aside else ():
             self.trials[line] = min(self.trials[line] + self.shares[line], 64.0)
             for until, key in sorted(aside):
                 if self.known[key].line == line and until <= self.clock.monotonic() and self.trials[line] >= 1.0:
@@ -172,11 +172,11 @@ class PoolMachine(RuleBasedStateMachine):
 
     def line(self, key: str, failures: int, *, proven: bool) -> int:
         """Return where one belongs: with those of a good record, those that served, or those that never did."""
-        if failures > 2:
-            return 1 if proven else 2
+        if not proven:
+            return 2 if failures <= 2 else 3
         slot = self.pool._choosing.stock.slot(key)
         assert slot is not None
-        return 0 if slot.chance >= 0.8 else 1
+        return 0 if slot.chance >= 0.8 and failures <= 2 else 1
 
     def end(self, out: Out) -> None:
         """Do to the model what the end of any lease does: one on trial may be tried by another request."""

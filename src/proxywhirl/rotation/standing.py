@@ -5,9 +5,10 @@ The rules:
 - a failing proxy is set aside for an exponential back-off with full jitter;
 - when it is due it comes back on trial: one request at a time, until one succeeds. A trial that is neither reported nor
   released ends by itself, so that it cannot starve;
-- trials are few, as long as others are ready (see `Line`): those that hardly failed yet come back as soon as they are
-  due, the others one in 33 requests, and those that never served one in 100. Each trial that succeeds makes room for
-  up to three more of its kind, and so does each request that nobody could serve, for one;
+- trials are few, as long as others are ready (see `Line`): those with a good record that hardly failed yet come back as
+  soon as they are due; of others that have served one in 33 requests tries one, of those that never served one in 50,
+  and of these one in 100 where they have failed again and again. Each trial that succeeds makes room for up to three
+  more of its kind, and so does each request that nobody could serve, for one;
 - a proxy at a limit is ready again when that allows it.
 """
 
@@ -80,7 +81,8 @@ class Standing:
         self._stock = stock
         self._limits = limits
         self._rng = rng
-        self._trusted, self._hopeful, self._hopeless = self._lines = Line(1.0), Line(0.03), Line(0.01)
+        self._lines = Line(1.0), Line(0.03), Line(0.02), Line(0.01)
+        self._trusted, self._proven, self._doubtful, self._hopeless = self._lines
 
     def ready(self, key: str) -> bool:
         """Whether a proxy may serve now."""
@@ -185,10 +187,11 @@ class Standing:
 
     def _line(self, key: str, failures: int, *, proven: bool) -> Line:
         """Return where one belongs that has failed so often in a row."""
-        if failures > _FEW:
-            return self._hopeful if proven else self._hopeless
+        if not proven:
+            return self._doubtful if failures <= _FEW else self._hopeless
         slot = self._stock.slot(key)
-        return self._trusted if slot is not None and slot.chance >= _GOOD_RECORD else self._hopeful
+        good = slot is not None and slot.chance >= _GOOD_RECORD
+        return self._trusted if good and failures <= _FEW else self._proven
 
     def _put(self, key: str, at: float, line: Line) -> None:
         self._take(key)
