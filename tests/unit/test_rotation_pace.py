@@ -126,6 +126,41 @@ def test_more_than_a_site_allows_is_not_sent() -> None:
     assert 0 <= caught.value.retry_after < 60
 
 
+@pytest.mark.parametrize(("count", "every", "share"), [(5, 1.0, 0.02), (20, 0.2, 0.02), (100, 1.0, 0.1)])
+def test_pages_that_a_site_refuses_to_everybody_are_no_limit(count: int, every: float, share: float) -> None:
+    """Where some pages are refused whoever asks, and again and again, the others go on being served."""
+    clock, rng = ManualClock(), random.Random(1)
+    pool = pool_of(count, clock)
+    wanted = served = 0
+    for _ in range(3000):
+        clock.advance(rng.expovariate(1 / every))
+        forbidden = rng.random() < share
+        wanted += not forbidden
+        tried: set[str] = set()
+        while len(tried) < 5:
+            try:
+                lease = pool.acquire(SITE, exclude=tried)
+            except PoolEmpty:
+                break
+            tried.add(lease.proxy.key)
+            lease.report(BANNED if forbidden else OK)
+            if not forbidden:
+                served += 1
+                break
+    assert served > 0.9 * wanted
+
+
+def test_a_limit_that_a_site_gives_up_is_found_out() -> None:
+    """Though nobody comes too early, some do now and then: soon after the limit is gone, all are served."""
+    clock, site = ManualClock(), Limiting(uses=2, window=60.0, ban=600.0)
+    pool = pool_of(10, clock)
+    send(pool, site, clock, 3000, 1.5)
+    assert pool._choosing.learning.peek("shop.example").pace.kept
+    site.uses = 10**6
+    send(pool, site, clock, 3000, 1.5)
+    assert send(pool, site, clock, 1000, 1.5) == 1000
+
+
 def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     """Failures at the proxy do not count towards the site's limit, nor does what was never told of stay open."""
     clock = ManualClock()

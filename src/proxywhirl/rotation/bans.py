@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from proxywhirl.timetable import Timetable
 
-__all__ = ["FIRST_BAN", "LONGEST_ASKED", "LONGEST_BAN", "MOST_BANS", "Ban", "BanBook", "Pair"]
+__all__ = ["FIRST_BAN", "GROWTH", "LONGEST_ASKED", "LONGEST_BAN", "MOST_BANS", "Ban", "BanBook", "Pair"]
 
 FIRST_BAN = 60.0
 """Seconds, where the site did not say: most limits by rate look at a minute."""
@@ -26,12 +26,15 @@ LONGEST_BAN = 6 * 3600.0
 LONGEST_ASKED = 7 * 86_400.0
 """Seconds that a site may ask for: a mistake must not take a proxy away for good."""
 
+GROWTH = 2.0
+"""How many times longer each further ban in a row lasts."""
+
 MOST_BANS = 200_000
 """Records: some 60 MB."""
 
 _JITTER = 0.2
 _REMEMBERED = 3600.0  # seconds for which strikes outlive a ban, at least
-_GROWTH, _WALL_GROWTH, _STEPS = 2.0, 8.0, 16
+_WALL_GROWTH, _STEPS = 8.0, 16
 
 Pair = tuple[str, str]
 """A proxy's key and a site."""
@@ -95,7 +98,7 @@ class BanBook:
             return self._lengthen(pair, known, now, retry_after)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
         base = first if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
-        growth = _WALL_GROWTH if unwanted else _GROWTH
+        growth = _WALL_GROWTH if unwanted else GROWTH
         seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
         seconds *= 1.0 + _JITTER * self._rng.random()
         ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))

@@ -154,7 +154,10 @@ class Choosing:
                 self.require_awake(site, now)
         barred = self.barred(site, question, now) if question is not ANYTHING or self.holds.at else ()
         key, why = self.choose(question, site, barred)
-        return self.begin(grantor, key, site, why, now)
+        lease = self.begin(grantor, key, site, why, now)
+        if question.exclude:
+            lease.again = True
+        return lease
 
     def bring_back(self, now: float, *, for_request: bool = True) -> None:
         """Let those serve again who are due; each request makes room for some more trials."""
@@ -222,7 +225,7 @@ class Choosing:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
         known, now = self.stock.known, self._clock.monotonic()
-        resting = site is not None and site.pace.known and len(self._aside) < len(self.held)
+        resting = site is not None and site.pace.kept and len(self._aside) < len(self.held)
         hopeless = self._hopeless if barred or resting else None
         key = self.standing.due_first(
             lambda key: (
@@ -371,7 +374,7 @@ class Choosing:
         elif outcome.counts_against_proxy:
             self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
-            self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use)
+            self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use, again=lease.again)
         if not outcome.ok and site is not None and site.arms:
             self.learning.unused(slot, site, lease.use)
         if self._taught:

@@ -34,7 +34,7 @@ def why_empty(
         (tried, "tried for this request"),
     ):
         parts += [f"{count} are {what}"] if count else []
-    if site is not None and site.pace.known and size > len(choosing.standing.aside) + len(site.barred):
+    if site is not None and site.pace.kept and size > len(choosing.standing.aside) + len(site.barred):
         parts.append(f"others have to rest {site.pace.gap:.1f} s between two requests to {site.name}")
     wait = _wait(choosing, site, now)
     if wanted != NO_FILTER and not parts:
@@ -53,6 +53,6 @@ def _wait(choosing: Choosing, site: Site | None, now: float) -> float | None:
         *([site.barred, site.cooling] if site is not None else []),
     ]
     times = [at for at in (table.next_at() for table in tables) if at is not None]
-    if site is not None and site.pace.known:
+    if site is not None and site.pace.kept:
         times.append(now + site.pace.gap)
     return max(min(times) - now, 0.0) if times else None

@@ -10,7 +10,7 @@ from itertools import islice
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.bans import FIRST_BAN, MOST_BANS, Ban, BanBook, Pair
+from proxywhirl.rotation.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
 from proxywhirl.rotation.sites import (
     MOST_SITES,
     Arm,
@@ -102,12 +102,21 @@ class Learning:
                     site.pace.served(before, use)
 
     def failed(
-        self, slot: Slot, site: Site, outcome: Outcome, now: float, *, proxies: int, use: float | None = None
+        self,
+        slot: Slot,
+        site: Site,
+        outcome: Outcome,
+        now: float,
+        *,
+        proxies: int,
+        use: float | None = None,
+        again: bool = False,
     ) -> list[Failure]:
         """Take note that a proxy was refused by a site, or that the site itself failed.
 
-        Returns the failures, this one among them, that turn out to be the site's; their bans are taken back already,
-        but for those that the site asked each of them for.
+        `use` is when the use began, where that counts; `again` says that the request was tried before. Returns the
+        failures, this one among them, that turn out to be the site's; their bans are taken back already, but for those
+        that the site asked each of them for.
         """
         sign = alike(outcome)
         tried = site.trying == slot.key
@@ -118,13 +127,13 @@ class Learning:
             if out_of_order(outcome):
                 self._rest(site, sign, outcome, now)
             if site.at_fault == sign or site.rests:
-                self._refused_alike(slot, site, outcome, now, use)
+                self._refused_alike(slot, site, outcome, now, use, again=again)
                 return []
         before = self.book.get((slot.key, site.name))
-        expected = (before is not None and before.strikes > 0) or self._expected(slot, site, use)
+        expected = self._expected(slot, site, use, before)
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
         if banned:
-            self._ban(slot, site, outcome, now, use)
+            self._ban(slot, site, outcome, now, use, again=again)
             if expected:
                 return []
         reversible = banned and not limits_each(outcome)
@@ -136,34 +145,44 @@ class Learning:
                 self._rest(site, sign, outcome, now)
         return run
 
-    def _refused_alike(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None) -> None:
+    def _refused_alike(
+        self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
+    ) -> None:
         """Take note that a site refused a proxy as it does all: it may all the same have been banned among them."""
         if limits_each(outcome):
-            self._ban(slot, site, outcome, now, use)
+            self._ban(slot, site, outcome, now, use, again=again)
         elif not out_of_order(outcome) and (arm := site.arms.get(slot.key)) is not None:
             arm.uses.begin_anew()
 
-    def _expected(self, slot: Slot, site: Site, use: float | None) -> bool:
-        """Whether a proxy came too early for what is known of a site's limit: that it is refused tells of no other."""
+    def _expected(self, slot: Slot, site: Site, use: float | None, ban: Ban | None) -> bool:
+        """Whether a proxy is refused for what it did itself, which tells of no other.
+
+        It comes back from a ban, or too early for what is known of the site's limit.
+        """
         arm = site.arms.get(slot.key)
+        if ban is not None and ban.strikes > 0 and not (arm is not None and arm.served):
+            return True
         if use is None or arm is None or not site.pace.known:
             return False
-        return site.pace.rested(arm.uses.before(use), use) < 1.0
+        return site.pace.explains(arm.uses.before(use), use)
 
-    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None) -> None:
+    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool) -> None:
         wall = self._clock.now()
         arm = site.arms.get(slot.key)
         unwanted = self._with_arms and (arm is None or not arm.good)
         pair, asked = (slot.key, site.name), outcome.retry_after
         known = self.book.get(pair)
-        back = known is not None and known.strikes > 0 and known.until <= wall
-        if back and asked is None and arm is not None and arm.good and not arm.served:
-            site.first_ban = min(site.first_ban * _LONGER, _LONGEST_FIRST)  # its ban was not over yet
+        returned = known is not None and known.strikes > 0 and known.until <= wall and asked is None
+        if known is not None and returned and arm is not None and arm.good and not arm.served:
+            too_short = arm.banned_for / GROWTH ** (known.strikes - 1)  # the others of its wave tell the same
+            site.first_ban = min(max(site.first_ban, too_short * _LONGER), _LONGEST_FIRST)
         first = site.first_ban
         ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted, first=first)
         site.barred.put(slot.key, now + ban.until - wall)
         if self._with_arms:
-            self._learn_limit(self._count(slot, site, now, ok=False), site, outcome, use)
+            arm = self._count(slot, site, now, ok=False)
+            arm.banned_for = ban.until - wall
+            self._learn_limit(arm, site, outcome, use, again=again)
 
     def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
@@ -265,14 +284,14 @@ class Learning:
         arm.believe(slot.good, slot.bad)
         return arm
 
-    def _learn_limit(self, arm: Arm, site: Site, outcome: Outcome, use: float | None) -> None:
+    def _learn_limit(self, arm: Arm, site: Site, outcome: Outcome, use: float | None, *, again: bool) -> None:
         """Learn from a ban how often a proxy may come; what it was used for before counts no more."""
         if use is None or use not in arm.uses.open:
             return  # it was under way when another one was refused
         whole, before = arm.uses.whole, arm.uses.before(use)
         arm.uses.begin_anew()
         if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
-            site.pace.refused(before, use, whole=whole)
+            site.pace.refused(before, use, whole=whole, again=again)
 
     def _new_arm(self, slot: Slot, site: Site) -> Arm:
         arm = site.arms[slot.key] = Arm(stamp=self._clock.monotonic())

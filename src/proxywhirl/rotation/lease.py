@@ -81,6 +81,7 @@ class Lease:
         "__weakref__",
         "_grantor",
         "_why",
+        "again",
         "expires_at",
         "incident",
         "lapsed",
@@ -103,6 +104,7 @@ class Lease:
         self.lapsed = False
         self.trial: float | None = None
         self.use: float | None = None
+        self.again = False
         self.token: int | None = None
         self.expires_at: float | None = None
         self.moved_from: str | None = None

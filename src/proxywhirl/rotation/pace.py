@@ -4,6 +4,9 @@ A site that bans by rate lets each proxy come so many times in so many seconds. 
 numbers of uses it is kept here how many seconds have to lie between a use and that many before it: a ban shows that
 they were too few, a use that was served that they were enough. The number for which both agree is the one that the site
 counts by; for any other one they contradict each other again and again.
+
+A site may refuse for quite another reason, as the one that a page is nobody's business. So a limit is kept to (`kept`)
+only where those are refused, mostly, that come much too early; now and then one does, to find out whether that holds.
 """
 
 from __future__ import annotations
@@ -26,6 +29,15 @@ _LIKELY = 0.3  # of a contradiction: with so many more than the best number has,
 _DARING, _DARING_AT_REST = 0.005, 0.002
 """Uses too early that each use that is served allows, and each request for which all have to rest. A use too early
 tells whether a wait is too long, and may cost a proxy for as long as hundreds of requests take."""
+
+_MUCH_TOO_EARLY = 0.8  # of the rest: who was served so early shows more than that the wait is known a little too long
+_MEMORY = 0.9  # of what became of those: the last ten count
+_ENOUGH, _ENOUGH_NOW, _MOSTLY = 3.0, 9.0, 4.0
+"""So many have to be refused, and so many times those that are served; more where a limit turned out to be none."""
+
+_FIRST_TEST, _RAREST_TEST = 16.0, 4096.0
+"""Requests for which all have to rest, until one comes much too early all the same: twice as many each time that it is
+refused. A limit that is none is found out by that, and one that is costs hardly anybody."""
 
 
 class Uses:
@@ -81,13 +93,30 @@ class Uses:
 class Pace:
     """What is known of a site's limit by rate: something (`known`) from the first ban on that tells of it.
 
+    `kept` says that nobody should come too early, since the limit has shown that it is one.
+
     Times are in seconds, in order, the latest last. Each call costs a few µs at most.
     """
 
-    __slots__ = ("_chosen", "_credit", "_doubts", "_waits", "known")
+    __slots__ = (
+        "_chosen",
+        "_credit",
+        "_doubts",
+        "_early_refused",
+        "_early_served",
+        "_held_back",
+        "_needed",
+        "_test_after",
+        "_waits",
+        "kept",
+        "known",
+    )
 
     def __init__(self) -> None:
-        self.known = False
+        self.known = self.kept = False
+        self._early_refused = self._early_served = 0.0
+        self._needed = _ENOUGH
+        self._held_back, self._test_after = 0.0, _FIRST_TEST
         self._waits = [0.0] * len(_USES)
         self._doubts = [0.0] * len(_USES)
         self._chosen = 0
@@ -114,15 +143,30 @@ class Pace:
         self._credit -= 1.0
         return True
 
-    def refused(self, times: Sequence[float], use: float, *, whole: bool) -> None:
+    def tests(self) -> bool:
+        """Whether to let anyone come, however early, where all have to rest: as a test of the limit itself."""
+        self._held_back += 1.0
+        if self._held_back < self._test_after:
+            return False
+        self._held_back = 0.0
+        return True
+
+    def explains(self, times: Sequence[float], use: float) -> bool:
+        """Whether a refusal is probably for coming too early."""
+        return self._early_refused >= self._early_served and self.rested(times, use) < 1.0
+
+    def refused(self, times: Sequence[float], use: float, *, whole: bool, again: bool = False) -> None:
         """Learn from a ban of a use that had others before it; `whole` says that none of these is missing.
 
         Of those before it that are not told of yet, some may not have come to the site: what is taken for a wait that
-        is too short is rather shorter than it was.
+        is too short is rather shorter than it was. `again` says that the request was refused to another proxy before:
+        it may be the request that the site refuses.
         """
         before = len(times)
         if not before:
             return  # it did not serve since the last ban: that has not ended, or the site does not want it at all
+        if self.known and not again and self.rested(times, use) < 1.0:
+            self._note_early(served=False)
         doubts = self._doubts
         for place, uses in enumerate(_USES):
             doubts[place] *= _FADING
@@ -139,6 +183,8 @@ class Pace:
     def served(self, times: Sequence[float], use: float) -> None:
         """Learn that a use was served that had others before it that were served."""
         self._credit = min(self._credit + _DARING, 1.0)
+        if self.rested(times, use) < _MUCH_TOO_EARLY:
+            self._note_early(served=True)
         before, wrong = len(times), False
         for place, uses in enumerate(_USES):
             if uses > before:
@@ -150,6 +196,21 @@ class Pace:
                 self._waits[place] = wait + _STEP * (rest - wait)
         if wrong:
             self._choose()
+
+    def _note_early(self, *, served: bool) -> None:
+        self._early_refused = self._early_refused * _MEMORY + (not served)
+        self._early_served = self._early_served * _MEMORY + served
+        before = self.kept
+        self.kept = self._early_refused > self._needed and self._early_refused > _MOSTLY * self._early_served
+        if not before:
+            self._test_after = _FIRST_TEST
+        elif served:
+            self._test_after = 1.0
+            if not self.kept:
+                self._needed = min(2.0 * self._needed, _ENOUGH_NOW)
+        else:
+            self._test_after = min(max(self._test_after, _FIRST_TEST) * 2.0, _RAREST_TEST)
+            self._needed = _ENOUGH
 
     def _choose(self) -> None:
         """Go by one of the numbers with the fewest contradictions: that which lets a proxy come most often.

@@ -65,7 +65,8 @@ _OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
 class Arm:
     """What a proxy achieved on a site: decayed counts since `stamp`.
 
-    `uses` are its last ones there, `served` says whether its last outcome there was a success. `mean` and `spread`
+    `uses` are its last ones there, `served` says whether its last outcome there was a success, `banned_for` is how many
+    seconds its last ban was to last. `mean` and `spread`
     are what to believe of it (see `belief`), as of its last outcome there or a little longer.
     """
 
@@ -74,6 +75,7 @@ class Arm:
     stamp: float = 0.0
     uses: Uses = field(default_factory=Uses)
     served: bool = False
+    banned_for: float = 0.0
     mean: float = 0.0
     spread: float = 0.0
 
@@ -163,8 +165,8 @@ class Site:
             self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
 
     def tired(self, key: str, now: float) -> bool:
-        """Whether a proxy should not come yet, as far as is known of the site's limit."""
-        arm = self.arms.get(key) if self.pace.known else None
+        """Whether a proxy should not come yet, since the site has a limit that it keeps to."""
+        arm = self.arms.get(key) if self.pace.kept else None
         return arm is not None and self.pace.rested(arm.uses.all(), now) < 1.0
 
     def resting(self, now: float) -> float:

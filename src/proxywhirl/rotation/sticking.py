@@ -86,7 +86,7 @@ class Sticking:
                     if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
                         self._require_room(known, site if problem == COOLING else None)
                         self.sessions.use(session, wall)
-                        return self._grant(known.key, site, lost, now)
+                        return self._grant(known.key, site, lost, now, again=bool(question.exclude))
                     lost[known.key] = problem
                     self._require_soft(problem)
                 key = self._fall(session, known, question, barred)
@@ -98,12 +98,12 @@ class Sticking:
                 self.sessions.put(session, agreed)
         raise PoolEmpty("other processes keep moving this session to proxies that cannot serve here: try again later")
 
-    def _grant(self, key: str, site: Site | None, lost: dict[str, str], now: float) -> Lease:
+    def _grant(self, key: str, site: Site | None, lost: dict[str, str], now: float, *, again: bool) -> Lease:
         before = next((other for other in lost if other != key), None) if lost else None
         moved = "" if before is None else f"moved away from {before}, since {lost[before]}"
         why: Because = ("session", 0, (), "", moved)
         lease = self._choosing.begin(self._pool, key, site, why, now)
-        lease.moved_from = before
+        lease.moved_from, lease.again = before, again
         return lease
 
     def read(self, question: Question, name: str | None) -> tuple[str, Assignment | None]:

@@ -98,10 +98,11 @@ class Bandit:
             best, base = self._urn.draw(exclude, barred), self._par
             if best is None:
                 return None
-            if site is not None and site.tired(best, self._roster.monotonic()):
-                chance = _TIRED
-        if chance < 0.0 and site is not None and not site.pace.dares():
-            return None
+            chance = _TIRED if site is not None and site.tired(best, self._roster.monotonic()) else 0.0
+        if chance < 0.0 and site is not None and site.pace.kept and not site.pace.dares():
+            if not site.pace.tests():
+                return None
+            best = self._urn.draw(exclude, barred) or best
         self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
             keys = self._urn.keys
