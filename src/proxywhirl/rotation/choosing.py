@@ -62,6 +62,7 @@ class Choosing:
         self._plain = not recipe.yielding and recipe.base is NO_FILTER
         self._clock = clock
         self._cooldown = limits.cooldown
+        self.in_flight_limit = limits.in_flight
         self._tick = clock.monotonic()
         self._unlimited = limits.requests_per_second is None and limits.in_flight is None
         self._counting = isinstance(self.views.all, CountsUses)

@@ -12,6 +12,7 @@ from proxywhirl.arguments import require, require_number
 from proxywhirl.clock import Clock
 from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.choosing import Choosing
+from proxywhirl.rotation.emptiness import free_in
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.ledger import Ledger
 from proxywhirl.rotation.question import Question
@@ -113,7 +114,8 @@ class Holding:
                 if used <= 0:
                     raise
                 words = f"{used} who could serve are in use or held by others, and an exclusive lease needs one alone"
-                raise PoolEmpty(words, retry_after=exc.retry_after) from exc
+                wait = free_in(self._choosing, first, self._choosing.recipe.ladder(first.wanted)[-1], site, now)
+                raise PoolEmpty(words, retry_after=wait) from exc
             slot = self._choosing.stock.slot(key)
             if slot is not None and slot.in_flight:
                 tried.add(key)

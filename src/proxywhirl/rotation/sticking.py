@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SessionLost, TierError
 from proxywhirl.rotation.choosing import COOLING, SET_ASIDE, Choosing
+from proxywhirl.rotation.emptiness import A_WHILE
 from proxywhirl.rotation.lease import Because, Lease
 from proxywhirl.rotation.ledger import Assignment, Ledger
 from proxywhirl.rotation.question import Question
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Sticking"]
 
 _log = logging.getLogger(__name__)
-
-_A_WHILE = 0.05  # seconds after which to ask again where it is not known when a use ends
 
 _AGREEMENTS = 4
 """So often another process may have moved a session to a proxy that cannot serve here, until that is an error."""
@@ -148,7 +147,7 @@ class Sticking:
         now = self._clock.monotonic()
         waits = [] if cooling is None else [cooling.cooling.due_at(known.key) or now]
         if limited:
-            waits.append(standing.limited.due_at(known.key) or now + _A_WHILE)
+            waits.append(standing.limited.due_at(known.key) or now + A_WHILE)
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
     def _id(self, question: Question, name: str | None) -> str:
