@@ -142,6 +142,11 @@ class Definition(BaseModel):
             exclude_none=True,
         )
         if not conditions and not (self.ok and self.domain):
+            if self.model_fields_set and self.model_fields_set.issubset(CHANGEABLE):
+                raise SettingsError(
+                    "no built-in rule has this name, and one of yours needs a condition: "
+                    "`proxywhirl verdict --rules` lists the names"
+                )
             raise SettingsError("it asks for nothing, so that it would hold of every response: give it a condition")
         if self.ok and (self.blame or self.retry_after):
             raise SettingsError("where all is ok, there is nobody to blame and nothing to wait for: leave those out")
