@@ -38,8 +38,8 @@ def vendor_options(command: Command) -> Command:
     """Add `--provider`, `--sessions`, `--region`, `--city` and `--lifetime`."""
     for option in (
         click.option("--lifetime", type=Duration(), help="How long a session keeps its exit, such as 10m."),
-        click.option("--city", metavar="NAME", help="Where the sessions come out, in the vendor's spelling."),
-        click.option("--region", metavar="NAME", help="Likewise, a state or region."),
+        click.option("--city", metavar="NAME", help="Likewise, a city, in the vendor's spelling."),
+        click.option("--region", metavar="NAME", help="The state or region that the sessions leave from."),
         click.option(
             "--sessions", metavar="N", type=click.IntRange(1, MOST_SESSIONS), help="Make N proxies of a vendor's line."
         ),
