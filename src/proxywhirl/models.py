@@ -6,11 +6,13 @@ connection is made.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Self
 
+from proxywhirl.arguments import require
 from proxywhirl.errors import Blame, ProxyURLError
 from proxywhirl.urls import ProxyURL, default_port, split_authority
 
@@ -70,6 +72,9 @@ class Attributes:
                 raise ValueError(f"country must be a two-letter code such as DE, not {self.country!r}")
             object.__setattr__(self, "country", country)
         if self.tags:
+            given: object = self.tags
+            if isinstance(given, str | bytes):
+                raise TypeError("tags must be several, not one text: put it in brackets")
             object.__setattr__(self, "tags", tuple(self.tags))  # a list is taken too
         for name in ("asn", "weight", "price_per_gb"):
             value = getattr(self, name)
@@ -173,6 +178,10 @@ class Outcome:
 
     `rule` names what a verdict was found by, such as a ban rule; failures of the same rule are alike. `retry_after`
     is for how many seconds the target asked to be left alone.
+
+    Raises:
+        TypeError: `ok`, `blame`, `latency` or `status` is of another kind.
+        ValueError: `latency` is less than 0, or not finite.
     """
 
     ok: bool
@@ -184,6 +193,18 @@ class Outcome:
     retry_after: float | None = field(default=None, kw_only=True)
     bytes_up: int = field(default=0, kw_only=True)
     bytes_down: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what would be learnt wrongly, and for long."""
+        require("ok", self.ok, bool, "True or False")
+        if self.blame is not None and type(self.blame) is not Blame:
+            require("blame", self.blame, Blame, "a Blame, such as Blame.PROXY, or None")
+        if self.status is not None and type(self.status) is not int:
+            require("status", self.status, int, "a number or None")
+        if self.latency is not None:
+            require("latency", self.latency, (int, float), "a number of seconds or None")
+            if not 0.0 <= self.latency < math.inf:
+                raise ValueError(f"latency must be 0 seconds or more and finite, not {self.latency!r}")
 
     @property
     def counts_against_proxy(self) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import ssl
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 
-from proxywhirl import Limits, Outcome, Pool, ProxyWhirl, SessionPolicy, WhirlTransport
+from proxywhirl import Attributes, Limits, Outcome, Pool, ProxyWhirl, SessionPolicy, WhirlTransport, vendor_sessions
+from proxywhirl.rotation.retry import RetryPolicy
 from proxywhirl.testing import ManualClock
+from proxywhirl.urls import parse
 
 URLS = ["http://192.0.2.1:80", "http://192.0.2.2:80"]
 
@@ -27,7 +30,7 @@ ASKED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"exclude": [5]}, TypeError, "such as lease.proxy.key, not int"),
     ({"exclude": [5], "country": "DE"}, TypeError, "such as lease.proxy.key, not int"),
     ({"session": 5}, ValueError, "a session is a text"),
-    ({"session": b"a"}, ValueError, "a session is a text"),
+    ({"session": ("bob", "s3cret")}, ValueError, "a session is a text that is not empty, not tuple$"),
     ({"target": 5}, TypeError, "a URL or a Target, not int"),
     ({"target": b"http://t.test/"}, TypeError, "a URL or a Target, not bytes"),
     ({"country": 5}, ValueError, "country must be a text"),
@@ -116,6 +119,9 @@ def test_proxies_and_keys_are_told_apart() -> None:
         (SessionPolicy, {"ttl": "5"}, TypeError, "a session's ttl must be a number of seconds"),
         (SessionPolicy, {"idle": 0}, ValueError, "a session's idle must be more than 0 seconds"),
         (SessionPolicy, {"hard": "no"}, TypeError, "True or False"),
+        (RetryPolicy, {"attempts": "5"}, TypeError, "attempts must be a whole number, not str"),
+        (RetryPolicy, {"rounds": 1.5}, TypeError, "rounds must be a whole number, not float"),
+        (RetryPolicy, {"unsafe": "no"}, TypeError, "unsafe must be True or False, not str"),
     ],
 )
 def test_policies_are_numbers(kind: type, values: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -182,3 +188,45 @@ def test_what_a_request_wishes_is_of_its_kind(options: dict[str, Any], kind: typ
         method: Any = 5
         with pytest.raises(TypeError, match="method must be a text"):
             whirl.request(method, "http://t.test/")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "words"),
+    [
+        ({"ok": "no"}, TypeError, "ok must be True or False, not str"),
+        ({"ok": None}, TypeError, "ok must be True or False, not NoneType"),
+        ({"ok": False, "blame": "us"}, TypeError, "blame must be a Blame, such as Blame.PROXY"),
+        ({"ok": True, "status": "200"}, TypeError, "status must be a number or None, not str"),
+        ({"ok": True, "latency": "0.1"}, TypeError, "latency must be a number of seconds or None, not str"),
+        ({"ok": True, "latency": -0.1}, ValueError, "latency must be 0 seconds or more and finite"),
+        ({"ok": True, "latency": float("nan")}, ValueError, "latency must be 0 seconds or more and finite"),
+        ({"ok": True, "latency": float("inf")}, ValueError, "latency must be 0 seconds or more and finite"),
+    ],
+)
+def test_an_outcome_is_one(values: dict[str, Any], kind: type[Exception], words: str) -> None:
+    """A pool learns from it for long: one that is no number would spoil an average for ever."""
+    with pytest.raises(kind, match=words):
+        Outcome(**values)
+
+
+def test_what_is_no_float_is_a_latency_and_a_status_too() -> None:
+    """Whole seconds, and the standard library's names for statuses."""
+    outcome = Outcome(True, latency=0, status=HTTPStatus.OK)
+    assert (outcome.latency, outcome.status) == (0, 200)
+
+
+def test_one_tag_is_not_taken_for_its_letters() -> None:
+    """A text is a collection of texts too, which nobody means."""
+    tags: Any = "shop"
+    with pytest.raises(TypeError, match="tags must be several, not one text: put it in brackets"):
+        Attributes(tags=tags)
+
+
+def test_sessions_are_made_of_a_parsed_line() -> None:
+    """A text would have to be parsed first, and how many is a number; neither is repeated."""
+    line: Any = "http://bob:s3cret@geo.iproyal.com:12321"
+    with pytest.raises(TypeError, match=r"^line must be a ProxyURL: proxywhirl\.urls\.parse .*, not str$"):
+        vendor_sessions(line, 3)
+    count: Any = "3"
+    with pytest.raises(TypeError, match="count must be a whole number of sessions, not str"):
+        vendor_sessions(parse(line), count)

@@ -21,6 +21,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from proxywhirl.arguments import require
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.budget import RetryBudget
 
@@ -105,6 +106,7 @@ class RetryPolicy:
         unsafe: Whether methods that are not idempotent are sent again too, though they may have had their effect.
 
     Raises:
+        TypeError: A value is of another kind.
         ValueError: `attempts` or `rounds` is less than 1.
     """
 
@@ -115,8 +117,10 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         """Refuse what would mean no attempt at all."""
         for name in ("attempts", "rounds"):
+            require(name, getattr(self, name), int, "a whole number")
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        require("unsafe", self.unsafe, bool, "True or False")
 
 
 class Stop(StrEnum):

@@ -50,10 +50,11 @@ def require_name(name: object) -> str:
     """Return the name of a session: any text that is not empty, since that is mostly a variable that was never set.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none. What it is instead is not repeated: it may be an account.
     """
     if not isinstance(name, str) or not name:
-        raise ValueError(f"a session is a text that is not empty, not {name!r}")
+        found = "an empty one" if isinstance(name, str) else type(name).__name__
+        raise ValueError(f"a session is a text that is not empty, not {found}")
     return name
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+from proxywhirl.arguments import require
 from proxywhirl.errors import SettingsError
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
@@ -43,8 +44,11 @@ def vendor_sessions(
     Raises:
         SettingsError: The line has no username, the vendor cannot be told or does not take the wish, or `count` is
             not from 1 to 100,000.
+        TypeError: `line` or `count` is of another kind.
         UnknownNameError: No vendor has this name.
     """
+    require("line", line, ProxyURL, "a ProxyURL: proxywhirl.urls.parse makes it of a text")
+    require("count", count, int, "a whole number of sessions")
     vendor = _vendor(line, provider)
     account = (line.username or "").removesuffix(vendor.tail)
     wish = wish or Wish()
