@@ -82,14 +82,17 @@ def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bo
 @json_option
 @home_option
 def sessions(end: str | None, as_json: bool, home: str | None) -> int:
-    """List the sessions and their proxies, the last used first.
+    """List the sessions that last and their proxies, the last used first.
 
-    Their names are not stored: what is shown begins the SHA-256 of one.
+    How long they do is set by pool.session_ttl and pool.session_idle. Their names are not stored: what is shown begins
+    the SHA-256 of one.
     """
     with open_runtime(home) as runtime:
         if end is not None:
             return _end(runtime, end, as_json=as_json)
-        found = sorted(runtime.knowledge.sessions().items(), key=lambda item: -item[1].used)
+        lasts, now = runtime.settings.pool.sessions().lasts, datetime.now(UTC).timestamp()
+        written = runtime.knowledge.sessions().items()
+        found = sorted(((name, known) for name, known in written if lasts(known, now)), key=lambda item: -item[1].used)
         if as_json:
             for name, known in found:
                 print_json(_session_fields(runtime, name, known))

@@ -158,6 +158,16 @@ def test_sessions_are_listed_without_their_names(run: Run, learnt: Path) -> None
     assert run("sessions").rows[0][1:4] == [ALICE.key, "", ""]
 
 
+def test_only_sessions_that_last_are_listed(run: Run, learnt: Path) -> None:
+    """One that was not used for its idle time, or whose time to live is over, has no proxy any more."""
+    with Runtime(Settings.load(learnt)) as runtime:
+        now = time.time()
+        runtime.knowledge.assign(session_id("idle"), lambda _: Assignment(PLAIN.key, now - 1000, now - 700))
+    assert [row[1] for row in run("sessions").rows] == [ALICE.key]
+    learnt.joinpath("settings.toml").write_text("[pool]\nsession_ttl = 30\n", encoding="utf-8")
+    assert (run("sessions").rows, run("sessions", "--json").out) == ([], "")
+
+
 def test_a_session_is_ended_by_its_name(run: Run, learnt: Path) -> None:
     """Once; of one that is not there the command says so, without repeating its name."""
     assert run("sessions", "--end", NAME).out == "ended\n"
