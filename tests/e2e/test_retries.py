@@ -307,6 +307,15 @@ async def test_a_busy_pool_is_waited_for(sender: str) -> None:
         assert [answer.status_code for answer in answers] == [200] * 4
 
 
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_proxies_in_use_are_waited_for_also_after_a_failed_attempt(sender: str) -> None:
+    """More requests than proxies can take at once, and a dead one among those: each gets its turn, none an error."""
+    specs = [FleetSpec(fault=Fault.REFUSE), FleetSpec(), FleetSpec()]
+    async with rig(sender, specs, limits=Limits(in_flight=1)) as running:
+        answers = await asyncio.gather(*(running.send("/slow?ms=40") for _ in range(10)))
+        assert [answer.status_code for answer in answers] == [200] * 10
+
+
 def _moved_from(answer: httpx2.Response) -> str | None:
     """Return what a sender says of a session's former proxy, each in its way."""
     told = answer.extensions.get("proxywhirl")

@@ -161,12 +161,13 @@ def test_who_was_not_tried_yet_waits_for_a_busy_proxy_within_the_deadline() -> N
     assert retries.pause(50.0, free_in=None) is None
 
 
-def test_after_an_attempt_a_busy_proxy_is_waited_for_once() -> None:
-    """The one that is to be free may be one that was tried: a request does not wait in circles."""
+def test_after_an_attempt_a_busy_proxy_is_waited_for_too() -> None:
+    """Who becomes free was not tried, and may be another request's by then: it is asked again until the deadline."""
     retries = begun()
     retries.attempted("a")
     assert retries.pause(0.0, free_in=1.0) is not None
-    assert retries.pause(1.0, free_in=1.0) is None
+    assert retries.pause(1.0, free_in=1.0) is not None
+    assert retries.pause(59.5, free_in=1.0) is None
 
 
 def test_a_further_round_goes_among_those_that_were_tried_and_waits() -> None:

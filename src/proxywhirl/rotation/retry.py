@@ -167,7 +167,6 @@ class Retries:
         self._unsafe = unsafe or policy.unsafe
         self._rng = rng
         self._rounds = 1
-        self._waited = False
         self._paid = False
         budget.note_request()
 
@@ -209,14 +208,13 @@ class Retries:
     def pause(self, now: float, *, free_in: float | None) -> float | None:
         """Return how many seconds to wait where no proxy can be had now, None to give up.
 
-        `free_in` says in how many seconds one may be free, None where none will. After a failed attempt it is waited
-        for once only, since the one that becomes free may be one that was tried.
+        `free_in` says in how many seconds one may be free that was not tried, None where none will. It may be another
+        request's then, so that this may be asked again and again, until the deadline.
         """
         left = self.until - now
-        if free_in is not None and not self._waited:
+        if free_in is not None:
             wait = max(free_in, _LEAST_WAIT) * self._rng.uniform(1.0, 1.1)
             if wait < left:
-                self._waited = self.attempts > 0
                 return wait
         if self.tried and self._rounds < self._policy.rounds and self.attempts < self._policy.attempts:
             wait = backoff(self._rounds, self._rng)
