@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SiteResting
-from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
+from proxywhirl.models import Outcome, Proxy, Sketch
 from proxywhirl.rotation.emptiness import why_empty
 from proxywhirl.rotation.filters import NO_FILTER, Filter
 from proxywhirl.rotation.holds import Holds
@@ -15,9 +15,9 @@ from proxywhirl.rotation.index import Index
 from proxywhirl.rotation.learning import Learning
 from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.membership import Membership
 from proxywhirl.rotation.question import ANYTHING, Question
 from proxywhirl.rotation.recipe import Recipe
-from proxywhirl.rotation.retry import FAILURES_TO_CAP
 from proxywhirl.rotation.signs import NO_CONNECT, SILENT
 from proxywhirl.rotation.sites import Site
 from proxywhirl.rotation.slot import DECAY_STEP, Slot
@@ -55,6 +55,7 @@ class Choosing:
         self.index = Index(self.stock.known)
         self.views = self.standing.views = Views(recipe.factory, self.stock, self.stock.known, self._ready)
         self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
+        self.members = Membership(self.stock, self.standing, self.index, self.views, clock)
         self.holds = Holds()
         self._connect = self.learning.connect
         self._aside = self.standing.aside.at
@@ -69,69 +70,6 @@ class Choosing:
         self._taught = isinstance(self.views.all, Learns)
         self._declines = self.views.all.declines if isinstance(self.views.all, Declines) else None
         self._how = f"{recipe.name}, one of {{}} ready"
-
-    # Who is in the pool.
-
-    def put(self, proxy: Proxy) -> None:
-        """Take in a proxy, or what is known of it now; one that is handed in as dead starts set aside."""
-        key = proxy.key
-        known = self.held.get(key)
-        if known is not None:
-            slot = self.stock.open(key, dead=key in self._aside)
-            self._replace(key, lambda: setattr(slot, "proxy", proxy))
-            return
-        slot = self.held[key] = Slot(key, proxy)
-        self.index.add((key,))
-        if proxy.status is HealthStatus.DEAD:
-            slot.failures = FAILURES_TO_CAP
-            self.standing.put_aside(key, slot.failures, self._clock.monotonic())
-        else:
-            self.standing.enter(key)
-
-    def take_in(self, sketches: Mapping[str, Sketch], *, dead: bool) -> None:
-        """Do the same with sketches, of which all are dead or none is."""
-        if not self.held.keys().isdisjoint(sketches):
-            for key in self.held.keys() & sketches.keys():
-                self._redraw(key, sketches[key])
-            sketches = {key: sketch for key, sketch in sketches.items() if key not in self.held}
-        self.held.update(sketches)
-        self.index.add(sketches)
-        if dead:
-            now = self._clock.monotonic()
-            for key in sketches:
-                self.standing.put_aside(key, FAILURES_TO_CAP, now)
-        else:
-            self.views.add_many(sketches)
-
-    def forget(self, key: str) -> bool:
-        """Drop a proxy; False where it was not in."""
-        if key not in self.held:
-            return False
-        if self.index.asked:
-            self.index.remove(key, self.stock.known(key))
-        self.standing.forget(key)
-        del self.held[key]
-        return True
-
-    def _redraw(self, key: str, sketch: Sketch) -> None:
-        held = self.held[key]
-        if isinstance(held, Slot):
-            self._replace(key, lambda: setattr(held, "proxy", self.stock.make(key, sketch)))
-        else:
-            self._replace(key, lambda: self.held.__setitem__(key, sketch))
-
-    def _replace(self, key: str, replace: Callable[[], None]) -> None:
-        """Put something else in the place of what is known; statistics and standing are kept."""
-        if not (self.index.asked or self.views.read):
-            replace()
-            return
-        before = self.stock.known(key)
-        replace()
-        after = self.stock.known(key)
-        if (after.scheme, after.source, after.attributes) != (before.scheme, before.source, before.attributes):
-            self.index.remove(key, before)
-            self.index.add((key,))
-            self.views.redrawn((key,), self.standing.ready)
 
     def _ready(self, wanted: Filter) -> list[str]:
         known, ready = self.stock.known, self.standing.ready

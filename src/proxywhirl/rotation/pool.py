@@ -141,7 +141,7 @@ class Pool:
         for proxy in proxies:  # the lock is taken for each: `proxies` may be a slow scan of the store
             require("a proxy", proxy, Proxy, "a Proxy; Proxy.of makes it of a URL")
             with self._lock:
-                self._choosing.put(proxy)
+                self._choosing.members.put(proxy)
                 self._sticking.came((proxy.key,))
 
     def stock(self, sketches: Mapping[str, Sketch], *, dead: bool = False) -> None:
@@ -150,7 +150,7 @@ class Pool:
         Requests wait meanwhile, half a millisecond for each thousand.
         """
         with self._lock:
-            self._choosing.take_in(sketches, dead=dead)
+            self._choosing.members.take_in(sketches, dead=dead)
             self._sticking.came(sketches.keys())
 
     def discard(self, keys: Iterable[str]) -> None:
@@ -328,7 +328,7 @@ class Pool:
         self._dropped.append(lease)
 
     def _forget(self, key: str) -> None:
-        if self._choosing.forget(key):
+        if self._choosing.members.forget(key):
             self._sticking.went(key)
 
     def _use(self, key: str, slot: Slot | Sketch) -> ProxyUse | tuple[Sketch, float | None, int]:
