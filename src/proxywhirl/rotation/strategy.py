@@ -96,7 +96,7 @@ class Learns(Protocol):
     """A strategy that is told what became of each use, beside what the pool learns itself."""
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
-        """Take note of an outcome; it may be of a proxy that is not in now."""
+        """Take note of an outcome; it may be of a proxy that is not in: of one that failed not now, of others never."""
         ...
 
 

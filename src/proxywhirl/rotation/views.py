@@ -108,9 +108,9 @@ class Views:
             view.moved(slot)
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
-        """Tell what became of a use, whoever has to do with that proxy."""
+        """Tell what became of a use: of a success all, which is soonest done, of a failure whom the proxy concerns."""
         for wanted, view in self._learning:
-            if wanted is NO_FILTER or wanted.admits(slot.proxy):
+            if outcome.ok or wanted is NO_FILTER or wanted.admits(slot.proxy):
                 view.learnt(slot, outcome)
 
     def _sort(self) -> None:

@@ -83,7 +83,7 @@ class Bandit:
 
     def learnt(self, slot: Slot, outcome: Outcome) -> None:
         """See `Learns`; the slot has learnt from it already."""
-        if slot.served + slot.failed == 1:
+        if slot.served + slot.failed == 1 and (slot.key in self._urn.places or not outcome.ok):
             self._guess += _NEWEST * (outcome.ok - self._guess)
             self._newcomer = belief(0.0, 0.0, guess=self._guess)
         if outcome.ok or outcome.counts_against_proxy:

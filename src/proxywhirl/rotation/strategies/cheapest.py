@@ -96,9 +96,9 @@ class Cheapest:
         ok = outcome.ok
         if (ok and not self._unwell) or not (ok or outcome.counts_against_proxy):
             return
-        price = slot.proxy.attributes.price_per_gb or 0.0
-        tier = self._tiers.get(price)
-        if tier is not None:
+        price = self._price_of.get(slot.key) if ok else slot.proxy.attributes.price_per_gb or 0.0  # it has left by now
+        tier = self._tiers.get(price) if price is not None else None
+        if price is not None and tier is not None:
             tier.learn(self._roster.monotonic(), ok=ok)
             if tier.well:
                 self._unwell.discard(price)
