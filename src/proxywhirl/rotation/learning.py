@@ -35,7 +35,8 @@ EVERYBODY = "*"
 _REST_REMEMBERED = 3600.0  # seconds
 
 MOST_ARMS = 300_000
-"""Pairs of proxy and site of which it is remembered how well they do; when there are more, the oldest go."""
+"""Pairs of proxy and site of which it is remembered how well they do: at most some 190 MB. When there are more, the
+oldest go."""
 
 _ARMS_AT_ONCE = 1024  # that are dropped
 

@@ -5,8 +5,8 @@ numbers of uses it is kept here how many seconds have to lie between a use and t
 they were too few, a use that was served that they were enough. The number for which both agree is the one that the site
 counts by; for any other one they contradict each other again and again.
 
-A site may refuse for quite another reason, as the one that a page is nobody's business. So a limit is kept to (`kept`)
-only where those are refused, mostly, that come much too early; now and then one does, to find out whether that holds.
+A site may refuse for quite another reason, such as that a page is nobody's business. So a limit is kept to (`kept`)
+only where those that come too early are refused, nearly always; now and then one does, to find out whether that holds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ tells whether a wait is too long, and may cost a proxy for as long as hundreds o
 
 _MUCH_TOO_EARLY = 0.8  # of the rest: who was served so early shows more than that the wait is known a little too long
 _MEMORY = 0.9  # of what became of those: the last ten count
-_ENOUGH, _ENOUGH_NOW, _MOSTLY = 3.0, 9.0, 4.0
+_ENOUGH, _ENOUGH_AT_MOST, _MOSTLY = 3.0, 9.0, 4.0
 """So many have to be refused, and so many times those that are served; more where a limit turned out to be none."""
 
 _FIRST_TEST, _RAREST_TEST = 16.0, 4096.0
@@ -207,7 +207,7 @@ class Pace:
         elif served:
             self._test_after = 1.0
             if not self.kept:
-                self._needed = min(2.0 * self._needed, _ENOUGH_NOW)
+                self._needed = min(2.0 * self._needed, _ENOUGH_AT_MOST)
         else:
             self._test_after = min(max(self._test_after, _FIRST_TEST) * 2.0, _RAREST_TEST)
             self._needed = _ENOUGH
