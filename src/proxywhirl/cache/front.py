@@ -15,6 +15,7 @@ from operator import attrgetter
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import COLUMNS, Record
+from proxywhirl.cache.storable import counted
 from proxywhirl.cache.tier import Access, Followed, Stretch
 
 __all__ = ["Front", "RecentChanges"]
@@ -149,7 +150,7 @@ class Front:
             for access in accesses:
                 record = self._rising.get(access.key)
                 if record is not None and record.generation == access.generation:
-                    record.stored_count += access.count
+                    record.stored_count = counted(record.stored_count, access.count)
 
     def risen(self) -> None:
         """Forget what was handed out."""

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.storable import LARGEST, counted
 from proxywhirl.cache.tier import Access
 
 __all__ = ["HitLog"]
 
 GATHERED_KEPT = 100_000
+NEAR_THE_END = LARGEST - 2**32
 
 Hits = tuple[int, float]
 """How many, and when the last was."""
@@ -39,8 +41,9 @@ class HitLog:
             self.note_first(record)
 
     def note_first(self, record: Record) -> None:
-        """Remember a record whose hits are to be written."""
-        record.noted = True
+        """Remember a record whose hits are to be written. One whose count nears its end comes here with each hit."""
+        record.access_count = counted(record.access_count, 0)
+        record.noted = record.access_count < NEAR_THE_END
         if self._durable:
             self._noted[id(record)] = record
             self._latest[record.key] = record
@@ -60,12 +63,12 @@ class HitLog:
         record.stored_count = record.access_count
         gathered = self._gathered.get((record.key, record.generation))
         if gathered is not None:
-            record.access_count += gathered[0]
+            record.access_count = counted(record.access_count, gathered[0])
             record.accessed_at = max(record.accessed_at, gathered[1])
         known = known or self._latest.get(record.key)
         if known is not None and known.generation == record.generation:
             unsaved = known.access_count - known.saved_count
-            record.access_count = max(record.access_count + unsaved, known.access_count)
+            record.access_count = max(counted(record.access_count, unsaved), known.access_count)
             record.accessed_at = max(record.accessed_at, known.accessed_at)
         record.saved_count = record.access_count
 
@@ -91,6 +94,8 @@ class HitLog:
                         count += known[0]
                 if key in latest:
                     count = self._shown(record, latest[key], count)
+                if count > LARGEST:  # noqa: PLR1730  # the call of `min` would cost each read more than it does
+                    count = LARGEST
                 record.stored_count, record.access_count, record.saved_count = stored, count, count
                 record.accessed_at = max(record.accessed_at, now)
 

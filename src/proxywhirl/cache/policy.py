@@ -12,7 +12,7 @@ from enum import Enum, auto
 from functools import cache
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
-from proxywhirl.cache.storable import storable_text
+from proxywhirl.cache.storable import counted, storable_text
 from proxywhirl.cache.tier import Batch, TierName
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
@@ -204,13 +204,13 @@ def checked(record: Record, check: HealthCheck) -> Record:
         status=check.status.value,
         failure_count=0 if check.ok else record.failure_count,
         last_check_at=check.at,
-        check_failures=0 if check.ok else record.check_failures + 1,
-        check_successes=record.check_successes + 1 if check.ok else 0,
+        check_failures=0 if check.ok else counted(record.check_failures),
+        check_successes=counted(record.check_successes) if check.ok else 0,
         recovery_attempt=check.recovery_attempt,
         next_check_at=check.next_check,
         error=None if check.ok or check.error is None else storable_text(check.error),
-        checks=record.checks + 1,
-        failed_checks=record.failed_checks + (not check.ok),
+        checks=counted(record.checks),
+        failed_checks=counted(record.failed_checks, not check.ok),
         retired=record.retired and not check.ok,
     )
 
@@ -222,7 +222,7 @@ def judged(record: Record, judge: Judge) -> HealthCheck:
 
 def failed(record: Record, *, threshold: int, invalidate: bool) -> Record:
     """Count a failure; at the threshold, where invalidation is on, the record is retired as unhealthy."""
-    failures = record.failure_count + 1
+    failures = counted(record.failure_count)
     if invalidate and failures >= threshold:
         return replace(record, failure_count=failures, status=HealthStatus.UNHEALTHY.value, retired=True)
     return replace(record, failure_count=failures)

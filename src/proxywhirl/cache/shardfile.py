@@ -26,6 +26,7 @@ from proxywhirl.cache.shard import (
     is_whole,
     keys_of,
 )
+from proxywhirl.cache.storable import counted
 from proxywhirl.cache.tier import Access
 
 __all__ = ["LineRead", "Located", "News", "ShardFile"]
@@ -98,7 +99,7 @@ class ShardFile:
         """Return the record of an indexed key, None where its line is damaged."""
         record = decode_record(os.pread(self._fd, located.length, located.offset), key)
         if record is not None and located.hits:
-            record.access_count += located.hits
+            record.access_count = counted(record.access_count, located.hits)
             record.accessed_at = max(record.accessed_at, located.used_at)
         return record
 
@@ -325,5 +326,5 @@ class ShardFile:
     def _hit(self, key: str, generation: int, count: int, at: float) -> None:
         known = self.index.get(key)
         if known is not None and known.generation == generation:
-            known.hits += count
+            known.hits = counted(known.hits, count)
             known.used_at = max(known.used_at, at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxywhirl.cache.record import Record
 
-__all__ = ["check_storable", "storable_text"]
+__all__ = ["LARGEST", "check_storable", "counted", "storable_text"]
 
 LARGEST = 2**63 - 1
 NO_CREDENTIALS = (None, None)
@@ -55,6 +55,15 @@ def check_storable(record: Record) -> Record:
     for name, secret in zip(("username", "password"), plain or (), strict=False):
         _check_text(name, secret, optional=True)
     return record
+
+
+def counted(count: int, more: int = 1) -> int:
+    """Add to a count, which stays at the largest number that can be stored.
+
+    >>> counted(7), counted(LARGEST) == LARGEST
+    (8, True)
+    """
+    return min(count + more, LARGEST)
 
 
 def storable_text(text: str) -> str:

@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from proxywhirl.cache.changes import DEAD, GONE, SERVING
 from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
+from proxywhirl.cache.storable import LARGEST
 
 __all__ = [
     "AMONG",
@@ -89,7 +90,7 @@ OUTLINES = f"""SELECT key, url, status || ' ' || (sealed IS NOT NULL) || ' ' || 
     CASE WHEN retired OR expires_at <= ? THEN {GONE} WHEN status = 'dead' THEN {DEAD} ELSE {SERVING} END, revision
     FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"""  # noqa: S608  # as above
 TOUCH = (
-    "UPDATE entries SET access_count = access_count + ?, accessed_at = max(accessed_at, ?) "
+    f"UPDATE entries SET access_count = min(access_count + ?, {LARGEST}), accessed_at = max(accessed_at, ?) "  # noqa: S608  # as above
     "WHERE key = ? AND generation = ? RETURNING key, generation, revision, accessed_at, access_count"
 )
 USAGES = "SELECT key, generation, revision, accessed_at, access_count FROM entries"
