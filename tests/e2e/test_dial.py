@@ -209,9 +209,18 @@ async def test_name_that_does_not_exist(proxy: bool) -> None:
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENETUNREACH, errno.EADDRNOTAVAIL])
 def test_what_this_machine_lacks_blames_nobody_else(code: int) -> None:
     """No descriptors, ports or route here says nothing about the proxy."""
-    assert type(translated(OSError(code, "x"), "http://127.0.0.1:1", 1)) is LocalFailure
-    assert type(translated(OSError(errno.EHOSTUNREACH, "x"), "http://127.0.0.1:1", 1)) is ProxyFailed
-    assert type(translated(OSError("Multiple exceptions: …"), "http://127.0.0.1:1", 1)) is ProxyFailed
+    proxy = ProxyURL("http", "127.0.0.1", 1)
+    assert type(translated(OSError(code, "x"), proxy, 1)) is LocalFailure
+    assert type(translated(OSError(errno.EHOSTUNREACH, "x"), proxy, 1)) is ProxyFailed
+    assert type(translated(OSError("Multiple exceptions: …"), proxy, 1)) is ProxyFailed
+
+
+@pytest.mark.parametrize("host", ["255.255.255.255", "224.0.0.1", "240.0.0.1", "[ff02::1]"])
+def test_an_address_of_no_server_is_the_proxys_fault(host: str) -> None:
+    """No machine has a route to a broadcast, multicast or reserved address: that this one has none is not its lack."""
+    failure = translated(OSError(errno.ENETUNREACH, "x"), ProxyURL("http", host, 80), 1)
+    assert type(failure) is ProxyFailed
+    assert str(failure).startswith(f"http://{host}:80 ")
 
 
 async def test_no_descriptor_left() -> None:

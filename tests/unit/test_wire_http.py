@@ -9,8 +9,8 @@ import pytest
 
 from proxywhirl.errors import AccountRefused, LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.wire.http import basic_credentials, connect
-from proxywhirl.wire.quoting import quoted
 from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send
+from proxywhirl.wire.text import quoted
 
 
 def play(handshake: Handshake[None], received: bytes) -> tuple[bytes, bytes]:

@@ -15,7 +15,7 @@ import h11
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Target
 from proxywhirl.urls import ProxyURL, split_authority
-from proxywhirl.wire.http import basic_credentials
+from proxywhirl.wire.http import authorization
 
 __all__ = [
     "MOVED_FIELD",
@@ -148,6 +148,9 @@ def request_upstream(head: h11.Request, destination: Destination, *, via: ProxyU
     `via` is the HTTP proxy that gets it in absolute-form, with that proxy's credential; None means
     that the connection reaches the target itself, which gets origin-form and no credential.
     `expect` says whether the client still waits for `100 Continue`.
+
+    Raises:
+        AccountRefused: That proxy cannot be sent its credential.
     """
     fields = [(b"Host", destination.authority)]
     fields += [
@@ -157,9 +160,8 @@ def request_upstream(head: h11.Request, destination: Destination, *, via: ProxyU
     ]
     if _chunked(head):
         fields.append((b"Transfer-Encoding", b"chunked"))
-    if via is not None and (via.username is not None or via.password is not None):
-        credential = basic_credentials(via.username or "", via.password or "")
-        fields.append((b"Proxy-Authorization", credential.encode()))
+    if via is not None:
+        fields += authorization(via)
     # One connection serves one request: the next one is to leave through another proxy.
     fields.append((b"Connection", b"close"))
     return h11.Request(method=head.method, target=_target(head.method, destination, via), headers=fields)

@@ -207,10 +207,13 @@ class Climb:
 
 
 def _literal(endpoint: ProxyURL) -> list[tuple[socket.AddressFamily, str]]:
-    host = endpoint.host
-    if host.startswith("["):
-        return [(socket.AF_INET6, host[1:-1])]
-    return [(socket.AF_INET, host)] if host.replace(".", "").isdigit() else []
+    host = endpoint.host.strip("[]")
+    for family in (socket.AF_INET, socket.AF_INET6):
+        # What only looks like an address must not reach `connect`, which would look it up and hold up the loop.
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return [(family, host)]
+    return []
 
 
 async def _looked_up(endpoint: ProxyURL) -> list[tuple[socket.AddressFamily, str]]:

@@ -23,7 +23,7 @@ from proxywhirl.health.geo import GeoDatabase, Place
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.panel import Panel
 from proxywhirl.models import Anonymity, Target
-from proxywhirl.net.failures import translated
+from proxywhirl.net.failures import FOREIGN, translated
 from proxywhirl.net.lag import LagMeter
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.judge import Judge, Sighting
@@ -132,9 +132,9 @@ class Prober:
             error = type(exc)(str(exc))
         except UpstreamError as exc:
             error = exc.about(endpoint.canonical)
-        except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
+        except FOREIGN as exc:
             code, silence = getattr(exc, "errno", None), climb.silence()
-            error = translated(exc, endpoint.canonical, timeout)
+            error = translated(exc, endpoint, timeout)
         finally:
             climb.close()
         return _Attempt(climb, error, code, silence, direct)

@@ -21,12 +21,13 @@ from proxywhirl.models import Target
 from proxywhirl.net.connection import Connection
 from proxywhirl.net.dial import dial
 from proxywhirl.urls import ProxyURL
-from proxywhirl.wire.http import basic_credentials
 
 __all__ = ["Dialer", "Identities", "Identity", "ProxiedStream"]
 
 _KEEPALIVE = 5.0  # seconds: many proxies close an idle connection soon after
 _IDLE_CONNECTIONS = 20  # kept open for each identity
+# The dialer knows the proxy, and does the TLS of an https one: what runs over its streams is plain http.
+_WHATEVER = httpcore2.URL(scheme=b"http", host=b"proxy.invalid", port=80, target=b"/")
 
 
 class ProxiedStream(httpcore2.AsyncNetworkStream):
@@ -156,9 +157,7 @@ class Identity:
         self._forward: httpcore2.AsyncHTTPProxy | None = None
         if endpoint.scheme in ("http", "https"):
             self._forward = httpcore2.AsyncHTTPProxy(
-                # The dialer does the TLS of an https proxy, so what runs over its streams is plain http.
-                httpcore2.URL(scheme=b"http", host=endpoint.host.encode(), port=endpoint.port, target=b"/"),
-                proxy_headers=_authorization(endpoint),
+                _WHATEVER,
                 max_connections=None,
                 max_keepalive_connections=_IDLE_CONNECTIONS,
                 keepalive_expiry=_KEEPALIVE,
@@ -232,9 +231,3 @@ class Identities:
             if idle is None:
                 return
             self._outdated.append(self._known.pop(idle))
-
-
-def _authorization(endpoint: ProxyURL) -> list[tuple[str, str]]:
-    if endpoint.username is None and endpoint.password is None:
-        return []
-    return [("Proxy-Authorization", basic_credentials(endpoint.username or "", endpoint.password or ""))]

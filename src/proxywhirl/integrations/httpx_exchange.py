@@ -19,6 +19,7 @@ from proxywhirl.rotation.evidence import Evidence, Verdict
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import decode_answer
+from proxywhirl.wire.http import authorization
 
 __all__ = ["HELD_RESPONSE", "Exchange", "RequestBody"]
 
@@ -213,10 +214,11 @@ class Exchange(httpx2.AsyncByteStream):
         url = self._request.url
         self._body.sent = 0
         target = url.raw_path
-        if self._identity.forwards(url.scheme):  # absolute-form, in which httpcore2 forgets IPv6's brackets
-            target = b"%s://%s%s" % (url.raw_scheme, url.netloc, url.raw_path)
         # The credential for the proxy is the lease's; one in the request would go to a target in a tunnel.
         headers = [(n, v) for n, v in self._request.headers.raw if n.lower() != b"proxy-authorization"]
+        if self._identity.forwards(url.scheme):  # absolute-form, in which httpcore2 forgets IPv6's brackets
+            target = b"%s://%s%s" % (url.raw_scheme, url.netloc, url.raw_path)
+            headers += authorization(self._identity.endpoint)
         return httpcore2.Request(
             self._request.method,
             httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),

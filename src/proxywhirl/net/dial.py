@@ -13,12 +13,14 @@ from collections.abc import Callable
 from proxywhirl.errors import ProxyFailed, UpstreamError
 from proxywhirl.models import Target
 from proxywhirl.net.connection import READ_LIMIT, Connection, drive
-from proxywhirl.net.failures import translated
+from proxywhirl.net.failures import FOREIGN, translated
 from proxywhirl.net.handshakes import handshake_with
 from proxywhirl.net.trust import default_tls
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["Connection", "dial", "drive"]
+
+LAST_PORT = 65535
 
 
 async def dial(
@@ -40,8 +42,8 @@ async def dial(
             that is this server would send each request round for ever.
 
     Raises:
-        ProxyFailed: The proxy refused, timed out, or broke its protocol.
-        AccountRefused: The proxy does not accept the credential, or asks for one.
+        ProxyFailed: The proxy refused, timed out, or broke its protocol, or its address is none.
+        AccountRefused: The proxy does not accept the credential, or asks for one, or cannot be sent this one.
         TargetUnreachable: The proxy answered that it cannot or will not reach the target.
         LocalFailure: This machine has no route, file descriptors, or name service left.
     """
@@ -61,8 +63,8 @@ async def dial(
             return connection
     except UpstreamError as exc:
         raise exc.about(endpoint.canonical) from exc
-    except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
-        failure = translated(exc, endpoint.canonical, timeout)
+    except FOREIGN as exc:
+        failure = translated(exc, endpoint, timeout)
         failure.silent = connected and isinstance(exc, TimeoutError)
         raise failure from exc
 
@@ -74,6 +76,8 @@ def _refuse_to_circle(connection: Connection, leads_back: Callable[[Connection],
 
 async def _connect(endpoint: ProxyURL, tls: ssl.SSLContext | None) -> Connection:
     host = endpoint.host.strip("[]")
+    if not 0 <= endpoint.port <= LAST_PORT:
+        raise OverflowError  # as connecting does to an address; with a name, the system takes another port for it
     context = (tls or default_tls()) if endpoint.scheme == "https" else None
     reader, writer = await asyncio.open_connection(
         host,

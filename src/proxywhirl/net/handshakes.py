@@ -40,7 +40,7 @@ async def _ipv4(target: Target) -> str:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(target.host, target.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as exc:
+    except (socket.gaierror, ValueError, OverflowError) as exc:
         raise TargetUnreachable(
             f"needs an IPv4 address (socks4) and {target.host} has none that this machine can find"
         ) from exc

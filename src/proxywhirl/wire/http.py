@@ -13,10 +13,11 @@ from http import HTTPStatus
 import h11
 
 from proxywhirl.errors import AccountRefused, LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
-from proxywhirl.wire.quoting import quoted
+from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send
+from proxywhirl.wire.text import quoted, sendable
 
-__all__ = ["HEAD_LIMIT", "basic_credentials", "connect"]
+__all__ = ["HEAD_LIMIT", "authorization", "basic_credentials", "connect"]
 
 HEAD_LIMIT = 64 * 1024
 """How many bytes all response heads of one handshake may have together."""
@@ -27,8 +28,25 @@ def basic_credentials(username: str, password: str) -> str:
 
     >>> basic_credentials("Aladdin", "open sesame")
     'Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=='
+
+    Raises:
+        AccountRefused: The credential has no form in UTF-8.
     """
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+    return "Basic " + base64.b64encode(sendable(f"{username}:{password}")).decode("ascii")
+
+
+def authorization(proxy: ProxyURL) -> list[tuple[bytes, bytes]]:
+    """Return the field that logs in to an HTTP proxy which is not asked for a tunnel; none where it has no credential.
+
+    Raises:
+        AccountRefused: The credential cannot be sent; the message names the proxy.
+    """
+    if proxy.username is None and proxy.password is None:
+        return []
+    try:
+        return [(b"Proxy-Authorization", basic_credentials(proxy.username or "", proxy.password or "").encode())]
+    except AccountRefused as exc:
+        raise exc.about(proxy.canonical) from exc
 
 
 def connect(authority: str, username: str | None = None, password: str | None = None) -> Handshake[None]:
@@ -36,7 +54,7 @@ def connect(authority: str, username: str | None = None, password: str | None = 
 
     Raises:
         ProxyFailed: The answer is no HTTP, too long, or makes no sense for CONNECT.
-        AccountRefused: 407, or 402 (the account's quota).
+        AccountRefused: 407, or 402 (the account's quota), or the credential cannot be sent.
         TargetUnreachable: Any other 4xx or 5xx: the proxy works and does not open this tunnel.
         LocalFailure: The authority cannot be written in a request.
     """

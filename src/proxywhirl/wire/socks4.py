@@ -10,6 +10,7 @@ import ipaddress
 
 from proxywhirl.errors import AccountRefused, BadHandshake, LocalFailure, ProxyFailed, TargetUnreachable
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveUntil, Requested, Send, Verify
+from proxywhirl.wire.text import packed_port, sendable
 
 __all__ = ["GRANTED", "IDENTITY_REFUSED", "REJECTED", "accept", "connect", "reply"]
 
@@ -27,13 +28,13 @@ def connect(host: str, port: int, user_id: str | None = None) -> Handshake[None]
         ProxyFailed: The proxy does not speak SOCKS4.
         AccountRefused: It refuses the user id, or this one cannot be sent.
         TargetUnreachable: It rejects the request, or the target is an IPv6 address.
-        LocalFailure: `host` is no ASCII name of at most 255 bytes.
+        LocalFailure: `host` is no ASCII name of at most 255 bytes, or there is no such port.
     """
     address, name = _destination(host)
-    identity = (user_id or "").encode()
+    identity = sendable(user_id or "")
     if b"\0" in identity or len(identity) > _LONGEST:
         raise AccountRefused("cannot be sent this username: SOCKS4 takes at most 255 bytes, none of them zero")
-    yield Send(bytes((_VERSION, _CONNECT)) + port.to_bytes(2, "big") + address.packed + identity + b"\0" + name)
+    yield Send(bytes((_VERSION, _CONNECT)) + packed_port(port) + address.packed + identity + b"\0" + name)
     version, code = yield ReceiveExactly(2)
     if version != 0:
         raise ProxyFailed(f"does not speak SOCKS4: its reply begins with 0x{version:02x}")

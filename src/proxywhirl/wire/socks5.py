@@ -19,6 +19,7 @@ from proxywhirl.errors import (
     UpstreamError,
 )
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, Requested, Send, Step, Verify
+from proxywhirl.wire.text import packed_port, sendable
 
 __all__ = ["Reply", "accept", "connect", "reply"]
 
@@ -62,9 +63,9 @@ def connect(host: str, port: int, username: str | None = None, password: str | N
         ProxyFailed: The proxy does not speak SOCKS5, or failed without blaming the target.
         AccountRefused: It refuses the credential, asks for one, or this one cannot be sent.
         TargetUnreachable: It cannot or will not reach the target.
-        LocalFailure: `host` is no ASCII name of at most 255 bytes.
+        LocalFailure: `host` is no ASCII name of at most 255 bytes, or there is no such port.
     """
-    address = _packed_address(host)
+    destination = _packed_address(host) + packed_port(port)
     has_credential = username is not None or password is not None
     yield Send(b"\x05\x02\x00\x02" if has_credential else b"\x05\x01\x00")
     version, method = yield ReceiveExactly(2)
@@ -76,12 +77,12 @@ def connect(host: str, port: int, username: str | None = None, password: str | N
         raise AccountRefused("accepts none of the ways to log in" if has_credential else "asks for a credential")
     elif method != _NO_AUTHENTICATION:
         raise ProxyFailed(f"chose a way to log in that was not offered: 0x{method:02x}")
-    yield Send(bytes((_VERSION, _CONNECT, 0)) + address + port.to_bytes(2, "big"))
+    yield Send(bytes((_VERSION, _CONNECT, 0)) + destination)
     yield from _read_reply()
 
 
 def _authenticate(username: str, password: str) -> Handshake[None]:
-    name, secret = username.encode(), password.encode()
+    name, secret = sendable(username), sendable(password)
     if not (1 <= len(name) <= _LONGEST and 1 <= len(secret) <= _LONGEST):
         raise AccountRefused("needs a username and a password of 1 to 255 bytes each (RFC 1929)")
     yield Send(bytes((_AUTHENTICATION_VERSION, len(name))) + name + bytes((len(secret),)) + secret)
