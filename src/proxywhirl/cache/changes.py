@@ -11,7 +11,7 @@ from sys import intern
 from typing import Protocol, Self, runtime_checkable
 
 from proxywhirl.cache.policy import Found, state_of
-from proxywhirl.cache.record import Record, decode_attributes
+from proxywhirl.cache.record import Record, decode_attributes, split_url
 from proxywhirl.cache.soundness import UNREADABLE
 from proxywhirl.cache.tier import Changes, Tier
 from proxywhirl.models import Attributes, HealthStatus, Proxy, Sketch
@@ -143,14 +143,13 @@ def portray(key: str, sketch: Sketch) -> Proxy:
     url, traits = sketch
     facts, _, source = traits.partition("\n")
     status, credential, attributes = facts.split(" ", 2)
-    scheme, _, authority = url.partition("://")
-    host, _, port = authority.rpartition(":")
+    scheme, host, port = split_url(url)
     try:
         known, health = decode_attributes(attributes), _STATUSES[status]
     except UNREADABLE:  # a damaged row: the cache contains it when it reads the whole of it
         known, health = Attributes(), HealthStatus.UNKNOWN
     label = known.label or (f"user-{key[:6]}" if credential == "1" else None)
-    return Proxy(key, intern(scheme), host, int(port), label, intern(source), health, known)
+    return Proxy(key, intern(scheme), host, port, label, intern(source), health, known)
 
 
 def _outline(record: Record, now: float) -> Outline:

@@ -14,8 +14,9 @@ from typing import Any
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["COLUMNS", "NEVER_TIMESTAMP", "Credentials", "Record", "decode_attributes", "encode_attributes"]
+__all__ = ["COLUMNS", "NEVER_TIMESTAMP", "Credentials", "Record", "decode_attributes", "encode_attributes", "split_url"]
 
+_PORT_DIGITS = 9  # more are no port, and Python reads no number of thousands
 NEVER_TIMESTAMP = 253402300799.0  # 9999-12-31T23:59:59Z
 
 Credentials = tuple[str | None, str | None]
@@ -77,10 +78,18 @@ class Record:
 
     def endpoint(self, credentials: Credentials | None) -> ProxyURL:
         """Return the URL to connect to, with the given credential."""
-        scheme, _, authority = self.url.partition("://")
-        host, _, port = authority.rpartition(":")
         username, password = credentials or (None, None)
-        return ProxyURL(scheme, host, int(port), username, password)
+        return ProxyURL(*split_url(self.url), username, password)
+
+
+def split_url(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a stored URL.
+
+    Never fails, since a tier may hold what is no URL: what has no port gets -1, to which nothing can be connected.
+    """
+    scheme, _, authority = url.partition("://")
+    host, _, port = authority.rpartition(":")
+    return scheme, host, int(port) if port.isdecimal() and len(port) <= _PORT_DIGITS else -1
 
 
 COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record) if f.init and f.name != "plain")
