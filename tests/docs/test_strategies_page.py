@@ -21,7 +21,7 @@ from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.recipe import COMBINED, Recipe
+from proxywhirl.rotation.recipe import COMBINED, DEFAULT_STRATEGY, Recipe
 from proxywhirl.rotation.strategy import strategy_names
 from proxywhirl.settings import Settings
 from proxywhirl.testing.clock import ManualClock
@@ -54,6 +54,15 @@ def run(line: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(shlex.split(line))
     assert ended.value.code == 0, line
+
+
+def test_there_is_one_default() -> None:
+    """The page names the strategy that homes and pools of a program have where nothing is said."""
+    assert f"The default is `{DEFAULT_STRATEGY}`, of a home and of `Pool.of` alike" in PAGE
+    for pool in (Pool.of(["203.0.113.7:8080"]), Pool(resolve=lambda _key: None)):
+        pool.update([Proxy("k", "http", "203.0.113.7", 8080)])
+        assert pool.acquire().why.startswith(f"{DEFAULT_STRATEGY}, ")
+    assert Settings().pool.strategy == DEFAULT_STRATEGY
 
 
 def test_the_tables_are_complete() -> None:

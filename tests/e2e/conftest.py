@@ -104,7 +104,7 @@ def lab(authority: Authority) -> LabFactory:
             Fleet.start(specs, tls=authority.server) as fleet,
             Origin.start(fleet.exits, tls=authority.server if https else None) as origin,
         ):
-            pool = Pool.of(fleet.urls())
+            pool = Pool.of(fleet.urls(), "round_robin")
             settings: dict[str, Any] = {"port": 0, "tls": authority.client, **options}
             gateway = Gateway(pool, GatewayOptions(**settings), events=events)
             _, port = await gateway.start()

@@ -210,7 +210,7 @@ async def test_a_gateway_in_its_own_pool_does_not_go_round(listens_on: str, list
     """A pool that lists the gateway itself costs one failed attempt, not a storm of requests to itself."""
     credentials = ("me", "s3cret")
     known: dict[str, ProxyURL] = {}
-    pool = Pool(resolve=known.get)
+    pool = Pool("round_robin", resolve=known.get)
     failed: list[AttemptFailed] = []
     events = EventBus()
     events.subscribe(lambda event: failed.append(event) if isinstance(event, AttemptFailed) else None)

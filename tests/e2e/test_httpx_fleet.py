@@ -45,7 +45,7 @@ async def running(
         Fleet.start(specs, tls=server) as fleet,
         Origin.start(fleet.exits, tls=server if https else None) as origin,
     ):
-        pool = Pool.of(fleet.urls())
+        pool = Pool.of(fleet.urls(), "round_robin")
         transport = WhirlTransport(pool, attempt_timeout=patience, tls=trust, proxy_tls=trust)
         async with httpx2.AsyncClient(transport=transport) as client:
             yield fleet, origin, pool, client

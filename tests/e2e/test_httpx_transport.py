@@ -270,7 +270,7 @@ class Rig:
     def __init__(self, upstreams: list[Upstream], tls: ssl.SSLContext, limit: int = 128, timeout: float = 5) -> None:
         self.store = {u.url.key: u.url for u in upstreams}
         self.reports: list[tuple[int, Outcome]] = []
-        self.pool = Pool(resolve=self.store.get, on_report=self.heard)
+        self.pool = Pool("round_robin", resolve=self.store.get, on_report=self.heard)
         self.pool.update(map(Proxy.of, self.store.values()))
         self.transport = WhirlTransport(
             self.pool, attempt_timeout=timeout, tls=tls, proxy_tls=tls, max_identities=limit
@@ -534,7 +534,9 @@ async def test_no_attempt_begins_after_the_total(origin: Origin, trust: ssl.SSLC
             return self.time
 
     async with Upstream(mood=slam) as one, Upstream(mood=slam) as two:
-        transport = WhirlTransport(Pool.of([one.url, two.url]), total_timeout=60.0, tls=trust, clock=Jumping())
+        transport = WhirlTransport(
+            Pool.of([one.url, two.url], "round_robin"), total_timeout=60.0, tls=trust, clock=Jumping()
+        )
         async with httpx2.AsyncClient(transport=transport, trust_env=False) as client:
             with pytest.raises(httpx2.TransportError, match=f"http://127.0.0.1:{one.port}"):
                 await client.get(f"http://127.0.0.1:{origin.port}/")

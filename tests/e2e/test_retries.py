@@ -108,7 +108,13 @@ async def rig(
         Origin.start(fleet.exits, limit=limit) as origin,
     ):
         urls = {proxy.url.key: proxy.url for proxy in fleet}
-        pool = Pool(resolve=urls.get, on_report=heard, limits=limits or Limits(), sessions=sessions or SessionPolicy())
+        pool = Pool(
+            "round_robin",
+            resolve=urls.get,
+            on_report=heard,
+            limits=limits or Limits(),
+            sessions=sessions or SessionPolicy(),
+        )
         pool.update(map(Proxy.of, urls.values()))
         conduct = conduct or Conduct()
         transport = WhirlTransport(pool, attempt_timeout=attempt, total_timeout=total, conduct=conduct)

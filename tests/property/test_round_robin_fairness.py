@@ -79,7 +79,7 @@ def test_retries_that_exclude_who_was_tried_starve_nobody(count: int, seed: int,
 def test_a_pool_with_bans_at_three_sites_uses_everyone_wherever_it_may() -> None:
     """Each proxy serves the sites that did not ban it, and nobody serves one that did; within 4n + 32 requests each."""
     rng = random.Random(7)
-    pool = Pool(resolve=lambda _key: None, rng=rng, clock=ManualClock())
+    pool = Pool("round_robin", resolve=lambda _key: None, rng=rng, clock=ManualClock())
     keys = [f"k{number:02}" for number in range(30)]
     pool.update(Proxy(key, "http", "192.0.2.1", 8080) for key in keys)
     banning = {f"s{number}.example": set(rng.sample(keys, 20)) for number in range(3)}

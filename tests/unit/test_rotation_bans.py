@@ -29,7 +29,7 @@ PAIR = ("a", "shop.example")
 
 def pool_of(clock: ManualClock, *, limits: Limits | None = None) -> Pool:
     """Make a pool of five."""
-    return Pool.of(URLS, rng=random.Random(1), clock=clock, limits=limits or Limits())
+    return Pool.of(URLS, "round_robin", rng=random.Random(1), clock=clock, limits=limits or Limits())
 
 
 def ban(pool: Pool, key: str, outcome: Outcome = BANNED, site: str = SHOP) -> float:
@@ -192,7 +192,7 @@ def test_a_ban_keeps_a_cool_down_apart() -> None:
 
 def test_who_opens_no_tunnels_is_kept_from_them_however_many_they_are() -> None:
     """A hundred in a row say nothing of a site, and each is asked for a tunnel once."""
-    pool = Pool.of([f"http://10.0.0.{n}:80" for n in range(100)], clock=ManualClock())
+    pool = Pool.of([f"http://10.0.0.{n}:80" for n in range(100)], "round_robin", clock=ManualClock())
     for _ in range(99):
         pool.acquire(SHOP).report(Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=405, rule="no-connect"))
     assert len(pool.bans()) == 99

@@ -55,6 +55,7 @@ def pool_of(
     """Make a pool of up to four."""
     known = {url.key: url for url in URLS[:size]}
     pool = Pool(
+        "round_robin",
         resolve=known.get,
         rng=random.Random(1),
         clock=clock or ManualClock(),

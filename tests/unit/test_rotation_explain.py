@@ -89,7 +89,7 @@ def test_bans_of_a_site_that_nobody_asked_for_yet_are_told() -> None:
 def test_asking_changes_nothing() -> None:
     """No lease, no session and no trial comes of it, however often; who is due is found all the same."""
     clock, ledger = ManualClock(), MemoryLedger()
-    pool = Pool.of([f"http://192.0.2.{n}:80" for n in range(3)], clock=clock, rng=random.Random(1))
+    pool = Pool.of([f"http://192.0.2.{n}:80" for n in range(3)], "round_robin", clock=clock, rng=random.Random(1))
     pool._sticking._ledger = ledger
     pool.acquire().report(Outcome(False))
     clock.advance(2)

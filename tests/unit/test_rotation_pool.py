@@ -38,7 +38,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 def pool(clock: ManualClock) -> Pool:
     """Give a pool of three on that clock."""
-    return Pool.of(urls(3), clock=clock, rng=random.Random(1))
+    return Pool.of(urls(3), "round_robin", clock=clock, rng=random.Random(1))
 
 
 def use(pool: Pool, outcome: Outcome, *, exclude: tuple[str, ...] = ()) -> str:
@@ -186,7 +186,7 @@ def test_the_credential_is_read_when_it_is_asked_for() -> None:
     """A password that was changed after the choice is the one that is used."""
     old, new = (ProxyURL("http", "192.0.2.1", 8080, "bob", password) for password in ("old", "new"))
     store = {old.key: old}
-    pool = Pool(resolve=store.get)
+    pool = Pool("round_robin", resolve=store.get)
     pool.update([Proxy.of(old)])
     lease = pool.acquire()
     store[new.key] = new
@@ -197,7 +197,7 @@ def test_the_credential_is_read_when_it_is_asked_for() -> None:
 def test_a_proxy_that_is_gone_from_the_store_is_forgotten() -> None:
     """The pool drops a proxy whose credential nobody knows, and the lease says so; others still serve."""
     kept, gone = (ProxyURL("http", f"192.0.2.{n}", 8080) for n in (1, 2))
-    pool = Pool(resolve={kept.key: kept}.get)
+    pool = Pool("round_robin", resolve={kept.key: kept}.get)
     pool.update([Proxy.of(gone), Proxy.of(kept)])
     lease = pool.acquire()
     with pytest.raises(ProxyGone, match=r"http://192\.0\.2\.2:8080 was removed"):
@@ -209,7 +209,7 @@ def test_a_proxy_that_is_gone_from_the_store_is_forgotten() -> None:
 def test_a_proxy_that_was_added_again_is_not_forgotten_by_an_old_lease() -> None:
     """Only the very proxy that was leased is dropped, not its successor of the same key."""
     url = ProxyURL("http", "192.0.2.1", 8080)
-    pool = Pool(resolve=lambda _key: None)
+    pool = Pool("round_robin", resolve=lambda _key: None)
     pool.update([Proxy.of(url)])
     lease = pool.acquire()
     pool.discard([url.key])
@@ -237,7 +237,7 @@ def test_an_update_replaces_the_proxy_and_keeps_what_was_learnt(pool: Pool) -> N
 def test_a_dead_proxy_starts_set_aside(clock: ManualClock) -> None:
     """What is known to be dead serves last, is tried when it is due, and goes to the longest back-off."""
     dead, fresh = (ProxyURL("http", f"192.0.2.{n}", 8080) for n in (1, 2))
-    pool = Pool(resolve={dead.key: dead, fresh.key: fresh}.get, clock=clock, rng=random.Random(3))
+    pool = Pool("round_robin", resolve={dead.key: dead, fresh.key: fresh}.get, clock=clock, rng=random.Random(3))
     pool.update([Proxy.of(dead, status=HealthStatus.DEAD), Proxy.of(fresh)])
     assert {use(pool, OK) for _ in range(3)} == {fresh.key}
     until = state(pool, dead.key).set_aside_until
@@ -276,7 +276,7 @@ def test_filling_with_sketches_takes_no_step_for_each() -> None:
     """Twenty thousand new sketches run as few lines of Python as a hundred: what is done for each is not Python."""
     counts = []
     for size in (100, 20_000):
-        pool = Pool(resolve=lambda _key: None, portray=drawer([]))
+        pool = Pool("round_robin", resolve=lambda _key: None, portray=drawer([]))
         sketches = {str(n): ("", "") for n in range(size)}
         counts.append(lines_run(lambda pool=pool, sketches=sketches: pool.stock(sketches)))  # type: ignore[misc]  # bound now
     assert counts[1] == counts[0]
@@ -284,7 +284,7 @@ def test_filling_with_sketches_takes_no_step_for_each() -> None:
 
 def test_a_used_proxy_shows_what_its_next_sketch_says(clock: ManualClock) -> None:
     """A sketch of a known key replaces the value, and leaves statistics and back-off as they are."""
-    pool = Pool(resolve=lambda _key: None, clock=clock, portray=drawer([]))
+    pool = Pool("round_robin", resolve=lambda _key: None, clock=clock, portray=drawer([]))
     pool.stock({"a": ("", "one")})
     before = fail(pool, "a")
     pool.stock({"a": ("", "two"), "b": ("", "two")})
@@ -296,7 +296,7 @@ def test_a_used_proxy_shows_what_its_next_sketch_says(clock: ManualClock) -> Non
 
 def test_dead_sketches_start_set_aside_and_come_back(clock: ManualClock) -> None:
     """They serve last; when they are due they are tried, and one failure sends them to the longest back-off again."""
-    pool = Pool(resolve=lambda _key: None, clock=clock, rng=random.Random(3), portray=drawer([]))
+    pool = Pool("round_robin", resolve=lambda _key: None, clock=clock, rng=random.Random(3), portray=drawer([]))
     pool.stock({"dead": ("", "")}, dead=True)
     pool.stock({"fresh": ("", "")})
     assert {use(pool, OK) for _ in range(3)} == {"fresh"}
@@ -308,7 +308,7 @@ def test_dead_sketches_start_set_aside_and_come_back(clock: ManualClock) -> None
 
 def test_a_pool_that_cannot_read_sketches_says_so() -> None:
     """Without `portray` the first use of a sketch names what is missing."""
-    pool = Pool(resolve=lambda _key: None)
+    pool = Pool("round_robin", resolve=lambda _key: None)
     pool.stock({"a": ("", "")})
     with pytest.raises(TypeError, match="portray"):
         pool.acquire()
@@ -335,7 +335,7 @@ def test_reports_are_passed_on_without_the_lock() -> None:
         heard.append((proxy.key, outcome.ok))
         talkative.discard([proxy.key])
 
-    talkative = Pool(resolve={url.key: url}.get, on_report=listen)
+    talkative = Pool("round_robin", resolve={url.key: url}.get, on_report=listen)
     talkative.update([Proxy.of(url)])
     talkative.acquire().release()
     talkative.acquire().report(OK)
@@ -345,7 +345,7 @@ def test_reports_are_passed_on_without_the_lock() -> None:
 
 def test_after_an_outage_all_come_back(clock: ManualClock) -> None:
     """However many are due at once, none is forgotten."""
-    pool = Pool.of(urls(1000), clock=clock)
+    pool = Pool.of(urls(1000), "round_robin", clock=clock)
     for _ in range(1000):
         use(pool, REFUSED)
     clock.advance(BACKOFF_CAP)
@@ -366,7 +366,7 @@ def test_setting_the_same_proxies_aside_forever_takes_no_more_memory() -> None:
 
 def test_threads_lose_nothing() -> None:
     """Eight threads that acquire, report, add and discard leave sums that add up, and nothing in flight."""
-    pool = Pool.of(urls(50), rng=random.Random(1))
+    pool = Pool.of(urls(50), "round_robin", rng=random.Random(1))
     stable = {u.proxy.key for u in pool.snapshot()}
     extra = [Proxy.of(ProxyURL("http", f"192.0.2.{n}", 8080)) for n in range(20)]
     reported = Counter[bool]()

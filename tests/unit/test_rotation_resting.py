@@ -23,7 +23,7 @@ URLS = [f"http://192.0.2.{n}:80" for n in range(1, 9)]
 
 def pool_on(clock: ManualClock) -> Pool:
     """Make a pool of eight that have all served somewhere."""
-    pool = Pool.of(URLS, clock=clock, rng=random.Random(1))
+    pool = Pool.of(URLS, "round_robin", clock=clock, rng=random.Random(1))
     for _ in URLS:
         pool.acquire(OTHER).report(OK)
     return pool
@@ -131,7 +131,7 @@ def test_proxies_that_refuse_are_to_blame_however_many_they_are() -> None:
 def test_those_of_which_nothing_is_known_are_no_witnesses_of_silence() -> None:
     """New proxies that hang, as half of a public list does, are set aside, and the site is asked through others."""
     clock = ManualClock()
-    pool = Pool.of(URLS, clock=clock, rng=random.Random(1))
+    pool = Pool.of(URLS, "round_robin", clock=clock, rng=random.Random(1))
     for _ in range(6):
         pool.acquire(SHOP).report(HANGS)
     assert aside(pool) == 6

@@ -47,6 +47,7 @@ def pool_of(
     """Make a pool of up to twenty, every second one in Germany."""
     known = {url.key: url for url in URLS[:size]}
     pool = Pool(
+        "round_robin",
         resolve=known.get,
         rng=random.Random(),
         clock=clock or ManualClock(),

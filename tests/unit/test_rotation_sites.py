@@ -29,7 +29,9 @@ def clock() -> ManualClock:
 
 def pool_of(size: int, clock: ManualClock) -> Pool:
     """Make a pool of so many."""
-    return Pool.of([f"http://10.0.{n >> 8}.{n & 255}:80" for n in range(size)], clock=clock, rng=random.Random(1))
+    return Pool.of(
+        [f"http://10.0.{n >> 8}.{n & 255}:80" for n in range(size)], "round_robin", clock=clock, rng=random.Random(1)
+    )
 
 
 def site_of(pool: Pool) -> Site:

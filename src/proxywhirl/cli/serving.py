@@ -19,12 +19,12 @@ __all__ = ["serve"]
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Where to listen. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 for a free one. [default: 8899]")
-@click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: bandit]")
+@click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: the setting pool.strategy]")
 @home_option
 def serve(host: str | None, port: int | None, strategy: str | None, home: str | None) -> None:
     """Serve the pool as one rotating HTTP proxy.
 
-    Requests go round among the proxies of the pool. Any address but a loopback one needs
+    Each request goes through a proxy of the pool. Any address but a loopback one needs
     PROXYWHIRL_GATEWAY_USERNAME and PROXYWHIRL_GATEWAY_PASSWORD. With a judge in PROXYWHIRL_HEALTH_JUDGES, proxies are
     checked when they are due. Timeouts, retries, sessions and limits are settings: PROXYWHIRL_RETRY_ATTEMPTS and the
     like, or settings.toml.

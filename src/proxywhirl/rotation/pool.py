@@ -31,7 +31,7 @@ from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.ledger import Assignment, Ledger, MemoryLedger
 from proxywhirl.rotation.limits import NO_LIMITS, Limits
 from proxywhirl.rotation.question import ANYTHING, Question
-from proxywhirl.rotation.recipe import Recipe
+from proxywhirl.rotation.recipe import DEFAULT_STRATEGY, Recipe
 from proxywhirl.rotation.retry import FAILURES_TO_CAP
 from proxywhirl.rotation.sessions import SessionPolicy
 from proxywhirl.rotation.slot import Slot
@@ -81,7 +81,7 @@ class Pool:
 
     def __init__(
         self,
-        strategy: str = "round_robin",
+        strategy: str = DEFAULT_STRATEGY,
         *,
         resolve: Callable[[str], ProxyURL | None],
         rng: random.Random | None = None,
@@ -112,7 +112,7 @@ class Pool:
     def of(
         cls,
         urls: Iterable[str | ProxyURL],
-        strategy: str = "round_robin",
+        strategy: str = DEFAULT_STRATEGY,
         *,
         rng: random.Random | None = None,
         clock: Clock = SYSTEM_CLOCK,

@@ -20,7 +20,10 @@ from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.rotation.filters import NO_FILTER, Filter
 from proxywhirl.rotation.strategy import StrategyFactory, find_strategy, strategy_names
 
-__all__ = ["COMBINED", "Recipe"]
+__all__ = ["COMBINED", "DEFAULT_STRATEGY", "Recipe"]
+
+DEFAULT_STRATEGY = "bandit"
+"""What a pool and the settings choose by where nothing is said."""
 
 COMBINED = ("composite", "geo", "sticky")
 _RELAXED = ((), ("asn",), ("asn", "city"), ("asn", "city", "region"), ("asn", "city", "region", "country"))

@@ -16,6 +16,7 @@ from proxywhirl.health.levels import Level
 from proxywhirl.health.policy import Schedule
 from proxywhirl.rotation.budget import RetryBudget
 from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.recipe import DEFAULT_STRATEGY
 from proxywhirl.rotation.retry import RetryPolicy
 from proxywhirl.rotation.sessions import SessionPolicy
 from proxywhirl.sources.options import FetchOptions
@@ -35,7 +36,7 @@ class PoolSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    strategy: str = "bandit"
+    strategy: str = DEFAULT_STRATEGY
     session_ttl: Seconds = 3600.0
     session_idle: Seconds = 600.0
     session_hard: bool = False
