@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from proxywhirl.cli.options import VERSION
+from proxywhirl import __version__
 
 __all__ = ["conditions"]
 
@@ -13,7 +13,7 @@ __all__ = ["conditions"]
 def conditions(load_before: float) -> dict[str, str | int | float | None]:
     """Return the conditions by name; `load_before` is the load average (one minute) before the first measurement."""
     return {
-        "version": VERSION,
+        "version": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),

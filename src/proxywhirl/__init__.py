@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from proxywhirl.vendors.grammar import Wish
     from proxywhirl.vendors.sessions import vendor_sessions
 
+__version__ = "1.0.0a1"
+
 _HOMES = {
     "cache.manager": ("CacheManager",),
     "cache.models": (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +52,7 @@ NAMES = [
     "Wish",
     "vendor_sessions",
 ]
+ROOT = Path(__file__).parents[2]
 HEAVY = {"apsw", "asyncio", "click", "cryptography", "httpx2", "pydantic", "pydantic_settings", "rich", "ssl"}
 
 
@@ -58,6 +62,17 @@ def test_the_public_names_are_these() -> None:
     for name in NAMES:
         assert getattr(proxywhirl, name).__name__ == name
     assert set(NAMES) <= set(dir(proxywhirl))
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """The package, its project file, the command, the README and the newest part of the changelog name one version."""
+    version = proxywhirl.__version__
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == version
+    assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0] == version
+    assert f"This is {version}, a pre-release" in (ROOT / "README.md").read_text(encoding="utf-8")
+    command = [sys.executable, "-m", "proxywhirl", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"proxywhirl, version {version}\n"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

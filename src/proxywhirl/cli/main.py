@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from proxywhirl import __version__
 from proxywhirl.cli.checking import check, monitor
 from proxywhirl.cli.demo import demo
 from proxywhirl.cli.doctor import doctor
@@ -29,7 +30,6 @@ from proxywhirl.cli.keys import keys
 from proxywhirl.cli.learnt import bans, sessions
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
-from proxywhirl.cli.options import VERSION
 from proxywhirl.cli.render import note, printable
 from proxywhirl.cli.serving import serve
 from proxywhirl.cli.show import show
@@ -44,7 +44,7 @@ INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(VERSION, package_name="proxywhirl", prog_name="proxywhirl")
+@click.version_option(__version__, prog_name="proxywhirl")
 def cli() -> None:
     """Keep a pool of forward proxies alive and useful.
 

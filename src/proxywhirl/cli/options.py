@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 import click
@@ -23,7 +22,6 @@ from proxywhirl.urls import ProxyURL, parse
 __all__ = [
     "AMOUNT",
     "TEXT",
-    "VERSION",
     "KeyOrProxy",
     "ProxyArgument",
     "Said",
@@ -36,8 +34,6 @@ __all__ = [
     "open_to_write",
     "ttl_option",
 ]
-
-VERSION = version("proxywhirl")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
