@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,6 @@ import httpcore2
 import httpx2
 import stamina
 
-from proxywhirl import __version__
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.sources.addresses import is_public
@@ -40,7 +40,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _SERVER_ERROR = 500
 _HEADERS = {
-    "User-Agent": f"proxywhirl/{__version__}",
+    "User-Agent": f"proxywhirl/{version('proxywhirl')}",
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate",
 }
