@@ -9,7 +9,9 @@ The tree::
     ├── PoolEmpty, SiteResting, SessionLost               nothing was sent
     ├── ProxyGone, LeaseExpired, LeaseReported
     ├── CacheError
-    │   └── TierError, FormatVersionError, DecryptionError
+    │   ├── TierError
+    │   │   └── TierBusyError                             nothing is wrong: another process is writing
+    │   └── FormatVersionError, DecryptionError
     └── UpstreamError                                     a request through a proxy failed; its type blames somebody
         ├── ProxyFailed
         │   └── ForgedAnswer, InterceptedTLS
@@ -101,11 +103,11 @@ class CacheError(ProxyWhirlError):
 
 
 class TierError(CacheError):
-    """A tier could not do what it was asked; the manager leaves it out, of writes alone where it is `readable`."""
+    """A tier could not do what it was asked; the manager leaves it out, of writes alone where it was writing."""
 
-    def __init__(self, *words: object, readable: bool = False) -> None:
-        super().__init__(*words)
-        self.readable = readable
+
+class TierBusyError(TierError):
+    """Another process is writing to the tier: nothing is wrong with it, and the next try may go well."""
 
 
 class FormatVersionError(CacheError):

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
@@ -234,7 +233,7 @@ class TestATierThatCanOnlyBeRead:
         cache = opened(l1_config={"enabled": False}, l2_config={"enabled": False})
         cache.put("k", entry("k"))
         chaos = unwell(cache)
-        chaos.fail(TierError("another process holds it", readable=True), *self.WRITES)
+        chaos.fail(TierError("the disk is full"), *self.WRITES)
         pause, tries = FIRST_BACKOFF_SECONDS, []
         for _ in range(8):
             before = self.writes(chaos)
@@ -253,15 +252,6 @@ class TestATierThatCanOnlyBeRead:
         chaos.recover()
         assert cache.put("x", entry("x"))
         assert not cache.get_statistics().l3_degraded
-
-    def test_a_locked_file_is_such_a_tier(self, tmp_path: Path) -> None:
-        """SQLite's word for a lock that is held too long, and for a full or write-protected disk, say so."""
-        with CacheManager(
-            CacheConfig(l2_cache_dir=str(tmp_path / "l2"), l3_database_path=str(tmp_path / "l3.db"))
-        ) as cache:
-            failure = cache._running().stack.authority.tier._database.failure  # type: ignore[attr-defined]
-            said = [apsw.BusyError(), apsw.FullError(), apsw.ReadOnlyError(), apsw.CorruptError(), apsw.IOError()]
-            assert [failure("writing to", exc).readable for exc in said] == [True, True, True, False, False]
 
 
 class TestWhatNoTierCanHold:

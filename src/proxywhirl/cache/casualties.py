@@ -161,7 +161,7 @@ def contain(key: str, durable: Sequence[GuardedTier], front: Front) -> None:
 
     for guarded in reversed(durable):
         if guarded is not durable[-1] or isinstance(guarded.tier, Sifting):  # an authority drops nothing
-            guarded.call(sift, False)
+            guarded.write(sift, False)
     front.replace((), [key])
 
 

@@ -97,6 +97,10 @@ class DebtFile:
         """Return what is owed for a key. The record is not the caller's to change."""
         return self._owed.get(key)
 
+    def known(self) -> list[Debt]:
+        """Return all debts as they were last caught up with, one for each key; takes no lock."""
+        return list(self._owed.values())
+
     def pending(self) -> list[Debt]:
         """Catch up and return all debts, one for each key, in the order of writing."""
         with self._mutex:

@@ -22,27 +22,27 @@ def bring_in_line(window: GuardedTier, authority: GuardedTier) -> list[str]:
     emptied: what it held can be read from below again.
     """
     held: list[str] = []
+    stood = None
     for _ in range(MOST_PAGES):
         since = window.call(lambda tier: tier.revision, -1)
-        if since < 0:
+        if since < 0 or since == stood:  # it cannot be read, or did not take what it was told
             window.behind = True
             break
+        stood = since
         changes = authority.call(lambda tier: tier.changes_since(since, PAGE), None, PAGE)  # noqa: B023  # called at once
         if changes is None:  # nothing newer can be known now
             break
-        if not changes.reset and changes.revision == since:
-            window.behind = False
-            break
-        if changes.reset or (since == 0 and window.call(len, 1) == 0):
+        if window.miscounts or changes.reset or (since == 0 < changes.revision and window.call(len, 1) == 0):
             target = authority.call(lambda tier: tier.revision, -1)
             window.behind = target < 0 or window.write(lambda tier: tier.clear(target), -1, PAGE * PAGE) < 0  # noqa: B023  # as above
+            window.miscounts = window.miscounts and window.behind
+            break
+        if changes.revision == since:
+            window.behind = False
             break
         followed = window.write(lambda tier: tier.follow(stretch_of(since, changes)), None, PAGE)  # noqa: B023  # as above
         if followed is not None:
             held += followed.held
-        elif window.sick:
-            window.behind = True
-            break
     return held
 
 

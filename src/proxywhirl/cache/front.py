@@ -156,6 +156,13 @@ class Front:
         """Forget what was handed out."""
         self._leaving = {}
 
+    def rise_again(self, since: int | None) -> None:
+        """Let what was handed out wait again, from where L2 stands."""
+        with self._lock:
+            self._rising = {**self._leaving, **self._rising}
+            self._leaving = {}
+            self._untold_since = since if since is not None else self._untold_since
+
     def follow(self, stretch: Stretch, *, rises: bool = False) -> Followed | None:
         """Apply a part of the log and return what it did to L1; None where this is not at its start.
 

@@ -1,35 +1,61 @@
 """Keep a sick tier from failing a request: mark it degraded, leave it out, try it again with back-off.
 
-Sick is a tier that raises, whatever it raises, one that takes seconds for what takes microseconds, and one that
-returns something that it cannot have been asked for. A slow answer is used; the next questions are not asked. One
-that says that it can still be read (`TierError.readable`) is left out of writes alone, and a read that goes well says
-nothing of these.
+The rules:
+
+- A tier that raises while it is read, whatever it raises, is left out. One that answers what it cannot have been asked
+  for is left out too.
+- A tier that raises while it is written to is left out of writes alone: its reads speak for themselves, and a read that
+  goes well says nothing of writes.
+- A slow answer is used, and a slow write counts. Two slow calls, one after the other, are a sickness.
+- Another process that is writing is no sickness. A write waits for it, outside the lock of the tier, so that reads go
+  on; how long is the caller's to say.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from proxywhirl.cache.absent import AbsentTier
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Batch, Decision, Tier, TierName
 from proxywhirl.clock import Clock
-from proxywhirl.errors import TierError
+from proxywhirl.errors import TierBusyError, TierError
+from proxywhirl.state.contention import pauses
 
-__all__ = ["LEFT_OUT", "DecisionError", "GuardedTier", "LeftOut", "guarded_decision", "sound"]
+__all__ = [
+    "LEFT_OUT",
+    "DecisionError",
+    "GuardedTier",
+    "LeftOut",
+    "guarded_decision",
+    "in_passing",
+    "may_wait",
+    "sound",
+]
 
 _log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
+PATIENCE_SECONDS = 10.0
 SLOW_CALL_SECONDS = 2.0
 SLOW_RECORD_SECONDS = 0.001
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """What a tier may offer beside `Tier`: whether its writes wait for other processes, or raise `TierBusyError`."""
+
+    patient: bool
 
 
 class DecisionError(Exception):
@@ -38,6 +64,24 @@ class DecisionError(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__()
         self.cause = cause
+
+
+_patience: ContextVar[float] = ContextVar("patience", default=math.inf)
+
+
+@contextlib.contextmanager
+def in_passing() -> Iterator[None]:
+    """Let what is written meanwhile wait for nobody: a read writes what it can at once, and leaves the rest."""
+    token = _patience.set(0.0)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def may_wait() -> bool:
+    """Whether what is written may wait for other writers: not `in_passing`."""
+    return _patience.get() > 0
 
 
 class LeftOut:
@@ -88,20 +132,26 @@ class GuardedTier:
     """A tier with its name, its lock and its health.
 
     `degraded` is one that is not asked, `unwritable` one that is read alone. `behind` is true for a window that was
-    left out of a change: it follows the log before it is used again.
+    left out of a change: it follows the log before it is used again. With `miscounts` it was left out of hits, which
+    are not in the log: it is emptied then. `patience` is for how many seconds a write waits for another process.
+    `alone` says that nothing else takes its writes, so that each of them waits, also after one has waited in vain.
     """
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
         self.name = name
-        self.tier = tier
+        self.tier = _impatient(tier)
         self.degraded = False
         self.unwritable = False
         self.behind = False
+        self.miscounts = False
+        self.patience = PATIENCE_SECONDS
+        self.alone = False
         self._lock = threading.RLock()
         self._monotonic = clock.monotonic
         self._asking = _BackOff(clock.monotonic)
         self._writing = _BackOff(clock.monotonic)
         self._reason = ""
+        self._slow_until: float | None = None
         if isinstance(tier, AbsentTier):
             self.behind = True
             self._degrade(tier.reason)
@@ -127,23 +177,41 @@ class GuardedTier:
         return self.degraded or self.unwritable
 
     def write(self, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
-        """Change the tier as `call` asks it; one that could not be written to lately is left out."""
-        return self.call(change, default, size, writes=True) if self.writable else default
+        """Change the tier as `call` asks it; one that could not be written to lately is left out.
 
-    def call(self, ask: Callable[[Tier], T], default: T, size: int = 1, *, writes: bool = False) -> T:
-        """Ask the tier about `size` records; `default` where it is left out or fails."""
-        if not self.available:
-            return default
-        if not self._lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
-            return default  # a call that is under way hangs; it will be the one to say so
-        try:
-            return self._call(ask, default, size, writes) if (self.writable if writes else self.available) else default
-        finally:
-            self._lock.release()
+        Another process that is writing is waited for up to `patience` seconds, or not at all `in_passing`. Who reads
+        meanwhile does not wait: the tier's lock is free between two tries.
+        """
+        return self._try(change, default, size, self.patience, writes=True)
+
+    def call(self, ask: Callable[[Tier], T], default: T, size: int = 1, *, waits: bool = False) -> T:
+        """Ask the tier about `size` records; `default` where it is left out or fails.
+
+        A question that needs the lock of writers may have to wait as `write` does: it `waits` then.
+        """
+        return self._try(ask, default, size, self.patience if waits else 0.0, writes=False)
+
+    def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
+        patience, why = min(patience, _patience.get()), ""
+        for _ in pauses(patience):
+            if not (self.writable if writes else self.available) or not self._take_lock(size):
+                return default
+            try:
+                ready = self.writable if writes else self.available  # it may have failed another one meanwhile
+                return self._call(ask, default, size, writes=writes) if ready else default
+            except TierBusyError as exc:
+                why = str(exc)
+            finally:
+                self._lock.release()
+        if writes and patience and not self.alone:
+            self._bar_writes(f"{why}: it was waited for {patience:g} s")
+        else:
+            _log.debug("tier %s gave no answer: %s", self.name, why)
+        return default
 
     def get(self, key: str) -> Record | LeftOut | None:
         """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
-        if self.degraded or not self._lock.acquire(False):  # by its name it costs twice as much
+        if self.degraded or self._slow_until is not None or not self._lock.acquire(False):  # by its name it costs twice
             nothing: Record | LeftOut | None = LEFT_OUT
             return self.call(partial(_fetch, key), nothing)
         try:
@@ -152,37 +220,37 @@ class GuardedTier:
             took = self._monotonic() - began
             if took <= SLOW_CALL_SECONDS and (answer is None or (type(answer) is Record and answer.key == key)):
                 return answer
-            return self._judge(key, answer, took)
+            self._is_too_slow(began, began + took, SLOW_CALL_SECONDS)
+            return sound(key, answer)
+        except TierBusyError:
+            return LEFT_OUT
         except Exception as exc:  # noqa: BLE001  # as in `_call`
             self._degrade(_reason(exc))
             return LEFT_OUT
         finally:
             self._lock.release()
 
-    def _judge(self, key: str, answer: object, took: float) -> Record | None:
-        """Return an answer that came late; refuse one that is none."""
-        found = sound(key, answer)
-        if took > SLOW_CALL_SECONDS:
-            self._degrade(f"a call took {took:.1f} s")
-        return found
+    def _take_lock(self, size: int) -> bool:
+        """Wait for a call that is under way; one that hangs will be the one to say so."""
+        return self._lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
 
-    def _call(self, ask: Callable[[Tier], T], default: T, size: int, writes: bool) -> T:
+    def _call(self, ask: Callable[[Tier], T], default: T, size: int, *, writes: bool) -> T:
         began = self._monotonic()
         try:
             if isinstance(self.tier, AbsentTier):
-                self.tier = self.tier.reopen()
+                self.tier = _impatient(self.tier.reopen())
             answer = ask(self.tier)
         except DecisionError as exc:
             raise exc.cause from exc.cause.__cause__
+        except TierBusyError:
+            raise
         except Exception as exc:  # noqa: BLE001  # whatever is wrong with a tier, the others serve
-            if writes and isinstance(exc, TierError) and exc.readable:
+            if writes and not isinstance(self.tier, AbsentTier):
                 self._bar_writes(_reason(exc))
             else:
                 self._degrade(_reason(exc))
             return default
-        took = self._monotonic() - began
-        if took > SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS:
-            self._degrade(f"a call took {took:.1f} s")
+        if self._is_too_slow(began, self._monotonic(), SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
             return answer
         if self.degraded:
             self.degraded = False
@@ -193,6 +261,14 @@ class GuardedTier:
             self._writing.recover()
             _log.warning("tier %s can be written to again", self.name)
         return answer
+
+    def _is_too_slow(self, began: float, ended: float, longest: float) -> bool:
+        """Whether two calls took too long, one after the other: one may be a process that was stopped meanwhile."""
+        slow_until, self._slow_until = self._slow_until, ended if ended - began > longest else None
+        if self._slow_until is None or slow_until is None or began < slow_until:
+            return False
+        self._degrade(f"a call took {ended - began:.1f} s, as the one before did")
+        return True
 
     def _degrade(self, reason: str) -> None:
         pause = self._asking.fail()
@@ -206,6 +282,13 @@ class GuardedTier:
         pause = self._writing.fail()
         self.unwritable = True
         _log.warning("tier %s is read and not written to, next try in %g s: %s", self.name, pause, reason)
+
+
+def _impatient(tier: Tier) -> Tier:
+    """Have `GuardedTier.write` wait for other processes instead of the tier."""
+    if not isinstance(tier, AbsentTier) and isinstance(tier, Patient):
+        tier.patient = False
+    return tier
 
 
 def _fetch(key: str, tier: Tier) -> Record | LeftOut | None:

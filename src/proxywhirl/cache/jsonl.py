@@ -80,6 +80,15 @@ class JsonlTier:
         """See `Tier`."""
         return self._shards.damaged
 
+    @property
+    def patient(self) -> bool:
+        """See `Patient`."""
+        return self._shards.marker.patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        self._shards.marker.patient = patient
+
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
         record = self.peek(key)

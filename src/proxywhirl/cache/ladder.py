@@ -8,13 +8,15 @@ from typing import TypeVar
 
 from proxywhirl.cache.casualties import connect
 from proxywhirl.cache.following import bring_in_line
-from proxywhirl.cache.guard import GuardedTier
+from proxywhirl.cache.guard import GuardedTier, in_passing
 from proxywhirl.cache.losses import Losses
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Applied, Tier, TierName
 from proxywhirl.clock import Clock
 
 __all__ = ["Committed", "Ladder"]
+
+WINDOW_PATIENCE_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -36,14 +38,18 @@ class Ladder:
         connect(self.tiers)
         self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
         self.windows = [guarded for guarded in self.durable if guarded is not self.authority]
+        for window in self.windows:
+            window.patience = WINDOW_PATIENCE_SECONDS  # it can be left out
         self._counters = counters
         self._losses = Losses(self.authority.name, clock) if self.durable else None
         self._evictions = {guarded.name: counters.place(*self.eviction_counts(guarded.name)) for guarded in self.tiers}
 
     def ask(self, guarded: GuardedTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Ask a tier about `size` records; a window that was left out of a change follows the log first."""
-        if guarded.behind and not self.is_in_line(guarded):
-            return default
+        if guarded.behind:
+            with in_passing():
+                if not self.is_in_line(guarded):
+                    return default
         return guarded.call(ask, default, size)
 
     def write(self, guarded: GuardedTier, change: Callable[[Tier], T], default: T, size: int = 1) -> T:

@@ -7,31 +7,32 @@ directory's lock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
-import time
 from pathlib import Path
 
 from proxywhirl.cache.shard import MARK_BYTES, Mark, encode_mark
-from proxywhirl.errors import TierError
+from proxywhirl.errors import TierBusyError
+from proxywhirl.state.contention import pauses
 from proxywhirl.state.directory import make_private_directory
 
 __all__ = ["Marker"]
 
 LOCK_TIMEOUT_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 0.005
 
 
 class Marker:
     """The mark and the lock, made with mode 0600. Errors are `OSError`, but for a lock that does not come free.
 
     The lock belongs to the descriptor: a second one in the same process waits like another process does, and a
-    child that closes its copy takes nothing from its parent.
+    child that closes its copy takes nothing from its parent. With `patient` false nobody is waited for.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.patient = True
         self._fd = -1
         self._open()
 
@@ -56,7 +57,7 @@ class Marker:
         """Wait until no other writer holds the lock; return whether the file had to be made anew.
 
         Raises:
-            TierError: another one kept it for `LOCK_TIMEOUT_SECONDS`.
+            TierBusyError: another one kept it for `LOCK_TIMEOUT_SECONDS`, or has it where this is not `patient`.
         """
         if self._fd < 0:
             raise OSError(errno.EBADF, "it is closed")
@@ -85,18 +86,10 @@ class Marker:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _wait(self) -> None:
-        """Take the lock; the clock is the system's, since it is another process that is waited for."""
-        pause, until = 0.0001, 0.0
-        while True:
-            try:
+        """Take the lock."""
+        for _ in pauses(LOCK_TIMEOUT_SECONDS if self.patient else 0.0):
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                now = time.monotonic()
-                until = until or now + LOCK_TIMEOUT_SECONDS
-                if now >= until:
-                    waited = f"{LOCK_TIMEOUT_SECONDS:g} s"
-                    raise TierError(f"{self.path.parent} stayed locked by another process for {waited}") from exc
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            else:
                 return
+        waited = f" for {LOCK_TIMEOUT_SECONDS:g} s" if self.patient else ""
+        raise TierBusyError(f"{self.path.parent} stayed locked by another process{waited}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from proxywhirl.cache.debt import Debt, DebtFile
 from proxywhirl.cache.policy import settled
@@ -50,6 +51,20 @@ class Debts:
     def get(self, key: str) -> Debt | None:
         """Return what is owed for a key, as far as this process has looked; costs nothing where nothing is owed."""
         return self._file.get(key) if self.owing else None
+
+    def records(self) -> dict[str, Record | None]:
+        """Return what is owed by key, None for a deletion, as far as this process has looked."""
+        return {debt.key: debt.record for debt in self._file.known()} if self.owing else {}
+
+    def over(self, page: list[Record], after: str, last: str | None) -> list[Record]:
+        """Return a page of stored records as it will be when all is paid: those after a key, up to the last one."""
+        owed = {key: record for key, record in self.records().items() if after < key and (last is None or key <= last)}
+        if not owed:
+            return page
+        merged = {record.key: record for record in page} | {
+            key: None if record is None else replace(record) for key, record in owed.items()
+        }
+        return [record for _, record in sorted(merged.items()) if record is not None]
 
     def note(self, batch: Batch, *, base: int, at: float, merge: bool) -> bool:
         """Take a change durably; return whether that worked."""

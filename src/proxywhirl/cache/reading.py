@@ -1,5 +1,6 @@
 """Reads from the tiers below the first: who is asked, what is counted, what is filled on the way up.
 
+A read waits for no writer. What it has to write it writes in passing: where another one is at it, it stays to be done.
 This is the path of every miss in L1, where a call of a function costs a hundredth of a read: so it is written out.
 """
 
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from proxywhirl.cache.following import sound_many
 from proxywhirl.cache.front import Front
-from proxywhirl.cache.guard import LeftOut
+from proxywhirl.cache.guard import LeftOut, in_passing
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.ladder import Ladder
 from proxywhirl.cache.owing import Debts
@@ -92,12 +93,14 @@ class Reader:
                 victim = front.end(began, record, rises=served.rises)
                 self._counters.count(served.place if victim is None else served.place_full)
                 if served.rises and front.waiting >= RISING_KEPT:
-                    self._lift()
+                    with in_passing():
+                        self._lift()
                 return reading
             movement = after_read(asked, state_of(record, now))
             self._counters.count(self._missing(asked))
         if movement.remove:
-            self._remove_expired([key], now)
+            with in_passing():
+                self._remove_expired([key], now)
         return None
 
     def read_many(self, keys: Collection[str], now: float) -> tuple[list[Record], Collection[str]]:
@@ -137,10 +140,11 @@ class Reader:
         self._hits.hand_out(found, now)
         evicted = front.evicted_among(found)
         ladder.note_evictions("l1", len(front.end_many(began, found, rise=rise)))
-        if front.waiting >= RISING_KEPT:
-            self._lift()
-        if expired:
-            self._remove_expired(expired, now)
+        with in_passing():
+            if front.waiting >= RISING_KEPT:
+                self._lift()
+            if expired:
+                self._remove_expired(expired, now)
         return found, evicted
 
     def _read_owed(self, keys: Collection[str], now: float) -> tuple[list[Record], list[str]]:
@@ -184,8 +188,10 @@ class Reader:
             return owed, (*asked, self._ladder.durable[0].name)
         authority = self._ladder.authority
         for guarded in self._below:
-            if guarded.behind and not self._ladder.is_in_line(guarded):
-                continue
+            if guarded.behind:
+                with in_passing():
+                    if not self._ladder.is_in_line(guarded):
+                        continue
             answer: Record | LeftOut | None = self._front.rising(key) if guarded is not authority else None
             if answer is None:
                 answer = guarded.get(key)

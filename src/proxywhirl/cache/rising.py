@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.front import Front
-from proxywhirl.cache.guard import GuardedTier
+from proxywhirl.cache.guard import GuardedTier, may_wait
 from proxywhirl.cache.ladder import Ladder
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.soundness import fault_of
@@ -27,9 +27,7 @@ class Lift:
     they did: hits are not in the log, and may have been written since a record was read that waits here.
     """
 
-    def __init__(
-        self, ladder: Ladder, front: Front, *, writing: AbstractContextManager[bool], notice: Callable[[], None]
-    ) -> None:
+    def __init__(self, ladder: Ladder, front: Front, *, writing: threading.RLock, notice: Callable[[], None]) -> None:
         self.counted_elsewhere = False
         self._ladder = ladder
         self._front = front
@@ -40,16 +38,21 @@ class Lift:
         """Write what waits for L2 in a batch. What cannot be written now is read from below again."""
         if not self._front.waiting or (self._front.waiting < RISING_KEPT and not at_once):
             return
-        with self._writing:  # so that no change of this process comes between
+        if not self._writing.acquire(blocking=may_wait()):  # so that no change of this process comes between
+            return
+        try:
             self._notice()
             rising, since, revision = self._front.take_rising()
             records = [record for record in rising if fault_of(record) is None]  # damage is not to spread
             if self.counted_elsewhere:
                 self.counted_elsewhere = False
                 self._count_again(records)
-            for window in self._ladder.windows:
-                self._raise_into(window, records, since, revision)
-            self._front.risen()
+            if all([self._raise_into(window, records, since, revision) for window in self._ladder.windows]):  # noqa: C419  # none is left out
+                self._front.risen()
+            else:
+                self._front.rise_again(since)
+        finally:
+            self._writing.release()
 
     def _count_again(self, records: Sequence[Record]) -> None:
         """Give records the hits that other processes have written since these were read."""
@@ -61,15 +64,22 @@ class Lift:
             if known is not None and known.generation == record.generation:
                 record.access_count = max(record.access_count, known.access_count)
 
-    def _raise_into(self, window: GuardedTier, records: list[Record], since: int | None, revision: int) -> None:
-        """Write into a durable window what waits for it, and that it has followed the log with this."""
+    def _raise_into(self, window: GuardedTier, records: list[Record], since: int | None, revision: int) -> bool:
+        """Write into a durable window what waits for it, and that it has followed the log with this.
+
+        Returns False where another process is writing to it: what waits goes on waiting then.
+        """
         if since is not None and not window.behind:
             stretch = Stretch(since, revision, records, (), admit=True)
             followed = window.write(lambda tier: tier.follow(stretch), None, len(records))
             if followed is not None:
                 self._ladder.note_evictions(window.name, len(followed.evicted))
-                return
+                return True
+            if not window.sick and window.call(lambda tier: tier.revision, -1) == since:
+                return False
         if since is not None:
+            window.behind = True
             bring_in_line(window, self._ladder.authority)
         evicted = self._ladder.write(window, lambda tier: tier.fill(records, revision), None, len(records))
         self._ladder.note_evictions(window.name, len(evicted or NO_KEYS))
+        return True

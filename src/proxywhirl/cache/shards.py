@@ -101,7 +101,7 @@ def _belonging(number: int) -> Callable[[str], bool]:
 class Shards:
     """`SHARDS` files and the mark of one directory.
 
-    `damaged` counts lines that were set aside, and files that were gone: these are in `lost`.
+    `damaged` counts lines that were set aside, and files that were gone: these are in `lost`. `marker` has the lock.
     """
 
     def __init__(self, directory: Path, *, fsync: bool = False) -> None:
@@ -117,7 +117,7 @@ class Shards:
         self._mark = Mark()
         self._read = b""  # the mark's line that is being caught up with
         self._seen = b""  # the one that was; b"" where the files must be looked at
-        self._marker = Marker(directory / MARK)
+        self.marker = Marker(directory / MARK)
 
     def locate(self, key: str) -> Located | None:
         """Return where a key's record is."""
@@ -140,20 +140,20 @@ class Shards:
 
     def is_behind(self) -> bool:
         """Whether another writer may have been here: two system calls of about a microsecond."""
-        return not self._seen or self._marker.read() != self._seen or self._marker.is_gone()
+        return not self._seen or self.marker.read() != self._seen or self.marker.is_gone()
 
     def lock(self) -> None:
         """Wait until no other writer is here.
 
         Raises:
-            TierError: one stays too long.
+            TierBusyError: one stays too long.
         """
-        if self._marker.lock():
+        if self.marker.lock():
             self._seen = b""
 
     def unlock(self) -> None:
         """Let others write."""
-        self._marker.unlock()
+        self.marker.unlock()
 
     def doubt(self, shard: ShardFile | None = None) -> None:
         """Have the next `catch_up` look at all files, and read one of them from its start."""
@@ -171,12 +171,12 @@ class Shards:
         Raises:
             FormatVersionError: a newer version wrote here.
         """
-        line = self._marker.read()
+        line = self.marker.read()
         if line and line == self._seen:
             return None
         self._seen = b""  # should this fail, the next one goes on with the files that were not read
         self._read = line
-        self._caught.mark = mark = decode_mark(line, str(self._marker.path))
+        self._caught.mark = mark = decode_mark(line, str(self.marker.path))
         self._mark = mark or Mark()
         for shard in self.files:
             self._take(shard, self._caught)
@@ -252,7 +252,7 @@ class Shards:
 
     def close(self) -> None:
         """Give the descriptors back; a lock that a parent process holds stays with it. Idempotent."""
-        self._marker.close()
+        self.marker.close()
         for shard in self.files:
             shard.close()
 
@@ -310,11 +310,11 @@ class Shards:
     def _say_busy(self) -> None:
         mark = self._mark._replace(writes=self._mark.writes + 1, busy=True)
         self._seen = b""
-        self._marker.write(mark)
+        self.marker.write(mark)
         self._mark = mark
 
     def _say_done(self, revision: int, floor: int) -> None:
         mark = Mark(revision, floor, self._mark.writes + 1)
         self._seen = b""
-        self._seen = self._marker.write(mark, fsync=self._fsync)
+        self._seen = self.marker.write(mark, fsync=self._fsync)
         self._mark = mark

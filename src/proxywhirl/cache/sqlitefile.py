@@ -75,6 +75,15 @@ class SqliteFile:
         return self._casualties.number
 
     @property
+    def patient(self) -> bool:
+        """See `Patient`."""
+        return self._database.patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        self._database.patient = patient
+
+    @property
     def rescue(self) -> Rescue | None:
         """See `Sifting`."""
         return self._casualties.rescue

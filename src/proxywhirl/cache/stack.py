@@ -11,13 +11,14 @@ time), a tier's own (a call at a time), the front's (in memory only). A hit in L
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from proxywhirl.cache.following import bring_in_line, stretch_of
 from proxywhirl.cache.front import Front
-from proxywhirl.cache.guard import GuardedTier, guarded_decision, sound
+from proxywhirl.cache.guard import GuardedTier, guarded_decision, in_passing, may_wait, sound
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.ladder import Committed, Ladder
 from proxywhirl.cache.memory import MemoryTier
@@ -71,6 +72,7 @@ class TierStack:
         self._clock = clock
         self._debts = debts
         self._removals = removals
+        self.authority.alone = debts is None
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
@@ -85,9 +87,10 @@ class TierStack:
             remove_expired=self.remove_expired,
         )
         self.read, self.read_many = reader.read, reader.read_many
-        self._make_room()
-        for window in self.windows:
-            bring_in_line(window, self.authority)
+        with in_passing():  # to open a cache is to read
+            self._make_room()
+            for window in self.windows:
+                bring_in_line(window, self.authority)
 
     def commit(
         self,
@@ -107,12 +110,24 @@ class TierStack:
         """
         noted = decide if self._removals is None else self._removals.noting(decide)
         decided = guarded_decision(noted if sealing is None else sealing(noted))
-        with self._writing:
-            if self._debts is None or not self._debts.outstanding() or self.settle():
+        with self._changing() as may_change:
+            if not may_change:
+                return None
+            if not self._is_owed() or self.settle():
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
                     return self._spread(applied, admit=admit)
-            return self._owe(keys, decide, merge=merge)
+            return self._owe(keys, decide, merge=merge) if may_wait() else None
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[bool]:
+        """Hold the lock of changes; in passing, False where another thread holds it."""
+        held = self._writing.acquire(blocking=may_wait())
+        try:
+            yield held
+        finally:
+            if held:
+                self._writing.release()
 
     def remove_expired(self, keys: Collection[str], now: float) -> None:
         """Delete those of the keys that are expired still, counting each tier that served one."""
@@ -152,6 +167,7 @@ class TierStack:
             if self._debts is not None:
                 self._debts.forget()
             for window in self.windows:
+                window.behind = True
                 bring_in_line(window, self.authority)
             self.front.forget(held[1])
             return held[0]
@@ -171,7 +187,8 @@ class TierStack:
                 self._hits.give_back(accesses)
                 return
             for window in self.windows:
-                self._write(window, touched, False, len(accesses))
+                if not self._write(window, touched, False, len(accesses)):
+                    window.behind = window.miscounts = True
             self.front.touched(accesses)
 
     def refresh(self) -> None:
@@ -185,16 +202,26 @@ class TierStack:
             self.settle()
 
     def _notice(self) -> None:
-        """Follow the log where others have written to it; who comes meanwhile waits for that."""
-        with self._noticing:
-            if self._ask(self.authority, lambda tier: tier.changed_elsewhere(), False):
-                self._news = self._lift.counted_elsewhere = True
+        """Follow the log where others have written to it; who comes meanwhile waits for that, but not in passing."""
+        if self._ask(self.authority, lambda tier: tier.changed_elsewhere(), False):
+            self._news = self._lift.counted_elsewhere = True
+        if not self._noticing.acquire(blocking=may_wait()):
+            return
+        try:
             if self._news:
-                self._news = not self._follow_log()
+                self._news = False  # before the log is read: what comes after that is news again
+                self._news = not self._follow_log() or self._news
+        finally:
+            self._noticing.release()
+
+    def _look(self) -> None:
+        """Notice what others wrote, in passing: for who reads."""
+        with in_passing():
+            self._notice()
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """Return a page of the log; an empty one where the authority is sick."""
-        self._notice()
+        self._look()
         empty = Changes(revision, [], [])
         return self._ask(self.authority, lambda tier: tier.changes_since(revision, limit), empty, limit)
 
@@ -204,22 +231,21 @@ class TierStack:
         Raises:
             TierError: the authority is sick, and no other tier holds everything.
         """
-        self._notice()
-        page = self._ask(self.authority, lambda tier: tier.scan(after, PAGE), None, PAGE) if self._paid() else None
-        if page is None:
-            raise TierError(f"the entries cannot be listed while tier {self.authority.name} is degraded")
-        return page
+        self._look()
+        while True:
+            page = self._ask(self.authority, lambda tier: tier.scan(after, PAGE), None, PAGE)  # noqa: B023  # called at once
+            if page is None:
+                raise TierError(f"the entries cannot be listed while tier {self.authority.name} is degraded")
+            last = page[-1].key if len(page) == PAGE else None
+            shown = page if self._debts is None else self._debts.over(page, after, last)
+            if shown or last is None:
+                return shown
+            after = last
 
     def peek(self, key: str) -> Record | None:
         """Return what is stored under a key, counting nothing."""
-        self._notice()
-        if self._debts is not None and (debt := self._debts.get(key)) is not None:
-            return debt.record
-        for guarded in reversed(self.tiers):
-            answer = self._ask(guarded, lambda tier: (sound(key, tier.peek(key)),), NOTHING)
-            if answer and (answer[0] is not None or guarded is self.authority):
-                return answer[0]
-        return None
+        self._look()
+        return self._known(key)
 
     def sweep(self, now: float) -> bool:
         """Remove a bounded batch of expired entries; return whether there may be more."""
@@ -234,8 +260,9 @@ class TierStack:
 
     def measure(self) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
         """Return each tier's size, how many damaged records it found, and whether it is degraded."""
-        self._lift.let_rise(at_once=True)
-        self._notice()
+        with in_passing():
+            self._lift.let_rise(at_once=True)
+            self._notice()
         sizes = {guarded.name: self._ask(guarded, len, 0, PAGE * PAGE) for guarded in self.tiers}
         corrupted = {guarded.name: guarded.tier.corrupted for guarded in self.tiers}
         return sizes, corrupted, {guarded.name: guarded.sick for guarded in self.tiers}
@@ -249,10 +276,14 @@ class TierStack:
         return self._write(self.authority, change, default)
 
     def size(self) -> int:
-        """How many entries the authority holds."""
-        self._notice()
-        self._paid()
-        return self._ask(self.authority, len, 0, PAGE * PAGE)
+        """How many entries the authority holds, or will hold when it has what it is owed."""
+        self._look()
+        held = self._ask(self.authority, len, 0, PAGE * PAGE)
+        owed = {} if self._debts is None else self._debts.records()
+        if not owed:
+            return held
+        replaced = self._ask(self.authority, lambda tier: sum(key in tier for key in owed), 0, len(owed))
+        return held - replaced + sum(record is not None and not record.retired for record in owed.values())
 
     def settle(self) -> bool:
         """Write what is owed to the authority; return whether nothing is owed any more."""
@@ -261,9 +292,9 @@ class TierStack:
         with self._writing:
             return self._debts.settle(self._pay) if self.authority.writable else False
 
-    def _paid(self) -> bool:
-        """Whether the authority is owed nothing, after a try to pay where it is."""
-        return self._debts is None or not self._debts.owing or self.settle()
+    def _is_owed(self) -> bool:
+        """Whether the authority is owed anything; in passing, as far as this process has looked."""
+        return self._debts is not None and (self._debts.outstanding() if may_wait() else self._debts.owing)
 
     def owed(self) -> int:
         """How many changes wait until the authority is well."""
@@ -304,7 +335,8 @@ class TierStack:
                 committed.held[window.name] = self._tell(window, stretch)
         front = self.front.follow(stretch, rises=rises)
         if front is None:
-            self._follow_log()
+            if not self._follow_log():
+                self._put_ahead(served if admit else (), [*gone, *(record.key for record in served)])
         else:
             if self.front.l1 is not None:
                 committed.held["l1"] = set(front.held)
@@ -320,9 +352,18 @@ class TierStack:
             size = len(stretch.records) + len(stretch.removed)
             followed = window.write(lambda tier: tier.follow(stretch), None, size)
         if followed is None:
+            window.behind = True  # until it has followed the log as far as this
             followed = Followed(bring_in_line(window, self.authority))
         self._ladder.note_evictions(window.name, len(followed.evicted))
         return set(followed.held)
+
+    def _put_ahead(self, records: Sequence[Record], changed: Collection[str]) -> None:
+        """Have memory and windows stand by what this process wrote, where the log cannot be followed as far as that."""
+        self._news = True
+        for window in self.windows:
+            if self._write(window, lambda tier: tier.drop(changed), None, len(changed)) is None:
+                window.behind = True
+        self._ladder.note_evictions("l1", len(self.front.replace(records, changed)))
 
     def _follow_log(self) -> bool:
         """Bring the windows, and then what is in memory, in line with the log; return whether that could be done.
@@ -363,24 +404,21 @@ class TierStack:
         if not self._debts.note(batch, base=self.front.revision, at=self._clock.now(), merge=merge):
             return None
         changed = [*batch.deletes, *(record.key for record in batch.puts)]
-        for window in self.windows:
-            self._write(window, lambda tier: tier.drop(changed), NO_KEYS, len(changed))
-        served = [record for record in batch.puts if not record.retired]
-        self._ladder.note_evictions("l1", len(self.front.replace(served, changed)))
+        self._put_ahead([record for record in batch.puts if not record.retired], changed)
         revision = self.front.revision
         deletes = [key for key in batch.deletes if key in present]
         return Committed(Applied(list(batch.puts), deletes, revision_before=revision, revision=revision))
 
     def _known(self, key: str) -> Record | None:
-        """Return what is known of a key while the authority is sick."""
-        debt = self._debts.get(key) if self._debts is not None else None
-        if debt is not None:
+        """Return what is known of a key: what is owed, else the word of the authority, else what is above it."""
+        if self._debts is not None and (debt := self._debts.get(key)) is not None:
             return debt.record
-        if (rising := self.front.rising(key)) is not None:
-            return rising
-        for guarded in self.tiers[:-1]:
+        for guarded in reversed(self.tiers):
+            rising = None if guarded is self.authority else self.front.rising(key)
+            if rising is not None:
+                return rising
             answer = self._ask(guarded, lambda tier: (sound(key, tier.peek(key)),), NOTHING)
-            if answer and answer[0] is not None:
+            if answer and (answer[0] is not None or guarded is self.authority):
                 return answer[0]
         return None
 

@@ -1,15 +1,17 @@
 """What a cache does from time to time: write access counts, sweep expired entries, keep a history.
 
 The calls of the cache do it, when it is due and no other thread is at it, except for a hit in L1: that has the watcher
-do it, so that it never waits for a durable tier.
+do it, so that it never waits for a durable tier. What may have to wait for other writers is the watcher's alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable
 
+from proxywhirl.cache.guard import in_passing
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.clock import Clock
 
@@ -53,17 +55,20 @@ class Upkeep:
     def tick(self, *, watching: bool = False) -> None:
         """Do what is due, unless another thread is at it. Costs one comparison where nothing is due.
 
-        `watching` leaves out the sweep, which is the business of puts and gets, unless a get has asked for it.
+        Calls of the cache sweep, and remember a point of the history, in passing. `watching` flushes, and waits for
+        other writers; it leaves out the sweep, which is the business of puts and gets, unless a get has asked for it.
         """
         now = self._clock.monotonic()  # a wall clock that is set back must not put it off
         if now < self._next or not self._busy.acquire(blocking=False):
             return
         everything, self._asked = self._asked or not watching, False
+        first = 0 if watching else 1
         try:
-            for place, (interval, task) in enumerate(self._tasks):
-                if now >= self._due[place] and not self._stopped and (place < self._watched or everything):
-                    self._due[place] = now + interval
-                    task()
+            with contextlib.nullcontext() if watching else in_passing():
+                for place, (interval, task) in enumerate(self._tasks[first:], start=first):
+                    if now >= self._due[place] and not self._stopped and (place < self._watched or everything):
+                        self._due[place] = now + interval
+                        task()
             self._next = min(self._due)
             self.due = self._clock.now() + self._next - now
         finally:

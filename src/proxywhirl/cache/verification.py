@@ -53,7 +53,7 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
     stack.refresh()
     findings: list[Finding] = []
     for guarded in stack.durable:
-        found = guarded.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE)
+        found = guarded.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE, waits=True)
         findings += [_left_out(guarded)] if found is None else [_of(guarded, each) for each in found]
         findings += _damaged_rows(guarded, repair=repair)
     stack.refresh()
@@ -77,7 +77,8 @@ def _damaged_rows(guarded: GuardedTier, *, repair: bool) -> Iterator[Finding]:
     nothing: tuple[dict[str, str], int | None] = {}, None
     while after is not None:
         found, after = guarded.call(partial(_look, after), nothing, PAGE)
-        gone = guarded.call(partial(_sift, list(found)), None, len(found)) if found and repair else None
+        sift = partial(_sift, list(found))
+        gone = guarded.call(sift, None, len(found), waits=True) if found and repair else None
         for key, why in found.items():
             advice = f"{REPAIR}: it is set aside, and read from another tier that has it"
             yield Finding(f"{guarded.name}: entry {key}", why, advice, gone is not None and key in gone)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import apsw
 
-from proxywhirl.errors import FormatVersionError, TierError
+from proxywhirl.errors import FormatVersionError, TierBusyError, TierError
 from proxywhirl.state.directory import make_private_directory
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
@@ -58,6 +58,7 @@ class Database:
         name: the file.
         lock: held by each call, and by an owner for several that belong together; may be taken again by its thread.
         damaged: a call met damage; `reopen` is the way out.
+        patient: a write waits for other processes, up to 10 s; else `TierBusyError` says at once that one is writing.
         set_aside: where the last damaged file went that this object set aside.
         salvaged: what was saved of it.
     """
@@ -69,6 +70,7 @@ class Database:
     ) -> None:
         self.lock = threading.RLock()
         self.damaged = False
+        self.patient = True
         self.set_aside: Path | None = None
         self.salvaged: Salvaged | None = None
         self._path = path
@@ -153,12 +155,10 @@ class Database:
         ):  # it could not be opened when it was last tried
             self._open()
         if isinstance(exc, apsw.BusyError):
-            seconds = BUSY_TIMEOUT_MS // 1000
-            words = f"{doing} {self._path} failed: another process holds it for more than {seconds} s ({exc})"
-            return TierError(words, readable=True)
+            waited = f" for more than {BUSY_TIMEOUT_MS // 1000} s" if self.patient else ""
+            return TierBusyError(f"{doing} {self._path} failed: another process holds it{waited} ({exc})")
         if isinstance(exc, (apsw.FullError, apsw.IOError)):
-            words = f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well"
-            return TierError(words, readable=isinstance(exc, apsw.FullError))
+            return TierError(f"{doing} {self._path} failed: {exc}: make room on the disk, or see whether it is well")
         if isinstance(exc, (apsw.ReadOnlyError, apsw.CantOpenError, PermissionError)):
             closed = [
                 str(path)
@@ -167,8 +167,7 @@ class Database:
             ]
             return TierError(
                 f"{doing} {self._path} failed ({exc}): let this user write to "
-                f"{' and '.join(closed) or 'the file and its directory'}, or name another home",
-                readable=isinstance(exc, apsw.ReadOnlyError),
+                f"{' and '.join(closed) or 'the file and its directory'}, or name another home"
             )
         why = exc.strerror or exc if isinstance(exc, OSError) else exc
         return TierError(f"{doing} {self._path} failed: {why}")
@@ -210,14 +209,25 @@ class Database:
 
     def _begin(self) -> None:
         """Begin a write transaction on the file that is in place: one that was set aside meanwhile takes no more."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        self._take_lock()
         try:
             if self._follow_file():
-                self.connection.execute("BEGIN IMMEDIATE")
+                self._take_lock()
         except BaseException:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
+
+    def _take_lock(self) -> None:
+        """Take SQLite's lock of writers. Reads wait for nobody, so that they keep the long time-out."""
+        if self.patient:
+            self.connection.execute("BEGIN IMMEDIATE")
+            return
+        self.connection.set_busy_timeout(0)
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        finally:
+            self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def _follow_file(self) -> bool:
         """Open the file anew where another process has put another one in its place; return whether it did."""

@@ -1,0 +1,25 @@
+"""Waiting for a lock that another process holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+__all__ = ["pauses"]
+
+FIRST_PAUSE_SECONDS = 0.0001
+LONGEST_PAUSE_SECONDS = 0.005
+
+
+def pauses(seconds: float) -> Iterator[None]:
+    """Yield at once, and again after each pause, until the time is over: a try belongs to each.
+
+    The clock is the system's, since it is another process that is waited for. The pauses double up to 5 ms.
+    """
+    yield
+    deadline = time.monotonic() + seconds
+    pause = FIRST_PAUSE_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(pause, left))
+        yield
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
