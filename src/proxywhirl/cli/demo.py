@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from proxywhirl.cli.options import anywhere
 from proxywhirl.cli.render import print_json
 
 __all__ = ["demo"]
@@ -13,7 +14,7 @@ __all__ = ["demo"]
 
 @click.command()
 @click.option("--once", is_flag=True, help="End after the requests; else the gateway stays up for you to try.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary alone, as JSON, and end.")
+@click.option("--json", "as_json", is_flag=True, callback=anywhere, help="Print the summary alone, as JSON, and end.")
 def demo(once: bool, as_json: bool) -> int:
     """Run the main job on this machine, offline.
 

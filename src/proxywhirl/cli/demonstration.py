@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from proxywhirl.cli.render import note, stdout
+from proxywhirl.cli.render import moving, note, stdout
 from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.errors import CacheError
 from proxywhirl.events import AttemptFailed, Event
@@ -157,7 +157,7 @@ def _display(fleet: Fleet, tally: Tally, *, quiet: bool) -> Iterator[None]:
     console: Console = stdout()
     if quiet:
         yield
-    elif console.is_terminal:
+    elif moving(console):
         with Live(get_renderable=lambda: _table(fleet, tally), console=console, refresh_per_second=8):
             yield
     else:

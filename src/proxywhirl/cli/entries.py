@@ -19,7 +19,7 @@ from proxywhirl.cli.options import (
     open_to_write,
     ttl_option,
 )
-from proxywhirl.cli.render import note, print_json
+from proxywhirl.cli.render import acknowledge, print_json, warn
 from proxywhirl.cli.sessions import add_sessions, of_provider, vendor_options, wish_of
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes, Proxy
@@ -91,7 +91,7 @@ def add(
             if as_json:
                 print_json({"key": url.key, "proxy_url": url.canonical, "result": word})
             else:
-                click.echo(f"{word}{':' * (word == 'known already')} {Proxy.of(url, attributes=known)}")
+                acknowledge(f"{word}{':' * (word == 'known already')} {Proxy.of(url, attributes=known)}")
 
 
 def _add(runtime: Runtime, url: ProxyURL, known: Attributes, *, source: str, ttl: float) -> str:
@@ -149,9 +149,9 @@ def remove(proxies: tuple[str | ProxyURL, ...], reason: str, as_json: bool, home
     if as_json:
         print_json({"removed": removal.removed, "missing": removal.missing})
     else:
-        click.echo(f"removed {removal.removed}")
+        acknowledge(f"removed {removal.removed}")
     if removal.missing:
-        note(f"proxywhirl: {removal.missing} of {len(proxies)} not in the store; `proxywhirl list` shows what is")
+        warn(f"proxywhirl: {removal.missing} of {len(proxies)} not in the store; `proxywhirl list` shows what is")
     return 1 if removal.missing else 0
 
 
@@ -173,4 +173,4 @@ def clear(yes: bool, as_json: bool, home: str | None) -> None:
     if as_json:
         print_json({"removed": count})
     else:
-        click.echo(f"removed {count}")
+        acknowledge(f"removed {count}")

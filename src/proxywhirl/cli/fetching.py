@@ -10,7 +10,7 @@ from proxywhirl.checkups import CheckPlan
 from proxywhirl.cli.checking import run_checks
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime
 from proxywhirl.cli.progress import steps
-from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.cli.render import note, print_json, print_table, warn
 from proxywhirl.supply.report import SourceOutcome, SourceReport
 from proxywhirl.supply.supply import Supply
 
@@ -51,7 +51,10 @@ def _tell_all(reports: list[SourceReport], *, due: bool, as_json: bool) -> int:
     elif reports:
         print_table(COLUMNS, map(_row, reports), expendable=EXPENDABLE)
     if not reports:
-        note("proxywhirl: no source is due" if due else "proxywhirl: no source is enabled; `proxywhirl sources list`")
+        if due:
+            note("proxywhirl: no source is due")
+        else:
+            warn("proxywhirl: no source is enabled; `proxywhirl sources list`")
         return 0 if due else 1
     if not as_json:
         _tell(reports)

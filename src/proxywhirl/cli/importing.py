@@ -26,7 +26,7 @@ from proxywhirl.cli.options import (
     ttl_option,
 )
 from proxywhirl.cli.progress import progress, size_of
-from proxywhirl.cli.render import note, print_json, printable
+from proxywhirl.cli.render import acknowledge, note, print_json, printable, warn
 from proxywhirl.errors import ListFormatError, ProxyWhirlError
 from proxywhirl.runtime import Intake, Runtime
 from proxywhirl.sources import Candidate, Ignored, Item, Rejected, parse_list
@@ -212,7 +212,7 @@ def _import_batch(runtime: Runtime, batch: list[Item], label: str, choices: Choi
                 offered.append((item.url, choices.said.of(item.attributes)))
             case Rejected():
                 counts.failed += 1
-                note(f"{label}:{item.line}: {item.reason}")
+                warn(f"{label}:{item.line}: {item.reason}")
             case Ignored():
                 counts.ignored += 1
     if offered:
@@ -232,7 +232,7 @@ def _import_export(runtime: Runtime, label: str, name: str, stream: Rewound, cho
     except ListFormatError as exc:
         raise ListFormatError("it looks like what `proxywhirl export` writes, but no entry can be read") from exc
     if intake.failed:
-        note(f"{label}: {intake.failed} not taken in: damaged, or new here and exported without the credentials")
+        warn(f"{label}: {intake.failed} not taken in: damaged, or new here and exported without the credentials")
     return intake
 
 
@@ -255,13 +255,13 @@ def _tell(counts: Counts, *, as_json: bool) -> None:
     if as_json:
         print_json(shown | ({"let_go": counts.let_go} if counts.let_go else {}))
     else:
-        click.echo(
+        acknowledge(
             f"loaded {counts.loaded}, skipped {counts.skipped} (known already), "
             f"failed {counts.failed}, ignored {counts.ignored} (no proxies)"
         )
     if counts.let_go:
-        note(f"{counts.let_go} entries were let go for want of room and are not in the store")
+        warn(f"{counts.let_go} entries were let go for want of room and are not in the store")
     if counts.blocked:
         note(f"{counts.blocked} of those skipped were removed before and stay out; `proxywhirl add` lets one in again")
     if not (counts.loaded or counts.skipped) and (counts.failed or counts.ignored):
-        note("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")
+        warn("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")

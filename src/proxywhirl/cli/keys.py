@@ -14,7 +14,7 @@ from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.rekeying import KeyStatus, key_status
 from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.cli.options import home_option, json_option, open_runtime
-from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.cli.render import acknowledge, note, print_json, print_table, warn
 from proxywhirl.errors import TierError
 from proxywhirl.settings import Settings
 
@@ -55,15 +55,15 @@ def rotate(key_stdin: bool, as_json: bool, home: str | None) -> None:
     if as_json:
         print_json({"resealed": done.resealed, "unreadable": done.unreadable, "key": done.key_check})
     else:
-        click.echo(f"sealed {done.resealed} anew with the key {done.key_check}")
+        acknowledge(f"sealed {done.resealed} anew with the key {done.key_check}")
     if not done.resealed and runtime.cache.config.encryption_key is not None:
-        note(
+        warn(
             "the key is configured: set that to a new one, and PROXYWHIRL_CACHE_KEY_PREVIOUS to this one, to change it"
         )
     if done.resumed:
         note("went on with a rotation that had been begun")
     if done.unreadable:
-        note(f"{done.unreadable} have damaged credentials and stay as they are: import or remove them")
+        warn(f"{done.unreadable} have damaged credentials and stay as they are: import or remove them")
 
 
 @keys.command()
@@ -97,18 +97,18 @@ def status(as_json: bool, home: str | None) -> None:
         [(key or "?", state, *(str(entries.get(name, 0)) for name in columns)) for key, state, entries in rows],
     )
     if found.trouble:
-        note(f"proxywhirl: {found.trouble}")
+        warn(f"proxywhirl: {found.trouble}")
     else:
         note(f"the key comes from {found.origin}" if found.current else f"there is no key yet in {found.origin}")
     if any(state == "missing" for _, state, _ in rows):
-        note("a key is missing: restore it, or set PROXYWHIRL_CACHE_KEY_PREVIOUS to it")
+        warn("a key is missing: restore it, or set PROXYWHIRL_CACHE_KEY_PREVIOUS to it")
     if found.unfinished:
-        note("a rotation is unfinished: `proxywhirl keys rotate` ends it")
+        warn("a rotation is unfinished: `proxywhirl keys rotate` ends it")
 
 
 def _left_out(name: TierName, reason: TierError) -> Tier:
     """Say that a tier cannot be opened, and go on without it."""
-    note(f"proxywhirl: tier {name} is left out: {reason}")
+    warn(f"proxywhirl: tier {name} is left out: {reason}")
 
     def reopen() -> Tier:
         raise reason

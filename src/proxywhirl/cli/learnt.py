@@ -9,7 +9,7 @@ from itertools import islice
 import click
 
 from proxywhirl.cli.options import KeyOrProxy, Site, home_option, json_option, open_runtime
-from proxywhirl.cli.render import note, print_json, print_table, stdout
+from proxywhirl.cli.render import acknowledge, note, print_json, print_table, stdout, warn
 from proxywhirl.errors import CacheError
 from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.learning import EVERYBODY
@@ -64,7 +64,7 @@ def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bo
             if as_json:
                 print_json({"lifted": len(found)})
             else:
-                click.echo(f"lifted {len(found)}")
+                acknowledge(f"lifted {len(found)}")
         elif as_json:
             for pair, ban in found.items():
                 print_json(_ban_fields(runtime, pair, ban))
@@ -106,9 +106,9 @@ def _end(runtime: Runtime, name: str, *, as_json: bool) -> int:
     if as_json:
         print_json({"ended": ended})
     elif ended:
-        click.echo("ended")
+        acknowledge("ended")
     if not ended:
-        note("proxywhirl: there is no session of that name; `proxywhirl sessions` shows how many there are")
+        warn("proxywhirl: there is no session of that name; `proxywhirl sessions` shows how many there are")
     return 0 if ended else 1
 
 

@@ -30,7 +30,8 @@ from proxywhirl.cli.keys import keys
 from proxywhirl.cli.learnt import bans, sessions
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
-from proxywhirl.cli.render import note, printable
+from proxywhirl.cli.options import offer_anywhere
+from proxywhirl.cli.render import printable, warn
 from proxywhirl.cli.serving import serve
 from proxywhirl.cli.show import show
 from proxywhirl.cli.sources import sources
@@ -85,6 +86,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     cli.add_command(command)
+offer_anywhere(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -115,16 +117,16 @@ def _run(arguments: Sequence[str]) -> int:
         code = _invoke(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        note("proxywhirl: interrupted; what was done before that stays")
+        warn("proxywhirl: interrupted; what was done before that stays")
         return INTERRUPTED
     except BrokenPipeError:
         _give_up_stdout()
         return 0
     except click.exceptions.NoArgsIsHelpError as exc:
-        note(exc.format_message())
+        warn(exc.format_message())
         return exc.exit_code
     except (click.ClickException, click.Abort, ProxyWhirlError, OSError) as exc:
-        note("proxywhirl: " + printable(" ".join(_message(exc).split())))
+        warn("proxywhirl: " + printable(" ".join(_message(exc).split())))
         _give_up_stdout()
         return exc.exit_code if isinstance(exc, click.ClickException) else 1
     return code

@@ -7,7 +7,7 @@ import click
 from proxywhirl.cache.migration import migrate as move
 from proxywhirl.cache.occupancy import BACKENDS
 from proxywhirl.cli.options import home_option
-from proxywhirl.cli.render import note
+from proxywhirl.cli.render import acknowledge, note, warn
 from proxywhirl.settings import SETTINGS_FILE, Settings
 
 __all__ = ["migrate"]
@@ -28,8 +28,8 @@ def migrate(to: str, home: str | None) -> None:
     write = Settings.prepare_change(home, "cache", name, to)
     done = move(settings.cache, to)
     changed = write()
-    click.echo(f"moved {done.moved} from {done.source} to {to}")
+    acknowledge(f"moved {done.moved} from {done.source} to {to}")
     if done.damaged:
-        note(f"{done.damaged} damaged ones were set aside before; the log names the file")
+        warn(f"{done.damaged} damaged ones were set aside before; the log names the file")
     if changed:
         note(f'{SETTINGS_FILE} of the home says {name} = "{to}" now')

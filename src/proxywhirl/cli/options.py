@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from proxywhirl.cache.opening import enabled_tiers
-from proxywhirl.cli.render import note
+from proxywhirl.cli.render import warn
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes, Target
 from proxywhirl.runtime import Runtime
@@ -26,10 +26,12 @@ __all__ = [
     "ProxyArgument",
     "Said",
     "Site",
+    "anywhere",
     "attribute_options",
     "country_code",
     "home_option",
     "json_option",
+    "offer_anywhere",
     "open_runtime",
     "open_to_write",
     "ttl_option",
@@ -138,16 +140,35 @@ def country_code(_: click.Context, __: click.Parameter, value: str | None) -> st
         raise click.BadParameter(f"{exc}.") from exc
 
 
-def _named_home(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def anywhere(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Keep what an option says for the commands below, or take what it said above: the nearest to the command goes."""
+    key = f"proxywhirl.{option.name}"
+    if value:
+        context.meta[key] = value
+    return context.meta.get(key, value)
+
+
+def _named_home(context: click.Context, option: click.Parameter, value: str | None) -> Any:
     if value == "":
         raise click.BadParameter("is empty, such as a variable that is not set: name a directory, or leave it out.")
-    return value
+    return anywhere(context, option, value)
 
 
-home_option = click.option(
-    "--home", metavar="DIR", callback=_named_home, help="The store to use. [default: PROXYWHIRL_HOME, else the user's]"
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def _lacking(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if anywhere(context, option, value):
+        raise click.UsageError(f"`{context.command_path}` takes no {option.opts[0]}, before it or after it.", context)
+
+
+_HOME: dict[str, Any] = {
+    "metavar": "DIR",
+    "callback": _named_home,
+    "help": "The store to use. [default: PROXYWHIRL_HOME, else the user's]",
+}
+_JSON: dict[str, Any] = {"is_flag": True, "callback": anywhere, "help": "Print JSON for programs."}
+_FLAGS: dict[str, Any] = {"is_flag": True, "callback": anywhere, "expose_value": False}
+
+home_option = click.option("--home", **_HOME)
+json_option = click.option("--json", "as_json", **_JSON)
 ttl_option = click.option(
     "--ttl", type=TimeToLive(), metavar="SECONDS|never", help="How long they live. [default: never ends]"
 )
@@ -192,6 +213,26 @@ def attribute_options(command: Command) -> Command:
     return gathered  # type: ignore[return-value]  # a command takes whatever its options give
 
 
+def offer_anywhere(command: click.Command) -> None:
+    """Let a command, and those in it, take `--home`, `--json`, `--quiet` and `--no-color` before the command too.
+
+    One that has no use for the first two refuses them wherever they stand: nothing asked for is left out in silence.
+    """
+    known = {option.name for option in command.params}
+    for names, settings in ((["--home"], _HOME), (["--json", "as_json"], _JSON)):
+        if isinstance(command, click.Group):
+            command.params.append(click.Option(names, expose_value=False, **settings))
+        elif names[-1].removeprefix("--") not in known:
+            refused = {**settings, "callback": _lacking, "expose_value": False, "hidden": True}
+            command.params.append(click.Option(names, **refused))
+    command.params += [
+        click.Option(["--quiet", "-q"], help="Print data, warnings and errors alone.", **_FLAGS),
+        click.Option(["--no-color"], help="Print no escape sequence, on a terminal neither.", **_FLAGS),
+    ]
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        offer_anywhere(inner)
+
+
 def open_runtime(home: str | None, overrides: dict[str, dict[str, Any]] | None = None) -> Runtime:
     """Open the store of a home."""
     return Runtime(Settings.load(home, overrides=overrides))
@@ -201,7 +242,7 @@ def open_to_write(home: str | None) -> Runtime:
     """Open the store of a home to put something into it; say so where nothing of it will stay."""
     runtime = open_runtime(home)
     if enabled_tiers(runtime.settings.cache) == ["l1"]:
-        note(
+        warn(
             "proxywhirl: only the first tier is on, which is memory: all is gone when this command ends; enable "
             "cache.l2_config or cache.l3_config"
         )

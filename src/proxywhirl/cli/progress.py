@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from proxywhirl.cli.render import stderr
+from proxywhirl.cli.render import is_on, moving, stderr
 
 __all__ = ["counting", "progress", "size_of", "steps"]
 
@@ -21,7 +21,7 @@ def progress(label: str, size: int | None, *, quiet: bool) -> Iterator[Callable[
     to be `quiet`.
     """
     console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet or is_on("quiet") or not moving(console):
         yield lambda _: None
         return
     from rich.progress import (  # noqa: PLC0415  # a tenth of the time that a command takes to start
@@ -45,7 +45,7 @@ def steps(label: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None
     Nothing is shown without a terminal, or where it is to be `quiet`.
     """
     console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet or is_on("quiet") or not moving(console):
         yield lambda _done, _total, _word: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415  # as above
@@ -64,7 +64,7 @@ def counting(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[bool]
     It tells how many went well, and how many are done in a second.
     """
     console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet or is_on("quiet") or not moving(console):
         yield lambda _: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415  # as above

@@ -1,7 +1,9 @@
 """What the commands print: tables for people, tab-separated lines for pipes, JSON for programs.
 
-Data goes to stdout, everything else to stderr. rich respects NO_COLOR and leaves colours out of pipes. What comes from
-lists and file names is printed without its control characters: it may neither move a cursor nor add a column.
+Data goes to stdout, everything else to stderr. What comes from lists and file names is printed without its control
+characters: it may neither move a cursor nor add a column. rich respects NO_COLOR and leaves colours out of pipes.
+
+`--quiet` leaves data, warnings and errors; `--no-color` leaves no escape sequence, and so no bar that moves.
 """
 
 from __future__ import annotations
@@ -15,19 +17,41 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["note", "print_json", "print_table", "printable", "stderr", "stdout"]
+__all__ = [
+    "acknowledge",
+    "is_on",
+    "moving",
+    "note",
+    "print_json",
+    "print_table",
+    "printable",
+    "stderr",
+    "stdout",
+    "warn",
+]
 
 GAP = 2  # columns of the terminal between those of a table
 
 
+def is_on(flag: str) -> bool:
+    """Whether a flag such as `quiet` stands on the command line, before the command or after it."""
+    context = click.get_current_context(silent=True)
+    return context is not None and f"proxywhirl.{flag}" in context.meta
+
+
 def stdout() -> Console:
     """Return a console on stdout."""
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, color_system=None if is_on("no_color") else "auto")
 
 
 def stderr() -> Console:
     """Return a console on stderr."""
-    return Console(stderr=True, highlight=False, markup=False)
+    return Console(stderr=True, highlight=False, markup=False, color_system=None if is_on("no_color") else "auto")
+
+
+def moving(console: Console) -> bool:
+    """Whether something may move on a console, which takes escape sequences."""
+    return console.is_terminal and not is_on("no_color")
 
 
 def printable(text: str) -> str:
@@ -35,9 +59,21 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def note(message: str) -> None:
-    """Say something beside the data."""
+def warn(message: str) -> None:
+    """Say what is wrong, beside the data."""
     click.echo(message, err=True)
+
+
+def note(message: str) -> None:
+    """Say something beside the data that nobody has to know."""
+    if not is_on("quiet"):
+        click.echo(message, err=True)
+
+
+def acknowledge(message: str) -> None:
+    """Say on stdout that a command has done what it was asked for; its exit code says so too."""
+    if not is_on("quiet"):
+        click.echo(message)
 
 
 def print_json(value: object) -> None:

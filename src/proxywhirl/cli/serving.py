@@ -9,7 +9,7 @@ import click
 
 from proxywhirl.cli.checking import checking
 from proxywhirl.cli.options import home_option, open_runtime
-from proxywhirl.cli.render import note
+from proxywhirl.cli.render import note, warn
 from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.runtime import Runtime
 
@@ -44,7 +44,7 @@ async def _serve(runtime: Runtime) -> None:
     try:
         click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         if not len(runtime.pool):
-            note(
+            warn(
                 "proxywhirl: the pool is empty; requests are refused until `proxywhirl import` or `add` brings proxies"
             )
         else:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from proxywhirl.cli.render import print_json
+from proxywhirl.cli.render import acknowledge, print_json
 from proxywhirl.errors import SettingsError
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
@@ -94,6 +94,6 @@ def add_sessions(
         told = {"proxy_url": line.canonical, "provider": name, "loaded": intake.loaded, "skipped": intake.skipped}
         print_json(told)
     else:
-        click.echo(
+        acknowledge(
             f"loaded {intake.loaded}, skipped {intake.skipped} (known already): sessions of {name} at {line.canonical}"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime, ttl_option
-from proxywhirl.cli.render import note, print_json, print_table, printable
+from proxywhirl.cli.render import acknowledge, note, print_json, print_table, printable
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import defined, read_definitions, tables_of
 from proxywhirl.sources.parse import parser_names
@@ -98,7 +98,7 @@ def add(what: str, ttl: float | None, as_json: bool, home: str | None, **given: 
         if as_json:
             print_json(_as_json(spec, SourceRecord()))
         else:
-            click.echo(f"added {printable(spec.name)}: {printable(spec.shown)}")
+            acknowledge(f"added {printable(spec.name)}: {printable(spec.shown)}")
     if not as_json:
         note("proxywhirl: `proxywhirl fetch` asks it with the others, `proxywhirl sources test` shows what it gives")
 
@@ -114,7 +114,7 @@ def remove(names: tuple[str, ...], home: str | None) -> None:
     with open_runtime(home) as runtime:
         runtime.supply.register.remove(names)
     for name in dict.fromkeys(names):
-        click.echo(f"removed {printable(name)}")
+        acknowledge(f"removed {printable(name)}")
 
 
 @sources.command()
@@ -144,7 +144,7 @@ def _switch(names: tuple[str, ...], home: str | None, *, enabled: bool) -> None:
     with open_runtime(home) as runtime:
         runtime.supply.register.switch(names, enabled=enabled)
     for name in dict.fromkeys(names):
-        click.echo(f"{'enabled' if enabled else 'disabled'} {printable(name)}")
+        acknowledge(f"{'enabled' if enabled else 'disabled'} {printable(name)}")
 
 
 def _meant(supply: Supply, what: str) -> SourceSpec:
