@@ -5,9 +5,10 @@ Values are not repeated where they are of the wrong kind: an argument that went 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["require", "require_number"]
+__all__ = ["require", "require_number", "require_several"]
 
 
 def require(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
@@ -22,6 +23,20 @@ def require(name: str, value: object, kind: type | tuple[type, ...], what: str) 
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {what}, not {type(value).__name__}")
+
+
+def require_several(name: str, value: object, what: str) -> None:
+    """Refuse one text where several of something are asked for: its characters would be taken for them.
+
+    >>> require_several("keys", "3f1c", "keys")
+    Traceback (most recent call last):
+    TypeError: keys must be several keys, not one str: put it in brackets
+
+    Raises:
+        TypeError: It is one, or nothing that can be gone through.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be several {what}, not one {type(value).__name__}: put it in brackets")
 
 
 def require_number(name: str, value: Any, unit: str = "", *, whole: bool = False, more: str = "") -> None:

@@ -328,8 +328,8 @@ class Runtime:
     def _insist(self) -> None:
         """Raise where no durable tier was well enough to do what it was told."""
         figures, tiers = self.cache.get_statistics(), self.settings.cache
-        if tiers.l3_config.enabled:
-            sick = figures.l3_degraded and (figures.l2_degraded or not tiers.l2_config.enabled)
+        if tiers.l3_config.holds_entries:
+            sick = figures.l3_degraded and (figures.l2_degraded or not tiers.l2_config.holds_entries)
         else:
             sick = figures.l2_degraded
         if sick:

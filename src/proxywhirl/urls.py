@@ -39,6 +39,7 @@ __all__ = [
     "ProxyURL",
     "canonical_host",
     "default_port",
+    "is_plain_canonical",
     "parse",
     "parse_columns",
     "parse_first",
@@ -61,6 +62,7 @@ _USERINFO = r"([A-Za-z0-9_.!$*+=~^&-]+):([A-Za-z0-9_.!$*+=~^&-]+)"
 _PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 _DOTTED = r"(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){1,6}[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?"
 _PLAIN = re.compile(rf"(?:({'|'.join(SCHEMES)})://)?(?:{_USERINFO}@)?({IPV4}|{_DOTTED}):{_PORT}(?:/|:{_NAME}:{_NAME})?")
+_PLAIN_CANONICAL = re.compile(rf"(?:{'|'.join(SCHEMES)})://(?:{IPV4}|{_DOTTED}):{_PORT}")
 _COLUMNED = re.compile(
     rf"({IPV4})(:|{BETWEEN}){_PORT}({BETWEEN})([\w \t,;|+!()-]*)",
     re.ASCII,
@@ -244,6 +246,14 @@ def parse_plain(text: str, scheme: str) -> ProxyURL | None:
             return None  # a fact perhaps, or another endpoint
         username, password = late_username, late_password
     return ProxyURL(named or scheme, host, int(port), username, password)
+
+
+def is_plain_canonical(text: str) -> bool:
+    """Whether a text is as `ProxyURL.canonical` writes an IPv4 address or a dotted name; of others this says nothing.
+
+    What `parse_plain` reads without a credential is that already, once it names its scheme.
+    """
+    return _PLAIN_CANONICAL.fullmatch(text) is not None
 
 
 def parse_columns(text: str, scheme: str) -> Found | None:

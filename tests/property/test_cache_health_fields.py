@@ -135,7 +135,7 @@ def act(cache: CacheManager, known: dict[str, Health], step: str, key: str, valu
         got = cache.get(key)
         assert (None if got is None else Health.of(got)) == known.get(key)
     elif step == "get_many":
-        assert {k: Health.of(got) for k, got in cache.get_many("abcd").items()} == known
+        assert {k: Health.of(got) for k, got in cache.get_many(list("abcd")).items()} == known
     else:
         cache.flush()
 

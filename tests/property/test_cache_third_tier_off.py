@@ -73,7 +73,7 @@ class Home:
         now = self._clock.now()
         alive = {key: number for key, (number, end) in self._expected.items() if now < end}
         assert {found.key: found.source for found in self.cache.scan()} == alive
-        assert {key: found.source for key, found in self.cache.get_many("abcd").items()} == alive
+        assert {key: found.source for key, found in self.cache.get_many(list("abcd")).items()} == alive
 
     def _open(self) -> CacheManager:
         config = CacheConfig.model_validate({**self._fields, "l3_config": {"enabled": self._is_on}})

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager, HealthStatus
-from proxywhirl.cache.transfer import WITHHELD
+from proxywhirl.cache.models import WITHHELD
 from proxywhirl.models import Attributes
 from proxywhirl.testing import ManualClock
 

@@ -67,7 +67,7 @@ def unwell(cache: CacheManager) -> ChaosTier:
 
 def passwords(cache: CacheManager, keys: Iterable[str]) -> dict[str, str | None]:
     """Read several passwords at once."""
-    return {key: password(found) for key, found in cache.get_many(keys).items()}
+    return {key: password(found) for key, found in cache.get_many(list(keys)).items()}
 
 
 def test_reading_many_is_reading_each_while_something_is_owed(opened: Opener, clock: ManualClock) -> None:
@@ -262,7 +262,7 @@ class TestWhatNoTierCanHold:
         [
             ({"access_count": 2**63}, "access_count must be from 0 to 9223372036854775807"),
             ({"failure_count": 2**63}, "failure_count must be"),
-            ({"ttl_seconds": 2**63}, "ttl must be"),
+            ({"ttl_seconds": 2**63}, "ttl_seconds must be"),
             ({"source": "\ud800"}, "source cannot be stored: it holds half a character"),
             ({"last_health_error": "\ud800"}, "error cannot be stored"),
             ({"username": SecretStr("\ud800")}, "username cannot be stored"),

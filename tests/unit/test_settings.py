@@ -84,6 +84,7 @@ def test_in_memory_there_are_no_files(tmp_path: Path, monkeypatch: pytest.Monkey
         ("PROXYWHIRL_GATEWAY_PORT", "-1", r"setting gateway\.port \(PROXYWHIRL_GATEWAY_PORT\)"),
         ("PROXYWHIRL_CACHE_L3_CONFIG", "{x", r"PROXYWHIRL_CACHE_L3_CONFIG: a table is written as JSON"),
         ("PROXYWHIRL_CACHE_L3_CONFIG", '{"x": 1}', r"setting cache\.l3_config\.x \(PROXYWHIRL_CACHE_L3_CONFIG\)"),
+        ("PROXYWHIRL_CACHE_FAILURE_TRESHOLD", "3", r"there is none of this name; known: .*failure_threshold"),
         ("PROXYWHIRL_POOL_NAME", "x", r"there is none of this name; known: cooldown, .*strategy"),
         ("PROXYWHIRL_POOL", "x", r"a table is written as JSON"),
     ],
@@ -99,6 +100,19 @@ def test_a_wrong_override_is_named(tmp_path: Path) -> None:
     """What a call gives is checked like everything else."""
     with pytest.raises(SettingsError, match=r"setting gateway\.port"):
         Settings.load(tmp_path, overrides={"gateway": {"port": 70_000}})
+    with pytest.raises(SettingsError, match=r"setting cache\.l1_config\.bound .*: Extra inputs"):
+        Settings.load(tmp_path, overrides={"cache": {"l1_config": {"bound": 1}}})
+    with pytest.raises(SettingsError, match=r"setting cache\.bound .*: there is none of this name"):
+        Settings.load(tmp_path, overrides={"cache": {"bound": 1}})
+
+
+@pytest.mark.parametrize("text", ["[cache]\nfailure_treshold = 3\n", "[cache.l3_config]\nmax_entires = 3\n"])
+def test_a_file_with_a_name_that_is_unknown_is_refused(tmp_path: Path, text: str) -> None:
+    """What a `CacheConfig` in Python only warns of would be believed to hold in a file."""
+    (tmp_path / "settings.toml").write_text(text)
+    name = text.split()[-3]
+    with pytest.raises(SettingsError, match=rf"setting cache\..*{name} .*settings\.toml"):
+        Settings.load(tmp_path)
 
 
 def test_no_error_and_no_repr_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

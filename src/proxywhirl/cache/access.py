@@ -31,10 +31,10 @@ def out_of_reach(config: CacheConfig, others: Iterable[Path] = (), *, repair: bo
 
 def _files(config: CacheConfig) -> Iterator[Path]:
     """Yield what the cache reads and writes, a directory before what is in it."""
-    if config.l3_config.enabled:
+    if config.l3_config.holds_entries:
         file = Path(config.l3_database_path).expanduser()
         yield from (file.parent, *_database(file), file.with_suffix(".opening"))
-    if config.l2_config.enabled:
+    if config.l2_config.holds_entries:
         directory = Path(config.l2_cache_dir).expanduser()
         yield directory
         yield from _database(directory / "l2.db")

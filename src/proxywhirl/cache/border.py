@@ -6,14 +6,16 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from proxywhirl import urls
 from proxywhirl.cache.crypto import LazyPassword, LazyUsername, Sealer
-from proxywhirl.cache.models import NEVER, CacheEntry
+from proxywhirl.cache.models import NEVER, WITHHELD, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
 from proxywhirl.cache.soundness import UNREADABLE, UnsoundError
 from proxywhirl.cache.storable import check_storable
@@ -21,7 +23,7 @@ from proxywhirl.errors import DecryptionError
 from proxywhirl.models import Attributes, HealthStatus
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Border"]
+__all__ = ["Border", "is_withheld"]
 
 
 _STATUSES = {status.value: status for status in HealthStatus}
@@ -43,6 +45,13 @@ _UNCHECKED: dict[str, Any] = {
     **dict(CacheEntry(key="-", proxy_url="http://192.0.2.1:80", source="-", fetch_time=_BEGINNING, ttl_seconds=0)),
     "expires_at": NEVER,
 }
+_KINDS: dict[str, tuple[type, ...]] = {
+    **{name: (type(value),) for name, value in _UNCHECKED.items()},
+    **dict.fromkeys(("username", "password"), (type(None), SecretStr, LazyUsername, LazyPassword)),
+    **dict.fromkeys(("last_health_check", "next_check_time"), (type(None), datetime)),
+    "last_health_error": (type(None), str),
+}
+_NO_CREDENTIALS: Credentials = (None, None)
 
 
 class Border:
@@ -185,9 +194,13 @@ class Border:
     def record(self, entry: CacheEntry) -> Record:
         """Return the record of an entry that a caller made or changed.
 
+        It is validated again unless it is plain that nothing has become of it since.
+
         Raises:
-            TypeError, ValueError: no tier could hold it: see `check_storable`.
+            TypeError, ValueError: it would not pass its model's validation, or no tier could hold it: see
+                `check_storable`.
         """
+        entry = _validated(entry)
         plain = (_reveal(entry.username), _reveal(entry.password))
         record = Record(
             key=entry.key,
@@ -219,8 +232,11 @@ class Border:
         """Return the record of a proxy that is seen now and lives for `ttl` seconds (infinity: for ever).
 
         Raises:
+            ProxyURLError: the URL is none.
             TypeError, ValueError: no tier could hold it: see `check_storable`.
         """
+        if not urls.is_plain_canonical(url.canonical):  # a `ProxyURL` can be made by hand
+            url = urls.parse(url.canonical).with_credential(url.username, url.password)
         expires_at = NEVER_TIMESTAMP if math.isinf(ttl) else min(now + ttl, NEVER_TIMESTAMP)
         plain = None if url.username is None and url.password is None else (url.username, url.password)
         record = Record(
@@ -249,6 +265,26 @@ class Border:
         ):
             record.sealed = self._sealer.seal(record.key, record.plain)
         return record
+
+    def restored(self, record: Record, stored: Record | None) -> Record:
+        """Return the record with the stored credentials in the place of those that were withheld from it.
+
+        Raises:
+            ValueError: there are none.
+            DecryptionError: they cannot be read.
+        """
+        if not is_withheld(record):
+            return record
+        known = (self.credentials(stored) if stored is not None else None) or _NO_CREDENTIALS
+        given = record.plain or _NO_CREDENTIALS
+        username, password = (old if new == WITHHELD else new for new, old in zip(given, known, strict=True))
+        for name, new, kept in zip(("username", "password"), given, (username, password), strict=True):
+            if new == WITHHELD and kept is None:
+                raise ValueError(
+                    f"the {name} of entry {record.key} reads {WITHHELD!r}, which stands for one that was withheld, and "
+                    "none is stored: give the real one, or None"
+                )
+        return replace(record, plain=(username, password), sealed=None)
 
     def credentials(self, record: Record) -> Credentials | None:
         """Return username and password in the clear, decrypting them once; None where there are none.
@@ -295,6 +331,35 @@ def _entry_of(values: dict[str, Any]) -> CacheEntry:
     _set_extra(entry, None)
     _set_private(entry, None)
     return entry
+
+
+def is_withheld(record: Record) -> bool:
+    """Whether a credential of a record that comes in reads as one that was withheld, which is none."""
+    return record.plain is not None and WITHHELD in record.plain
+
+
+def _validated(entry: CacheEntry) -> CacheEntry:
+    """Return an entry as validation leaves one; what is so already is told by kinds, time zones and a plain URL."""
+    values = entry.__dict__
+    if (
+        _are_of_fields(tuple(values), tuple(map(type, values.values())))
+        and values["key"]
+        and urls.is_plain_canonical(values["proxy_url"])
+        and values["fetch_time"].tzinfo is UTC
+        and values["last_accessed"].tzinfo is UTC
+        and values["expires_at"].tzinfo is UTC
+        and ((checked := values["last_health_check"]) is None or checked.tzinfo is UTC)
+        and ((due := values["next_check_time"]) is None or due.tzinfo is UTC)
+    ):
+        return entry
+    return CacheEntry.model_validate({name: value for name, value in values.items() if name in _ALL_FIELDS})
+
+
+@lru_cache(maxsize=1024)
+def _are_of_fields(names: tuple[str, ...], kinds: tuple[type, ...]) -> bool:
+    """Whether there is each field of an entry, with a value of a kind that needs no validation."""
+    found = dict(zip(names, kinds, strict=True))
+    return all(found.get(name) in allowed for name, allowed in _KINDS.items())
 
 
 def _nothing_stored(key: str) -> Record | None:  # noqa: ARG001  # stands for the stack until there is one

@@ -63,6 +63,9 @@ class Engine:
         self.config = config
         self.clock = clock
         self.counters = Counters(enabled=config.enable_statistics)
+        self.holds_nothing = not opening.enabled_tiers(config)
+        if self.holds_nothing:
+            _log.warning("this cache holds nothing: each of its tiers is off or has max_entries 0")
         self.tiers: list[tuple[TierName, Tier]] = []
         self._occupancy: Occupancy | None = None
         self._is_open = False

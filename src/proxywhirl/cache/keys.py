@@ -51,7 +51,7 @@ def key_file(config: CacheConfig) -> Path:
     """Return where the key is kept when none is configured."""
     if config.key_file is not None:
         return Path(config.key_file).expanduser()
-    if config.l3_config.enabled:
+    if config.l3_config.holds_entries:
         return Path(config.l3_database_path).expanduser().with_suffix(".key")
     return Path(config.l2_cache_dir).expanduser().with_suffix(".key")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from proxywhirl.arguments import require
 from proxywhirl.cache.engine import Engine
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import CacheConfig
@@ -24,7 +25,10 @@ _open: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
 class Lifecycle:
-    """Owns an engine, and has at hand what a read needs of it."""
+    """Owns an engine, and has at hand what a read needs of it.
+
+    The configuration is checked again, since it can have been changed: what it says then is what counts.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,8 @@ class Lifecycle:
         clock: Clock = SYSTEM_CLOCK,
         to_send: Callable[[ProxyURL, str | None], ProxyURL] | None = None,
     ) -> None:
-        self.config = config or CacheConfig()
+        require("config", config, (CacheConfig, type(None)), "a CacheConfig or None")
+        self.config = CacheConfig() if config is None else config.model_validate(config.model_dump(warnings=False))
         self._to_send = to_send
         self._clock = clock
         self._now = clock.now

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
+from proxywhirl.arguments import require_several
 from proxywhirl.cache import policy
 from proxywhirl.cache.casualties import contain
 from proxywhirl.cache.changes import CheckTimes
@@ -66,7 +67,8 @@ class Lookups(Lifecycle):
             return self._get_another(key, now)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, CacheEntry]:
-        """Return the entries that are alive, by key, each key once. Raises as `get` does."""
+        """Return the entries that are alive, by key, in the order asked, each key once. Raises as `get` does."""
+        require_several("keys", keys, "keys")
         asked = list(dict.fromkeys(keys))
         try:
             return self._get_together(asked)
@@ -91,10 +93,7 @@ class Lookups(Lifecycle):
         engine = self._running()
         engine.upkeep.tick()
         records, evicted = engine.stack.read_many(below, now)
-        found = engine.border.used_many(records, now, evicted_from_l1=evicted)
-        if len(found) == len(asked):
-            return found
-        entries |= found
+        entries |= engine.border.used_many(records, now, evicted_from_l1=evicted)
         return {key: entries[key] for key in asked if key in entries}
 
     def endpoint(self, key: str) -> ProxyURL | None:
@@ -119,10 +118,10 @@ class Lookups(Lifecycle):
     def known(self, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
         """Return those of the keys that are in the store, served or not: their source, whether they never end.
 
-        Counts and moves nothing.
+        Counts and moves nothing. Raises as `get` does.
         """
         peek, now = self._running().stack.peek, self._clock.now()
-        found = ((key, peek(key)) for key in keys)
+        found = ((key, peek(key)) for key in policy.check_keys(keys))
         there = (policy.Found.LIVE, policy.Found.RETIRED)
         return {
             key: (record.source, record.expires_at >= NEVER_TIMESTAMP)
@@ -131,7 +130,11 @@ class Lookups(Lifecycle):
         }
 
     def look(self, key: str) -> CacheEntry | None:
-        """Return a snapshot of an entry, retired or not, counting nothing; None where there is none that is alive."""
+        """Return a snapshot of an entry, retired or not, counting nothing; None where there is none that is alive.
+
+        Raises as `get` does.
+        """
+        policy.check_key(key)
         engine = self._running()
         record = engine.stack.peek(key)
         alive = record is not None and self._clock.now() < record.expires_at
@@ -141,12 +144,12 @@ class Lookups(Lifecycle):
         """Return the URLs to probe, credentials included, and the attributes, by key; a probe is no use of an entry.
 
         Those are there that are served or retired; one whose credential cannot be read or written for its provider is
-        left out, and said so.
+        left out, and said so. Raises as `get` does.
         """
         engine = self._running()
         now = self._clock.now()
         found: dict[str, tuple[ProxyURL, Attributes]] = {}
-        for key in keys:
+        for key in policy.check_keys(keys):
             record = engine.stack.peek(key)
             if record is None or now >= record.expires_at:
                 continue

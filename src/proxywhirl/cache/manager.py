@@ -6,6 +6,7 @@ together, `lookups` has the reads by key.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -14,13 +15,15 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from proxywhirl import urls
+from proxywhirl.arguments import require, require_several
 from proxywhirl.cache import policy, rekeying, transfer
+from proxywhirl.cache.border import is_withheld
 from proxywhirl.cache.changes import CacheChanges, read_changes
 from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
 from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
 from proxywhirl.cache.ladder import Committed
 from proxywhirl.cache.lookups import Lookups
-from proxywhirl.cache.models import CacheEntry, CacheStatistics
+from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
 from proxywhirl.cache.record import Record, encode_attributes
 from proxywhirl.cache.rekeying import Rotation, Store
@@ -34,6 +37,8 @@ __all__ = ["CacheManager"]
 
 BATCH = 5_000
 
+_log = logging.getLogger(__name__)
+
 
 class CacheManager(Lookups):
     """Remember proxies in memory, on disk and in a database.
@@ -44,6 +49,7 @@ class CacheManager(Lookups):
     provider.
 
     Raises:
+        ValueError: the configuration was changed to what it refuses when it is made.
         TierError: a durable tier cannot be opened.
         DecryptionError: credentials are stored and the key is missing or wrong.
         FormatVersionError: a file was written by a newer version.
@@ -62,67 +68,100 @@ class CacheManager(Lookups):
         """Replace whatever is stored under the key. True only when the authority has taken it.
 
         Raises:
-            TypeError: `key` is no str.
-            ValueError: `key` is not the entry's key, or a field has a value that no tier could hold.
+            TypeError: `key` is no str, `entry` no `CacheEntry`.
+            ValueError: `key` is not the entry's key, or a field has a value that validation refuses or no tier could
+                hold: an entry can have been changed since it was made. Or a credential reads `***`, as one does that
+                was withheld, and none is stored that would be kept instead.
         """
         policy.check_key(key)
-        if key != entry.key:
-            raise ValueError(f"the entry's key is {entry.key!r}, not {key!r}: put it under its own key")
+        require("entry", entry, CacheEntry, "a CacheEntry")
+        own = getattr(entry, "key", None)  # `model_construct` leaves out what it is not given
+        if key != own:
+            raise ValueError(f"the entry's key is {own!r}, not {key!r}: put it under its own key")
         return self.put_many([entry]) == 1
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
         """Replace whatever is stored under the entries' keys; return how many the authority has taken.
 
-        Raises as `put` does, before anything is written.
+        Raises as `put` does, before anything is written; of a withheld credential, before its batch of 5,000 is.
         """
+        require_several("entries", entries, "entries")
         border = self._running().border
-        latest = {entry.key: entry for entry in entries}.values()
-        for entry in latest:
-            policy.check_key(entry.key)
-        taken = 0
-        for batch in _batches(border.sealed(border.record(entry)) for entry in latest):
-            committed = self._write((), lambda _: Batch(puts=[border.sealed(record) for record in batch]), batch)  # noqa: B023  # called at once
-            taken += len(batch) if committed is not None else 0
-        return taken
+        latest: dict[str, Record] = {}
+        for entry in entries:
+            require("each of entries", entry, CacheEntry, "a CacheEntry")
+            policy.check_key(getattr(entry, "key", None))
+            latest[entry.key] = border.record(entry)
+        return sum(map(self._replace, _batches(latest.values())))
+
+    def _replace(self, batch: list[Record]) -> int:
+        """Write records over what is stored; return how many the authority has taken."""
+        border, now = self._running().border, self._clock.now()
+        withheld = {record.key for record in batch if is_withheld(record)}
+        for record in batch:
+            if record.key not in withheld:  # before the transaction: it is to be short
+                border.sealed(record)
+
+        def decide(present: Mapping[str, Record]) -> Batch:
+            known = {key: record for key, record in present.items() if now < record.expires_at}
+            return Batch(puts=[border.sealed(border.restored(record, known.get(record.key))) for record in batch])
+
+        return len(batch) if self._write(withheld, decide, batch) is not None else 0
 
     def add(
         self,
         proxy_url: str,
         *,
         source: str,
-        username: str | None = None,
-        password: str | None = None,
+        username: str | SecretStr | None = None,
+        password: str | SecretStr | None = None,
         ttl: float | None = None,
         attributes: Attributes | None = None,
     ) -> CacheEntry | None:
         """Make an entry of a proxy URL and merge it with what is known; return it as it is stored.
 
         `ttl` is in seconds, infinity for ever, None for the source's or the default time to live. None is
-        returned where the authority is sick and has not taken it.
+        returned, and the log says why, where it is not stored then: no durable tier could take it, the cache holds
+        nothing, or it left again at once.
 
         Raises:
             ProxyURLError: `proxy_url` is not one.
-            TypeError: `source` is no text.
-            ValueError: `ttl` is negative or no number, or a text cannot be stored.
+            TypeError: an argument is of another kind.
+            ValueError: `ttl` is negative or no number, a text cannot be stored, or a credential reads `***`.
         """
+        require("proxy_url", proxy_url, str, "a text")
+        require("attributes", attributes, (Attributes, type(None)), "Attributes or None")
         url = urls.parse(proxy_url)
         if username is not None or password is not None:
+            name, secret = _text("username", username), _text("password", password)
             url = url.with_credential(
-                url.username if username is None else username, url.password if password is None else password
+                url.username if name is None else name, url.password if secret is None else secret
             )
+        if WITHHELD in (url.username, url.password):
+            raise ValueError(f"a credential that reads {WITHHELD!r} is one that was withheld: give the real one")
+        engine = self._running()
         merge = self.add_many([(url, attributes or Attributes())], source=source, ttl=ttl)
-        if merge is None:
-            return None
-        record = self._running().stack.peek(url.key)
-        return None if record is None else self._running().border.entry(record)
+        record = None if merge is None else engine.stack.peek(url.key)
+        if record is not None:
+            return engine.border.entry(record)
+        if engine.holds_nothing:
+            why = "no tier of this cache holds entries"
+        elif merge is None:
+            why = f"tier {engine.stack.authority.name} is degraded, and no other has taken it; add it again later"
+        else:
+            why = "it left again at once: it was removed, or there was no room for it"
+        _log.warning("%s (%s) was not added: %s", url.canonical, url.key, why)
+        return None
 
     def add_many(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float | None = None
     ) -> Merge | None:
         """Merge proxies with what is known, in one transaction; None where the authority has not taken them.
 
+        One with a credential that reads `***` was written without it: it is left out where it is not known.
+
         Raises:
-            ValueError: `ttl` is negative or no number.
+            TypeError, ValueError: `ttl` is negative or no number, or a value cannot be stored.
         """
         policy.check_ttl(ttl)
         now = self._clock.now()
@@ -140,17 +179,16 @@ class CacheManager(Lookups):
 
     def delete_many(self, keys: Collection[str]) -> int:
         """Remove entries from every tier; return how many there were. Raises as `get` does."""
-        for key in keys:
-            policy.check_key(key)
+        asked = policy.check_keys(keys)
         now = self._clock.now()
         there = 0
 
         def decide(present: Mapping[str, Record]) -> Batch:
             nonlocal there
             there = sum(policy.state_of(record, now) is not policy.Found.EXPIRED for record in present.values())
-            return Batch(deletes=list(keys))
+            return Batch(deletes=asked)
 
-        return there if self._write(keys, decide) is not None else 0
+        return there if self._write(asked, decide) is not None else 0
 
     def clear(self) -> int:
         """Remove everything; return how many entries there were.
@@ -217,6 +255,7 @@ class CacheManager(Lookups):
     def describe(self, known: Mapping[str, Attributes]) -> int:
         """Add what was found out about proxies, by key, to their attributes; return how many of them had news."""
         now = self._clock.now()
+        policy.check_keys(known)
         texts = {key: encode_attributes(attributes) for key, attributes in known.items()}
 
         def decide(present: Mapping[str, Record]) -> Batch:
@@ -299,14 +338,13 @@ class CacheManager(Lookups):
         for page in transfer.read_entries(Path(path), counts, now=self._clock.now(), ttl=ttl_override):
             chosen = [entry for entry in page if wanted is None or wanted(entry.key)]
             counts["skipped"] += len(page) - len(chosen)
-            withheld = {entry.key for entry in chosen if transfer.is_withheld(entry)}
             records = []
             for entry in chosen:
                 try:
-                    records.append(border.record(transfer.without_secrets(entry)))
+                    records.append(border.record(entry))
                 except ValueError:  # no tier could hold it
                     counts["failed"] += 1
-            merge = self._merge(records, self._clock.now(), only_known=withheld)
+            merge = self._merge(records, self._clock.now())
             counts["loaded"] += merge.loaded if merge else 0
             counts["skipped"] += merge.skipped if merge else 0
             counts["failed"] += len(records) - (merge.loaded + merge.skipped if merge else 0)
@@ -351,6 +389,8 @@ class CacheManager(Lookups):
         `records` are those that may come in new, with plain credentials or without.
         """
         engine = self._running()
+        if engine.holds_nothing:
+            return None
         engine.upkeep.tick()
         sealing = None
         if engine.keys is not None and any(record.plain is not None for record in records):
@@ -361,8 +401,12 @@ class CacheManager(Lookups):
         size = max(len(keys), len(records))
         return engine.stack.commit(keys, decide, admit=bool(records), merge=merge, size=size, sealing=sealing)
 
-    def _merge(self, offered: list[Record], now: float, *, only_known: Collection[str] = ()) -> Merge | None:
-        """Merge records in one transaction; those of `only_known` are left out where they are not known."""
+    def _merge(self, offered: list[Record], now: float) -> Merge | None:
+        """Merge records in one transaction; those without credentials that they had are left out if not known."""
+        withheld = {record.key for record in offered if is_withheld(record)}
+        for record in offered:
+            if record.key in withheld:
+                record.plain = None
         merge = Merge(0, 0)
 
         border = self._running().border
@@ -370,7 +414,7 @@ class CacheManager(Lookups):
         def decide(present: Mapping[str, Record]) -> Batch:
             nonlocal merge
             changed, merge = merge_batch(
-                present, offered, now, only_known=only_known, password_changed=border.password_changed
+                present, offered, now, only_known=withheld, password_changed=border.password_changed
             )
             return Batch(puts=[border.sealed(record) for record in changed])
 
@@ -383,6 +427,12 @@ class CacheManager(Lookups):
         while page:
             yield from page
             page = stack.page(page[-1].key)
+
+
+def _text(name: str, secret: str | SecretStr | None) -> str | None:
+    """Return the text of a credential that may be given as a secret."""
+    require(name, secret, (str, SecretStr, type(None)), "a text, a SecretStr or None")
+    return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

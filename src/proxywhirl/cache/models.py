@@ -1,22 +1,23 @@
-"""The public models of the cache: names, types, defaults and bounds are a contract.
+"""The public models of the cache: names, types, defaults, bounds and the order of fields are a contract.
 
 Plain values: they hold, check and print; the manager acts on them. A secret never shows: `repr`
-masks it, JSON reads `"***"`, and a validation error does not repeat its input.
+masks it, JSON reads `"***"`, and a validation error does not repeat its input. They can be changed after they
+were checked, by assignment or with `model_copy`: whoever stores one has it checked again.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import os
-import re
+import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,13 +29,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticKnownError
 
 from proxywhirl import urls
+from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes, HealthStatus
 
 __all__ = [
     "NEVER",
+    "WITHHELD",
     "CacheConfig",
     "CacheEntry",
     "CacheStatistics",
@@ -48,24 +51,19 @@ __all__ = [
 NEVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The `expires_at` of an entry that does not expire."""
 
+WITHHELD = "***"
+"""What stands for a secret in JSON and in an export; it is never a credential itself."""
+
 EVICTION_POLICIES = ("lru", "lfu", "fifo", "sieve")
+SECRETS = ("username", "password", "encryption_key", "key_previous")
+MOMENTS = ("fetch_time", "last_accessed", "expires_at", "last_health_check", "next_check_time")
 FERNET_KEY_BYTES = 32
+FRAMES_BELOW_CALLER = 3  # of a validator that runs before the others, and of pydantic's `__init__`
 CONSEQUENCE = "default_factory_not_called"  # pydantic's word for a default that another error left without its fields
 KEY_VARIABLE = "PROXYWHIRL_CACHE_ENCRYPTION_KEY"
 PREVIOUS_VARIABLE = "PROXYWHIRL_CACHE_KEY_PREVIOUS"
 
-_CANONICAL_URL = re.compile(r"(?:http|https|socks4a?|socks5h?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\]):[1-9][0-9]{0,4}")
-
-
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as exc:
-        raise ValueError("the moment is outside the years 1 to 9999 in UTC") from exc
-
-
 Count = Annotated[int, Field(ge=0)]
-UTCDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class CacheTierType(str, Enum):
@@ -93,13 +91,13 @@ def _expires_at(data: dict[str, Any]) -> datetime:
         moment: datetime = data["fetch_time"] + timedelta(seconds=data["ttl_seconds"])
     except (KeyError, OverflowError):  # a field failed its own check, or the sum is past the year 9999
         return NEVER
-    return min(moment, NEVER)
+    return moment if moment.tzinfo is None else min(moment, NEVER)  # a naive one is refused by its own name
 
 
 class _Discreet(BaseModel):
-    """A model that holds secrets: what was given to it is in no part of a validation error."""
+    """A model that holds secrets: what was given to it is in no part of a validation error, and none is shown."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -109,6 +107,43 @@ class _Discreet(BaseModel):
         except ValidationError as exc:
             errors = [_without_input(error) for error in exc.errors() if error["type"] != CONSEQUENCE]
             raise ValidationError.from_exception_data(exc.title, errors, hide_input=True) from None
+
+    @field_serializer(*SECRETS, when_used="json", check_fields=False)
+    def _mask(self, value: object) -> str | None:
+        return None if value is None else WITHHELD
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Take a plain text that is assigned to a secret for one."""
+        super().__setattr__(name, SecretStr(value) if name in SECRETS and isinstance(value, str) else value)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Mask what `model_copy` and `model_construct` have let in as it was."""
+        for name, value in super().__repr_args__():
+            if name in SECRETS and isinstance(value, str):
+                yield name, SecretStr(value)
+            else:
+                yield name, _without_credential(value) if name == "proxy_url" else value
+
+
+def _without_credential(url: object) -> object:
+    try:
+        return urls.parse(url).canonical if isinstance(url, str) else url
+    except ProxyURLError:
+        return urls.redact(str(url))
+
+
+class _Lenient(BaseModel):
+    """A configuration: a field that it does not know is passed over, and said so."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_unknown(cls, data: Any) -> Any:
+        for name in data if isinstance(data, dict) else ():
+            if name not in cls.model_fields:
+                nearest = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.0)[0]
+                message = f"{cls.__name__} has no field {name!r}: it is ignored; the nearest is {nearest!r}"
+                warnings.warn(message, UserWarning, stacklevel=FRAMES_BELOW_CALLER + issubclass(cls, _Discreet))
+        return data
 
 
 def _without_input(error: ErrorDetails) -> InitErrorDetails:
@@ -135,42 +170,87 @@ class CacheEntry(_Discreet):
     '***'
     """
 
-    key: str = Field(min_length=1)
-    proxy_url: str
-    username: SecretStr | None = None
-    password: SecretStr | None = None
-    source: str
-    fetch_time: UTCDatetime
-    ttl_seconds: Count
-    last_accessed: UTCDatetime = Field(default_factory=_last_accessed)
-    expires_at: UTCDatetime = Field(default_factory=_expires_at)
-    access_count: Count = 0
-    health_status: HealthStatus = HealthStatus.UNKNOWN
-    failure_count: Count = 0
-    evicted_from_l1: bool = False
-    last_health_check: UTCDatetime | None = None
-    consecutive_health_failures: Count = 0
-    consecutive_health_successes: Count = 0
-    recovery_attempt: Count = 0
-    next_check_time: UTCDatetime | None = None
-    last_health_error: str | None = None
-    total_health_checks: Count = 0
-    total_health_check_failures: Count = 0
-    attributes: Attributes = Field(default_factory=Attributes)
+    key: str = Field(description="What the entry is found under: a hash of the proxy's identity, or any other text.")
+    proxy_url: str = Field(
+        description="The proxy's endpoint as scheme://host:port, in its canonical spelling and without a credential."
+    )
+    username: SecretStr | None = Field(
+        default=None, description="What to log in to the proxy with; a part of its identity, sealed at rest."
+    )
+    password: SecretStr | None = Field(
+        default=None, description="The password that goes with the username; sealed at rest."
+    )
+    source: str = Field(description="Who gave the proxy: the name of a source, of a file or of an import.")
+    fetch_time: datetime = Field(description="When the proxy was fetched: aware of its timezone, kept in UTC.")
+    last_accessed: datetime = Field(
+        default_factory=_last_accessed,
+        description="When the entry was served last; the time of fetching until it has been.",
+    )
+    access_count: int = Field(default=0, description="How often the entry was served.")
+    ttl_seconds: Count = Field(description="For how many seconds after it was fetched the entry lives.")
+    expires_at: datetime = Field(
+        default_factory=_expires_at,
+        description="From when on the entry is a miss: the time to live after fetching, at most the end of year 9999.",
+    )
+    health_status: HealthStatus = Field(default=HealthStatus.UNKNOWN, description="How well the proxy works.")
+    failure_count: Count = Field(default=0, description="Failures in a row that count against the proxy.")
+    evicted_from_l1: bool = Field(
+        default=False,
+        description="Whether a tier below served the entry after this process had evicted it from the first one.",
+    )
+    last_health_check: datetime | None = Field(default=None, description="When the proxy was checked last.")
+    consecutive_health_failures: Count = Field(default=0, description="Health checks in a row that failed.")
+    consecutive_health_successes: Count = Field(default=0, description="Health checks in a row that succeeded.")
+    recovery_attempt: Count = Field(default=0, description="Which trial of its recovery the last health check was.")
+    next_check_time: datetime | None = Field(default=None, description="When the next health check is due.")
+    last_health_error: str | None = Field(
+        default=None, description="Why the last health check failed; nothing after a success."
+    )
+    total_health_checks: Count = Field(default=0, description="All health checks of the proxy.")
+    total_health_check_failures: Count = Field(default=0, description="Those of all its health checks that failed.")
+    attributes: Attributes = Field(
+        default_factory=Attributes, description="What else is known of the proxy, such as its country."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_there(cls, value: str) -> str:
+        if not value:
+            raise ValueError("a key is a text that is not empty, such as CacheManager.generate_cache_key gives")
+        return value
 
     @field_validator("proxy_url")
     @classmethod
     def _endpoint_only(cls, value: str) -> str:
-        if _CANONICAL_URL.fullmatch(value):
+        if urls.is_plain_canonical(value):
             return value
         url = urls.parse(value)
         if url.username is not None or url.password is not None:
             raise ValueError("proxy_url must be scheme://host:port; pass the credential as username= and password=")
         return url.canonical
 
-    @field_serializer("username", "password", when_used="json")
-    def _mask(self, value: SecretStr | None) -> str | None:
-        return None if value is None else "***"
+    @field_validator("access_count")
+    @classmethod
+    def _counted(cls, value: int) -> int:
+        if value < 0:
+            raise PydanticKnownError("greater_than_equal", {"ge": 0})
+        return value
+
+    @field_validator(*MOMENTS)
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        if value.utcoffset() is None:
+            raise PydanticKnownError("timezone_aware")
+        try:
+            return value.astimezone(UTC)
+        except OverflowError as exc:
+            raise ValueError("the moment is outside the years 1 to 9999 in UTC") from exc
+
+    @field_serializer(*MOMENTS, when_used="json")
+    def _iso(self, value: datetime | None) -> str | None:
+        return value.isoformat() if isinstance(value, datetime) else value
 
     @property
     def is_expired(self) -> bool:
@@ -180,11 +260,11 @@ class CacheEntry(_Discreet):
     @property
     def is_healthy(self) -> bool:
         """Whether the status is HEALTHY."""
-        return self.health_status is HealthStatus.HEALTHY
+        return self.health_status == HealthStatus.HEALTHY
 
 
-class CacheTierConfig(BaseModel):
-    """One tier: whether it is used, how much it holds (None = unlimited), what goes first when it is full.
+class CacheTierConfig(_Lenient):
+    """One tier: whether it is used, how much it holds, what goes first when it is full.
 
     `eviction_policy` is `lru` (the least recently used goes first), `lfu` (the least often used), `fifo` (the oldest)
     or `sieve` (the oldest that was not used since the queue was last gone through).
@@ -194,22 +274,42 @@ class CacheTierConfig(BaseModel):
     ...
     pydantic_core._pydantic_core.ValidationError: 1 validation error for CacheTierConfig
     eviction_policy
-      Value error, Invalid eviction policy: mru; use one of lru, lfu, fifo, sieve [type=value_error, ...]
+      Value error, Invalid eviction policy: mru. Must be one of ['lru', 'lfu', 'fifo', 'sieve'] [type=value_error, ...]
         ...
     """
 
-    model_config = ConfigDict(extra="forbid")
+    enabled: bool = Field(default=True, description="Whether the tier is used at all.")
+    max_entries: int | None = Field(
+        default=None,
+        description="How many entries the tier holds: None for any number; with 0 it holds nothing, as if it were off.",
+    )
+    eviction_policy: str = Field(
+        default="lru", description="What leaves a full tier first: one of lru, lfu, fifo and sieve."
+    )
 
-    enabled: bool = True
-    max_entries: Annotated[int, Field(ge=1)] | None = None
-    eviction_policy: str = "lru"
+    @field_validator("max_entries")
+    @classmethod
+    def _no_negative_bound(cls, value: int | None) -> int | None:
+        if value is not None and value < 0:
+            raise ValueError(f"max_entries must be 0 or more, or None for no bound, not {value}")
+        return value
 
     @field_validator("eviction_policy")
     @classmethod
-    def _known_policy(cls, value: str) -> str:
+    def validate_policy(cls, value: str) -> str:
+        """Return the name of a policy.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
         if value not in EVICTION_POLICIES:
-            raise ValueError(f"Invalid eviction policy: {value}; use one of {', '.join(EVICTION_POLICIES)}")
+            raise ValueError(f"Invalid eviction policy: {value}. Must be one of {list(EVICTION_POLICIES)}")
         return value
+
+    @property
+    def holds_entries(self) -> bool:
+        """Whether the tier is used and has room for anything."""
+        return self.enabled and self.max_entries != 0
 
 
 def _key_from_environment() -> SecretStr | None:
@@ -243,41 +343,91 @@ def check_key(text: str, setting: str) -> None:
         )
 
 
-class CacheConfig(_Discreet):
+class CacheConfig(_Discreet, _Lenient):
     """How a cache is built and behaves. Times are in seconds, sizes in entries.
 
-    `l2_tier` and `l3_tier` name a tier by its entry point, before `l2_backend` and the database. `per_source_ttl`
-    maps the name of a source to the time to live of what it gives. `key_previous` holds keys, separated by commas, that
-    stored credentials may still be sealed with. `key_file` is where a key is kept when none is configured (None: beside
-    the database); with `use_keyring` one that is missing is made in the keyring of the operating system instead.
-    `durability` is `process` (an acknowledged write survives the process) or `power` (and a power cut).
+    A cache of which no tier holds entries is one that holds nothing: it takes no entry and gives none.
     """
 
     model_config = ConfigDict(validate_default=True)
 
-    l1_config: CacheTierConfig = Field(default_factory=lambda: CacheTierConfig(max_entries=1000))
-    l2_config: CacheTierConfig = Field(default_factory=lambda: CacheTierConfig(max_entries=5000))
-    l2_backend: L2BackendType = L2BackendType.JSONL
-    l2_tier: str | None = None
-    l3_config: CacheTierConfig = Field(default_factory=CacheTierConfig)
-    l3_tier: str | None = None
-    default_ttl_seconds: int = Field(default=3600, ge=60)
-    ttl_cleanup_interval: int = Field(default=60, ge=10)
-    enable_background_cleanup: bool = False
-    cleanup_interval_seconds: int = Field(default=60, ge=5)
-    per_source_ttl: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    l2_cache_dir: str = ".cache/proxies"
-    l3_database_path: str = ".cache/db/proxywhirl.db"
-    encryption_key: SecretStr | None = Field(default_factory=_key_from_environment)
-    key_previous: SecretStr | None = Field(default_factory=_previous_from_environment)
-    key_file: str | None = None
-    use_keyring: bool = False
-    health_check_invalidation: bool = True
-    failure_threshold: int = Field(default=3, ge=1)
-    enable_statistics: bool = True
-    statistics_interval: int = Field(default=5, ge=1)
-    flush_interval_seconds: float = Field(default=1.0, gt=0)
-    durability: Literal["process", "power"] = "process"
+    l1_config: CacheTierConfig = Field(
+        default_factory=lambda: CacheTierConfig(max_entries=1000), description="The first tier, in memory."
+    )
+    l2_config: CacheTierConfig = Field(
+        default_factory=lambda: CacheTierConfig(max_entries=5000), description="The second tier, in files."
+    )
+    l2_backend: L2BackendType = Field(
+        default=L2BackendType.JSONL, description="How the second tier keeps its files: jsonl or sqlite."
+    )
+    l3_config: CacheTierConfig = Field(
+        default_factory=CacheTierConfig, description="The third tier, a database that holds everything."
+    )
+    default_ttl_seconds: int = Field(
+        default=3600, ge=60, description="Seconds that an entry lives where neither the call nor its source says."
+    )
+    ttl_cleanup_interval: int = Field(
+        default=60, ge=10, description="Seconds between the sweeps of expired entries that calls do as they come."
+    )
+    enable_background_cleanup: bool = Field(
+        default=False, description="Whether a thread removes expired entries, instead of the calls."
+    )
+    cleanup_interval_seconds: int = Field(default=60, ge=5, description="Seconds between the sweeps of that thread.")
+    per_source_ttl: dict[str, int] = Field(
+        default_factory=dict,
+        description="Seconds that entries live by the name of their source; with 0 they expire at once.",
+    )
+    l2_cache_dir: str = Field(default=".cache/proxies", description="The directory of the second tier.")
+    l3_database_path: str = Field(
+        default=".cache/db/proxywhirl.db", description="The file of the third tier's database."
+    )
+    encryption_key: SecretStr | None = Field(
+        default_factory=_key_from_environment,
+        description=f"The Fernet key that seals credentials at rest; where it is not given, {KEY_VARIABLE}.",
+    )
+    health_check_invalidation: bool = Field(
+        default=True, description="Whether an entry is taken out of service when failure_threshold is reached."
+    )
+    failure_threshold: int = Field(
+        default=3, ge=1, description="How many failures in a row take an entry out of service."
+    )
+    enable_statistics: bool = Field(default=True, description="Whether hits, misses and movements are counted.")
+    statistics_interval: int = Field(
+        default=5, ge=1, description="Seconds between the points of the statistics' history."
+    )
+    flush_interval_seconds: float = Field(
+        default=1.0, gt=0, description="Seconds after which access counts and times reach the tiers on disk."
+    )
+    durability: Literal["process", "power"] = Field(
+        default="process",
+        description="What an acknowledged write survives: the death of the process, or with power a power cut too.",
+    )
+    l2_tier: str | None = Field(
+        default=None, description="The second tier by the name of its entry point, before l2_backend."
+    )
+    l3_tier: str | None = Field(
+        default=None, description="The third tier by the name of its entry point, before the database."
+    )
+    key_previous: SecretStr | None = Field(
+        default_factory=_previous_from_environment,
+        description="Keys that stored credentials may still be sealed with, separated by commas; they only open.",
+    )
+    key_file: str | None = Field(
+        default=None,
+        description="Where a key is kept when none is configured; None for beside the database.",
+    )
+    use_keyring: bool = Field(
+        default=False,
+        description="Whether a key that has to be made is kept in the keyring of the operating system.",
+    )
+
+    @field_validator("per_source_ttl")
+    @classmethod
+    def _no_negative_time(cls, value: dict[str, int]) -> dict[str, int]:
+        for source, ttl in value.items():
+            if ttl < 0:
+                raise ValueError(f"the time to live of source {source!r} must be 0 or more seconds, not {ttl}")
+        return value
 
     @field_validator("encryption_key")
     @classmethod
@@ -298,12 +448,6 @@ class CacheConfig(_Discreet):
         """The keys of `key_previous`, one by one."""
         return _split(self.key_previous)
 
-    @model_validator(mode="after")
-    def _some_tier(self) -> Self:
-        if not any(tier.enabled for tier in (self.l1_config, self.l2_config, self.l3_config)):
-            raise ValueError("a cache needs at least one enabled tier")
-        return self
-
 
 class TierStatistics(BaseModel):
     """What one tier did and holds.
@@ -312,13 +456,13 @@ class TierStatistics(BaseModel):
     0.75
     """
 
-    hits: Count = 0
-    misses: Count = 0
-    current_size: Count = 0
-    evictions_lru: Count = 0
-    evictions_ttl: Count = 0
-    evictions_health: Count = 0
-    evictions_corruption: Count = 0
+    hits: Count = Field(default=0, description="Questions that the tier answered.")
+    misses: Count = Field(default=0, description="Questions that the tier was asked in vain.")
+    current_size: Count = Field(default=0, description="Entries that the tier holds and serves now.")
+    evictions_lru: Count = Field(default=0, description="Entries that left to make room, by whatever policy.")
+    evictions_ttl: Count = Field(default=0, description="Entries that left since their time to live had ended.")
+    evictions_health: Count = Field(default=0, description="Entries that were held when they were put out of service.")
+    evictions_corruption: Count = Field(default=0, description="Damaged records that were set aside.")
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented use over a property
     @property
@@ -342,16 +486,16 @@ class CacheStatistics(BaseModel):
     0.8
     """
 
-    l1_stats: TierStatistics = Field(default_factory=TierStatistics)
-    l2_stats: TierStatistics = Field(default_factory=TierStatistics)
-    l3_stats: TierStatistics = Field(default_factory=TierStatistics)
-    promotions: Count = 0
-    demotions: Count = 0
-    requests: Count = 0
-    requests_served: Count = 0
-    l1_degraded: bool = False
-    l2_degraded: bool = False
-    l3_degraded: bool = False
+    l1_stats: TierStatistics = Field(default_factory=TierStatistics, description="The figures of the first tier.")
+    l2_stats: TierStatistics = Field(default_factory=TierStatistics, description="The figures of the second tier.")
+    l3_stats: TierStatistics = Field(default_factory=TierStatistics, description="The figures of the third tier.")
+    promotions: Count = Field(default=0, description="Tiers that were filled by an entry that was found below them.")
+    demotions: Count = Field(default=0, description="Evictions for want of room while a tier below has the entry.")
+    l1_degraded: bool = Field(default=False, description="Whether the first tier is left out; memory never is.")
+    l2_degraded: bool = Field(default=False, description="Whether the second tier failed and is left out for now.")
+    l3_degraded: bool = Field(default=False, description="Whether the third tier failed and is left out for now.")
+    requests: Count = Field(default=0, description="Keys that were asked for.")
+    requests_served: Count = Field(default=0, description="Keys that were asked for and served, from whichever tier.")
 
     @computed_field  # type: ignore[prop-decorator]  # as above
     @property

@@ -30,7 +30,7 @@ class ElsewhereError(TierError):
 def backend_of(config: CacheConfig) -> str | None:
     """Return which of the backends that are built in the second tier is; None where it is off or another package's."""
     name = config.l2_tier or config.l2_backend.value
-    return name if config.l2_config.enabled and name in BACKENDS else None
+    return name if config.l2_config.holds_entries and name in BACKENDS else None
 
 
 class Occupancy:

@@ -25,7 +25,7 @@ def open_tiers(
     open_one: Callable[[TierName], Tier] | None = None,
     absent: Callable[[TierName, TierError], Tier] | None = None,
 ) -> list[tuple[TierName, Tier]]:
-    """Open the enabled tiers, fastest first; the last one is the authority.
+    """Open the enabled tiers, fastest first; the last one is the authority. Where there is none, one in memory is.
 
     `open_one` opens one, as `open_tier` does where it is not given. `absent` gives what stands for a durable window
     that cannot be opened; without it that is an error as well.
@@ -39,6 +39,8 @@ def open_tiers(
     open_one = open_one or partial(open_tier, config)
     tiers: list[tuple[TierName, Tier]] = []
     names = enabled_tiers(config)
+    if not names:
+        return [("l1", MemoryTier(authority=True))]
     try:
         for name in names:
             try:
@@ -58,9 +60,9 @@ def open_tiers(
 
 
 def enabled_tiers(config: CacheConfig) -> list[TierName]:
-    """Return the names of the enabled tiers, fastest first."""
+    """Return the names of the tiers that are to hold entries, fastest first."""
     places = zip(TIER_NAMES, (config.l1_config, config.l2_config, config.l3_config), strict=True)
-    return [name for name, tier in places if tier.enabled]
+    return [name for name, tier in places if tier.holds_entries]
 
 
 def open_tier(config: CacheConfig, name: TierName) -> Tier:
@@ -68,7 +70,7 @@ def open_tier(config: CacheConfig, name: TierName) -> Tier:
     match name:
         case "l1":
             l1 = config.l1_config
-            lonely = not (config.l2_config.enabled or config.l3_config.enabled)
+            lonely = not (config.l2_config.holds_entries or config.l3_config.holds_entries)
             return MemoryTier(max_entries=l1.max_entries, policy=l1.eviction_policy, authority=lonely)
         case "l2":
             if (backend := backend_of(config)) is not None:
@@ -84,7 +86,7 @@ def l2_plan(config: CacheConfig) -> TierPlan:
     return TierPlan(
         directory=directory,
         file=directory / L2_DATABASE,
-        authority=not config.l3_config.enabled,
+        authority=not config.l3_config.holds_entries,
         max_entries=config.l2_config.max_entries,
         policy=config.l2_config.eviction_policy,
         fsync=config.durability == "power",

@@ -6,11 +6,12 @@ changed; a changed one is a new value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache
 
+from proxywhirl.arguments import require, require_several
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
 from proxywhirl.cache.storable import counted, storable_text
 from proxywhirl.cache.tier import Batch, TierName
@@ -23,6 +24,7 @@ __all__ = [
     "Movement",
     "after_read",
     "check_key",
+    "check_keys",
     "check_ttl",
     "checked",
     "described",
@@ -89,7 +91,9 @@ def state_of(record: Record | None, now: float) -> Found:
 
 
 def check_ttl(ttl: float | None) -> None:
-    """Refuse a time to live that is none. Raises `ValueError`."""
+    """Refuse a time to live that is none. Raises `TypeError`, `ValueError`."""
+    if ttl is not None:
+        require("ttl", ttl, (int, float), "a number of seconds or None")
     if ttl is not None and not ttl >= 0:
         raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
 
@@ -117,6 +121,15 @@ def check_key(key: object) -> None:
             key.encode()
         except UnicodeEncodeError as exc:
             raise ValueError(f"the key {key!a} holds half of a surrogate pair, which cannot be stored") from exc
+
+
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """Return several keys in a list. Raises as `check_key` does, and of one text alone."""
+    require_several("keys", keys, "keys")
+    checked_keys = list(keys)
+    for key in checked_keys:
+        check_key(key)
+    return checked_keys
 
 
 @cache

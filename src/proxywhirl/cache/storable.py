@@ -8,17 +8,24 @@ __all__ = ["LARGEST", "check_storable", "counted", "storable_text"]
 
 LARGEST = 2**63 - 1
 NO_CREDENTIALS = (None, None)
-_NUMBERS = (
-    "ttl",
-    "access_count",
-    "failure_count",
-    "check_failures",
-    "check_successes",
-    "recovery_attempt",
-    "checks",
-    "failed_checks",
-)
-_TEXTS = ("key", "url", "source", "error", "attributes")
+# By the fields of a record, what its callers know them as.
+_NUMBERS = {
+    "ttl": "ttl_seconds",
+    "access_count": "access_count",
+    "failure_count": "failure_count",
+    "check_failures": "consecutive_health_failures",
+    "check_successes": "consecutive_health_successes",
+    "recovery_attempt": "recovery_attempt",
+    "checks": "total_health_checks",
+    "failed_checks": "total_health_check_failures",
+}
+_TEXTS = {
+    "key": "key",
+    "url": "proxy_url",
+    "source": "source",
+    "error": "last_health_error",
+    "attributes": "attributes",
+}
 
 
 def check_storable(record: Record) -> Record:
@@ -47,11 +54,11 @@ def check_storable(record: Record) -> Record:
         and record.error is None
     ):
         return record  # as nearly all are
-    for name in _NUMBERS:
-        if not 0 <= getattr(record, name) <= LARGEST:
-            raise ValueError(f"{name} must be from 0 to {LARGEST} to be stored, not {getattr(record, name)}")
-    for name in _TEXTS:
-        _check_text(name, getattr(record, name), optional=name == "error")
+    for field, name in _NUMBERS.items():
+        if not 0 <= getattr(record, field) <= LARGEST:
+            raise ValueError(f"{name} must be from 0 to {LARGEST} to be stored, not {getattr(record, field)}")
+    for field, name in _TEXTS.items():
+        _check_text(name, getattr(record, field), optional=field == "error")
     for name, secret in zip(("username", "password"), plain or (), strict=False):
         _check_text(name, secret, optional=True)
     return record

@@ -118,9 +118,9 @@ def missing_keys(config: CacheConfig, known: Collection[str], seals: Mapping[str
 def _places(config: CacheConfig) -> dict[Path, tuple[str, ...]]:
     """Return the directories of the store, and how our files in each of them are named."""
     places: dict[Path, tuple[str, ...]] = {}
-    if config.l2_config.enabled:
+    if config.l2_config.holds_entries:
         places[Path(config.l2_cache_dir).expanduser()] = _CACHE_FILES
-    if config.l3_config.enabled:
+    if config.l3_config.holds_entries:
         file = Path(config.l3_database_path).expanduser()
         places[file.parent] = (*places.get(file.parent, ()), file.name, f"{file.name}[-.]*", f"{file.stem}.opening")
     if places and config.encryption_key is None:
@@ -150,6 +150,8 @@ def _is_held(config: CacheConfig) -> bool:
 def _owed_to_nobody(config: CacheConfig) -> Iterator[Finding]:
     path = Path(config.l2_cache_dir).expanduser() / "debt.jsonl"
     with contextlib.suppress(OSError):
-        if not (config.l2_config.enabled and config.l3_config.enabled) and path.stat().st_size > len(HEADER):
+        if not (config.l2_config.holds_entries and config.l3_config.holds_entries) and path.stat().st_size > len(
+            HEADER
+        ):
             what = "holds changes that wait for the third tier, and the settings leave L2 or L3 out"
             yield Finding(str(path), what, "enable both again: they are written then")

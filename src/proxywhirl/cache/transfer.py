@@ -10,14 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.errors import CacheError, ListFormatError
 
-__all__ = ["WITHHELD", "export_entries", "is_withheld", "read_entries", "without_secrets", "write_entries"]
+__all__ = ["export_entries", "read_entries", "write_entries"]
 
-WITHHELD = "***"
 PAGE = 1_000
 
 _COLUMNS = tuple(CacheEntry.model_fields)
@@ -175,16 +174,3 @@ def _entry(fields: Any, moment: datetime, ttl: float | None) -> CacheEntry:
         entry.expires_at = moment + timedelta(seconds=min(ttl, left))
         entry.ttl_seconds = int((entry.expires_at - moment).total_seconds())
     return entry
-
-
-def is_withheld(entry: CacheEntry) -> bool:
-    """Whether an entry was exported without its credentials."""
-    return any(
-        secret is not None and secret.get_secret_value() == WITHHELD for secret in (entry.username, entry.password)
-    )
-
-
-def without_secrets(entry: CacheEntry) -> CacheEntry:
-    """Return the entry, without the placeholders of credentials that were withheld."""
-    no_secret: SecretStr | None = None
-    return entry.model_copy(update={"username": no_secret, "password": no_secret}) if is_withheld(entry) else entry

@@ -54,7 +54,7 @@ def _tiers(config: CacheConfig, total: CacheStatistics) -> Iterator[Sequence[str
         ("L2", KINDS.get(l2, l2), config.l2_config, total.l2_stats, total.l2_degraded),
         ("L3", KINDS.get(l3, l3), config.l3_config, total.l3_stats, total.l3_degraded),
     ):
-        state = "degraded" if degraded else "ok" if tier.enabled else "off"
+        state = "degraded" if degraded else "ok" if tier.holds_entries else "off"
         bound = "unlimited" if tier.max_entries is None else str(tier.max_entries)
         counts = (figures.current_size, figures.hits, figures.misses, figures.total_evictions)
         yield (name, kind, state, bound, *map(str, counts))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, get_origin
 
 import platformdirs
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_core import InitErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 
@@ -66,6 +67,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the environment before what `load` passes in, which comes from the settings file."""
         return env_settings, init_settings
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _known_names(cls, value: Any) -> Any:
+        """Refuse what `CacheConfig` itself only warns of: a setting of a wrong name would be believed to hold."""
+        return _without_unknown(value)
 
     @classmethod
     def load(cls, home: str | Path | None = None, *, overrides: dict[str, dict[str, Any]] | None = None) -> Self:
@@ -145,9 +152,24 @@ class Settings(BaseSettings):
 
 def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
     try:
-        return type(old).model_validate({**old.model_dump(), **names})
+        return type(old).model_validate(_without_unknown({**old.model_dump(), **names}, type(old)))
     except ValidationError as exc:
         raise SettingsError(_explain(exc, None, section)) from None  # the cause would repeat the values
+
+
+def _without_unknown(values: Any, model: type[BaseModel] = CacheConfig) -> Any:
+    """Return the values of a section. Raises `ValidationError` where the model, or a table in it, has no such field."""
+    if unknown := list(_unknown(values, model)):
+        raise ValidationError.from_exception_data(model.__name__, unknown, hide_input=True)
+    return values
+
+
+def _unknown(values: Any, model: type[BaseModel], *within: str) -> Iterator[InitErrorDetails]:
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if name not in model.model_fields:
+            yield InitErrorDetails(type="extra_forbidden", loc=(*within, name), input="***")
+        elif model.model_fields[name].annotation is CacheTierConfig:
+            yield from _unknown(value, CacheTierConfig, *within, name)
 
 
 def _home(home: str | Path | None) -> Path:
