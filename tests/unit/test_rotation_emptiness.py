@@ -63,6 +63,17 @@ def test_only_those_who_fulfil_the_wish_are_counted_and_waited_for() -> None:
     held.release()
 
 
+def test_who_has_left_the_pool_is_neither_counted_nor_waited_for() -> None:
+    """A ban outlives the membership: one that was banned and removed is no proxy of the country any more."""
+    pool = pool_of("DE", "DE")
+    gone = pool.acquire(SHOP)
+    gone.report(BANNED)
+    pool.discard([gone.proxy.key])
+    error = empty(pool, SHOP, country="DE", exclude=set(pool.keys()))
+    assert str(error).endswith("of 1, 1 are tried for this request")
+    assert error.retry_after is None
+
+
 def test_those_that_were_tried_are_not_waited_for() -> None:
     """When one comes back that the request excludes it gets no proxy either."""
     pool = pool_of("DE", "FR")

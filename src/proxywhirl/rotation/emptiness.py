@@ -124,6 +124,8 @@ class _Wish:
         return [key for key in self._candidates if key in table] if len(self._candidates) < len(table) else table.at
 
     def _fits(self, key: str) -> bool:
+        if key not in self._choosing.held:  # a ban outlives the membership of who is banned
+            return False
         return self._wanted == NO_FILTER or self._wanted.admits(self._choosing.stock.known(key))
 
     def _may_serve(self, key: str) -> bool:
