@@ -208,7 +208,7 @@ class Checkups:
         return Claims(self._state, f"{os.getpid()}-{token_hex(4)}")
 
     def _judge(
-        self, outcome: Outcome, at: float, status: HealthStatus, streak_ok: int, streak_failed: int
+        self, outcome: Outcome, at: float, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
     ) -> HealthCheck:
         return policy.after(
             status,
@@ -217,6 +217,7 @@ class Checkups:
             outcome.ok,
             at,
             outcome.error,
+            worked=worked,
             schedule=self._schedule,
             rng=self._rng,
         )

@@ -83,7 +83,7 @@ class LeaseExpired(ProxyWhirlError):
 
 
 class ProxyGone(ProxyWhirlError):
-    """A chosen proxy was removed from the store before its credential was read; choose another."""
+    """A chosen proxy is in the store no more, or cannot be read from it now; choose another."""
 
 
 class LeaseReported(ProxyWhirlError):

@@ -36,6 +36,17 @@ class HealthStatus(str, Enum):
     UNHEALTHY = "unhealthy"
     DEAD = "dead"
 
+    def or_worse(self, other: HealthStatus) -> HealthStatus:
+        """Return the worse of two; one that is unknown is no worse than a healthy one.
+
+        >>> HealthStatus.DEGRADED.or_worse(HealthStatus.DEAD), HealthStatus.UNHEALTHY.or_worse(HealthStatus.UNKNOWN)
+        (<HealthStatus.DEAD: 'dead'>, <HealthStatus.UNHEALTHY: 'unhealthy'>)
+        """
+        return max(self, other, key=_ILLNESS.__getitem__)
+
+
+_ILLNESS = {status: max(place, 1) for place, status in enumerate(HealthStatus)}
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:

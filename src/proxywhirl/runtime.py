@@ -22,7 +22,7 @@ from typing import Self
 from proxywhirl.cache import CacheManager, portray
 from proxywhirl.checkups import Checkups, Report
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.errors import CacheError, DecryptionError, SettingsError
+from proxywhirl.errors import CacheError, DecryptionError, ProxyGone, SettingsError, TierError
 from proxywhirl.events import EventBus
 from proxywhirl.feeder import Feeder
 from proxywhirl.gateway import Gateway
@@ -304,6 +304,8 @@ class Runtime:
     def _endpoint(self, key: str) -> ProxyURL | None:
         try:
             return self.cache.endpoint(key)
+        except TierError as exc:  # it is there again when the store can be read
+            raise ProxyGone(f"the proxy {key} cannot be used now: {exc}") from exc
         except (DecryptionError, SettingsError) as exc:  # this proxy is lost, the others serve
             _log.error("the proxy %s is left out: %s", key, exc)
             return None
@@ -346,8 +348,8 @@ class Runtime:
             if known and changes.removed:  # what went before this runtime began was another's to forget
                 self._forget(changes.removed)
             self.pool.stock(changes.sketches)
-            self.pool.stock(changes.dead, dead=True)
-            self._stale.difference_update(changes.sketches, changes.dead)
+            self.pool.stock(changes.aside, aside=True)
+            self._stale.difference_update(changes.sketches, changes.aside)
             self._revision, more = changes.revision, changes.more
         self.pool.discard(self._stale)
         self._stale = set()

@@ -98,7 +98,7 @@ def test_reports_reach_the_store_as_health(tmp_path: Path) -> None:
             runtime.pool.acquire().report(outcome)
             clock.advance(settings.cache.flush_interval_seconds)
             runtime.feed()
-            entry = runtime.cache.get(key)
+            entry = runtime.cache.look(key)
             assert entry is not None
             return entry.health_status
 
@@ -107,7 +107,7 @@ def test_reports_reach_the_store_as_health(tmp_path: Path) -> None:
         assert after(Outcome(ok=False, blame=Blame.PROXY, error="refused")) is HealthStatus.DEGRADED
         after(Outcome(ok=False, blame=Blame.ACCOUNT))
         assert after(Outcome(ok=False)) is HealthStatus.UNHEALTHY
-        entry = runtime.cache.get(key)
+        entry = runtime.cache.look(key)
         assert entry is not None
         assert (entry.total_health_checks, entry.consecutive_health_failures) == (4, 3)
 

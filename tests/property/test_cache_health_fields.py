@@ -78,7 +78,7 @@ class Health:
             last_health_error=None if check.ok else check.error,
             total_health_checks=self.total_health_checks + 1,
             total_health_check_failures=self.total_health_check_failures + (not check.ok),
-            failure_count=0 if check.ok else self.failure_count,
+            failure_count=0 if check.ok else self.failure_count + 1,
         )
 
 
@@ -130,7 +130,12 @@ def act(cache: CacheManager, known: dict[str, Health], step: str, key: str, valu
         known |= {key: known[key].after(value)} if key in known else {}
     elif step == "fail":
         assert not cache.invalidate_by_health(key)
-        known |= {key: replace(known[key], failure_count=known[key].failure_count + 1)} if key in known else {}
+        if key in known:
+            before = known[key]
+            status = before.health_status
+            if status in (HealthStatus.UNKNOWN, HealthStatus.HEALTHY):
+                status = HealthStatus.DEGRADED
+            known[key] = replace(before, failure_count=before.failure_count + 1, health_status=status)
     elif step == "get":
         got = cache.get(key)
         assert (None if got is None else Health.of(got)) == known.get(key)

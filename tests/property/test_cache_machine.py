@@ -87,6 +87,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.durable = self.config.l2_config.enabled or self.config.l3_config.enabled
         self.model: dict[str, Known] = {}
         self.mirror: dict[str, Proxy] = {}
+        self.aside: set[str] = set()
         self.revision = 0
         self.open()
 
@@ -144,6 +145,8 @@ class CacheMachine(RuleBasedStateMachine):
             attributes=Attributes(tags=tags),
         )
         old = self.stored().get(url.key, Known("", None, 0))
+        if old.retired and password not in (None, old.password):
+            old = replace(old, retired=False, failures=0)
         self.model[url.key] = replace(
             old,
             source="add",
@@ -194,14 +197,14 @@ class CacheMachine(RuleBasedStateMachine):
         retired = known is not None and not known.retired and known.failures + 1 >= THRESHOLD
         assert self.cache.invalidate_by_health(url.key) is retired
         if known is not None:
-            status = HealthStatus.UNHEALTHY if retired or known.retired else known.status
-            self.model[url.key] = replace(
-                known, failures=known.failures + 1, status=status, retired=known.retired or retired
-            )
+            retired = retired or known.retired
+            least = HealthStatus.UNHEALTHY if retired else HealthStatus.DEGRADED
+            status = max(known.status, least, key=[*HealthStatus].index)
+            self.model[url.key] = replace(known, failures=known.failures + 1, status=status, retired=retired)
 
     @rule(url=urls, ok=st.booleans())
     def check(self, url: ProxyURL, *, ok: bool) -> None:
-        """A check is recorded on what is there, alive or retired; a success brings a retired one back."""
+        """A check is recorded on what is there; a failure counts as any other, a success brings a retired one back."""
         status = HealthStatus.HEALTHY if ok else HealthStatus.DEAD
         known = self.stored().get(url.key)
         verdict = HealthCheck(ok, status, self.clock.now())
@@ -211,8 +214,8 @@ class CacheMachine(RuleBasedStateMachine):
                 known,
                 status=status,
                 checks=known.checks + 1,
-                failures=0 if ok else known.failures,
-                retired=known.retired and not ok,
+                failures=0 if ok else known.failures + 1,
+                retired=not ok and (known.retired or known.failures + 1 >= THRESHOLD),
             )
 
     @rule(seconds=st.sampled_from([1, 5, 30, 100]))
@@ -275,19 +278,23 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def followed_through_the_log(self) -> None:
-        """A reader of the changes alone knows every live entry with its health, and none that was removed."""
+        """A reader of the changes alone knows every entry, its health and which are aside, and none that is gone."""
         more = True
         while more:
             changes = self.cache.changes_since(self.revision, limit=3)
             if changes.reset:
                 self.mirror.clear()
+                self.aside.clear()
             for key in changes.removed:
                 self.mirror.pop(key, None)
             self.mirror.update({proxy.key: proxy for proxy in changes.proxies})
+            self.aside = (self.aside - changes.sketches.keys()) | changes.aside.keys()
             self.revision, more = changes.revision, changes.more
-        live = self.live()
-        assert set(live) <= set(self.mirror) <= {key for key, known in self.model.items() if not known.retired}
-        assert all(self.mirror[key].status is known.status for key, known in live.items())
+        stored = self.stored()
+        assert set(stored) <= set(self.mirror) <= set(self.model)
+        assert all(self.mirror[key].status is known.status for key, known in stored.items())
+        withheld = {key for key, known in stored.items() if known.retired or known.status is HealthStatus.DEAD}
+        assert {key for key in stored if key in self.aside} == withheld
 
     @invariant()
     def counted(self) -> None:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -29,11 +30,12 @@ class Health:
     status: HealthStatus = HealthStatus.UNKNOWN
     good: int = 0
     bad: int = 0
+    worked: bool = False
 
     def see(self, ok: bool, now: float, schedule: Schedule, rng: random.Random) -> HealthCheck:
         """Judge an outcome and keep the streaks as the cache does."""
-        check = after(self.status, self.good, self.bad, ok, now, None, schedule=schedule, rng=rng)
-        self.status = check.status
+        check = after(self.status, self.good, self.bad, ok, now, None, worked=self.worked, schedule=schedule, rng=rng)
+        self.status, self.worked = check.status, self.worked or ok
         self.good, self.bad = (self.good + 1, 0) if ok else (0, self.bad + 1)
         return check
 
@@ -70,7 +72,8 @@ def test_a_back_off_is_drawn_from_its_whole_length_and_doubles(failures: int, se
     worked = HealthStatus.DEGRADED if failures <= 2 else HealthStatus.UNHEALTHY
     if failures == DEAD_AFTER - 1:
         longest = schedule.dead
-    checks = [after(worked, 0, failures, False, 0.0, None, schedule=schedule, rng=rng) for _ in range(400)]
+    judge = partial(after, worked, 0, failures, False, 0.0, None, worked=True, schedule=schedule, rng=rng)
+    checks = [judge() for _ in range(400)]
     delays = sorted((check.next_check or 0.0) - schedule.shortest for check in checks)
     assert delays[0] < longest * 0.1
     assert longest * 0.9 < delays[-1] <= longest

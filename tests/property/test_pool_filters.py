@@ -94,7 +94,7 @@ class FilterMachine(RuleBasedStateMachine):
     def stock(self, kinds: dict[str, tuple[str, int]], dead: bool) -> None:
         """Do the same with sketches."""
         sketches = {key: (f"{scheme}://192.0.2.1:8080", str(n)) for key, (scheme, n) in kinds.items()}
-        self.pool.stock(sketches, dead=dead)
+        self.pool.stock(sketches, aside=dead)
         self.kinds |= kinds
 
     @rule(key=KEY)

@@ -39,6 +39,7 @@ class Known:
     served: int = 0
     failed: int = 0
     in_flight: int = 0
+    withheld: bool = False
 
 
 @dataclass
@@ -75,7 +76,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS), dead=st.booleans())
     def update(self, key: str, dead: bool) -> None:
-        """Add a proxy, or replace it without consequences."""
+        """Add a proxy, or replace it; only that one is dead, or is no more, has consequences."""
         status = HealthStatus.DEAD if dead else HealthStatus.UNKNOWN
         self.pool.update([Proxy(key, "http", "192.0.2.1", 8080, status=status)])
         self.take(key, dead=dead)
@@ -84,21 +85,27 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(keys=st.lists(st.sampled_from(KEYS), unique=True, min_size=1), dead=st.booleans(), label=st.text("xyz"))
     def stock(self, keys: list[str], dead: bool, label: str) -> None:
         """Do the same with some sketches at once."""
-        self.pool.stock(dict.fromkeys(keys, ("", label)), dead=dead)
-        for key in keys:
+        self.pool.stock(dict.fromkeys(keys, ("", label)), aside=dead)
+        for key in sorted(keys, key=lambda key: key not in self.known):  # those first that are told of what is new
             self.take(key, dead=dead)
             self.labels[key] = label
 
     def take(self, key: str, *, dead: bool) -> None:
         """Do to the model what comes of a proxy that is handed in."""
-        if key in self.known:
-            return
-        known = self.known[key] = Known()
+        new = key not in self.known
+        known = self.known.setdefault(key, Known())
         if dead:
-            known.failures = FAILURES_TO_CAP
-            known.until = self.drawn(key, FAILURES_TO_CAP, proven=True)
-        else:
-            self.turn.append(key)
+            known.withheld = True
+            if not known.failures:
+                known.failures, known.line = FAILURES_TO_CAP, 1
+                known.incident += 1
+                known.until = self.drawn(key, FAILURES_TO_CAP, proven=True)
+                if key in self.turn:
+                    self.turn.remove(key)
+        elif new or known.withheld:
+            known.withheld, known.failures, known.until = False, 0, None
+            if key not in self.turn:
+                self.turn.append(key)
 
     def drawn(self, key: str, failures: int, *, proven: bool) -> float:
         """Return until when the pool has set a proxy aside, which is drawn by chance below a ceiling."""
@@ -209,7 +216,7 @@ class PoolMachine(RuleBasedStateMachine):
                 line = self.line(key, known.failures, proven=known.served > 1)
                 self.luck[line] += 0.1 * (1.0 - self.luck[line])
                 self.trials[line] = min(self.trials[line] + 3.0 * self.luck[line], 64.0)
-            known.failures = 0
+            known.failures, known.withheld = 0, False
             if known.until is not None:
                 known.until = None
                 self.turn.append(key)

@@ -37,16 +37,18 @@ def tier(tmp_path: Path) -> Iterator[SqliteTier]:
     opened.close()
 
 
-def test_what_is_not_alive_is_removed() -> None:
-    """An expired and a retired record go, as what was deleted; of the others the dead are told apart."""
+def test_what_has_expired_is_removed() -> None:
+    """An expired record goes, as what was deleted; of the others, those that are retired or dead are told apart."""
     found = page(
         record("alive"),
         record("expired", expires_at=NOW),
         record("retired", retired=True),
+        record("retired and expired", retired=True, expires_at=NOW),
         record("dead", status="dead"),
+        record("retired and dead", retired=True, status="dead"),
     )
-    assert (list(found.sketches), list(found.dead)) == (["alive"], ["dead"])
-    assert found.removed == ["gone", "expired", "retired"]
+    assert (list(found.sketches), list(found.aside)) == (["alive"], ["retired", "dead", "retired and dead"])
+    assert found.removed == ["gone", "expired", "retired and expired"]
     assert (found.revision, found.reset, found.more) == (7, False, False)
 
 

@@ -369,17 +369,26 @@ def test_an_entry_that_leaves_the_tiers_one_by_one_is_counted_in_each(opened: Op
     assert not again.evicted_from_l1
 
 
-def test_a_failed_check_is_no_counted_failure(opened: Opener) -> None:
-    """`failure_count` is what `invalidate_by_health` counts; checks have their own streaks, and a success ends all."""
-    cache = opened(failure_threshold=2)
+def test_failure_count_counts_every_failure_and_the_streak_those_of_checks(opened: Opener) -> None:
+    """`invalidate_by_health` counts in `failure_count` alone, a failed check in both, and a success ends both."""
+    cache = opened(failure_threshold=4)
     cache.put("k", entry("k"))
     failing = HealthCheck(False, HealthStatus.UNHEALTHY, START.timestamp(), error="refused")
-    for _ in range(5):
-        assert cache.record_check("k", failing)
+
+    def counts() -> tuple[int, int, int]:
+        got = cache.look("k")
+        assert got is not None
+        return got.failure_count, got.consecutive_health_failures, got.total_health_checks
+
+    cache.record_check("k", failing)
+    assert counts() == (1, 1, 1)
     assert not cache.invalidate_by_health("k")
-    assert cache.record_check("k", HealthCheck(True, HealthStatus.HEALTHY, START.timestamp()))
-    assert not cache.invalidate_by_health("k")
+    assert counts() == (2, 1, 1)
+    cache.record_check("k", HealthCheck(True, HealthStatus.HEALTHY, START.timestamp()))
+    assert counts() == (0, 0, 2)
+    cache.record_checks([("k", failing)] * 3)
     assert cache.invalidate_by_health("k")
+    assert counts() == (4, 3, 5)
 
 
 VICTIMS = {"lru": "ba", "fifo": "aa", "lfu": "cb", "sieve": "ab"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def test_add_merges_with_what_is_known(cache: CacheManager, clock: ManualClock) 
     assert got is not None
     assert (got.source, got.password) == ("new", SecretStr("new"))
     assert got.expires_at == START + timedelta(seconds=150)
-    assert (got.failure_count, got.total_health_checks, got.access_count) == (1, 1, 2)
+    assert (got.failure_count, got.total_health_checks, got.access_count) == (2, 1, 2)
     assert (got.attributes.country, got.attributes.asn) == ("DE", 2)
 
 
@@ -336,11 +337,19 @@ def test_a_sweep_is_bounded(opened: Opener, clock: ManualClock) -> None:
     assert left == [700, 200, 0]
 
 
-def test_failures_up_to_the_threshold_take_an_entry_out_of_service(cache: CacheManager) -> None:
+@pytest.mark.parametrize("by", ["invalidate_by_health", "record_check"])
+def test_failures_up_to_the_threshold_take_an_entry_out_of_service(cache: CacheManager, by: str) -> None:
     """At the third failure it is served no more and counts in no size, but its history is kept."""
     cache.put_many([entry(1, username="bob", password="hunter2"), entry(2)])
     held = [min(size, 1) for size in sizes(cache)]
-    assert [cache.invalidate_by_health(key(1)) for _ in range(4)] == [False, False, True, False]
+    if by == "record_check":
+        there = []
+        for _ in range(4):
+            assert cache.record_check(key(1), failing())
+            there.append(key(1) in cache)
+        assert there == [True, True, False, False]
+    else:
+        assert [cache.invalidate_by_health(key(1)) for _ in range(4)] == [False, False, True, False]
     assert cache.get(key(1)) is None
     assert key(1) not in cache
     assert len(cache) == 1
@@ -367,6 +376,50 @@ def test_a_successful_check_brings_a_retired_entry_back(cache: CacheManager) -> 
     assert got.is_healthy
 
 
+def test_a_batch_of_checks_is_one_history(cache: CacheManager) -> None:
+    """What fails three times and then works was not taken out of service; the other way round it is."""
+    cache.put_many([entry(1), entry(2)])
+    held = [min(size, 1) for size in sizes(cache)]
+    works = HealthCheck(True, HealthStatus.DEGRADED, 10.0)
+    checks = [(key(1), failing())] * 3 + [(key(1), works), (key(2), works)] + [(key(2), failing())] * 3
+    assert cache.record_checks(checks) == 2
+    assert (key(1) in cache, key(2) in cache) == (True, False)
+    told = cache.get_statistics()
+    assert [t.evictions_health for t in (told.l1_stats, told.l2_stats, told.l3_stats)] == held
+
+
+def test_the_credential_of_what_is_out_of_service_is_read_for_a_trial(cache: CacheManager) -> None:
+    """`endpoint` and `to_check` give it while `get` gives None, and count no hit; what is deleted has none."""
+    cache.put(key(1), entry(username="bob", password="hunter2", failure_count=2))
+    cache.invalidate_by_health(key(1))
+    dialled = cache.endpoint(key(1))
+    assert dialled is not None
+    assert (dialled.username, dialled.password) == ("bob", "hunter2")
+    assert cache.to_check([key(1)])[key(1)][0] == dialled
+    assert cache.get(key(1)) is None
+    told = cache.get_statistics()
+    assert sum(tier.hits for tier in (told.l1_stats, told.l2_stats, told.l3_stats)) == 0
+    cache.delete(key(1))
+    assert cache.endpoint(key(1)) is None
+    assert cache.to_check([key(1)]) == {}
+
+
+def test_a_new_password_brings_a_retired_entry_back(cache: CacheManager) -> None:
+    """What failed was the old one; offered again as it is known, it stays out of service and keeps its history."""
+    cache.put(key(1, "bob"), entry(key=key(1, "bob"), username="bob", password="old", failure_count=2))
+    cache.invalidate_by_health(key(1, "bob"))
+    add = partial(cache.add, "http://192.0.2.1:80", source="user", username="bob")
+    same = add(password="old")
+    assert same is not None
+    assert (same.failure_count, same.health_status) == (3, HealthStatus.UNHEALTHY)
+    assert cache.get(key(1, "bob")) is None
+    add(password="new")
+    got = cache.get(key(1, "bob"))
+    assert got is not None
+    assert got.password == SecretStr("new")
+    assert (got.failure_count, got.health_status) == (0, HealthStatus.UNHEALTHY)
+
+
 def test_a_retired_entry_is_kept_until_its_time_ends(cache: CacheManager, clock: ManualClock) -> None:
     """Then it is gone, counted once as an eviction by health."""
     cache.put(key(1), entry(ttl_seconds=100, failure_count=2))
@@ -374,20 +427,38 @@ def test_a_retired_entry_is_kept_until_its_time_ends(cache: CacheManager, clock:
     clock.advance(100)
     cache.get(key(1))
     assert cache.record_check(key(1), HealthCheck(True, HealthStatus.HEALTHY, 10.0)) is False
+    assert cache.endpoint(key(1)) is None
     told = cache.get_statistics()
     assert told.l1_stats.evictions_ttl + told.l2_stats.evictions_ttl + told.l3_stats.evictions_ttl == 0
 
 
 def test_invalidation_can_be_off_and_its_threshold_set(opened: Opener) -> None:
-    """Off, failures are counted and nothing else; a threshold of one retires at once."""
+    """Off, failures are counted and degrade, and nothing else; a threshold of one retires at once."""
     cache = opened(health_check_invalidation=False, failure_threshold=1)
     cache.put(key(1), entry())
-    assert [cache.invalidate_by_health(key(1)) for _ in range(5)] == [False] * 5
+    assert [cache.invalidate_by_health(key(1)) for _ in range(4)] == [False] * 4
     got = cache.get(key(1))
     assert got is not None
-    assert (got.failure_count, got.health_status) == (5, HealthStatus.UNKNOWN)
+    assert (got.failure_count, got.health_status) == (4, HealthStatus.DEGRADED)
+    assert cache.record_check(key(1), failing())
+    got = cache.get(key(1))
+    assert got is not None
+    assert got.failure_count == 5
     cache.close()
     assert opened(failure_threshold=1).invalidate_by_health(key(1)) is True
+
+
+@pytest.mark.parametrize("status", HealthStatus)
+def test_what_is_invalidated_is_never_healthy(opened: Opener, status: HealthStatus) -> None:
+    """From the first failure on it is degraded at the least, and no better than it was."""
+    cache = opened()
+    cache.put(key(1), entry(health_status=status))
+    cache.invalidate_by_health(key(1))
+    got = cache.get(key(1))
+    assert got is not None
+    ill = status not in (HealthStatus.UNKNOWN, HealthStatus.HEALTHY)
+    assert got.health_status is (status if ill else HealthStatus.DEGRADED)
+    assert not got.is_healthy
 
 
 def test_a_check_is_recorded_in_all_its_fields(cache: CacheManager) -> None:
@@ -404,7 +475,7 @@ def test_a_check_is_recorded_in_all_its_fields(cache: CacheManager) -> None:
     assert (got.next_check_time, got.recovery_attempt) == (START + timedelta(seconds=60), 2)
     assert (got.consecutive_health_failures, got.total_health_checks, got.access_count) == (1, 1, 2)
     assert cache.record_checks([(key(1), failing()), (key(1), failing()), ("missing", failing())]) == 1
-    got = cache.get(key(1))
+    got = cache.look(key(1))
     assert got is not None
     assert (got.consecutive_health_failures, got.total_health_check_failures) == (3, 3)
 
@@ -465,7 +536,7 @@ def test_a_scan_goes_on_over_many_pages(cache: CacheManager) -> None:
 
 
 def test_the_pool_reads_what_changed(cache: CacheManager, clock: ManualClock) -> None:
-    """`changes_since` gives proxies without credentials; what is deleted, retired or expired is removed."""
+    """`changes_since` gives no credentials, and what is retired apart; what is deleted or expired is removed."""
     cache.put_many([entry(1, username="bob", password="hunter2"), entry(2), entry(3, ttl_seconds=5)])
     first = cache.changes_since(0)
     assert {proxy.key for proxy in first.proxies} == {key(1), key(2), key(3)}
@@ -481,8 +552,8 @@ def test_the_pool_reads_what_changed(cache: CacheManager, clock: ManualClock) ->
     cache.invalidate_by_health(key(2))
     clock.advance(5)
     then = cache.changes_since(first.revision)
-    assert then.proxies == []
-    assert set(then.removed) == {key(1), key(2)}
+    assert (list(then.sketches), list(then.aside), then.removed) == ([], [key(2)], [key(1)])
+    assert [proxy.status for proxy in then.proxies] == [HealthStatus.UNHEALTHY]
     assert key(3) in cache.changes_since(0).removed
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
+from proxywhirl.cache.decisions import Merge, check_batch, merge_batch
 from proxywhirl.cache.policy import (
     Debt,
     Found,
@@ -192,8 +192,9 @@ ATTRIBUTES = {  # known, brought, merged
     "known, more": ('{"city":"Bonn","asn":1}', '{"asn":2}', '{"city":"Bonn","asn":2}'),
 }
 SOURCES = {"same": "src", "other": "later"}
-# By what was known and which credential came: N the newcomer as it is, L merged and loaded, S merged and skipped,
-# s the same, but not written where both live for ever, the source is the same and no attribute is new
+# By what was known and which credential came: N the newcomer as it is, L merged and loaded, which brings a retired one
+# back, S merged and skipped, s the same, but not written where both live for ever, the source is the same and no
+# attribute is new
 MERGED = {
     "nothing": "NNNNN",
     "expired": "NNNNN",
@@ -237,7 +238,8 @@ def test_the_table_of_merges(state: str, credential: str) -> None:
         else:
             assert old is not None
             secret = brought if verdict == "L" else known
-            assert result == replace(old, plain=secret, attributes=after, **news), case
+            back: dict[str, Any] = {"retired": False, "failure_count": 0} if verdict == "L" and old.retired else {}
+            assert result == replace(old, plain=secret, attributes=after, **news, **back), case
             assert loaded is (verdict == "L"), case
         assert (old, new) == copies, case
 
@@ -270,7 +272,6 @@ def test_a_batch_merges_in_its_order() -> None:
 
 
 HEALTH = {  # field: after a success, after a failure, where it was what `ILL` says
-    "failure_count": (0, 3),
     "last_check_at": (990.0, 990.0),
     "check_failures": (0, 5),
     "check_successes": (3, 0),
@@ -281,7 +282,6 @@ HEALTH = {  # field: after a success, after a failure, where it was what `ILL` s
     "failed_checks": (5, 6),
 }
 ILL: dict[str, Any] = {
-    "failure_count": 3,
     "last_check_at": 900.0,
     "check_failures": 4,
     "check_successes": 2,
@@ -295,83 +295,107 @@ ILL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("before", HealthStatus)
-@pytest.mark.parametrize("after", HealthStatus)
+RETIRES: dict[int | None, str] = {None: "-----", 1: "RRRRR", 2: "-RRRR", 3: "--RRR", 5: "----R"}
+"""By threshold and failures before, 0 to 4."""
+
+
+def worse(one: HealthStatus, two: HealthStatus) -> HealthStatus:
+    """Return the worse of two, one of which is at least degraded: they are listed from good to bad."""
+    return max(one, two, key=[*HealthStatus].index)
+
+
+@pytest.mark.parametrize("threshold", RETIRES)
 @pytest.mark.parametrize("retired", [True, False])
 @pytest.mark.parametrize("ok", [True, False])
-def test_the_table_of_checks(before: HealthStatus, after: HealthStatus, *, retired: bool, ok: bool) -> None:
-    """Whatever the status was and becomes: all health fields move together, and nothing else does."""
-    old = record(status=before.value, retired=retired, **ILL)
-    copy = replace(old)
-    new = checked(old, HealthCheck(ok, after, 990.0, next_check=1500.0, recovery_attempt=2, error="refused"))
-    expected: dict[str, Any] = {name: cells[not ok] for name, cells in HEALTH.items()}
-    expected |= {"status": after.value, "retired": retired and not ok}
-    assert new == replace(old, **expected)
-    assert old == copy
+def test_the_table_of_checks(threshold: int | None, *, retired: bool, ok: bool) -> None:
+    """All health fields move together; at the threshold a failure retires, as unhealthy at the least."""
+    for before, after, failures in itertools.product(HealthStatus, HealthStatus, range(5)):
+        old = record(status=before.value, retired=retired, failure_count=failures, **ILL)
+        copy = replace(old)
+        check = HealthCheck(ok, after, 990.0, next_check=1500.0, recovery_attempt=2, error="refused")
+        new = checked(old, check, threshold=threshold)
+        retires = not ok and (retired or RETIRES[threshold][failures] == "R")
+        expected: dict[str, Any] = {name: cells[not ok] for name, cells in HEALTH.items()}
+        expected |= {"failure_count": 0 if ok else failures + 1, "retired": retires}
+        expected["status"] = worse(after, HealthStatus.UNHEALTHY).value if retires else after.value
+        assert new == replace(old, **expected), (before, after, failures)
+        assert old == copy
+
+
+@pytest.mark.parametrize("threshold", RETIRES)
+@pytest.mark.parametrize("retired", [True, False])
+def test_the_table_of_failures_that_no_check_found(threshold: int | None, *, retired: bool) -> None:
+    """Each counts and retires as a failed check does, degrades from the first on, and moves nothing else."""
+    for status, failures in itertools.product(HealthStatus, range(5)):
+        old = record(status=status.value, retired=retired, failure_count=failures, **ILL)
+        copy = replace(old)
+        new = failed(old, threshold=threshold)
+        retires = retired or RETIRES[threshold][failures] == "R"
+        least = HealthStatus.UNHEALTHY if retires else HealthStatus.DEGRADED
+        expected = replace(old, failure_count=failures + 1, retired=retires, status=worse(least, status).value)
+        assert new == expected, (status, failures)
+        assert old == copy
 
 
 @pytest.mark.parametrize("status", HealthStatus)
-def test_a_judge_sees_status_and_streaks(status: HealthStatus) -> None:
-    """It is asked with what is stored, successes first, and its answer is the check."""
+@pytest.mark.parametrize(("checks", "failed_checks", "worked"), [(0, 0, False), (4, 4, False), (4, 3, True)])
+def test_a_judge_sees_status_and_past(status: HealthStatus, checks: int, failed_checks: int, *, worked: bool) -> None:
+    """It is asked with what is stored: status, streaks, successes first, and whether it ever worked."""
     answer = HealthCheck(True, HealthStatus.HEALTHY, 990.0)
-    asked: list[tuple[HealthStatus, int, int]] = []
+    asked: list[tuple[HealthStatus, int, int, bool]] = []
 
     def judge(*state: Any) -> HealthCheck:
         asked.append(state)
         return answer
 
-    assert judged(record(status=status.value, check_successes=2, check_failures=3), judge) is answer
-    assert asked == [(status, 2, 3)]
+    past: dict[str, Any] = {"check_successes": 2, "check_failures": 3, "checks": checks, "failed_checks": failed_checks}
+    assert judged(record(status=status.value, **past), judge) is answer
+    assert asked == [(status, 2, 3, worked)]
 
 
 def test_checks_apply_in_their_order_and_skip_what_has_expired() -> None:
     """A judge sees the state that the checks before it left; an expired record is as good as gone."""
-    seen: list[tuple[HealthStatus, int, int]] = []
+    seen: list[tuple[HealthStatus, int, int, bool]] = []
 
-    def judge(status: HealthStatus, successes: int, failures: int) -> HealthCheck:
-        seen.append((status, successes, failures))
+    def judge(*state: Any) -> HealthCheck:
+        seen.append(state)
         return HealthCheck(True, HealthStatus.DEGRADED, 990.0)
 
     present = {"a": record("a"), "old": record("old", expires_at=NOW)}
     failure = HealthCheck(False, HealthStatus.UNHEALTHY, 980.0)
-    (changed,) = check_batch(present, {"a": [failure, judge], "old": [failure]}, NOW)
-    assert (changed.key, changed.status, changed.checks) == ("a", "degraded", 2)
-    assert seen == [(HealthStatus.UNHEALTHY, 0, 1)]
-
-
-RETIRES = {1: "RRRRR", 2: "-RRRR", 3: "--RRR", 5: "----R"}  # by threshold and failures before, 0 to 4
-
-
-@pytest.mark.parametrize("status", HealthStatus)
-@pytest.mark.parametrize("threshold", RETIRES)
-@pytest.mark.parametrize("failures", range(5))
-@pytest.mark.parametrize("retired", [True, False])
-@pytest.mark.parametrize("invalidate", [True, False])
-def test_the_threshold_retires(
-    status: HealthStatus, threshold: int, failures: int, *, retired: bool, invalidate: bool
-) -> None:
-    """The failure that reaches the threshold retires, where invalidation is on; each is counted, nothing else moves."""
-    old = record(failure_count=failures, status=status.value, retired=retired, check_failures=1)
-    copy = replace(old)
-    new = failed(old, threshold=threshold, invalidate=invalidate)
-    expected: dict[str, Any] = {"failure_count": failures + 1}
-    if invalidate and RETIRES[threshold][failures] == "R":
-        expected |= {"status": "unhealthy", "retired": True}
-    assert new == replace(old, **expected)
-    assert old == copy
+    checks: dict[str, list[Any]] = {"a": [failure, None, judge], "old": [failure]}
+    (changed,), retired = check_batch(present, checks, NOW, threshold=3)
+    assert (changed.key, changed.status, changed.checks, changed.failure_count) == ("a", "degraded", 2, 0)
+    assert retired == []
+    assert seen == [(HealthStatus.UNHEALTHY, 0, 1, False)]
 
 
 def test_only_the_failure_that_retires_is_reported() -> None:
-    """One that is retired already, or has expired, is not retired by this failure."""
+    """Nobody is retired by this batch who is already, has expired, or succeeds at its end."""
     present = {
         "at": record("at", failure_count=2),
         "below": record("below"),
         "already": record("already", failure_count=3, retired=True),
+        "recovers": record("recovers", failure_count=2),
+        "back and forth": record("back and forth", failure_count=3, retired=True),
         "old": record("old", failure_count=2, expires_at=NOW),
     }
-    changed, retired = fail(present, NOW, threshold=3, invalidate=True)
-    assert sorted(r.key for r in changed) == ["already", "at", "below"]
+    failure = HealthCheck(False, HealthStatus.DEGRADED, 990.0)
+    success = replace(failure, ok=True)
+    checks: dict[str, list[Any]] = {key: [failure] for key in present}
+    checks |= {"at": [None], "recovers": [failure, success], "back and forth": [success, *[failure] * 3]}
+    changed, retired = check_batch(present, checks, NOW, threshold=3)
+    assert {r.key: r.retired for r in changed} == {
+        "at": True,
+        "below": False,
+        "already": True,
+        "recovers": False,
+        "back and forth": True,
+    }
     assert retired == ["at"]
+    changed, retired = check_batch(present, checks, NOW, threshold=None)
+    assert retired == []
+    assert {r.key for r in changed if r.retired} == {"already"}
 
 
 @pytest.mark.parametrize(
@@ -389,6 +413,7 @@ def test_only_the_failure_that_retires_is_reported() -> None:
         (Selection(tag="fast"), True),
         (Selection(tag="fas"), False),
         (Selection(retired=True), False),
+        (Selection(retired=None), True),
         (Selection(HealthStatus.HEALTHY, "src", "http", "DE", "fast"), True),
         (Selection(HealthStatus.HEALTHY, "src", "http", "DE", "slow"), False),
     ],
@@ -398,6 +423,13 @@ def test_a_selection_takes_what_fits_all_filters(selection: Selection, *, taken:
     known = record(status="healthy", attributes='{"country":"DE","tags":["fast","paid"]}')
     assert selection.takes(known, NOW) is taken
     assert not selection.takes(record(expires_at=NOW), NOW)
+    assert not selection.takes(record(expires_at=NOW, retired=True), NOW)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(True, True), (False, False), (None, True)])
+def test_a_selection_takes_what_is_retired_where_it_is_asked_for(asked: bool | None, *, taken: bool) -> None:
+    """Alone, beside the others, or not at all."""
+    assert Selection(retired=asked).takes(record(retired=True), NOW) is taken
     assert Selection(retired=True).takes(record(retired=True), NOW)
     assert not Selection().takes(record(retired=True), NOW)
 

@@ -108,13 +108,13 @@ class World:
 
     def status(self, name: str) -> HealthStatus:
         """Return what the cache says of a proxy."""
-        entry = self.cache.get(self.keys[name])
+        entry = self.cache.look(self.keys[name])
         assert entry is not None
         return entry.health_status
 
     def due(self, name: str) -> float:
         """Return in how many seconds a proxy is to be checked."""
-        entry = self.cache.get(self.keys[name])
+        entry = self.cache.look(self.keys[name])
         assert entry is not None
         assert entry.next_check_time is not None
         return entry.next_check_time.timestamp() - self.clock.now()

@@ -23,19 +23,22 @@ RANK = [
 ]
 
 
-def after(status: HealthStatus, good: int, bad: int, ok: bool, now: float, error: str | None) -> HealthCheck:
+def after(
+    status: HealthStatus, good: int, bad: int, ok: bool, now: float, error: str | None, *, worked: bool = False
+) -> HealthCheck:
     """Judge with the usual schedule and the same chance each time."""
-    return policy.after(status, good, bad, ok, now, error, schedule=SCHEDULE, rng=random.Random(1))
+    return policy.after(status, good, bad, ok, now, error, worked=worked, schedule=SCHEDULE, rng=random.Random(1))
 
 
 def play(outcomes: str, status: HealthStatus = HealthStatus.UNKNOWN) -> list[HealthCheck]:
     """Feed a proxy successes (`+`) and failures (`-`), keeping its streaks as the cache does."""
     checks: list[HealthCheck] = []
     good = bad = 0
+    worked = False
     for at, outcome in enumerate(outcomes):
         ok = outcome == "+"
-        checks.append(after(status, good, bad, ok, float(at), None if ok else "refused"))
-        status = checks[-1].status
+        checks.append(after(status, good, bad, ok, float(at), None if ok else "refused", worked=worked))
+        status, worked = checks[-1].status, worked or ok
         good, bad = (good + 1, 0) if ok else (0, bad + 1)
     return checks
 
@@ -64,6 +67,15 @@ def test_the_table(outcomes: str, expected: str) -> None:
     assert statuses(outcomes) == expected
 
 
+@pytest.mark.parametrize("failures", range(1, DEAD_AFTER))
+def test_what_has_worked_is_not_dead_before_its_time(failures: int) -> None:
+    """One that was made unhealthy by an early retirement has its ten failures, one that never worked has three."""
+    following = after(HealthStatus.UNHEALTHY, 0, failures - 1, False, 5.0, None, worked=True)
+    assert following.status is HealthStatus.UNHEALTHY
+    hopeless = after(HealthStatus.UNHEALTHY, 0, failures - 1, False, 5.0, None, worked=False)
+    assert (hopeless.status is HealthStatus.DEAD) is (failures == UNHEALTHY_AFTER)
+
+
 def test_the_thresholds_are_those_of_the_constants() -> None:
     """The documented constants are the numbers that the table follows."""
     falling = statuses("-" * DEAD_AFTER, HealthStatus.HEALTHY)
@@ -82,12 +94,12 @@ def test_an_error_is_kept_for_a_failure_alone() -> None:
     assert after(HealthStatus.HEALTHY, 0, 0, True, 5.0, "stale").error is None
 
 
-@given(st.sampled_from(RANK), st.integers(0, 30), st.integers(0, 30), st.booleans())
+@given(st.sampled_from(RANK), st.integers(0, 30), st.integers(0, 30), st.booleans(), st.booleans())
 def test_a_failure_never_betters_and_a_success_never_worsens(
-    status: HealthStatus, good: int, bad: int, ok: bool
+    status: HealthStatus, good: int, bad: int, ok: bool, worked: bool
 ) -> None:
     """Whatever the streaks say, a status moves only in the direction of the outcome."""
-    following = after(status, good, bad, ok, 0.0, None).status
+    following = after(status, good, bad, ok, 0.0, None, worked=worked).status
     known = HealthStatus.HEALTHY if status is HealthStatus.UNKNOWN else status
     if ok:
         assert RANK.index(following) <= RANK.index(known)

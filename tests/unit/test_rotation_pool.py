@@ -297,7 +297,7 @@ def test_a_used_proxy_shows_what_its_next_sketch_says(clock: ManualClock) -> Non
 def test_dead_sketches_start_set_aside_and_come_back(clock: ManualClock) -> None:
     """They serve last; when they are due they are tried, and one failure sends them to the longest back-off again."""
     pool = Pool("round_robin", resolve=lambda _key: None, clock=clock, rng=random.Random(3), portray=drawer([]))
-    pool.stock({"dead": ("", "")}, dead=True)
+    pool.stock({"dead": ("", "")}, aside=True)
     pool.stock({"fresh": ("", "")})
     assert {use(pool, OK) for _ in range(3)} == {"fresh"}
     assert (state(pool, "dead").consecutive_failures, state(pool, "fresh").consecutive_failures) == (FAILURES_TO_CAP, 0)

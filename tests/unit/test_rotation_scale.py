@@ -135,8 +135,8 @@ def test_a_filter_is_looked_through_once() -> None:
 def test_where_all_that_fit_are_set_aside_only_they_are_looked_at() -> None:
     """The one due first of three is found among these, not among the 20,000 others that are set aside."""
     pool = Pool("random", resolve=lambda _key: None, rng=random.Random(1), clock=ManualClock(), portray=portray)
-    pool.stock({f"k{n}": ("http://192.0.2.1:8080", "FR") for n in range(20_000)}, dead=True)
-    pool.stock({f"d{n}": ("http://192.0.2.1:8080", "DE") for n in range(3)}, dead=True)
+    pool.stock({f"k{n}": ("http://192.0.2.1:8080", "FR") for n in range(20_000)}, aside=True)
+    pool.stock({f"d{n}": ("http://192.0.2.1:8080", "DE") for n in range(3)}, aside=True)
     at = pool._choosing.standing.aside.at
     first = min(range(3), key=lambda n: at[f"d{n}"])
     asked: list[str] = []

@@ -17,7 +17,7 @@ from proxywhirl.cache.tier import Changes, Tier
 from proxywhirl.models import Attributes, HealthStatus, Proxy, Sketch
 
 __all__ = [
-    "DEAD",
+    "ASIDE",
     "GONE",
     "SERVING",
     "CacheChanges",
@@ -33,9 +33,9 @@ Outline = tuple[str, str, str, int, int]
 """Of a record: key, URL, traits, standing, revision.
 
 Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
-line break, or nothing. Its standing is one of the three below.
+line break, or nothing. Its standing is one of the three below: gone, serving, or set aside since it is dead or retired.
 """
-GONE, SERVING, DEAD = range(3)
+GONE, SERVING, ASIDE = range(3)
 
 _STATUSES = {status.value: status for status in HealthStatus}
 
@@ -70,33 +70,33 @@ class Outlining(Protocol):
 class CacheChanges:
     """A page of what changed. With `reset`, forget all that was known before; with `more`, another page follows.
 
-    `revision` is what to ask with next, and says nothing else. `dead` are those of which the last check said so,
-    `sketches` the others; a key is in one of them or in `removed`, once.
+    `revision` is what to ask with next, and says nothing else. `aside` are those that are retired or dead, and to be
+    tried now and then only; `sketches` the others. A key is in one of them or in `removed`, once.
     """
 
     revision: int
     sketches: dict[str, Sketch]
-    dead: dict[str, Sketch]
+    aside: dict[str, Sketch]
     removed: list[str]
     reset: bool
     more: bool
 
     @classmethod
     def of(cls, page: Outlines) -> Self:
-        """Return a page of a tier's log as it is to a pool: what is not alive is removed."""
+        """Return a page of a tier's log as it is to a pool: what has expired is removed."""
         sketches: dict[str, Sketch] = {}
-        dead: dict[str, Sketch] = {}
+        aside: dict[str, Sketch] = {}
         removed = list(page.removed)
         shared: dict[str, str] = {}  # the same text is in memory once for each page
         share = shared.setdefault
         for key, url, traits, standing, _ in page.outlines:
             if standing == SERVING:
                 sketches[key] = (url, share(traits, traits))
-            elif standing == DEAD:
-                dead[key] = (url, share(traits, traits))
+            elif standing == ASIDE:
+                aside[key] = (url, share(traits, traits))
             else:
                 removed.append(key)
-        return cls(page.revision, sketches, dead, removed, page.reset, page.more)
+        return cls(page.revision, sketches, aside, removed, page.reset, page.more)
 
     @classmethod
     def nothing(cls, revision: int) -> Self:
@@ -106,7 +106,7 @@ class CacheChanges:
     @property
     def proxies(self) -> list[Proxy]:
         """Those that came or changed, made anew at each call. O(n)."""
-        return [portray(*item) for sketches in (self.sketches, self.dead) for item in sketches.items()]
+        return [portray(*item) for sketches in (self.sketches, self.aside) for item in sketches.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,9 @@ def portray(key: str, sketch: Sketch) -> Proxy:
 
 
 def _outline(record: Record, now: float) -> Outline:
-    alive = state_of(record, now) is Found.LIVE
-    standing = (DEAD if record.status == "dead" else SERVING) if alive else GONE
+    state = state_of(record, now)
+    standing = GONE if state is Found.EXPIRED else SERVING
+    if state is Found.RETIRED or (state is Found.LIVE and record.status == "dead"):
+        standing = ASIDE
     traits = f"{record.status} {record.has_credentials:d} {record.attributes}\n{record.source}"
     return record.key, record.url, traits, standing, record.revision

@@ -13,7 +13,10 @@ from proxywhirl.cache.policy import Found, Judge, checked, failed, judged, merge
 from proxywhirl.cache.record import Record
 from proxywhirl.models import HealthCheck
 
-__all__ = ["Merge", "check_batch", "fail", "merge_batch"]
+__all__ = ["Check", "Merge", "check_batch", "merge_batch"]
+
+Check = HealthCheck | Judge | None
+"""A health check, what judges the stored state to one, or None: a failure that no check has found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +54,22 @@ def merge_batch(
 
 
 def check_batch(
-    present: Mapping[str, Record], checks: Mapping[str, Sequence[HealthCheck | Judge]], now: float
-) -> list[Record]:
-    """Apply health checks in their order; return the changed records."""
+    present: Mapping[str, Record], checks: Mapping[str, Sequence[Check]], now: float, *, threshold: int | None
+) -> tuple[list[Record], list[str]]:
+    """Apply health checks in their order; return the changed records, and the keys that are retired by it.
+
+    `threshold` is the number of failures in a row that retires a record, None where none does.
+    """
     results = []
     for key, record in present.items():
         if state_of(record, now) is Found.EXPIRED:
             continue
         result = record
         for check in checks[key]:
-            result = checked(result, check if isinstance(check, HealthCheck) else judged(result, check))
+            if check is None:
+                result = failed(result, threshold=threshold)
+            else:
+                verdict = check if isinstance(check, HealthCheck) else judged(result, check)
+                result = checked(result, verdict, threshold=threshold)
         results.append(result)
-    return results
-
-
-def fail(
-    present: Mapping[str, Record], now: float, *, threshold: int, invalidate: bool
-) -> tuple[list[Record], list[str]]:
-    """Count a failure of each record; return the changed records, and the keys that are retired by it."""
-    results = [
-        failed(record, threshold=threshold, invalidate=invalidate)
-        for record in present.values()
-        if state_of(record, now) is not Found.EXPIRED
-    ]
     return results, [record.key for record in results if record.retired and not present[record.key].retired]

@@ -18,7 +18,7 @@ from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
 from proxywhirl.cache.soundness import UnsoundError, fault_of
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tier import Changes
-from proxywhirl.errors import DecryptionError, SettingsError
+from proxywhirl.errors import DecryptionError, SettingsError, TierError
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
@@ -99,15 +99,19 @@ class Lookups(Lifecycle):
     def endpoint(self, key: str) -> ProxyURL | None:
         """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping.
 
+        Where `get` would give None, that of an entry out of service is given all the same, since it is to be tried.
         Raises as `get` does, and what `to_send` raises for an entry that names a provider.
+
+        Raises:
+            TierError: the authority is degraded, and no other tier knows the key.
         """
         now = self._now()
         record = self._look_up(key)
         if record is None or now >= record.expires_at or record.retired:
             reading = self._read_below(key, now)
-            if reading is None:
+            record = reading[0] if reading is not None else self._out_of_service(key, now)
+            if record is None:
                 return None
-            record = reading[0]
         else:
             self._count_hit(record, now)
         if fault_of(record) is not None:
@@ -184,6 +188,14 @@ class Lookups(Lifecycle):
         if self._to_send is None or _PROVIDER not in record.attributes:
             return endpoint
         return self._to_send(endpoint, decode_attributes(record.attributes).provider)
+
+    def _out_of_service(self, key: str, now: float) -> Record | None:
+        """Return what is retired under a key, which no window holds."""
+        stack = self._running().stack
+        record = stack.peek(key)
+        if record is None and stack.authority.degraded:
+            raise TierError(f"what is stored under {key} cannot be read while tier {stack.authority.name} is degraded")
+        return record if policy.state_of(record, now) is policy.Found.RETIRED else None
 
     def _get_another(self, key: str, now: float) -> CacheEntry | None:
         """Have what is damaged under a key contained, and read what is there then."""

@@ -7,7 +7,7 @@ together, `lookups` has the reads by key.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from proxywhirl.arguments import require, require_several
 from proxywhirl.cache import policy, rekeying, transfer
 from proxywhirl.cache.border import is_withheld
 from proxywhirl.cache.changes import CacheChanges, read_changes
-from proxywhirl.cache.decisions import Merge, check_batch, fail, merge_batch
+from proxywhirl.cache.decisions import Check, Merge, check_batch, merge_batch
 from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
 from proxywhirl.cache.ladder import Committed
 from proxywhirl.cache.lookups import Lookups
@@ -208,11 +208,11 @@ class CacheManager(Lookups):
         scheme: str | None = None,
         country: str | None = None,
         tag: str | None = None,
-        retired: bool = False,
+        retired: bool | None = False,
     ) -> Iterator[CacheEntry]:
         """Yield the entries that are alive and fit all filters, in the order of their keys, read in pages.
 
-        With `retired`, yields those that were taken out of service instead. Secrets are not decrypted.
+        With `retired`, yields those that were taken out of service instead, with None both. Secrets are not decrypted.
 
         Raises:
             TierError: the authority is degraded, so that some entries cannot be seen.
@@ -232,25 +232,24 @@ class CacheManager(Lookups):
         self._running().stack.refresh()
 
     def record_check(self, key: str, check: HealthCheck) -> bool:
-        """Record a health check; return whether the entry was there. Brings a retired one back on success.
-
-        Raises as `get` does.
-        """
+        """Record a health check; return whether the entry was there; see `record_checks`."""
         return self.record_checks([(key, check)]) == 1
 
     def record_checks(self, checks: Iterable[tuple[str, HealthCheck | Judge]]) -> int:
         """Record health checks in one transaction, in their order; return how many entries were there.
 
-        A check may be a function of the status and the streaks (successes, failures) that are stored then. Raises as
-        `get` does.
+        A failure counts in `failure_count`, a success sets it to 0. With `health_check_invalidation`, the failure that
+        reaches `failure_threshold` takes the entry out of service: `get` gives None, and it is kept with credentials
+        and history until its time to live ends, so that a success brings it back.
+
+        A check may be a function of the status, the streaks (successes, failures) and whether any check has succeeded,
+        as they are stored then. Raises as `get` does.
         """
-        by_key: dict[str, list[HealthCheck | Judge]] = {}
+        by_key: dict[str, list[Check]] = {}
         for key, check in checks:
             policy.check_key(key)
             by_key.setdefault(key, []).append(check)
-        now = self._clock.now()
-        committed = self._write(by_key, lambda present: Batch(puts=check_batch(present, by_key, now)))
-        return len(committed.applied.puts) if committed is not None else 0
+        return self._check(by_key)[0]
 
     def describe(self, known: Mapping[str, Attributes]) -> int:
         """Add what was found out about proxies, by key, to their attributes; return how many of them had news."""
@@ -267,26 +266,12 @@ class CacheManager(Lookups):
         return len(committed.applied.puts) if committed is not None else 0
 
     def invalidate_by_health(self, key: str) -> bool:
-        """Count a failure; at the threshold the entry is taken out of service. Return whether it was now.
+        """Count a failure as a failed check counts; return whether the entry was taken out of service now.
 
-        It is kept with credentials and history until its time to live ends; a successful check brings it back.
-        Raises as `get` does.
+        It is at least degraded from the first one on. Raises as `get` does.
         """
         policy.check_key(key)
-        now = self._clock.now()
-        retired: list[str] = []
-
-        def decide(present: Mapping[str, Record]) -> Batch:
-            nonlocal retired
-            threshold, invalidate = self.config.failure_threshold, self.config.health_check_invalidation
-            puts, retired = fail(present, now, threshold=threshold, invalidate=invalidate)
-            return Batch(puts=puts)
-
-        committed = self._write([key], decide)
-        if committed is None:
-            return False
-        self._running().stack.count_held(committed, retired, "evictions_health")
-        return bool(retired)
+        return bool(self._check({key: [None]})[1])
 
     def flush(self) -> None:
         """Write the access counts and times that are still in memory."""
@@ -313,12 +298,13 @@ class CacheManager(Lookups):
     def export_to_file(self, path: str | Path, *, with_credentials: bool = False) -> int:
         """Write every entry to a file of mode 0600 (`.json`, `.csv`, else JSON lines); return how many.
 
+        Those out of service are among them: read back elsewhere they serve again, until their next failure.
         Credentials read `"***"` unless asked for by name.
 
         Raises:
             CacheError: the file cannot be written, or some entries cannot be seen.
         """
-        return transfer.export_entries(self.scan(), Path(path), with_credentials=with_credentials)
+        return transfer.export_entries(self.scan(retired=None), Path(path), with_credentials=with_credentials)
 
     def warm_from_file(
         self, path: str | Path, ttl_override: float | None = None, *, wanted: Callable[[str], bool] | None = None
@@ -400,6 +386,23 @@ class CacheManager(Lookups):
                 engine.sealer.reload()  # what is owed for long must not be sealed with a key that is gone by then
         size = max(len(keys), len(records))
         return engine.stack.commit(keys, decide, admit=bool(records), merge=merge, size=size, sealing=sealing)
+
+    def _check(self, checks: Mapping[str, Sequence[Check]]) -> tuple[int, list[str]]:
+        """Apply checks by key; return how many entries were there, and the keys that are retired by it."""
+        now, config = self._clock.now(), self.config
+        threshold = config.failure_threshold if config.health_check_invalidation else None
+        retired: list[str] = []
+
+        def decide(present: Mapping[str, Record]) -> Batch:
+            nonlocal retired
+            puts, retired = check_batch(present, checks, now, threshold=threshold)
+            return Batch(puts=puts)
+
+        committed = self._write(checks, decide)
+        if committed is None:
+            return 0, []
+        self._running().stack.count_held(committed, retired, "evictions_health")
+        return len(committed.applied.puts), retired
 
     def _merge(self, offered: list[Record], now: float) -> Merge | None:
         """Merge records in one transaction; those without credentials that they had are left out if not known."""

@@ -36,8 +36,8 @@ __all__ = [
     "state_of",
 ]
 
-Judge = Callable[[HealthStatus, int, int], HealthCheck]
-"""Status, successes in a row and failures in a row to the next health check."""
+Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
+"""Status, successes in a row, failures in a row and whether any check has succeeded to the next health check."""
 
 
 class Found(Enum):
@@ -151,7 +151,8 @@ def merged(
     """Merge an identity that is seen again: what to write (None: nothing), and whether it counts as loaded.
 
     It gets its new password, source and time to live; it keeps health, counters, use, and what the
-    newcomer does not name, its password too. One whose time had ended is new.
+    newcomer does not name, its password too. One whose time had ended is new. A retired one stays so, but with another
+    password it serves again: what failed was the old one.
     """
     if old is None or old.expires_at <= now:
         return new, True
@@ -171,6 +172,8 @@ def merged(
         sealed=secret.sealed,
         plain=secret.plain,
     )
+    if changed and old.retired:
+        result.retired, result.failure_count = False, 0
     return result, changed
 
 
@@ -210,12 +213,16 @@ def _merge_attributes(old: str, new: str) -> str:
     return encode_attributes(Attributes(**{**decode_attributes(old).named(), **decode_attributes(new).named()}))
 
 
-def checked(record: Record, check: HealthCheck) -> Record:
-    """Apply a health check: all health fields move together. A success brings a retired record back."""
+def checked(record: Record, check: HealthCheck, *, threshold: int | None) -> Record:
+    """Apply a health check: all health fields move together. A success brings a retired record back.
+
+    `threshold` is the number of failures in a row that retires a record, None where none does.
+    """
+    failures, retired, status = _counted_on(record, check.status, ok=check.ok, threshold=threshold)
     return replace(
         record,
-        status=check.status.value,
-        failure_count=0 if check.ok else record.failure_count,
+        status=status.value,
+        failure_count=failures,
         last_check_at=check.at,
         check_failures=0 if check.ok else counted(record.check_failures),
         check_successes=counted(record.check_successes) if check.ok else 0,
@@ -224,18 +231,29 @@ def checked(record: Record, check: HealthCheck) -> Record:
         error=None if check.ok or check.error is None else storable_text(check.error),
         checks=counted(record.checks),
         failed_checks=counted(record.failed_checks, not check.ok),
-        retired=record.retired and not check.ok,
+        retired=retired,
     )
 
 
-def judged(record: Record, judge: Judge) -> HealthCheck:
-    """Let a judge look at the status and the streaks of a record."""
-    return judge(HealthStatus(record.status), record.check_successes, record.check_failures)
+def failed(record: Record, *, threshold: int | None) -> Record:
+    """Count a failure that no check has found: a proxy that fails is at least degraded. `threshold` as in `checked`."""
+    degraded = HealthStatus(record.status).or_worse(HealthStatus.DEGRADED)
+    failures, retired, status = _counted_on(record, degraded, ok=False, threshold=threshold)
+    return replace(record, failure_count=failures, retired=retired, status=status.value)
 
 
-def failed(record: Record, *, threshold: int, invalidate: bool) -> Record:
-    """Count a failure; at the threshold, where invalidation is on, the record is retired as unhealthy."""
+def _counted_on(
+    record: Record, status: HealthStatus, *, ok: bool, threshold: int | None
+) -> tuple[int, bool, HealthStatus]:
+    """Return the failures in a row, whether the record is retired and its status, where it would have `status`."""
+    if ok:
+        return 0, False, status
     failures = counted(record.failure_count)
-    if invalidate and failures >= threshold:
-        return replace(record, failure_count=failures, status=HealthStatus.UNHEALTHY.value, retired=True)
-    return replace(record, failure_count=failures)
+    retired = record.retired or (threshold is not None and failures >= threshold)
+    return failures, retired, status.or_worse(HealthStatus.UNHEALTHY) if retired else status
+
+
+def judged(record: Record, judge: Judge) -> HealthCheck:
+    """Let a judge look at the status and the past of a record."""
+    worked = record.checks > record.failed_checks
+    return judge(HealthStatus(record.status), record.check_successes, record.check_failures, worked)

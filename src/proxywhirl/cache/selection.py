@@ -20,11 +20,11 @@ class Selection:
     scheme: str | None = None
     country: str | None = None
     tag: str | None = None
-    retired: bool = False
+    retired: bool | None = False
 
     def takes(self, record: Record, now: float) -> bool:
         """Whether a record is among those asked for."""
-        if state_of(record, now) is not (Found.RETIRED if self.retired else Found.LIVE):
+        if state_of(record, now) is Found.EXPIRED or self.retired not in (None, record.retired):
             return False
         return self._fits_fields(record) and self._fits_attributes(record)
 

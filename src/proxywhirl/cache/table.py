@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 
-from proxywhirl.cache.changes import DEAD, GONE, SERVING
+from proxywhirl.cache.changes import ASIDE, GONE, SERVING
 from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
 from proxywhirl.cache.storable import LARGEST
 
@@ -87,7 +87,7 @@ EXPIRED = (
     "ORDER BY expires_at LIMIT ?"  # a second bound would be tried on each row up to the first one
 )
 OUTLINES = f"""SELECT key, url, status || ' ' || (sealed IS NOT NULL) || ' ' || attributes || char(10) || source,
-    CASE WHEN retired OR expires_at <= ? THEN {GONE} WHEN status = 'dead' THEN {DEAD} ELSE {SERVING} END, revision
+    CASE WHEN expires_at <= ? THEN {GONE} WHEN retired OR status = 'dead' THEN {ASIDE} ELSE {SERVING} END, revision
     FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"""  # noqa: S608  # as above
 TOUCH = (
     f"UPDATE entries SET access_count = min(access_count + ?, {LARGEST}), accessed_at = max(accessed_at, ?) "  # noqa: S608  # as above

@@ -24,13 +24,13 @@ FORMATS = ("jsonl", "json", "csv")
 def export(file: str, form: str | None, with_credentials: bool, home: str | None) -> None:
     """Write the store to a file or stdout.
 
-    The file has mode 0600, and `import` reads it back. Without --with-credentials it holds no secret, and
-    importing it over the store keeps the stored ones.
+    Those out of service are among the entries. The file has mode 0600, and `import` reads it back. Without
+    --with-credentials it holds no secret, and importing it over the store keeps the stored ones.
     """
     ending = Path(file).suffix.lower().removeprefix(".")
     chosen = form or (ending if ending in FORMATS else "jsonl")
     with open_runtime(home) as runtime:
-        entries = runtime.cache.scan()
+        entries = runtime.cache.scan(retired=None)
         if file == "-":
             count = write_entries(entries, sys.stdout, f".{chosen}", with_credentials=with_credentials)
         else:

@@ -41,13 +41,6 @@ DEAD_AFTER = 10
 HEALTHY_AFTER = 2
 """Successes in a row that lead an unhealthy or dead proxy back."""
 
-_RANK = {
-    HealthStatus.UNKNOWN: 0,
-    HealthStatus.HEALTHY: 0,
-    HealthStatus.DEGRADED: 1,
-    HealthStatus.UNHEALTHY: 2,
-    HealthStatus.DEAD: 3,
-}
 _SPREAD = 0.2
 _LONGEST_BACKOFF = 12  # intervals
 _NEVER_WORKED, _OFTEN_DEAD = 4, 3  # the factor, and the largest power of two, of a dead one's back-off
@@ -78,17 +71,19 @@ def after(
     now: float,
     error: str | None,
     *,
+    worked: bool,
     schedule: Schedule,
     rng: random.Random,
 ) -> HealthCheck:
     """Judge one outcome that was seen at `now` (Unix seconds).
 
-    `streak_ok` and `streak_failed` count the outcomes in a row before this one. `error` is kept for a
-    failure only and must hold no credential. `recovery_attempt` counts the trials of an unhealthy proxy
-    that have failed; it stays while a success is not yet enough, and is 0 once the proxy is healthy.
+    `streak_ok` and `streak_failed` count the outcomes in a row before this one; `worked` says whether any before it
+    was a success, where the status does not tell. `error` is kept for a failure only and must hold no credential.
+    `recovery_attempt` counts the trials of an unhealthy proxy that have failed; it stays while a success is not yet
+    enough, and is 0 once the proxy is healthy.
     """
     failures = streak_failed if ok else streak_failed + 1
-    following = _after_success(status, streak_ok + 1) if ok else _after_failure(status, failures)
+    following = _after_success(status, streak_ok + 1) if ok else _after_failure(status, failures, worked=worked)
     attempts = 0 if following is HealthStatus.HEALTHY else max(0, failures - UNHEALTHY_AFTER)
     due = now + _delay(following, 0 if ok else failures, schedule, rng)
     return HealthCheck(ok, following, now, due, recovery_attempt=attempts, error=None if ok else error)
@@ -116,14 +111,15 @@ def _times(number: int) -> str:
 
 
 def _after_success(status: HealthStatus, successes: int) -> HealthStatus:
-    if _RANK[status] >= _RANK[HealthStatus.UNHEALTHY] and successes < HEALTHY_AFTER:
+    if status in (HealthStatus.UNHEALTHY, HealthStatus.DEAD) and successes < HEALTHY_AFTER:
         return HealthStatus.DEGRADED
     return HealthStatus.HEALTHY
 
 
-def _after_failure(status: HealthStatus, failures: int) -> HealthStatus:
-    never_worked = status is HealthStatus.UNKNOWN or (
-        status is HealthStatus.UNHEALTHY and failures <= UNHEALTHY_AFTER  # one that did gets there with more of them
+def _after_failure(status: HealthStatus, failures: int, *, worked: bool) -> HealthStatus:
+    never_worked = not worked and (
+        status is HealthStatus.UNKNOWN
+        or (status is HealthStatus.UNHEALTHY and failures <= UNHEALTHY_AFTER)  # one that did gets there with more
     )
     if failures >= DEAD_AFTER or (never_worked and failures >= UNHEALTHY_AFTER):
         earned = HealthStatus.DEAD
@@ -131,7 +127,7 @@ def _after_failure(status: HealthStatus, failures: int) -> HealthStatus:
         earned = HealthStatus.UNHEALTHY
     else:
         earned = HealthStatus.DEGRADED
-    return max(earned, status, key=_RANK.__getitem__)
+    return earned.or_worse(status)
 
 
 def _delay(status: HealthStatus, failures: int, schedule: Schedule, rng: random.Random) -> float:

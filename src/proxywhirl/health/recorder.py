@@ -22,7 +22,7 @@ from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
 __all__ = ["Recorded", "Recorder", "Verdicts"]
 
-Judge = Callable[[HealthStatus, int, int], HealthCheck]
+Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
 
 
 class Verdicts(Protocol):
@@ -97,7 +97,9 @@ class Recorder:
         if self._history is not None:
             self._history.add((result.key, Sample(result.at, result.ok, result.latency)) for result in results)
 
-    def _judge(self, result: ProbeResult, status: HealthStatus, streak_ok: int, streak_failed: int) -> HealthCheck:
+    def _judge(
+        self, result: ProbeResult, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
+    ) -> HealthCheck:
         check = policy.after(
             status,
             streak_ok,
@@ -105,6 +107,7 @@ class Recorder:
             result.ok,
             result.at,
             result.error,
+            worked=worked,
             schedule=self._schedule,
             rng=self._rng,
         )

@@ -235,7 +235,7 @@ class Choosing:
         """Grant a lease."""
         slot = self.held[key]
         if type(slot) is not Slot:
-            slot = self.stock.open(key, dead=key in self._aside)
+            slot = self.stock.open(key, aside=key in self._aside)
         lease = Lease(grantor, slot, site, why)
         if self._unlimited and not slot.failures:
             slot.in_flight += 1

@@ -123,7 +123,8 @@ class Lease:
         """Return the proxy's URL with its credential, read from the store at this moment.
 
         Raises:
-            ProxyGone: The proxy was removed from the store; the pool has forgotten it, choose another.
+            ProxyGone: The proxy was removed from the store, and the pool has forgotten it, or it cannot be read now:
+                choose another.
             LeaseExpired: The lease is exclusive and its time is over.
         """
         return self._grantor.endpoint(self)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from proxywhirl.clock import Clock
 from proxywhirl.models import HealthStatus, Proxy, Sketch
 from proxywhirl.rotation.index import Index
-from proxywhirl.rotation.retry import FAILURES_TO_CAP
 from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.standing import Standing
 from proxywhirl.rotation.stock import Stock
@@ -28,33 +27,33 @@ class Membership:
         self._clock = clock
 
     def put(self, proxy: Proxy) -> None:
-        """Take in a proxy, or what is known of it now; one that is handed in as dead starts set aside."""
-        key = proxy.key
-        known = self._held.get(key)
-        if known is not None:
-            slot = self._stock.open(key, dead=key in self._standing.aside)
+        """Take in a proxy, or what is known of it now; one that is dead is withheld."""
+        key, aside = proxy.key, proxy.status is HealthStatus.DEAD
+        if key in self._held:
+            slot = self._stock.open(key, aside=key in self._standing.aside)
             self._replace(key, lambda: setattr(slot, "proxy", proxy))
+            self._tell(key, aside=aside)
             return
-        slot = self._held[key] = Slot(key, proxy)
+        self._held[key] = Slot(key, proxy)
         self._index.add((key,))
-        if proxy.status is HealthStatus.DEAD:
-            slot.failures = FAILURES_TO_CAP
-            self._standing.put_aside(key, slot.failures, self._clock.monotonic())
+        if aside:
+            self._standing.withhold(key, self._clock.monotonic())
         else:
             self._standing.enter(key)
 
-    def take_in(self, sketches: Mapping[str, Sketch], *, dead: bool) -> None:
-        """Do the same with sketches, of which all are dead or none is."""
+    def take_in(self, sketches: Mapping[str, Sketch], *, aside: bool) -> None:
+        """Do the same with sketches, all of which are withheld, or none is."""
         if not self._held.keys().isdisjoint(sketches):
-            for key in self._held.keys() & sketches.keys():
+            for key in [key for key in sketches if key in self._held]:  # in order, which those of a set are not
                 self._redraw(key, sketches[key])
+                self._tell(key, aside=aside)
             sketches = {key: sketch for key, sketch in sketches.items() if key not in self._held}
         self._held.update(sketches)
         self._index.add(sketches)
-        if dead:
+        if aside:
             now = self._clock.monotonic()
             for key in sketches:
-                self._standing.put_aside(key, FAILURES_TO_CAP, now)
+                self._standing.withhold(key, now)
         else:
             self._views.add_many(sketches)
 
@@ -67,6 +66,13 @@ class Membership:
         self._standing.forget(key)
         del self._held[key]
         return True
+
+    def _tell(self, key: str, *, aside: bool) -> None:
+        """Pass on whether the store withholds a proxy that is in already."""
+        if aside:
+            self._standing.withhold(key, self._clock.monotonic())
+        else:
+            self._standing.restore(key)
 
     def _redraw(self, key: str, sketch: Sketch) -> None:
         held = self._held[key]

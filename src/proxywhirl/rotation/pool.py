@@ -135,8 +135,8 @@ class Pool:
     def update(self, proxies: Iterable[Proxy]) -> None:
         """Add proxies, or replace those of the same key, whose statistics and state are kept.
 
-        One that is handed in as dead starts set aside, as if it had failed often enough for the longest
-        back-off; it is tried when it is due.
+        One that is handed in as dead is set aside, as if it had failed often enough for the longest back-off; it is
+        tried when it is due, and comes back with a success, or when it is handed in as another.
         """
         for proxy in proxies:  # the lock is taken for each: `proxies` may be a slow scan of the store
             require("a proxy", proxy, Proxy, "a Proxy; Proxy.of makes it of a URL")
@@ -144,13 +144,13 @@ class Pool:
                 self._choosing.members.put(proxy)
                 self._sticking.came((proxy.key,))
 
-    def stock(self, sketches: Mapping[str, Sketch], *, dead: bool = False) -> None:
-        """Do as `update` with sketches, by key, in a fraction of the time; `dead` tells whether all of them are.
+    def stock(self, sketches: Mapping[str, Sketch], *, aside: bool = False) -> None:
+        """Do as `update` with sketches, by key, in a fraction of the time; `aside` sets all of them aside as dead ones.
 
         Requests wait meanwhile, half a millisecond for each thousand.
         """
         with self._lock:
-            self._choosing.members.take_in(sketches, dead=dead)
+            self._choosing.members.take_in(sketches, aside=aside)
             self._sticking.came(sketches.keys())
 
     def discard(self, keys: Iterable[str]) -> None:

@@ -26,7 +26,8 @@ class Slot:
     `failures` are those in a row. `incident` is raised each time the proxy is set aside: leases that were
     out together carry the same number, and only the first of them to fail counts. `good` and `bad` count outcomes that
     tell of the proxy, decayed by `HALF_LIFE` since `stamp`; `latency` is a moving mean of its successes in seconds.
-    `next_use` is when the limit of requests per second allows the next one.
+    `next_use` is when the limit of requests per second allows the next one. `withheld` says that the store has it
+    retired or dead, and that no request has served since that was told: it has failures then.
     """
 
     # What each use reads and writes comes first, side by side in memory.
@@ -42,6 +43,7 @@ class Slot:
     latency: float | None = None
     failed: int = 0
     next_use: float = 0.0
+    withheld: bool = False
 
     @property
     def chance(self) -> float:

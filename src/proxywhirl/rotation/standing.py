@@ -9,6 +9,9 @@ The rules:
   soon as they are due; of others that have served one in 33 requests tries one, of those that never served one in 50,
   and of these one in 100 where they have failed again and again. Each trial that succeeds makes room for up to three
   more of its kind, and so does each request that nobody could serve, for one;
+- what the store calls retired or dead is withheld: set aside as one that failed often enough for the longest back-off.
+  One that failed here anyway keeps its own back-off. A success here brings it back, and so does the store's word that
+  it serves again;
 - a proxy at a limit is ready again when that allows it.
 """
 
@@ -18,7 +21,7 @@ import random
 from collections.abc import Callable, Collection
 
 from proxywhirl.rotation.limits import Limits
-from proxywhirl.rotation.retry import backoff
+from proxywhirl.rotation.retry import FAILURES_TO_CAP, backoff
 from proxywhirl.rotation.slot import Slot
 from proxywhirl.rotation.stock import Stock
 from proxywhirl.rotation.views import Views
@@ -112,7 +115,7 @@ class Standing:
                         break
                     line.trials -= 1.0
                     self.aside.discard(key)
-                    self._stock.open(key, dead=True)
+                    self._stock.open(key, aside=True)
                     self.enter(key)
         if self.limited.at:
             for _ in range(_RETURNS_AT_ONCE):
@@ -151,7 +154,7 @@ class Standing:
 
     def succeeded(self, slot: Slot, trial: float | None) -> None:
         """Bring a proxy back for good that had failed."""
-        before, slot.failures = slot.failures, 0
+        before, slot.failures, slot.withheld = slot.failures, 0, False
         self._take(slot.key)
         if trial is not None:
             self._line(slot.key, before, proven=slot.served > 1).succeeded()
@@ -169,7 +172,7 @@ class Standing:
         """Take back the last failure of a proxy, which was another's."""
         slot.failed -= 1
         slot.bad = max(slot.bad - 1.0, 0.0)
-        slot.failures = max(slot.failures - 1, 0)
+        slot.failures = max(slot.failures - 1, 1 if slot.withheld else 0)
         if not slot.failures:
             self._take(slot.key)
             self.enter(slot.key)
@@ -179,6 +182,31 @@ class Standing:
         self.views.remove(key)
         line = self._line(key, failures, proven=proven)
         self._put(key, now + backoff(failures, self._rng, proven=proven), line)
+
+    def withhold(self, key: str, now: float) -> None:
+        """Set a proxy aside that the store calls retired or dead."""
+        slot = self._stock.slot(key)
+        if slot is not None:
+            slot.withheld = True
+            if slot.failures:
+                return  # it has its back-off, or is on trial
+            slot.failures = FAILURES_TO_CAP
+            slot.incident += 1
+        elif key in self.aside:
+            return
+        self.put_aside(key, FAILURES_TO_CAP, now)
+
+    def restore(self, key: str) -> None:
+        """Let a proxy serve that the store calls retired or dead no more; one that failed here alone stays aside."""
+        slot = self._stock.slot(key)
+        if slot is not None:
+            if not slot.withheld:
+                return
+            slot.failures, slot.withheld = 0, False
+        elif key not in self.aside:
+            return
+        self._take(key)
+        self.enter(key)
 
     def grant(self) -> None:
         """Let one more of each kind be tried, since nobody can serve a request."""

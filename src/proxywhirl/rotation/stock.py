@@ -56,12 +56,12 @@ class Stock:
             raise TypeError("a pool that is filled with sketches needs to be made with `portray`")
         return self._portray(key, sketch)
 
-    def open(self, key: str, *, dead: bool = False) -> Slot:
-        """Return the slot of a key; of a sketch it is made now, of a dead one with the failures of one."""
+    def open(self, key: str, *, aside: bool = False) -> Slot:
+        """Return the slot of a key; of a sketch it is made now: `aside` says that it is one of those withheld."""
         held = self.held[key]
         if isinstance(held, Slot):
             return held
-        slot = Slot(key, self.make(key, held), failures=FAILURES_TO_CAP if dead else 0)
+        slot = Slot(key, self.make(key, held), failures=FAILURES_TO_CAP if aside else 0, withheld=aside)
         self.held[key] = slot
         return slot
 
