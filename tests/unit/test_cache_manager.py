@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +16,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager, HealthStatus, Merge
-from proxywhirl.errors import ProxyURLError
+from proxywhirl.errors import ProxyURLError, TierError
 from proxywhirl.models import Attributes, HealthCheck
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
@@ -667,3 +669,50 @@ def test_a_key_of_any_text_that_can_be_stored_is_one(cache: CacheManager) -> Non
         assert text in cache
         assert cache.get(text) is not None
         assert cache.delete(text)
+
+
+@pytest.mark.parametrize("arrangement", DURABLE)
+def test_a_manager_that_is_dropped_gives_its_files_back(opened: Opener, clock: ManualClock, arrangement: str) -> None:
+    """Its descriptors and its thread end with it, with a warning that says what to do; what it took is stored."""
+    first = opened(**ARRANGEMENTS[arrangement])
+    first.close()
+    config = first.config
+    threads, descriptors = threading.active_count(), _descriptors()
+    for n in range(20):
+        cache = CacheManager(config, clock=clock)
+        assert cache.put(key(n), entry(n))
+        with pytest.warns(ResourceWarning, match="dropped without close"):
+            del cache
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "proxywhirl-cache" and threading.active_count() > threads:
+            thread.join(1)
+    assert threading.active_count() == threads
+    assert _descriptors() == descriptors
+    assert len(opened(**ARRANGEMENTS[arrangement])) == 20
+
+
+def test_a_manager_that_is_dropped_while_its_thread_works_is_closed_by_that(opened: Opener, clock: ManualClock) -> None:
+    """Nothing is closed under a thread that uses it, and nobody waits for that thread."""
+    cache = CacheManager(opened().config, clock=clock)
+    engine = cache._running()
+    assert engine._watcher is not None
+    thread, looking, go_on = engine._watcher._thread, threading.Event(), threading.Event()
+
+    def refresh() -> None:
+        looking.set()
+        assert go_on.wait(30)
+
+    engine.stack.refresh = refresh  # type: ignore[method-assign]  # to know when, without sleeping
+    assert looking.wait(30)
+    with pytest.warns(ResourceWarning, match="dropped without close"):
+        del cache
+    assert engine.stack.authority.tier.get("x") is None  # it is open still
+    go_on.set()
+    thread.join(30)
+    with pytest.raises(TierError):
+        engine.stack.authority.tier.get("x")
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir()) if Path("/proc/self/fd").exists() else 0

@@ -152,6 +152,20 @@ class Engine:
         self.stack.close()
         self._leave()
 
+    def drop(self) -> None:
+        """Close every file and write nothing, when nobody is left who could have called `close`."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is None:
+            self._let_go()
+        else:
+            watcher.end_with(self._let_go)
+
+    def _let_go(self) -> None:
+        _running.discard(self)
+        self.upkeep.stop()
+        self.stack.release()
+        self._leave()
+
     def abandon(self) -> list[Record]:
         """Leave everything to the parent process, closing nothing: that would be its files' end.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from types import TracebackType
@@ -58,6 +59,7 @@ class Lifecycle:
             self._closed = True
             _open.discard(self)
             self._look_up = _nothing
+            self._dropped.detach()
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
@@ -81,6 +83,8 @@ class Lifecycle:
         self._local = engine.counters.local
         self._note = engine.hits.note_first
         self._upkeep = engine.upkeep
+        self._dropped = weakref.finalize(self, _drop, engine, self.config.l3_database_path)
+        self._dropped.atexit = False  # the end of the process closes everything
         self._snapshot = engine.border.snapshot
         self._used = engine.border.used
         self._engine = engine
@@ -110,12 +114,24 @@ class Lifecycle:
         self._opening = threading.Lock()
         engine, self._engine = self._engine, None
         self._look_up = _nothing
+        self._dropped.detach()
         if engine is not None:
             self._inherited = engine.abandon()
 
 
 def _nothing(key: str) -> Record | None:  # noqa: ARG001  # stands for the `get` of a first tier
     return None
+
+
+def _drop(engine: Engine, place: str) -> None:
+    """Give back what a manager held that went without `close`."""
+    engine.drop()
+    warnings.warn(
+        f"a CacheManager of {place} was dropped without close(), so that its last access counts may be lost: use it in "
+        "a `with` block",
+        ResourceWarning,
+        stacklevel=2,
+    )
 
 
 def _in_child() -> None:

@@ -303,6 +303,10 @@ class TierStack:
     def close(self) -> None:
         """Write what waits for L2, and close every tier."""
         self._lift.let_rise(at_once=True)
+        self.release()
+
+    def release(self) -> None:
+        """Close every tier."""
         self._ladder.close()
         for file in (self._debts, self._removals):
             if file is not None:
