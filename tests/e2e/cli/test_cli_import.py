@@ -85,7 +85,7 @@ def test_what_is_imported_never_expires_unless_told(run: Run) -> None:
     """Without --ttl, and with `--ttl never`, an entry does not expire."""
     run("import", "-", stdin="203.0.113.1:80\n")
     run("import", "-", "--ttl", "never", stdin="203.0.113.2:80\n")
-    assert {entry["expires_at"] for entry in stored(run).values()} == {"9999-12-31T23:59:59Z"}
+    assert {entry["expires_at"] for entry in stored(run).values()} == {"9999-12-31T23:59:59+00:00"}
 
 
 def test_scheme_is_for_lines_that_name_none(run: Run) -> None:
