@@ -28,10 +28,11 @@ from proxywhirl.feeder import Feeder
 from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
 from proxywhirl.knowledge import Knowledge
-from proxywhirl.models import Attributes, Outcome, Proxy
+from proxywhirl.models import Attributes, Outcome
 from proxywhirl.rotation.conduct import Conduct
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.recipe import Recipe
+from proxywhirl.rotation.signs import SILENT
 from proxywhirl.rotation.verdicts import Classifier
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
@@ -102,7 +103,7 @@ class Runtime:
                 settings.pool.strategy,
                 resolve=self._endpoint,
                 clock=clock,
-                on_report=self._take,
+                on_health=self._take,
                 portray=portray,
                 limits=settings.pool.limits(),
                 sessions=settings.pool.sessions(),
@@ -361,9 +362,16 @@ class Runtime:
         self.knowledge.forget(gone)
         self.checkups.forget(gone)
 
-    def _take(self, proxy: Proxy, outcome: Outcome) -> None:
-        if outcome.ok or outcome.counts_against_proxy:
-            self._reports.append((proxy.key, outcome, self._clock.now()))
+    def _take(self, key: str, outcome: Outcome | None) -> None:
+        """Keep what tells of a proxy's health until it is written; None takes back its last failure."""
+        if outcome is not None:
+            self._reports.append((key, outcome, self._clock.now()))
+            return
+        for report in reversed(self._reports.copy()):
+            if report[0] == key and report[1].rule == SILENT:
+                with contextlib.suppress(ValueError):  # it was taken to be written meanwhile
+                    self._reports.remove(report)
+                return
 
     def _record_reports(self) -> None:
         self._next_record = self._clock.monotonic() + self.settings.cache.flush_interval_seconds

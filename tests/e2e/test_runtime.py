@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from proxywhirl.cache.models import CacheTierConfig
 from proxywhirl.errors import Blame, CacheError, ProxyGone, UnknownNameError
 from proxywhirl.models import Attributes, HealthStatus, Outcome
+from proxywhirl.rotation.signs import SILENT
 from proxywhirl.runtime import Intake, Removal, Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing import ManualClock
@@ -110,6 +112,99 @@ def test_reports_reach_the_store_as_health(tmp_path: Path) -> None:
         entry = runtime.cache.look(key)
         assert entry is not None
         assert (entry.total_health_checks, entry.consecutive_health_failures) == (4, 3)
+
+
+def test_what_a_site_that_hangs_has_cost_is_not_written(tmp_path: Path) -> None:
+    """Proxies that work and stay silent on one site alike have no failure in the store, however many were under way."""
+    clock = ManualClock()
+    with Runtime(Settings.load(tmp_path), clock=clock) as runtime:
+        take_in(runtime, *(f"203.0.113.{n}:80" for n in range(1, 5)))
+        runtime.feed()
+        keys = set(runtime.pool.keys())
+        for key in keys:
+            runtime.pool.acquire(exclude=keys - {key}).report(Outcome(ok=True))
+        hangs = Outcome(ok=False, blame=Blame.PROXY, rule=SILENT, error="no answer in time")
+        leases = [runtime.pool.acquire("http://shop.example/", exclude=keys - {key}) for key in keys for _ in range(5)]
+        for lease in leases:
+            lease.report(hangs)
+        clock.advance(runtime.settings.cache.flush_interval_seconds)
+        runtime.feed()
+        assert {entry.failure_count for entry in runtime.cache.scan()} == {0}
+        assert {entry.health_status for entry in runtime.cache.scan()} == {HealthStatus.HEALTHY}
+
+
+def test_a_retirement_elsewhere_sets_aside_here_and_a_success_here_brings_it_back(
+    runtime: Runtime, other: Runtime
+) -> None:
+    """What another process takes out of service is tried here when nobody else is left, and serves everywhere then."""
+    take_in(other, "http://bob:hunter2@203.0.113.1:80", "203.0.113.2:80")
+    bob = parse("http://bob@203.0.113.1:80").key
+    for each in (runtime, other):
+        each.feed()
+    for _ in range(3):
+        runtime.cache.invalidate_by_health(bob)
+    other.feed()
+    assert {other.pool.acquire().proxy.key for _ in range(20)} == {parse("203.0.113.2:80").key}
+    assert other.cache.get(bob) is None
+    with other.pool.acquire(exclude={parse("203.0.113.2:80").key}) as trial:
+        assert trial.endpoint().password == "hunter2"
+        trial.report(Outcome(ok=True))
+    other.close()  # which writes what waits
+    runtime.feed()
+    assert {use.set_aside_until for use in runtime.pool.snapshot()} == {None}
+    entry = runtime.cache.get(bob)
+    assert entry is not None
+    assert (entry.health_status, entry.failure_count) == (HealthStatus.DEGRADED, 0)
+
+
+def test_a_home_whose_proxies_are_all_out_of_service_serves_after_a_restart(tmp_path: Path) -> None:
+    """They are known at once, tried at once where nobody else is, healthy after two successes, gone with their time."""
+    clock = ManualClock()
+    settings = Settings.load(tmp_path)
+    with Runtime(settings, clock=clock) as runtime:
+        urls = [parse(f"203.0.113.{n}:80") for n in range(1, 4)]
+        runtime.take_in([(url, NOTHING) for url in urls], source="test", ttl=3600)
+        for url in urls * 3:
+            runtime.cache.invalidate_by_health(url.key)
+        assert len(runtime.cache) == 0
+    with Runtime(settings, clock=clock) as runtime:
+        runtime.feed()
+        assert len(runtime.pool) == 3
+        lease = runtime.pool.acquire()
+        assert lease.endpoint().port == 80
+        lease.report(Outcome(ok=True))
+        runtime.pool.acquire().report(Outcome(ok=True))
+        clock.advance(settings.cache.flush_interval_seconds)
+        runtime.feed()
+        assert [entry.health_status for entry in runtime.cache.scan()] == [HealthStatus.HEALTHY]
+        assert len(list(runtime.cache.scan(retired=True))) == 2
+        clock.advance(3600)
+        left = {use.proxy.key for use in runtime.pool.snapshot()}
+        for _ in left:
+            with pytest.raises(ProxyGone):
+                runtime.pool.acquire().endpoint()
+        assert len(runtime.pool) == 0
+
+
+def test_a_trial_that_the_store_cannot_be_asked_about_loses_nobody(tmp_path: Path) -> None:
+    """While the third tier cannot be read there is no credential; the proxy stays in the pool, and serves later."""
+    clock = ManualClock()
+    settings = Settings.load(tmp_path)
+    with Runtime(settings, clock=clock) as runtime:
+        take_in(runtime, "http://bob:hunter2@203.0.113.1:80")
+        key = parse("http://bob@203.0.113.1:80").key
+        for _ in range(3):
+            runtime.cache.invalidate_by_health(key)
+        runtime.feed()
+        path = Path(settings.cache.l3_database_path)
+        with contextlib.closing(apsw.Connection(str(path))) as broken:
+            broken.execute("ALTER TABLE entries RENAME TO elsewhere")
+            with pytest.raises(ProxyGone, match="cannot be used now"):
+                runtime.pool.acquire().endpoint()
+            assert key in runtime.pool
+            broken.execute("ALTER TABLE elsewhere RENAME TO entries")
+        clock.advance(60)
+        assert runtime.pool.acquire().endpoint().password == "hunter2"
 
 
 def test_reports_that_wait_are_written_at_the_end(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SiteResting
@@ -30,6 +30,14 @@ from proxywhirl.rotation.views import Views
 __all__ = ["COOLING", "NO_CONNECT", "SET_ASIDE", "Choosing"]
 
 SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
+
+OfHealth = tuple[bool, Sequence[str]]
+"""Whether an outcome tells of the health of the proxy that was used, and whose last failure was none of its own.
+
+Of leases that were out together when a proxy failed only the first failure tells.
+"""
+NOTHING: OfHealth = (False, ())
+ITS_OWN: OfHealth = (True, ())
 
 _RETURNS_AT_ONCE = 64  # from a cool-down; no single request pays for the return of thousands
 
@@ -270,10 +278,13 @@ class Choosing:
             self.end(lease, None, now)
             lease.lapsed = True
 
-    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> None:  # noqa: C901  # one step after the other
-        """Take back a lease, and learn from what became of it; one that lapsed was taken back then."""
+    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> OfHealth:  # noqa: C901  # one step after the other
+        """Take back a lease, and learn from what became of it; one that lapsed was taken back then.
+
+        Returns what that says of the health of proxies.
+        """
         if lease.lapsed:
-            return
+            return NOTHING
         slot, site = lease.slot, lease.site
         here = self.held.get(slot.key) is slot
         if site is not None:
@@ -283,7 +294,7 @@ class Choosing:
                 site.untried(now)
         if not here:
             slot.in_flight -= 1
-            return  # discarded while it was out
+            return NOTHING  # discarded while it was out
         if self._unlimited and lease.trial is None:
             slot.in_flight -= 1
             if self._counting:
@@ -293,15 +304,17 @@ class Choosing:
         if site is not None and self._cooldown is not None:
             self._cool_down(slot, site, now)
         if outcome is not None:
-            self._learn(lease, outcome, now)
-        elif lease.use is not None and site is not None:
+            return self._learn(lease, outcome, now)
+        if lease.use is not None and site is not None:
             self.learning.untold(slot, site, lease.use)
+        return NOTHING
 
-    def _learn(self, lease: Lease, outcome: Outcome, now: float) -> None:
-        slot, site = lease.slot, lease.site
+    def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
+        slot, site, told = lease.slot, lease.site, NOTHING
         if now - self._tick > DECAY_STEP:
             self._tick = now  # one number for all who learn in this second: it is at hand already
         if outcome.ok:
+            told = ITS_OWN
             slot.served += 1
             slot.learn(self._tick, outcome.latency, ok=True)
             if slot.failures:
@@ -311,28 +324,34 @@ class Choosing:
         elif outcome.rule == NO_CONNECT:
             self.learning.opens_no_tunnels(slot, outcome, now)
         elif outcome.counts_against_proxy:
-            self._learn_failure(lease, outcome, now)
+            told = self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
             self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use, again=lease.again)
         if not outcome.ok and site is not None and site.arms:
             self.learning.unused(slot, site, lease.use)
         if self._taught:
             self.views.learnt(slot, outcome)
+        return told
 
-    def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> None:
+    def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
         """Set a proxy aside; where several that are known to work stay silent on a site, it is the site that hangs."""
-        slot, site = lease.slot, lease.site
+        slot, site, told = lease.slot, lease.site, NOTHING
         silent = site is not None and outcome.rule == SILENT and slot.good > _KNOWN_TO_WORK and not slot.failures
         if not (silent and site is not None and site.at_fault == SILENT):
             slot.failed += 1
             slot.learn(self._tick, None, ok=False)
             if lease.incident == slot.incident:
+                told = ITS_OWN
                 self.standing.set_aside(slot, lease.trial, now)
         if silent and site is not None:
-            for failure in self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use):
+            run = self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use)
+            for failure in run:
                 pardoned = self.stock.slot(failure.key)
                 if pardoned is not None:
                     self.standing.pardon(pardoned)
+            if run:
+                return False, [failure.key for failure in run if failure.key != slot.key]
+        return told
 
 
 def _tells_of_site(outcome: Outcome) -> bool:

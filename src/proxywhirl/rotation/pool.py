@@ -4,8 +4,8 @@
 through the ledger and without the lock: the proxy of a session, and who holds a proxy exclusively.
 
 Where none is ready the one due first is tried; where there is none at all, that is `PoolEmpty`. The pool holds no
-credential: `resolve` reads it when a connection is made. Neither `resolve`, `on_report` nor the ledger is called
-under the lock, so they may wait, or call the pool.
+credential: `resolve` reads it when a connection is made. Neither `resolve`, `on_report`, `on_health` nor the ledger is
+called under the lock, so they may wait, or call the pool.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Pool:
         rng: The source of every random decision; seed it to repeat a run.
         clock: Its monotonic time decides who is due; bans and sessions, which outlive the process, go by the other.
         on_report: Told of each report after the pool has learnt from it.
+        on_health: Told by key of what tells of a proxy's own health: a success, or a failure that is its own, and of
+            leases that were out together no more than the first. None takes its last failure back: a site hangs.
         portray: Makes the value of a key and a sketch, for a pool that is filled with these. Must not wait.
         limits: How much one proxy may be used.
         sessions: How long a session lasts, and whether it may move.
@@ -87,6 +89,7 @@ class Pool:
         rng: random.Random | None = None,
         clock: Clock = SYSTEM_CLOCK,
         on_report: Callable[[Proxy, Outcome], None] | None = None,
+        on_health: Callable[[str, Outcome | None], None] | None = None,
         portray: Callable[[str, Sketch], Proxy] | None = None,
         limits: Limits = NO_LIMITS,
         sessions: SessionPolicy = _DEFAULT_POLICY,
@@ -106,6 +109,7 @@ class Pool:
         self._resolve = resolve
         self._clock = clock
         self._on_report = on_report
+        self._on_health = on_health
         self._dropped: deque[Lease] = deque()
 
     @classmethod
@@ -312,9 +316,14 @@ class Pool:
             if lease.settled:
                 return False
             lease.settled = True
-            self._choosing.end(lease, outcome, self._clock.monotonic())
+            tells, pardoned = self._choosing.end(lease, outcome, self._clock.monotonic())
         if lease.token is not None:
             self._holding.free(lease)
+        if self._on_health is not None:
+            if tells:
+                self._on_health(lease.slot.key, outcome)
+            for key in pardoned:
+                self._on_health(key, None)
         if outcome is not None and self._on_report is not None:
             self._on_report(lease.proxy, outcome)
         return True
