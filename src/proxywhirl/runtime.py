@@ -218,7 +218,7 @@ class Runtime:
         meant = self.keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))
         before = self.blocked()
-        urls = {key: entry.proxy_url for key, entry in self.cache.get_many(keys).items()}
+        urls = {key: entry.proxy_url for key in keys if (entry := self.cache.look(key)) is not None}  # retired ones too
         self._blocklist.block({key: Block(urls.get(key, ""), reason) for key in keys if key not in before})
         removed = {key for key in keys if self.cache.delete(key)}  # now: what is offered meanwhile is blocked
         self._blocklist.lift(key for key in keys if key not in removed and key not in before)

@@ -92,10 +92,12 @@ def add(
                 print_json({"key": url.key, "proxy_url": url.canonical, "result": word})
             else:
                 acknowledge(f"{word}{':' * (word == 'known already')} {Proxy.of(url, attributes=known)}")
+            if url.key not in runtime.cache:
+                warn(f"proxywhirl: {url.canonical} is out of service, and tried now and then: see `show {url.key}`")
 
 
 def _add(runtime: Runtime, url: ProxyURL, known: Attributes, *, source: str, ttl: float) -> str:
-    there = url.key in runtime.cache
+    there = bool(runtime.cache.known([url.key]))
     intake = runtime.take_in([(url, known)], source=source, ttl=ttl, lift=True)
     return "known already" if not intake.loaded else "renewed" if there else "added"
 

@@ -52,7 +52,10 @@ def list_entries(removed: bool, limit: int | None, as_json: bool, home: str | No
                 click.echo(entry.model_dump_json())
             return
         shown = limit or (TERMINAL_ROWS if stdout().is_terminal else None)
-        print_table(COLUMNS, map(_row, islice(entries, shown)), expendable=EXPENDABLE)
+        rows = [_row(entry) for entry in islice(entries, shown)]
+        print_table(COLUMNS, rows, expendable=EXPENDABLE)
+        if not rows and filters["retired"] is False and next(runtime.cache.scan(retired=True), None) is not None:
+            note("none in service; `proxywhirl list --retired` shows those that failed too often")
         if limit is None and next(entries, None) is not None:
             note(f"… and more than these {shown}: narrow them down, or say --limit")
 

@@ -88,9 +88,45 @@ def test_retired_and_healthy_entries_are_found(filled: Run, home: Path) -> None:
         for _ in range(3):
             runtime.cache.invalidate_by_health(failing)
     assert [row[0] for row in filled("list", "--status", "healthy").rows] == [healthy]
-    assert [row[0] for row in filled("list", "--retired").rows] == [failing]
+    (retired,) = filled("list", "--retired").rows
+    assert retired[0] == failing
+    assert filled("list", "--source", "nobody").err.startswith("none in service; ")
     assert filled("remove", failing).code == 0
     assert filled("list", "--retired").rows == []
+    assert filled("list", "--source", "nobody").err == ""
+    assert [row[:2] for row in filled("list", "--removed").rows] == [retired[:2]]
+
+
+def test_what_is_out_of_service_is_said_when_it_is_added_again(run: Run, home: Path) -> None:
+    """As it is known it stays so, and stderr says it; a new password renews it and brings it back."""
+    run("add", "http://alice:one@203.0.113.1:80")
+    (row,) = run("list").rows
+    with Runtime(Settings.load(home)) as runtime:
+        for _ in range(3):
+            runtime.cache.invalidate_by_health(row[0])
+    done = run("add", "http://alice:one@203.0.113.1:80")
+    assert (done.code, done.out.partition(":")[0]) == (0, "known already")
+    assert "http://203.0.113.1:80 is out of service, and tried now and then: see `show" in done.err
+    done = run("add", "http://alice:two@203.0.113.1:80")
+    assert (done.out.partition(" ")[0], done.err) == ("renewed", "")
+    assert [row[0] for row in run("list").rows] == [row[0]]
+
+
+def test_an_export_has_what_is_out_of_service(run: Run, home: Path, tmp_path: Path) -> None:
+    """With its failures: read into another home it serves again, until it fails once more."""
+    run("add", "http://alice:one@203.0.113.1:80", "http://203.0.113.2:80")
+    key = next(row[0] for row in run("list").rows if row[2])
+    with Runtime(Settings.load(home)) as runtime:
+        for _ in range(3):
+            runtime.cache.invalidate_by_health(key)
+    assert run("export", "--with-credentials", tmp_path / "all.jsonl").err == "exported 2\n"
+    assert run("import", tmp_path / "all.jsonl", "--home", tmp_path / "other").code == 0
+    with Runtime(Settings.load(tmp_path / "other")) as runtime:
+        entry = runtime.cache.get(key)
+        assert entry is not None
+        assert entry.password is not None
+        assert (entry.password.get_secret_value(), entry.failure_count) == ("one", 3)
+        assert runtime.cache.invalidate_by_health(key)
 
 
 def test_add_tells_what_it_did(run: Run) -> None:
