@@ -8,7 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["require", "require_number", "require_several"]
+__all__ = [
+    "FIRST_MOMENT",
+    "LARGEST",
+    "LAST_MOMENT",
+    "require",
+    "require_count",
+    "require_moment",
+    "require_number",
+    "require_several",
+    "require_within",
+]
+
+LARGEST = 2**63 - 1
+"""The largest whole number that a database holds."""
+
+FIRST_MOMENT = -62135596800.0  # 0001-01-01T00:00:00Z
+LAST_MOMENT = 253402300799.0  # 9999-12-31T23:59:59Z
+_SHOWN_BITS = 128
 
 
 def require(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
@@ -37,6 +54,38 @@ def require_several(name: str, value: object, what: str) -> None:
     """
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be several {what}, not one {type(value).__name__}: put it in brackets")
+
+
+def require_within(
+    name: str, value: Any, low: float, high: float, what: str, *, kind: str = "a number", whole: bool = False
+) -> None:
+    """Refuse what is no number from `low` to `high`; `kind` and `what` say what it has to be. True is no number.
+
+    >>> require_within("weight", float("nan"), 0, 1, "from 0 to 1")
+    Traceback (most recent call last):
+    ValueError: weight must be from 0 to 1, not nan
+
+    Raises:
+        TypeError: It is no number, or a `whole` one was asked for.
+        ValueError: It lies outside, or is none (NaN).
+    """
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise TypeError(f"{name} must be {kind}, not {type(value).__name__}")
+    if not low <= value <= high:
+        too_long = isinstance(value, int) and value.bit_length() > _SHOWN_BITS
+        shown = f"one of {value.bit_length()} bits" if too_long else repr(value)
+        raise ValueError(f"{name} must be {what}, not {shown}")
+
+
+def require_moment(name: str, value: Any) -> None:
+    """Refuse what is no time in Unix seconds of the years 1 to 9999. Raises as `require_within` does."""
+    what = "a time in Unix seconds, of the years 1 to 9999"
+    require_within(name, value, FIRST_MOMENT, LAST_MOMENT, what, kind="a time in Unix seconds")
+
+
+def require_count(name: str, value: Any, *, kind: str = "a whole number") -> None:
+    """Refuse what is no number from 0 to the largest that can be stored. Raises as `require_within` does."""
+    require_within(name, value, 0, LARGEST, f"from 0 to {LARGEST}", kind=kind, whole=True)
 
 
 def require_number(name: str, value: Any, unit: str = "", *, whole: bool = False, more: str = "") -> None:

@@ -11,6 +11,7 @@ The tree::
     ├── CacheError
     │   ├── TierError
     │   │   └── TierBusyError                             nothing is wrong: another process is writing
+    │   ├── UnstorableValue                               a ValueError too
     │   └── FormatVersionError, DecryptionError
     └── UpstreamError                                     a request through a proxy failed; its type blames somebody
         ├── ProxyFailed
@@ -108,6 +109,12 @@ class TierError(CacheError):
 
 class TierBusyError(TierError):
     """Another process is writing to the tier: nothing is wrong with it, and the next try may go well."""
+
+
+class UnstorableValue(CacheError, ValueError):
+    """A value cannot be stored, and the tier is well: the text names it, and `key` the entry where it is one's."""
+
+    key: str | None = None
 
 
 class FormatVersionError(CacheError):

@@ -6,13 +6,14 @@ connection is made.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from proxywhirl.arguments import require
+from proxywhirl.arguments import LARGEST, require, require_count, require_moment, require_within
 from proxywhirl.errors import Blame, ProxyURLError
 from proxywhirl.urls import ProxyURL, default_port, split_authority
 
@@ -21,6 +22,8 @@ __all__ = ["Anonymity", "Attributes", "Blame", "HealthCheck", "HealthStatus", "O
 Anonymity = Literal["transparent", "anonymous", "elite"]
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
+_ANONYMITIES = get_args(Anonymity)
+_FINITE = sys.float_info.max
 
 
 class HealthStatus(str, Enum):
@@ -55,6 +58,10 @@ class Attributes:
     `country` is an ISO 3166-1 alpha-2 code, `asn` a number without its "AS", `price_per_gb` a
     price for 10⁹ bytes in the user's currency, `weight` a share of traffic (0 = never).
 
+    Raises:
+        TypeError: a field is of another kind.
+        ValueError: a country or an anonymity is none, or a number is less than 0, too large or not finite.
+
     >>> Attributes(country="de", tags=("fast",)).country
     'DE'
     """
@@ -76,21 +83,27 @@ class Attributes:
         return {name: value for name, value in values if value is not None and value != ()}
 
     def __post_init__(self) -> None:
-        """Bring the country to upper case and check the ranges."""
+        """Bring the country to upper case and check kinds and ranges."""
+        _require_texts(self, "label", "region", "city", "provider", "anonymity")
         if self.country is not None:
+            require("country", self.country, str, "a two-letter code such as DE, or None")
             country = self.country.strip().upper()
             if not _COUNTRY.fullmatch(country):
                 raise ValueError(f"country must be a two-letter code such as DE, not {self.country!r}")
             object.__setattr__(self, "country", country)
-        if self.tags:
+        if self.tags != ():
             given: object = self.tags
             if isinstance(given, str | bytes):
                 raise TypeError("tags must be several, not one text: put it in brackets")
+            require("tags", given, Iterable, "several texts")
             object.__setattr__(self, "tags", tuple(self.tags))  # a list is taken too
-        for name in ("asn", "weight", "price_per_gb"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} must be 0 or more, not {value!r}")
+            for tag in self.tags:
+                require("each of tags", tag, str, "a text")
+        if self.anonymity is not None and self.anonymity not in _ANONYMITIES:
+            raise ValueError(f"anonymity must be one of {', '.join(_ANONYMITIES)}, not {self.anonymity!r}")
+        if self.asn is not None:
+            require_count("asn", self.asn)
+        _require_amounts(self, "0 or more and finite", "a number or None", "weight", "price_per_gb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +204,8 @@ class Outcome:
     is for how many seconds the target asked to be left alone.
 
     Raises:
-        TypeError: `ok`, `blame`, `latency` or `status` is of another kind.
-        ValueError: `latency` is less than 0, or not finite.
+        TypeError: a field is of another kind.
+        ValueError: a number is less than 0, or not finite.
     """
 
     ok: bool
@@ -211,11 +224,12 @@ class Outcome:
         if self.blame is not None and type(self.blame) is not Blame:
             require("blame", self.blame, Blame, "a Blame, such as Blame.PROXY, or None")
         if self.status is not None and type(self.status) is not int:
-            require("status", self.status, int, "a number or None")
-        if self.latency is not None:
-            require("latency", self.latency, (int, float), "a number of seconds or None")
-            if not 0.0 <= self.latency < math.inf:
-                raise ValueError(f"latency must be 0 seconds or more and finite, not {self.latency!r}")
+            require_count("status", self.status, kind="a number or None")
+        _require_amounts(self, "0 seconds or more and finite", "a number of seconds or None", "latency", "retry_after")
+        _require_texts(self, "error", "rule")
+        for name in ("bytes_up", "bytes_down"):
+            if type(number := getattr(self, name)) is not int or not 0 <= number <= LARGEST:
+                require_count(name, number, kind="a number of bytes")
 
     @property
     def counts_against_proxy(self) -> bool:
@@ -225,7 +239,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One verdict on a proxy's health, as the cache records it. Times are Unix seconds."""
+    """One verdict on a proxy's health, as the cache records it. Times are Unix seconds.
+
+    >>> HealthCheck(True, HealthStatus.HEALTHY, at=1.0, next_check=float("inf"))
+    Traceback (most recent call last):
+    ValueError: next_check must be a time in Unix seconds, of the years 1 to 9999, not inf
+
+    Raises:
+        TypeError: a field is of another kind.
+        ValueError: a time is of no year from 1 to 9999, or `recovery_attempt` is less than 0 or of more than 63 bits.
+    """
 
     ok: bool
     status: HealthStatus
@@ -233,3 +256,25 @@ class HealthCheck:
     next_check: float | None = None
     recovery_attempt: int = 0
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no store could hold: it would be lost after it was acknowledged."""
+        require("ok", self.ok, bool, "True or False")
+        require("status", self.status, HealthStatus, "a HealthStatus, such as HealthStatus.HEALTHY")
+        require_moment("at", self.at)
+        if self.next_check is not None:
+            require_moment("next_check", self.next_check)
+        require_count("recovery_attempt", self.recovery_attempt)
+        _require_texts(self, "error")
+
+
+def _require_texts(value: object, *names: str) -> None:
+    for name in names:
+        if (text := getattr(value, name)) is not None and type(text) is not str:
+            require(name, text, str, "a text or None")
+
+
+def _require_amounts(value: object, what: str, kind: str, *names: str) -> None:
+    for name in names:
+        if (number := getattr(value, name)) is not None:
+            require_within(name, number, 0.0, _FINITE, what, kind=kind)

@@ -264,7 +264,7 @@ class TestWhatNoTierCanHold:
             ({"failure_count": 2**63}, "failure_count must be"),
             ({"ttl_seconds": 2**63}, "ttl_seconds must be"),
             ({"source": "\ud800"}, "source cannot be stored: it holds half a character"),
-            ({"last_health_error": "\ud800"}, "error cannot be stored"),
+            ({"last_health_error": "\ud800"}, "last_health_error cannot be stored"),
             ({"username": SecretStr("\ud800")}, "username cannot be stored"),
             ({"attributes": Attributes(label="\ud800")}, "attributes cannot be stored"),
         ],

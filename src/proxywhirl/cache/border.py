@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -202,22 +201,23 @@ class Border:
         """
         entry = _validated(entry)
         plain = (_reveal(entry.username), _reveal(entry.password))
+        checked, due = entry.last_health_check, entry.next_check_time
         record = Record(
             key=entry.key,
             url=entry.proxy_url,
             source=entry.source,
-            fetched_at=entry.fetch_time.timestamp(),
+            fetched_at=_timestamp(entry.fetch_time),
             ttl=entry.ttl_seconds,
-            expires_at=min(entry.expires_at.timestamp(), NEVER_TIMESTAMP),  # a float rounds the last µs of 9999 up
-            accessed_at=entry.last_accessed.timestamp(),
+            expires_at=_timestamp(entry.expires_at),
+            accessed_at=_timestamp(entry.last_accessed),
             access_count=entry.access_count,
             status=entry.health_status.value,
             failure_count=entry.failure_count,
-            last_check_at=_timestamp(entry.last_health_check),
+            last_check_at=checked if checked is None else _timestamp(checked),
             check_failures=entry.consecutive_health_failures,
             check_successes=entry.consecutive_health_successes,
             recovery_attempt=entry.recovery_attempt,
-            next_check_at=_timestamp(entry.next_check_time),
+            next_check_at=due if due is None else _timestamp(due),
             error=entry.last_health_error,
             checks=entry.total_health_checks,
             failed_checks=entry.total_health_check_failures,
@@ -237,7 +237,7 @@ class Border:
         """
         if not urls.is_plain_canonical(url.canonical):  # a `ProxyURL` can be made by hand
             url = urls.parse(url.canonical).with_credential(url.username, url.password)
-        expires_at = NEVER_TIMESTAMP if math.isinf(ttl) else min(now + ttl, NEVER_TIMESTAMP)
+        expires_at = NEVER_TIMESTAMP if ttl >= NEVER_TIMESTAMP - now else now + ttl
         plain = None if url.username is None and url.password is None else (url.username, url.password)
         record = Record(
             url.key,
@@ -382,5 +382,6 @@ _shared_moment = lru_cache(maxsize=1024)(_moment)
 """For times that many entries have in common: those of a batch are fetched, and expire, together."""
 
 
-def _timestamp(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
+def _timestamp(moment: datetime) -> float:
+    """Return the Unix seconds of a moment; a float rounds the last microsecond of the year 9999 up."""
+    return min(moment.timestamp(), NEVER_TIMESTAMP)

@@ -25,9 +25,10 @@ from proxywhirl.cache.ladder import Committed
 from proxywhirl.cache.lookups import Lookups
 from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Judge
-from proxywhirl.cache.record import Record, encode_attributes
+from proxywhirl.cache.record import Record
 from proxywhirl.cache.rekeying import Rotation, Store
 from proxywhirl.cache.selection import Selection
+from proxywhirl.cache.storable import storable_attributes
 from proxywhirl.cache.tier import Batch, Decision, Finding
 from proxywhirl.cache.verification import inspect
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
@@ -243,19 +244,25 @@ class CacheManager(Lookups):
         and history until its time to live ends, so that a success brings it back.
 
         A check may be a function of the status, the streaks (successes, failures) and whether any check has succeeded,
-        as they are stored then. Raises as `get` does.
+        as they are stored then; what it raises is handed through, and nothing is recorded. Raises as `get` does, and
+        `TypeError` for what is no check.
         """
         by_key: dict[str, list[Check]] = {}
         for key, check in checks:
             policy.check_key(key)
+            if not callable(check):
+                require("a check", check, HealthCheck, "a HealthCheck, or a function that returns one")
             by_key.setdefault(key, []).append(check)
         return self._check(by_key)[0]
 
     def describe(self, known: Mapping[str, Attributes]) -> int:
-        """Add what was found out about proxies, by key, to their attributes; return how many of them had news."""
+        """Add what was found out about proxies, by key, to their attributes; return how many of them had news.
+
+        Raises as `get` does, and `TypeError` or `ValueError` for what are no attributes, or none that can be stored.
+        """
         now = self._clock.now()
         policy.check_keys(known)
-        texts = {key: encode_attributes(attributes) for key, attributes in known.items()}
+        texts = {key: storable_attributes(key, attributes) for key, attributes in known.items()}
 
         def decide(present: Mapping[str, Record]) -> Batch:
             alive = {key: record for key, record in present.items() if now < record.expires_at}
@@ -316,7 +323,7 @@ class CacheManager(Lookups):
 
         Raises:
             ListFormatError: the file cannot be read, or is no export.
-            ValueError: `ttl_override` is negative or no number.
+            TypeError, ValueError: `ttl_override` is negative or no number.
         """
         policy.check_ttl(ttl_override)
         border = self._running().border

@@ -94,8 +94,8 @@ def check_ttl(ttl: float | None) -> None:
     """Refuse a time to live that is none. Raises `TypeError`, `ValueError`."""
     if ttl is not None:
         require("ttl", ttl, (int, float), "a number of seconds or None")
-    if ttl is not None and not ttl >= 0:
-        raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
+        if isinstance(ttl, bool) or not ttl >= 0:
+            raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
 
 
 def is_key(key: object) -> bool:
@@ -256,4 +256,6 @@ def _counted_on(
 def judged(record: Record, judge: Judge) -> HealthCheck:
     """Let a judge look at the status and the past of a record."""
     worked = record.checks > record.failed_checks
-    return judge(HealthStatus(record.status), record.check_successes, record.check_failures, worked)
+    check = judge(HealthStatus(record.status), record.check_successes, record.check_failures, worked)
+    require("what a judge returns", check, HealthCheck, "a HealthCheck")
+    return check

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
+from proxywhirl.arguments import LAST_MOMENT
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
 
 __all__ = ["COLUMNS", "NEVER_TIMESTAMP", "Credentials", "Record", "decode_attributes", "encode_attributes", "split_url"]
 
 _PORT_DIGITS = 9  # more are no port, and Python reads no number of thousands
-NEVER_TIMESTAMP = 253402300799.0  # 9999-12-31T23:59:59Z
+NEVER_TIMESTAMP = LAST_MOMENT
 
 Credentials = tuple[str | None, str | None]
 
@@ -92,6 +93,7 @@ def split_url(url: str) -> tuple[str, str, int]:
     return scheme, host, int(port) if port.isdecimal() and len(port) <= _PORT_DIGITS else -1
 
 
+_TAKEN_UNSEEN = {"label", "region", "city", "provider", "anonymity"}
 COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(Record) if f.init and f.name != "plain")
 
 
@@ -109,4 +111,25 @@ def decode_attributes(text: str) -> Attributes:
         return Attributes()
     named = json.loads(text)
     named["tags"] = tuple(named.get("tags", ()))
-    return Attributes(**named)
+    try:
+        return Attributes(**named)
+    except (TypeError, ValueError):
+        return Attributes(**{name: value for name, value in named.items() if not _was_taken(name, value)})
+
+
+def _was_taken(name: str, value: Any) -> bool:
+    """Whether a value is refused now and was not always, so that it may be stored; what ever was is damage."""
+    if name == "tags":
+        return not all(isinstance(tag, str) for tag in value)
+    is_number = isinstance(value, int | float)
+    if name in {"asn", "weight", "price_per_gb"}:
+        return is_number and value >= 0 and not _is_one(name, value)
+    return name in _TAKEN_UNSEEN and not _is_one(name, value)
+
+
+def _is_one(name: str, value: Any) -> bool:
+    try:
+        Attributes(**{name: value})
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
+from proxywhirl.arguments import FIRST_MOMENT
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
 from proxywhirl.errors import ProxyURLError, TierError
 from proxywhirl.models import HealthStatus
@@ -15,7 +16,6 @@ from proxywhirl.urls import SCHEMES, parse
 
 __all__ = ["UNREADABLE", "UnsoundError", "deep_fault_of", "fault_of"]
 
-FIRST_TIMESTAMP = -62135596800.0  # 0001-01-01T00:00:00Z
 UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, OSError)
 """What the values of a damaged record raise where they are used: unknown status, impossible time, no JSON."""
 
@@ -51,11 +51,11 @@ def _fault_of_value(record: Record) -> str | None:
     if record.status not in _STATUSES:
         return "its status is none"
     if not (
-        FIRST_TIMESTAMP <= record.fetched_at <= NEVER_TIMESTAMP
-        and FIRST_TIMESTAMP <= record.accessed_at <= NEVER_TIMESTAMP
-        and record.expires_at >= FIRST_TIMESTAMP
-        and (record.last_check_at is None or FIRST_TIMESTAMP <= record.last_check_at <= NEVER_TIMESTAMP)
-        and (record.next_check_at is None or FIRST_TIMESTAMP <= record.next_check_at <= NEVER_TIMESTAMP)
+        FIRST_MOMENT <= record.fetched_at <= NEVER_TIMESTAMP
+        and FIRST_MOMENT <= record.accessed_at <= NEVER_TIMESTAMP
+        and record.expires_at >= FIRST_MOMENT
+        and (record.last_check_at is None or FIRST_MOMENT <= record.last_check_at <= NEVER_TIMESTAMP)
+        and (record.next_check_at is None or FIRST_MOMENT <= record.next_check_at <= NEVER_TIMESTAMP)
     ):
         return "one of its times is none"
     if record.attributes and not _are_attributes(record.attributes):
@@ -67,12 +67,9 @@ def _fault_of_value(record: Record) -> str | None:
 
 
 def deep_fault_of(record: Record) -> str | None:
-    """Say what of a record cannot be what was written."""
+    """Say what of a record cannot be what was written; nothing of what `check_storable` takes."""
     if (fault := fault_of(record)) is not None:
         return fault
-    times = (record.fetched_at, record.accessed_at, record.last_check_at, record.next_check_at)
-    if any(at is not None and at < 0 for at in times):
-        return "one of its times is before 1970"
     counts = (
         record.ttl,
         record.access_count,

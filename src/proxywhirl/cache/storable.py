@@ -1,15 +1,16 @@
-"""Whether every tier can hold a record: what one of them refused would count as the tier's sickness."""
+"""Whether every tier can hold a record: what one of them refuses is the fault of a value, not of the tier."""
 
 from __future__ import annotations
 
-from proxywhirl.cache.record import Record
+from proxywhirl.arguments import FIRST_MOMENT, LARGEST, LAST_MOMENT, require, require_count, require_moment
+from proxywhirl.cache.record import Record, encode_attributes
+from proxywhirl.errors import UnstorableValue
+from proxywhirl.models import Attributes, HealthStatus
 
-__all__ = ["LARGEST", "check_storable", "counted", "storable_text"]
+__all__ = ["LARGEST", "check_storable", "counted", "storable_attributes", "storable_text"]
 
-LARGEST = 2**63 - 1
 NO_CREDENTIALS = (None, None)
-# By the fields of a record, what its callers know them as.
-_NUMBERS = {
+_COUNTS = {  # by the names of the fields of an entry, which messages say
     "ttl": "ttl_seconds",
     "access_count": "access_count",
     "failure_count": "failure_count",
@@ -19,49 +20,45 @@ _NUMBERS = {
     "checks": "total_health_checks",
     "failed_checks": "total_health_check_failures",
 }
-_TEXTS = {
-    "key": "key",
-    "url": "proxy_url",
-    "source": "source",
-    "error": "last_health_error",
-    "attributes": "attributes",
-}
+_MOMENTS = {"fetched_at": "fetch_time", "accessed_at": "last_accessed", "expires_at": "expires_at"}
+_CHECKS = {"last_check_at": "last_health_check", "next_check_at": "next_check_time"}
+_TEXTS = {"key": "key", "url": "proxy_url", "source": "source", "attributes": "attributes"}
+_STATUSES = {status.value for status in HealthStatus}
 
 
 def check_storable(record: Record) -> Record:
-    """Return the record; integers are of 64 bits in a database, and texts are written in UTF-8.
+    """Return the record; integers are of 64 bits in a database, times of the years 1 to 9999, texts in UTF-8.
 
     Raises:
-        TypeError: a text is none.
-        ValueError: a number is too large, or a text has half a character (a lone surrogate).
+        TypeError: a field is of another kind.
+        UnstorableValue: a number is too large, a time is of no year, or a text has half a character (a lone surrogate).
     """
-    numbers = (
-        record.ttl
-        | record.access_count
-        | record.failure_count
-        | record.check_failures
-        | record.check_successes
-        | record.recovery_attempt
-        | record.checks
-        | record.failed_checks
-    )
-    plain = record.plain
-    username, password = plain or NO_CREDENTIALS
-    if (
-        0 <= numbers <= LARGEST
-        and type(record.source) is str
-        and f"{record.key}{record.url}{record.source}{record.attributes}{username}{password}".isascii()
-        and record.error is None
-    ):
-        return record  # as nearly all are
-    for field, name in _NUMBERS.items():
-        if not 0 <= getattr(record, field) <= LARGEST:
-            raise ValueError(f"{name} must be from 0 to {LARGEST} to be stored, not {getattr(record, field)}")
-    for field, name in _TEXTS.items():
-        _check_text(name, getattr(record, field), optional=field == "error")
-    for name, secret in zip(("username", "password"), plain or (), strict=False):
-        _check_text(name, secret, optional=True)
+    try:
+        if _is_plainly_storable(record):
+            return record
+    except TypeError:  # it is named below
+        pass
+    try:
+        _check(record)
+    except ValueError as exc:  # its cause might show a secret
+        raise _fault(record.key, exc) from None
     return record
+
+
+def storable_attributes(key: str, attributes: Attributes) -> str:
+    """Return the text of attributes that are found out about an entry.
+
+    Raises:
+        TypeError: they are none.
+        UnstorableValue: one of them has half a character.
+    """
+    require("what is known of an entry", attributes, Attributes, "an Attributes")
+    text = encode_attributes(attributes)
+    try:
+        _check_text("attributes", text, optional=False)
+    except ValueError as exc:
+        raise _fault(key, exc) from None
+    return text
 
 
 def counted(count: int, more: int = 1) -> int:
@@ -76,6 +73,55 @@ def counted(count: int, more: int = 1) -> int:
 def storable_text(text: str) -> str:
     """Return a text as it can be stored: halves of characters are written as escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _fault(key: str, why: ValueError) -> UnstorableValue:
+    fault = UnstorableValue(f"entry {key!a}: {why}")
+    fault.key = key
+    return fault
+
+
+def _is_plainly_storable(record: Record) -> bool:
+    """Whether it is as nearly all are, looked at in the least time."""
+    numbers = (
+        record.ttl
+        | record.access_count
+        | record.failure_count
+        | record.check_failures
+        | record.check_successes
+        | record.recovery_attempt
+        | record.checks
+        | record.failed_checks
+    )
+    plain, key, url, source = record.plain, record.key, record.url, record.source
+    username, password = plain or NO_CREDENTIALS
+    return (
+        type(numbers) is int
+        and 0 <= numbers <= LARGEST
+        and FIRST_MOMENT <= record.fetched_at <= LAST_MOMENT
+        and FIRST_MOMENT <= record.accessed_at <= LAST_MOMENT
+        and FIRST_MOMENT <= record.expires_at <= LAST_MOMENT
+        and record.last_check_at is record.next_check_at is None
+        and record.error is None
+        and type(key) is type(url) is type(source) is str
+        and f"{key}{url}{source}{record.attributes}{username}{password}".isascii()
+        and record.status in _STATUSES
+    )
+
+
+def _check(record: Record) -> None:
+    for name, called in _COUNTS.items():
+        require_count(called, getattr(record, name))
+    for name, called in (_MOMENTS | _CHECKS).items():
+        if (at := getattr(record, name)) is not None or name in _MOMENTS:
+            require_moment(called, at)
+    for name, called in _TEXTS.items():
+        _check_text(called, getattr(record, name), optional=False)
+    _check_text("last_health_error", record.error, optional=True)
+    for called, secret in zip(("username", "password"), record.plain or (), strict=False):
+        _check_text(called, secret, optional=True)
+    if record.status not in _STATUSES:
+        raise ValueError(f"health_status must be one of {', '.join(sorted(_STATUSES))}")
 
 
 def _check_text(name: str, text: object, *, optional: bool) -> None:
