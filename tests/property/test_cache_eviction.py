@@ -24,12 +24,14 @@ from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import EVICTION_POLICIES, NEVER, CacheConfig, CacheEntry, CacheTierConfig
-from proxywhirl.cache.order import EvictionOrder, Usage
+from proxywhirl.cache.order import EvictionOrder
 from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.shard import decode_line, decode_record, encode_line, encode_record
 from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch, Stretch, Tier
+from proxywhirl.cache.standing import POLICIES as STORED_POLICIES
+from proxywhirl.cache.tier import Access, Batch, Stretch, Tier
 from proxywhirl.models import Attributes, HealthStatus
+from proxywhirl.testing.tier_clauses.base import hit_times
 
 POLICIES = sorted(ORDERS)
 KEYS = st.sampled_from("abcdefgh")
@@ -141,24 +143,6 @@ def test_admit_chooses_the_victims_that_the_model_chooses(
     assert _drained(order) == _drained_model(model)
 
 
-@given(
-    policy=st.sampled_from(POLICIES), uses=st.lists(st.tuples(KEYS, st.integers(0, 3)), unique_by=lambda use: use[0])
-)
-def test_an_order_is_restored_as_the_uses_say(policy: str, uses: list[tuple[str, int]]) -> None:
-    """What was written and used, and is read back from a store in any order of rows, leaves in the same order."""
-    model = NaiveOrder(policy, 9)
-    model.write([key for key, _ in uses])
-    for key, count in uses:
-        for _ in range(count):
-            model.use(key)
-    order = order_for(policy, 9)
-    order.restore(
-        Usage(key, generation=first, revision=first, used_at=float(last), uses=count - 1)
-        for key, (first, last, count) in sorted(model.keys.items())
-    )
-    assert _drained(order) == _drained_model(model)
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_touches_may_come_while_another_thread_changes_the_order(policy: str) -> None:
     """They raise nothing, disturb nobody, and no key is lost: all that are in can still be taken out."""
@@ -228,8 +212,8 @@ def test_without_a_bound_there_is_no_order() -> None:
 
 
 def test_the_configuration_offers_what_there_is() -> None:
-    """Each policy that a tier may be configured with has its order, and each order can be configured."""
-    assert set(EVICTION_POLICIES) == set(ORDERS)
+    """Each policy that a tier may be configured with is there in memory and on disk, and each can be configured."""
+    assert set(EVICTION_POLICIES) == set(ORDERS) == set(STORED_POLICIES)
 
 
 @pytest.mark.parametrize("authority", [True, False], ids=["authority", "window"])
@@ -251,6 +235,7 @@ def test_a_tier_evicts_as_the_model_says(
             if step in {"get", "get_many"}:
                 for key in keys:
                     model.use(key)
+                    _tell(tier, key)
             elif step == "remove":
                 _remove(tier, keys, authority=authority)
                 for key in keys:
@@ -280,6 +265,13 @@ def _write(tier: Tier, step: str, records: list[Record], *, authority: bool) -> 
         evicted = None if followed is None else followed.evicted
     assert evicted is not None
     return set(evicted)
+
+
+def _tell(tier: Tier, key: str) -> None:
+    """Tell of a hit, as the cache does of what it served from a durable tier."""
+    found = tier.peek(key)
+    if found is not None and not isinstance(tier, MemoryTier):
+        tier.touch_many([Access(key, found.generation, 1, next(hit_times))])
 
 
 def _remove(tier: Tier, keys: list[str], *, authority: bool) -> None:

@@ -278,14 +278,9 @@ class Twins(RuleBasedStateMachine):
         return made
 
     @rule(key=KEYS)
-    def get(self, key: str) -> None:
-        """A hit counts for the order."""
-        self.both(lambda tier: tier.get(key))
-
-    @rule(keys=KEY_SETS)
-    def get_many(self, keys: frozenset[str]) -> None:
-        """Hits count for the order."""
-        self.both(lambda tier: tier.get_many(sorted(keys)))
+    def peek(self, key: str) -> None:
+        """What is there; a hit is noted here by one and told to the other."""
+        self.both(lambda tier: tier.peek(key))
 
     @rule(revision=st.none() | st.integers(0, 40))
     def clear(self, revision: int | None) -> None:

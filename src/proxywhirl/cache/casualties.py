@@ -20,7 +20,7 @@ from proxywhirl.cache.guard import GuardedTier
 from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.rows import Rows
 from proxywhirl.cache.soundness import deep_fault_of, fault_of
-from proxywhirl.cache.table import State, as_record, as_row
+from proxywhirl.cache.table import State, as_record
 from proxywhirl.cache.tier import Tier
 from proxywhirl.state.database import Database
 
@@ -101,12 +101,12 @@ class Casualties:
         for casualty in casualties:
             self._database.connection.execute("DELETE FROM entries WHERE revision = ?", (casualty.revision,))
             state.served -= casualty.served
+            state.stored -= 1
             copy = self.rescue(casualty.key, casualty.revision) if self.rescue is not None else None
             if copy is None:
                 lost.append(casualty.key)
             else:
-                self._database.connection.execute(table.REPLACE, as_row(copy))
-                state.served += not copy.retired
+                self._rows.store([copy], {}, state)
         if self._authority:
             self._rows.bury(lost, state)
         self.number += len(casualties)

@@ -32,6 +32,7 @@ from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.stack import TierStack
+from proxywhirl.cache.standing import Ticks
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.cache.upkeep import Upkeep
@@ -67,6 +68,7 @@ class Engine:
         if self.holds_nothing:
             _log.warning("this cache holds nothing: each of its tiers is off or has max_entries 0")
         self.tiers: list[tuple[TierName, Tier]] = []
+        self._ticks = Ticks(clock)
         self._occupancy: Occupancy | None = None
         self._is_open = False
         try:
@@ -75,7 +77,7 @@ class Engine:
             self.sealer = open_sealer(config, self._there())
             self.keys = KeyNotes(self.sealer, self.tiers[-1][1]) if self.sealer is not None else None
             self.border = Border(self.sealer)
-            self.hits = HitLog(durable=self.tiers[-1][0] != "l1")
+            self.hits = HitLog(durable=self.tiers[-1][0] != "l1", ticks=self._ticks)
             self.stack = TierStack(
                 self.tiers,
                 clock=clock,
@@ -112,7 +114,7 @@ class Engine:
     def remember(self, *, ended: bool = False) -> None:
         """Add a point to the history, and publish it where other processes can read it."""
         now = datetime.fromtimestamp(self.clock.now(), UTC)
-        figures = self.statistics()
+        figures = self.counters.snapshot(*self.stack.measure(lift=ended))
         self._publisher.remember(figures, now)
         if self.durable and self._publisher.has_news(figures, ended=ended):
             self.stack.write_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
@@ -186,7 +188,7 @@ class Engine:
             self._occupancy.close()
 
     def _look(self) -> None:
-        self.stack.refresh()
+        self.stack.refresh(lift=False)
         self.upkeep.tick(watching=True)
 
     def _there(self) -> list[tuple[TierName, Tier]]:
@@ -197,7 +199,7 @@ class Engine:
         """Open a tier; of the second one its directory is held, and its notes can be read."""
         if name == "l2" and self._occupancy is None and backend_of(self.config) is not None:
             self._occupancy = Occupancy(Path(self.config.l2_cache_dir).expanduser())
-        tier = opening.open_tier(self.config, name)
+        tier = opening.open_tier(self.config, name, self._ticks)
         if name == "l2":
             try:
                 tier.metas("")

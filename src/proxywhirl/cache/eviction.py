@@ -1,4 +1,7 @@
-"""Which key leaves a full tier first: the policies by name, and how records are let in. `order` says what one is."""
+"""Which key leaves a full tier in memory first: the policies by name, and how records are let in.
+
+`order` says what one is; `standing` is the same for a durable tier.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count, islice
-from math import inf
 
-from proxywhirl.cache.order import EvictionOrder, Usage, by_generation, by_use, nothing_to_evict
+from proxywhirl.cache.order import EvictionOrder, nothing_to_evict
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.sieve import Sieve
 
@@ -77,10 +79,6 @@ class LeastRecentlyUsed(_Queue):
         self._keys[key] = None
         self._keys.move_to_end(key)
 
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """See `EvictionOrder`."""
-        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=by_use)))
-
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
         try:
@@ -94,13 +92,10 @@ class LeastRecentlyUsed(_Queue):
         The same as adding them one by one with an eviction for each, in a fraction of the time: what a
         large import does to a small window.
         """
-        staying = dict.fromkeys(islice(keys, len(keys) - bound, None))
-        before = dict.fromkeys(_listed(self._keys))
+        left = [key for key in _listed(self._keys) if key not in keys]
         self._keys.clear()
-        self._keys.update(staying)
-        left = [key for key in before if key not in staying]
-        left += [key for key in islice(keys, len(keys) - bound) if key not in before]
-        return left
+        self._keys.update(dict.fromkeys(islice(keys, len(keys) - bound, None)))
+        return [*left, *islice(keys, len(keys) - bound)]
 
 
 class FirstInFirstOut(_Queue):
@@ -110,10 +105,6 @@ class FirstInFirstOut(_Queue):
         """See `EvictionOrder`."""
         self._keys.setdefault(key)
 
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """See `EvictionOrder`."""
-        self._keys.update(dict.fromkeys(usage[0] for usage in sorted(usages, key=by_generation)))
-
     def touch(self, key: str) -> None:
         """See `EvictionOrder`."""
 
@@ -122,7 +113,7 @@ class LeastFrequentlyUsed(EvictionOrder):
     """Fewest uses go first, as the entry counts them; among equals the one of which the last use is longest ago.
 
     A write is no use, or checking a proxy each minute would keep it in: it brings the count that is written. A rank is
-    [uses, last use, tick]; a use that is not stored yet is later than any that is. Most ranks grow, so a heap of
+    [uses, last use, tick]; a use is not earlier than any that was known when it came. Most ranks grow, so a heap of
     possibly outdated ones is enough: an outdated one that surfaces is pushed back with its present rank. One
     that may shrink is replaced by a new one, and it is the rank's identity that tells a key from its former life. A
     touch changes a rank in place, so that one that comes after the key was discarded does not bring the key
@@ -133,18 +124,12 @@ class LeastFrequentlyUsed(EvictionOrder):
         self._ranks: dict[str, list[float]] = {}
         self._heap: list[tuple[list[float], str, list[float]]] = []  # (rank when it was pushed, key, the rank itself)
         self._ticks = count()
+        self._latest = 0.0
 
     def add(self, key: str) -> None:
         """See `EvictionOrder`."""
         if key not in self._ranks:
-            self._push(key, [0, inf, next(self._ticks)])
-
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """See `EvictionOrder`."""
-        for key, _, _, used_at, uses in sorted(usages, key=by_use):
-            self._ranks[key] = rank = [uses, used_at, next(self._ticks)]
-            self._heap.append((rank.copy(), key, rank))
-        heapq.heapify(self._heap)
+            self._push(key, [0, self._latest, next(self._ticks)])
 
     def __contains__(self, key: object) -> bool:
         return key in self._ranks
@@ -157,12 +142,13 @@ class LeastFrequentlyUsed(EvictionOrder):
         rank = self._ranks.get(key)
         if rank is not None:
             rank[0] += 1
-            rank[1] = inf
+            rank[1] = self._latest
             rank[2] = next(self._ticks)
 
     def settle(self, key: str, uses: int, used_at: float) -> None:
         """See `EvictionOrder`."""
         if key in self._ranks:
+            self._latest = max(self._latest, used_at)
             self._push(key, [uses, used_at, next(self._ticks)])
 
     def discard(self, key: str) -> None:

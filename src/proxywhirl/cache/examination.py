@@ -25,8 +25,10 @@ _CHECKS = (
     ),
     (
         "the number of entries is not the noted one",
-        "SELECT served != (SELECT count(*) FROM entries NOT INDEXED WHERE retired = 0) FROM state",
-        "UPDATE state SET served = (SELECT count(*) FROM entries NOT INDEXED WHERE retired = 0)",
+        """SELECT (served, stored) != (SELECT ifnull(sum(retired = 0), 0), count(*) FROM entries NOT INDEXED)
+            FROM state""",
+        """UPDATE state SET (served, stored) =
+            (SELECT ifnull(sum(retired = 0), 0), count(*) FROM entries NOT INDEXED)""",
     ),
     (
         "keys are both there and removed",

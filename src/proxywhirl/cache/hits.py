@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.standing import Ticks
 from proxywhirl.cache.storable import LARGEST, counted
 from proxywhirl.cache.tier import Access
 
@@ -26,12 +27,18 @@ Hits = tuple[int, float]
 class HitLog:
     """Hits by key and generation, until they are written in a batch. With `durable` false none are gathered."""
 
-    def __init__(self, *, durable: bool) -> None:
+    def __init__(self, *, durable: bool, ticks: Ticks | None = None) -> None:
         self._durable = durable
+        self._ticks = ticks or Ticks()
         self._gathering = threading.Lock()
         self._noted: dict[int, Record] = {}  # by the identity of the record, of which a key may have had several
         self._latest: dict[str, Record] = {}
         self._gathered: dict[tuple[str, int], Hits] = {}
+
+    @property
+    def pending(self) -> bool:
+        """Whether there may be hits that were not written yet."""
+        return bool(self._noted or self._gathered)
 
     def note(self, record: Record, now: float) -> None:
         """Count a hit on a record that is handed out."""
@@ -79,8 +86,7 @@ class HitLog:
         """
         latest = self._latest
         with self._gathering:
-            gathered = self._gathered
-            once = 1, now
+            gathered, tick = self._gathered, self._ticks.next
             for record in records:
                 key, stored = record.key, record.access_count
                 count = stored + 1
@@ -88,9 +94,9 @@ class HitLog:
                     place = key, record.generation
                     known = gathered.get(place)
                     if known is None:
-                        gathered[place] = once
+                        gathered[place] = 1, tick()
                     else:
-                        gathered[place] = known[0] + 1, now
+                        gathered[place] = known[0] + 1, tick()
                         count += known[0]
                 if key in latest:
                     count = self._shown(record, latest[key], count)

@@ -12,6 +12,7 @@ at which it was right and follows the log from there, an authority has all who r
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,10 +24,9 @@ from proxywhirl.cache.expiry import Expiries
 from proxywhirl.cache.inspection import differing, left_over, lost, mend, too_open
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.notes import Notes
-from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.shards import CaughtUp, Line, Shards, shard_number
-from proxywhirl.cache.standing import StandingOrder
+from proxywhirl.cache.standing import Admission, Admitted, Standing, Ticks, rank_for
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
 from proxywhirl.state.advice import explained
@@ -50,11 +50,17 @@ class JsonlTier:
         policy: str = "lru",
         authority: bool = False,
         fsync: bool = False,
+        ticks: Ticks | None = None,
     ) -> None:
         self._directory = directory
         self._authority = authority
         self._notes = Notes(directory)
-        self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
+        self._policy = policy
+        self._bound = max_entries
+        self._rank = rank_for(policy)
+        self._queue: list[tuple[tuple[float, ...], str]] | None = None
+        self._ticks = ticks or Ticks()
+        self._ticked = 0.0
         self._journal = Journal()
         self._expiries = Expiries(self._expires_at)
         self._sorted: list[str] | None = None
@@ -91,10 +97,7 @@ class JsonlTier:
 
     def get(self, key: str) -> Record | None:
         """See `Tier`."""
-        record = self.peek(key)
-        if record is not None:
-            self._order.touch(key)
-        return record
+        return self.peek(key)
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
@@ -115,7 +118,8 @@ class JsonlTier:
             applied = Applied(revision_before=self.revision)
             batch = decide({key: record for key in keys if (record := self.peek(key)) is not None})
             applied.deletes = [key for key in batch.deletes if self._shards.locate(key) is not None]
-            applied.puts, applied.evicted = self._order.admit(batch.puts, applied.deletes)
+            admitted = self._admit(batch.puts, applied.deletes)
+            applied.puts, applied.evicted = list(admitted.kept.values()), list(admitted.left)
             gone = [*applied.deletes, *(key for key in applied.evicted if self._shards.locate(key) is not None)]
             first = self.revision + 1 + len(gone)
             given = [record.generation for record in applied.puts]
@@ -124,7 +128,7 @@ class JsonlTier:
                 record.generation = record.generation or revision
             lines = [Line.removal(key, self.revision + n) for n, key in enumerate(gone, start=1)]
             try:
-                self._commit([*lines, *map(Line.put, applied.puts)], first - 1 + len(applied.puts))
+                self._commit([*lines, *self._admissions(admitted)], first - 1 + len(applied.puts))
             except BaseException:
                 for record, generation in zip(applied.puts, given, strict=True):
                     record.revision, record.generation = 0, generation  # it may be put again
@@ -141,8 +145,10 @@ class JsonlTier:
             followed = Followed([key for key in stretch.removed if key in self])
             removed = [key for key in stretch.removed if self._shards.locate(key) is not None]
             records = [record for record in stretch.records if self._takes(record, admit=stretch.admit)]
-            kept, followed.evicted = self._order.admit(records, removed)
-            self._commit([*self._evictions([*removed, *followed.evicted]), *map(Line.put, kept)], stretch.revision)
+            admitted = self._admit(records, removed)
+            followed.evicted = list(admitted.left)
+            lines = [*self._evictions([*removed, *followed.evicted]), *self._admissions(admitted)]
+            self._commit(lines, stretch.revision)
             return followed
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
@@ -150,15 +156,14 @@ class JsonlTier:
         with self._writing():
             if self.revision > revision:
                 return None
-            kept, evicted = self._order.admit([record for record in records if self._is_news(record)])
-            self._commit([*self._evictions(evicted), *map(Line.put, kept)], self.revision)
-            return evicted
+            admitted = self._admit([record for record in records if self._is_news(record)])
+            self._commit([*self._evictions(admitted.left), *self._admissions(admitted)], self.revision)
+            return list(admitted.left)
 
     def drop(self, keys: Collection[str]) -> list[str]:
         """See `Tier`."""
         with self._writing():
             held = [key for key in keys if key in self]
-            self._order.discard(keys)
             self._commit(self._evictions(keys), self.revision)
             return held
 
@@ -166,9 +171,13 @@ class JsonlTier:
         """See `Tier`."""
         with self._writing():
             known = [(access, self._shards.locate(access.key)) for access in accesses]
-            hits = [(access, where) for access, where in known if where and where.generation == access.generation]
-            self._commit([Line.hit(access) for access, _ in hits], self.revision)
-            self._order.settle([where.usage(access.key) for access, where in hits])
+            hits = [access for access, where in known if where and where.generation == access.generation]
+            self._commit([Line.hit(access) for access in hits], self.revision)
+
+    def has_room(self, number: int) -> bool:
+        """See `Bounded`: not where others wrote what is not read yet."""
+        with self._translated("looking at"):
+            return self._fits(number) and not self._shards.is_behind()
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
@@ -207,7 +216,7 @@ class JsonlTier:
                 reached = self.revision
             self._journal.revision = reached
             self._shards.clear(reached, self._floor(reached))
-            self._order.forget()
+            self._queue = None
             self._sorted = None
             return held
 
@@ -290,7 +299,8 @@ class JsonlTier:
                 self._catch_up()
                 yield
             except BaseException:
-                self._in_order = False  # the order may name keys that were not written
+                self._in_order = False  # the log may name keys that were not written
+                self._queue = None
                 raise
             finally:
                 self._locked = False
@@ -305,7 +315,7 @@ class JsonlTier:
             self._take_position(caught)
             for op, key, revision in caught.lines:
                 self._follow_line(op, key, revision)
-                self._follow_use(op, key)
+                self._note_standing(key)
             self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
         if not self._in_order:
             self._restore_order()
@@ -339,10 +349,10 @@ class JsonlTier:
             return self._shards.read(key)
 
     def _restore_order(self) -> None:
-        """Order the keys as their lines say they were used, and the log as it was written."""
-        located = dict(self._shards.located())
-        self._order.forget()
+        """Order the log as it was written."""
+        self._queue = None
         if self._authority:
+            located = dict(self._shards.located())
             changes = [(key, where.revision, False) for key, where in located.items()]
             changes += [(key, at, True) for key, at in self._journal.removals() if key not in located]
             self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
@@ -356,6 +366,9 @@ class JsonlTier:
         wasteful = self._shards.commit(written, revision, self._floor(revision))
         self._journal.revision = revision
         self._sorted = None
+        for line in written:
+            for key in line.keys:
+                self._note_standing(key)
         if wasteful:
             try:
                 self._shards.rewrite(wasteful, revision, self._floor(revision), self._journal.removals())
@@ -365,14 +378,8 @@ class JsonlTier:
 
     def _evictions(self, keys: Iterable[str]) -> Iterator[Line]:
         """Make the lines of those of the keys that are in the window, and leave it."""
-        by_shard: dict[int, list[str]] = {}
-        for key in keys:
-            if self._shards.locate(key) is not None:
-                by_shard.setdefault(shard_number(key), []).append(key)
-        for number, group in by_shard.items():
-            for n in range(0, len(group), KEYS_IN_A_LINE):
-                some = group[n : n + KEYS_IN_A_LINE]
-                yield Line.evictions(number, some)
+        for number, group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
+            yield Line.evictions(number, group)
 
     def _follow_line(self, op: str, key: str, revision: int) -> None:
         """Bring the log in line with a line that is in the file and in its shard's index."""
@@ -381,19 +388,54 @@ class JsonlTier:
             if (located := self._shards.locate(key)) is not None:
                 self._expiries.add(key, located.expires_at)
 
-    def _follow_use(self, op: str, key: str) -> None:
-        """Bring the order in line with a line."""
+    def _note_standing(self, key: str) -> None:
+        """Give a key its place among those that wait to leave; one that it had before is skipped when it comes up."""
         located = self._shards.locate(key)
-        if op in {"put", "hit"} and located is not None:
-            self._order.follow(located.usage(key))
-        elif op not in {"put", "hit"}:
-            self._order.discard((key,))
+        if located is None:
+            return
+        self._ticked = max(self._ticked, located.used)
+        if self._queue is not None:
+            heapq.heappush(self._queue, (self._rank(located.standing), key))
+            if len(self._queue) > 2 * self._shards.number() + 64:
+                self._queue = None
 
-    def _usages(self) -> Iterator[Usage]:
-        return (where.usage(key) for key, where in self._shards.located())
+    def _in_order_of_leaving(self) -> Iterator[tuple[str, Standing]]:
+        """Give all that is stored in the order of the policy; who was given last stays in the queue."""
+        if self._queue is None:
+            self._queue = [(self._rank(where.standing), key) for key, where in self._shards.located()]
+            heapq.heapify(self._queue)
+        queue = self._queue
+        while queue:
+            rank, key = queue[0]
+            located = self._shards.locate(key)
+            if located is not None and self._rank(standing := located.standing) == rank:
+                yield key, standing
+            heapq.heappop(queue)
 
-    def _number(self) -> int:
-        return sum(1 for _ in self._shards.located())
+    def _admit(self, records: Sequence[Record], gone: Collection[str] = ()) -> Admitted:
+        """Choose who leaves for these records, when those of `gone` have left."""
+        number = self._shards.number() - len(gone)
+        if not records and self._fits(-len(gone)):
+            return Admitted()
+        known = {r.key: where.standing for r in records if (where := self._shards.locate(r.key)) is not None}
+        stored = self._in_order_of_leaving()
+        return Admission(
+            self._policy, self._bound, number=number, known=known, stored=stored, tick=self._tick, gone=gone
+        ).admit(records)
+
+    def _fits(self, newcomers: int) -> bool:
+        return self._bound is None or self._shards.number() + newcomers <= self._bound
+
+    def _tick(self) -> float:
+        self._ticked = self._ticks.next(self._ticked)
+        return self._ticked
+
+    def _admissions(self, admitted: Admitted) -> Iterator[Line]:
+        """Make the lines of those that the hand has passed, and of those that come in."""
+        for number, group in _by_shard(key for key in admitted.spared if key not in admitted.kept):
+            yield Line.passes(number, group, max(admitted.spared[key].passed for key in group))
+        for key, record in admitted.kept.items():
+            yield Line.put(record, admitted.standings[key])
 
     def _note_changes(self, gone: Iterable[str], puts: Iterable[Record], revision: int) -> None:
         """Bring the log in line with what this tier wrote after a revision."""
@@ -402,3 +444,13 @@ class JsonlTier:
         for record in puts:
             self._journal.note(record.key, record.revision, removed=False)
             self._expiries.add(record.key, record.expires_at)
+
+
+def _by_shard(keys: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Give keys in groups, each for a line of one shard."""
+    by_shard: dict[int, list[str]] = {}
+    for key in keys:
+        by_shard.setdefault(shard_number(key), []).append(key)
+    for number, group in by_shard.items():
+        for n in range(0, len(group), KEYS_IN_A_LINE):
+            yield number, group[n : n + KEYS_IN_A_LINE]

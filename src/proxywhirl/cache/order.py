@@ -5,25 +5,9 @@ An order knows keys only. `touch` may run while another thread changes the order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-__all__ = ["EvictionOrder", "Usage", "by_generation", "by_use", "nothing_to_evict"]
-
-
-class Usage(NamedTuple):
-    """What a store remembers of a key's use, from which an order is restored."""
-
-    key: str
-    generation: int
-    revision: int
-    used_at: float
-    uses: int
-
-
-by_use: Callable[[Usage], tuple[float, int]] = itemgetter(3, 2)
-by_generation: Callable[[Usage], int] = itemgetter(1)
+__all__ = ["EvictionOrder", "nothing_to_evict"]
 
 
 class EvictionOrder(Protocol):
@@ -38,7 +22,7 @@ class EvictionOrder(Protocol):
         ...
 
     def settle(self, key: str, uses: int, used_at: float) -> None:
-        """Take over what is stored of a key's use: how often in all, and when last (Unix seconds)."""
+        """Take over what a record says of its use: how often in all, and when last (Unix seconds)."""
         ...
 
     def discard(self, key: str) -> None:
@@ -55,10 +39,6 @@ class EvictionOrder(Protocol):
         self.discard(victim)
         self.add(key)
         return victim
-
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """Take in the keys of a store that is opened again, as their use there says."""
-        ...
 
     def __contains__(self, key: object) -> bool:
         """Whether a key is known."""

@@ -6,16 +6,21 @@ Everything runs in the transaction of the caller, who sees to the errors of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 from proxywhirl.cache import table
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.table import State, as_record, as_row
+from proxywhirl.cache.standing import Standing
+from proxywhirl.cache.table import State, as_record, as_row, as_standing
 from proxywhirl.state.database import Database
 
 __all__ = ["TOMBSTONES_KEPT", "Rows"]
 
 TOMBSTONES_KEPT = 100_000
+
+_ticks = attrgetter("arrived", "used", "passed", "lap")
 
 
 class Rows:
@@ -47,12 +52,48 @@ class Rows:
         query = f"SELECT key, revision FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
         return dict(self._database.connection.execute(query, (_listed(keys),)))
 
-    def store(self, records: Sequence[Record], was_served: Mapping[str, bool], state: State) -> None:
-        """Write records; `was_served` has those of them that are there already."""
+    def standings(self, keys: Iterable[str]) -> tuple[dict[str, bool], dict[str, Standing]]:
+        """Return what `served` does, and the standing of each of these."""
+        was_served: dict[str, bool] = {}
+        standings: dict[str, Standing] = {}
+        listed = _listed(keys)
+        if listed != "[]":
+            for key, retired, *standing in self._database.connection.execute(table.STANDINGS, (listed,)):
+                was_served[str(key)], standings[str(key)] = retired == 0, as_standing(standing)
+        return was_served, standings
+
+    def in_order(self, policy: str) -> Generator[tuple[str, Standing]]:
+        """Give all that is stored in the order in which a policy has it leave; nothing may be written meanwhile."""
+        for key, *standing in self._database.connection.execute(table.IN_ORDER[policy]):
+            yield str(key), as_standing(standing)
+
+    def spare(self, spared: Mapping[str, Standing]) -> None:
+        """Note that the hand has passed some keys."""
+        rows = ((standing.passed, standing.lap, key) for key, standing in spared.items())
+        self._database.connection.executemany(table.SPARE, rows)
+
+    def store(
+        self,
+        records: Sequence[Record],
+        was_served: Mapping[str, bool],
+        state: State,
+        standings: Mapping[str, Standing] | None = None,
+    ) -> None:
+        """Write records; `was_served` has those of them that are there already.
+
+        What is given no standing is used now, and comes now where it is new.
+        """
+        now = state.ticked
+        rows: Iterator[tuple[Any, ...]] = (
+            ((*as_row(record), now, now, now, 0) for record in records)
+            if standings is None
+            else ((*as_row(record), *_ticks(standings[record.key])) for record in records)
+        )
         if len(records) == 1:
-            self._database.connection.execute(table.REPLACE, as_row(records[0]))
+            self._database.connection.execute(table.STORE, next(rows))
         elif records:
-            self._database.connection.executemany(table.REPLACE, map(as_row, records))
+            self._database.connection.executemany(table.STORE, rows)
+        state.stored += sum(record.key not in was_served for record in records)
         state.served += sum(not record.retired for record in records)
         state.served -= sum(was_served.get(record.key, False) for record in records)
 
@@ -64,6 +105,7 @@ class Rows:
         removed = {
             str(key): retired == 0 for key, retired in self._database.connection.execute(query, (_listed(keys),))
         }
+        state.stored -= len(removed)
         state.served -= sum(removed.values())
         return removed
 

@@ -4,9 +4,9 @@ The first line of a shard names format and version. Each line ends in `"crc"`, t
 before it in eight hex digits, so that a damaged line is known for what it is and costs that line alone.
 A last line without its newline is a write that was cut off, and is not there.
 
-Lines by `op`: `put` (a whole record), `del` (removed, at a revision), `evict` (several keys that left the
-window), `hit` (uses since the last put line). The mark is a line of its own kind, in a file of its own (see
-`marker`). Pure: bytes in, values out.
+Lines by `op`: `put` (a whole record, and its standing for eviction), `del` (removed, at a revision), `evict` (several
+keys that left the window), `hit` (uses since the last put line), `pass` (several keys that the hand of `sieve` spared).
+The mark is a line of its own kind, in a file of its own (see `marker`). Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from proxywhirl.cache.record import COLUMNS, Record
+from proxywhirl.cache.standing import Standing
 from proxywhirl.cache.tier import Access
 from proxywhirl.errors import FormatVersionError
 
@@ -35,6 +36,7 @@ __all__ = [
     "encode_hit",
     "encode_line",
     "encode_mark",
+    "encode_passes",
     "encode_record",
     "encode_removal",
     "header",
@@ -43,12 +45,13 @@ __all__ = [
 ]
 
 FORMAT = "proxywhirl-shard"
-VERSION = 1
+VERSION = 2  # 1: without what eviction goes by
 MARK_BYTES = 192
 
 _TRAILER = len(',"crc":"00000000"}')
 _ATTRIBUTES = ',"attributes":'
 _APART = ("attributes", "revision", "generation")
+_STANDING = ("arrived", "used", "passed", "lap")
 _REQUIRED, _OPTIONAL = COLUMNS[:7], tuple(name for name in COLUMNS[7:] if name not in _APART)
 _required_values, _optional_values = attrgetter(*_REQUIRED), attrgetter(*_OPTIONAL)
 _DEFAULTS = _optional_values(Record("", "", "", 0.0, 0, 0.0, 0.0))
@@ -146,18 +149,18 @@ def decode_mark(line: bytes, path: str) -> Mark | None:
 
 def keys_of(fields: dict[str, Any]) -> Sequence[str]:
     """Return the keys that a line speaks of."""
-    return fields["keys"] if fields["op"] == "evict" else (fields["key"],)
+    return fields["keys"] if fields["op"] in {"evict", "pass"} else (fields["key"],)
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: Record, standing: Standing | None = None) -> bytes:
     """Return the `put` line of a record: without the fields that have their default, attributes last."""
     try:
-        return _sealed(_record_body(record, encode_basestring).encode())
+        return _sealed(_record_body(record, standing, encode_basestring).encode())
     except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
-        return _sealed(_record_body(record, encode_basestring_ascii).encode())
+        return _sealed(_record_body(record, standing, encode_basestring_ascii).encode())
 
 
-def _record_body(record: Record, quote: Callable[[str], str]) -> str:
+def _record_body(record: Record, standing: Standing | None, quote: Callable[[str], str]) -> str:
     """Spell a record out; five times as fast as `json.dumps` of a dictionary made for it."""
     key, url, source, fetched_at, ttl, expires_at, accessed_at = _required_values(record)
     times = f'"fetched_at":{fetched_at!r},"ttl":{ttl!r},"expires_at":{expires_at!r},"accessed_at":{accessed_at!r}'
@@ -172,6 +175,10 @@ def _record_body(record: Record, quote: Callable[[str], str]) -> str:
         parts.append(f',"revision":{record.revision!r}')
     if record.generation:
         parts.append(f',"generation":{record.generation!r}')
+    if standing is not None:
+        parts.append(f',"arrived":{standing.arrived!r},"used":{standing.used!r}')
+        if standing.lap or standing.passed != standing.arrived:
+            parts.append(f',"passed":{standing.passed!r},"lap":{standing.lap!r}')
     if record.attributes:
         plain = quote is encode_basestring
         parts += (_ATTRIBUTES, record.attributes if plain else json.dumps(json.loads(record.attributes)))
@@ -188,6 +195,8 @@ def decode_record(line: bytes, key: str) -> Record | None:
         fields = _parse(f"{body}}}")[0]
         if fields.pop("op") != "put" or fields["key"] != key:
             return None
+        for name in _STANDING:
+            fields.pop(name, None)
         return Record(attributes=attributes, **fields)
     except (ValueError, TypeError, KeyError, AttributeError):  # a checksum that fits by accident
         return None
@@ -203,7 +212,14 @@ def encode_evictions(keys: Iterable[str]) -> bytes:
     return encode_line({"op": "evict", "keys": list(keys)})
 
 
-def encode_hit(access: Access) -> bytes:
-    """Return the line of some uses of a key."""
+def encode_passes(keys: Iterable[str], at: float) -> bytes:
+    """Return the line of keys that the hand has passed at a tick: each has its next turn a lap later."""
+    return encode_line({"op": "pass", "keys": list(keys), "at": at})
+
+
+def encode_hit(access: Access, standing: Standing | None = None) -> bytes:
+    """Return the line of some uses of a key, with what its standing has become by these and by passes."""
     fields = {"op": "hit", "key": access.key, "generation": access.generation, "count": access.count, "at": access.at}
+    if standing is not None:
+        fields |= {"used": standing.used, "passed": standing.passed, "lap": standing.lap}
     return encode_line(fields)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxywhirl.cache.damage import removal_in, whole_lines
-from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.replacing import replace_file, write_all
 from proxywhirl.cache.shard import (
@@ -26,10 +25,13 @@ from proxywhirl.cache.shard import (
     is_whole,
     keys_of,
 )
+from proxywhirl.cache.standing import Standing
 from proxywhirl.cache.storable import counted
 from proxywhirl.cache.tier import Access
 
-__all__ = ["LineRead", "Located", "News", "ShardFile"]
+__all__ = ["LineRead", "Located", "News", "Passed", "Put", "ShardFile"]
+
+_NO_STANDING: Mapping[str, Any] = {}
 
 LineRead = tuple[str, str, int]
 """What a line says: (op, key, revision)."""
@@ -47,11 +49,33 @@ class Located:
     used_at: float
     retired: bool = False
     uses: int = 0
+    arrived: float = 0.0
+    used: float = 0.0
+    passed: float = 0.0
+    lap: int = 0
     hits: int = 0
+    moved: bool = False
+    """Whether its standing is another one than in its line."""
 
-    def usage(self, key: str) -> Usage:
-        """Return what an eviction order must know of the key."""
-        return Usage(key, self.generation, self.revision, self.used_at, self.uses + self.hits)
+    @property
+    def standing(self) -> Standing:
+        """What says when it leaves."""
+        uses = counted(self.uses, self.hits)
+        return Standing(self.arrived, self.generation, self.used, self.used_at, uses, self.passed, self.lap)
+
+
+class Put(NamedTuple):
+    """A record, and its standing."""
+
+    record: Record
+    standing: Standing
+
+
+class Passed(NamedTuple):
+    """Keys that the hand has passed at a tick."""
+
+    keys: Sequence[str]
+    at: float
 
 
 @dataclass(slots=True)
@@ -164,22 +188,30 @@ class ShardFile:
         if self._fsync:
             os.fsync(self._fd)
 
-    def note(self, what: Record | Access | Sequence[str], length: int) -> None:
-        """Bring the index in line with the line that was written next: a record, hits, or keys that went."""
-        if isinstance(what, Record):
+    def note(self, what: Put | Access | Passed | Sequence[str], length: int) -> None:
+        """Bring the index in line with the line that was written next: a record, hits, or keys that passed or went."""
+        if isinstance(what, Put):
+            record, standing = what
             located = Located(
                 self._size,
                 length - 1,  # without its newline
-                what.revision,
-                what.generation,
-                what.expires_at,
-                what.accessed_at,
-                what.retired,
-                what.access_count,
+                record.revision,
+                record.generation,
+                record.expires_at,
+                record.accessed_at,
+                record.retired,
+                record.access_count,
+                standing.arrived,
+                standing.used,
+                standing.passed,
+                standing.lap,
             )
-            self._place(what.key, located)
+            self._place(record.key, located)
         elif isinstance(what, Access):
             self._hit(what.key, what.generation, what.count, what.at)
+        elif isinstance(what, Passed):
+            for key in what.keys:
+                self._pass(key, what.at)
         else:
             for key in what:
                 self._remove(key)
@@ -203,7 +235,7 @@ class ShardFile:
         for key, located, line in kept:
             offsets.append(size)
             hits = Access(key, located.generation, located.hits, located.used_at)
-            group = (line, encode_hit(hits)) if located.hits else (line,)
+            group = (line, encode_hit(hits, located.standing)) if located.moved else (line,)
             lines += group
             size += sum(map(len, group))
         lines += [encode_removal(key, at) for key, at in removals]
@@ -270,7 +302,7 @@ class ShardFile:
             self.base = news.revision if offset == 0 else self.base
             return True
         keys = keys_of(fields)
-        if fields["op"] not in {"put", "del", "evict", "hit"} or not all(map(self._belongs, keys)):
+        if fields["op"] not in {"put", "del", "evict", "hit", "pass"} or not all(map(self._belongs, keys)):
             return False
         self._index_line(fields, offset, length)
         news.lines += [(fields["op"], key, fields.get("revision", 0)) for key in keys]
@@ -305,10 +337,17 @@ class ShardFile:
                 fields["accessed_at"],
                 fields.get("retired", False),
                 fields.get("access_count", 0),
+                fields.get("arrived", 0.0),
+                fields.get("used", 0.0),
+                fields.get("passed", fields.get("arrived", 0.0)),
+                fields.get("lap", 0),
             )
             self._place(fields["key"], located)
         elif fields["op"] == "hit":
-            self._hit(fields["key"], fields["generation"], fields["count"], fields["at"])
+            self._hit(fields["key"], fields["generation"], fields["count"], fields["at"], fields)
+        elif fields["op"] == "pass":
+            for key in keys_of(fields):
+                self._pass(key, fields["at"])
         else:
             for key in keys_of(fields):
                 self._remove(key)
@@ -323,8 +362,18 @@ class ShardFile:
         if known is not None:
             self.retired -= known.retired
 
-    def _hit(self, key: str, generation: int, count: int, at: float) -> None:
+    def _pass(self, key: str, at: float) -> None:
+        known = self.index.get(key)
+        if known is not None:
+            known.passed, known.lap, known.moved = at, known.lap + 1, True
+
+    def _hit(
+        self, key: str, generation: int, count: int, at: float, standing: Mapping[str, Any] = _NO_STANDING
+    ) -> None:
         known = self.index.get(key)
         if known is not None and known.generation == generation:
+            known.used = max(known.used, standing.get("used", at))
+            known.passed, known.lap = standing.get("passed", known.passed), standing.get("lap", known.lap)
+            known.moved = True
             known.hits = counted(known.hits, count)
             known.used_at = max(known.used_at, at)

@@ -24,10 +24,12 @@ from proxywhirl.cache.shard import (
     decode_mark,
     encode_evictions,
     encode_hit,
+    encode_passes,
     encode_record,
     encode_removal,
 )
-from proxywhirl.cache.shardfile import LineRead, Located, News, ShardFile
+from proxywhirl.cache.shardfile import LineRead, Located, News, Passed, Put, ShardFile
+from proxywhirl.cache.standing import Standing
 from proxywhirl.cache.tier import Access
 
 __all__ = ["DAMAGED", "MARK", "SHARDS", "CaughtUp", "Line", "Shards", "shard_name", "shard_number"]
@@ -44,12 +46,23 @@ class Line(NamedTuple):
 
     shard: int
     encoded: bytes
-    what: Record | Access | Sequence[str]
+    what: Put | Access | Passed | Sequence[str]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Whom it speaks of."""
+        match self.what:
+            case Put(record=Record(key=key)) | Access(key=key):
+                return (key,)
+            case Passed(keys=keys):
+                return keys
+            case keys:
+                return keys
 
     @classmethod
-    def put(cls, record: Record) -> Line:
+    def put(cls, record: Record, standing: Standing) -> Line:
         """Make the line of a record."""
-        return cls(shard_number(record.key), encode_record(record), record)
+        return cls(shard_number(record.key), encode_record(record, standing), Put(record, standing))
 
     @classmethod
     def removal(cls, key: str, revision: int) -> Line:
@@ -60,6 +73,11 @@ class Line(NamedTuple):
     def evictions(cls, shard: int, keys: Sequence[str]) -> Line:
         """Make the line of keys of one shard that leave the window."""
         return cls(shard, encode_evictions(keys), keys)
+
+    @classmethod
+    def passes(cls, shard: int, keys: Sequence[str], at: float) -> Line:
+        """Make the line of keys of one shard that the hand has passed."""
+        return cls(shard, encode_passes(keys, at), Passed(keys, at))
 
     @classmethod
     def hit(cls, access: Access) -> Line:
@@ -133,6 +151,10 @@ class Shards:
         """Return every key with where it is."""
         for shard in self.files:
             yield from shard.index.items()
+
+    def number(self) -> int:
+        """How many records are there, served or not."""
+        return sum([len(shard.index) for shard in self.files])
 
     def __len__(self) -> int:
         """How many records are there and served."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from proxywhirl.cache.order import EvictionOrder, Usage, by_generation, nothing_to_evict
+from proxywhirl.cache.order import EvictionOrder, nothing_to_evict
 
 __all__ = ["Sieve"]
 
@@ -47,12 +45,6 @@ class Sieve(EvictionOrder):
         end = self._end
         place.newer, place.older = end, end.older
         end.older.newer = end.older = place
-
-    def restore(self, usages: Iterable[Usage]) -> None:
-        """See `EvictionOrder`. The store does not know the hand: a key that was ever used begins as marked."""
-        for key, _, _, _, uses in sorted(usages, key=by_generation):
-            self.add(key)
-            self._places[key].used = uses > 0
 
     def __contains__(self, key: object) -> bool:
         return key in self._places

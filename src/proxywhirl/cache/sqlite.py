@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from itertools import starmap, takewhile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 from operator import attrgetter
 from typing import cast
 
@@ -11,10 +11,10 @@ from proxywhirl.cache import table
 from proxywhirl.cache.changes import Outline, Outlines
 from proxywhirl.cache.examination import disagreements
 from proxywhirl.cache.journal import Position
-from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.soundness import fault_of
 from proxywhirl.cache.sqlitefile import SqliteFile
+from proxywhirl.cache.standing import Admission, Standing
 from proxywhirl.cache.table import State, as_record
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 
@@ -28,10 +28,7 @@ class SqliteTier(SqliteFile):
 
     def get(self, key: str) -> Record | None:
         """See `Tier`. What is in the record was not looked at: see `sift`."""
-        record = self._find(key)
-        if record is not None and self._bound is not None:
-            self._order.touch(key)
-        return record
+        return self._find(key)
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`."""
@@ -44,11 +41,7 @@ class SqliteTier(SqliteFile):
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`. What is in the records was not looked at: see `sift`."""
         asked = list(keys)
-        found = self._read(lambda: self._rows.peek_many(asked), lambda: asked)
-        if self._bound is not None:
-            for key in filter(found.__contains__, asked):
-                self._order.touch(key)
-        return found
+        return self._read(lambda: self._rows.peek_many(asked), lambda: asked)
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """See `Tier`."""
@@ -57,17 +50,21 @@ class SqliteTier(SqliteFile):
             present = self._present(keys, state)
             was_served = {key: not record.retired for key, record in present.items()}  # a decision may change records
             batch = decide(present)
-            removed = self._remove(batch.deletes, state)
+            removed = self._rows.remove(batch.deletes, state)
             applied.deletes = [key for key in batch.deletes if key in removed]
-            applied.puts, applied.evicted = self._admit(batch.puts, state)
-            asked = set(keys)
-            was_served |= self._rows.served(record.key for record in applied.puts if record.key not in asked)
+            if self._bound is None:
+                asked = set(keys)
+                was_served |= self._rows.served(record.key for record in batch.puts if record.key not in asked)
+                known: dict[str, Standing] = {}
+            else:
+                was_served, known = self._rows.standings(map(_by_key, batch.puts))
+            applied.puts, standings, applied.evicted = self._admit(batch.puts, was_served, known, state)
             self._rows.unbury([*map(_by_key, applied.puts), *applied.evicted], state)
             self._rows.bury([*applied.deletes, *applied.evicted], state)
             if self._bound is None:  # no order of arrival counts: that of the keys touches each page of the index once
                 applied.puts.sort(key=_by_key)
             state.number(applied.puts)
-            self._rows.store(applied.puts, was_served, state)
+            self._rows.store(applied.puts, was_served, state, standings)
             applied.revision = state.revision
         return applied
 
@@ -76,12 +73,12 @@ class SqliteTier(SqliteFile):
         with self._writing() as state:
             if state.revision != stretch.since:
                 return None
-            removed = self._remove(stretch.removed, state)
+            removed = self._rows.remove(stretch.removed, state)
             followed = Followed([key for key in stretch.removed if removed.get(key)])
-            was_served = self._rows.served(map(_by_key, stretch.records))
+            was_served, known = self._rows.standings(map(_by_key, stretch.records))
             wanted = stretch.records if stretch.admit else [r for r in stretch.records if r.key in was_served]
-            kept, followed.evicted = self._admit(wanted, state)
-            self._rows.store(kept, was_served, state)
+            kept, standings, followed.evicted = self._admit(wanted, was_served, known, state)
+            self._rows.store(kept, was_served, state, standings)
             state.revision = state.floor = stretch.revision  # what a window's removals were is in no log of its own
         return followed
 
@@ -92,24 +89,30 @@ class SqliteTier(SqliteFile):
                 return None
             known = self._rows.revisions(map(_by_key, records))
             news = [record for record in records if record.revision > known.get(record.key, -1)]
-            kept, evicted = self._admit(news, state)
-            self._rows.store(kept, self._rows.served(record.key for record in kept if record.key in known), state)
+            was_served, replaced = self._rows.standings(record.key for record in news if record.key in known)
+            kept, standings, evicted = self._admit(news, was_served, replaced, state)
+            self._rows.store(kept, was_served, state, standings)
         return evicted
 
     def drop(self, keys: Collection[str]) -> list[str]:
         """See `Tier`."""
         with self._writing() as state:
-            removed = self._remove(keys, state)
+            removed = self._rows.remove(keys, state)
             return [key for key in keys if removed.get(key)]
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
         """See `Tier`."""
-        with self._writing():
-            stored: list[Usage] = []
-            for access in accesses:
-                values = access.count, access.at, access.key, access.generation
-                stored += starmap(Usage, self._database.connection.execute(table.TOUCH, values))
-            self._order.settle(stored)
+        with self._writing() as state:
+            hits = ((access.count, access.at, access.key, access.generation) for access in accesses)
+            self._database.connection.executemany(table.TOUCH, hits)
+            state.ticked = max([state.ticked, *(access.at for access in accesses)])
+
+    def has_room(self, number: int) -> bool:
+        """See `Bounded`."""
+        if self._bound is None:
+            return True
+        with self._database.translated("reading"):
+            return self._read_state().stored + number <= self._bound
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
@@ -140,8 +143,7 @@ class SqliteTier(SqliteFile):
             held = state.served
             self._database.connection.execute("DELETE FROM entries")
             self._database.connection.execute("DELETE FROM tombstones")
-            state.served = state.buried = 0
-            self._order.forget()
+            state.served = state.stored = state.buried = 0
             if self._authority:
                 state.revision = max(state.revision + 1, revision or 0)
             elif revision is not None:
@@ -191,7 +193,6 @@ class SqliteTier(SqliteFile):
                     found = list(disagreements(connection, authority=self._authority, repair=True))
             finally:
                 self._state = None
-                self._order.forget()
         return [Finding(where, what, f"{REPAIR}: it is counted anew", repair) for what in found]
 
     def __len__(self) -> int:
@@ -230,14 +231,32 @@ class SqliteTier(SqliteFile):
             removed = [key for (key,) in self._database.connection.execute(query, (position.since, reached))]
         return Changes(position.after(reached, more=more), records, removed, position.reset, more)
 
-    def _admit(self, records: Sequence[Record], state: State) -> tuple[list[Record], list[str]]:
-        """Take out what leaves for these records; return those to store, and the keys that left."""
-        kept, victims = self._order.admit(records)
-        self._remove(victims, state)
-        return kept, victims
+    def _admit(
+        self, records: Sequence[Record], was_served: dict[str, bool], known: Mapping[str, Standing], state: State
+    ) -> tuple[list[Record], Mapping[str, Standing] | None, list[str]]:
+        """Take out what leaves for these records; return those to store, their standings, and the keys that left.
 
-    def _remove(self, keys: Collection[str], state: State) -> dict[str, bool]:
-        """Delete records; return those that were there, and whether they were served."""
-        removed = self._rows.remove(keys, state)
-        self._order.discard(keys)
-        return removed
+        `was_served` and `known` tell of those of them that are stored; what leaves and comes again is new.
+        """
+        if self._bound is None:
+            state.ticked = self._ticks.next(state.ticked)
+            return list({record.key: record for record in records}.values()), None, []
+        if not records and state.stored <= self._bound:
+            return [], {}, []
+
+        def tick() -> float:
+            state.ticked = self._ticks.next(state.ticked)
+            return state.ticked
+
+        stored = self._rows.in_order(self._policy)
+        admission = Admission(self._policy, self._bound, number=state.stored, known=known, stored=stored, tick=tick)
+        admitted = admission.admit(records)
+        stored.close()
+        came_again = [
+            key for key in known if key in admitted.kept and admitted.standings[key].arrived != known[key].arrived
+        ]
+        for key in self._rows.remove([*admitted.left, *came_again], state):
+            was_served.pop(key, None)
+        if admitted.spared:
+            self._rows.spare(admitted.spared)
+        return list(admitted.kept.values()), admitted.standings, list(admitted.left)

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import starmap
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import apsw
 
 from proxywhirl.cache import table
 from proxywhirl.cache.casualties import FIRST_REVISION, Casualties, Rescue
-from proxywhirl.cache.order import Usage
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.rows import Rows
 from proxywhirl.cache.soundness import fault_of
-from proxywhirl.cache.standing import StandingOrder
+from proxywhirl.cache.standing import Ticks
 from proxywhirl.cache.table import State, as_record
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
@@ -43,12 +41,14 @@ class SqliteFile:
         policy: str = "lru",
         authority: bool = False,
         fsync: bool = False,
+        ticks: Ticks | None = None,
     ) -> None:
         self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
         self._rows = Rows(self._database)
         self._bound = max_entries
         self._authority = authority
-        self._order = StandingOrder(policy, max_entries, usages=self._usages, number=self._number)
+        self._policy = policy
+        self._ticks = ticks or Ticks()
         self._state: State | None = None
         self._state_version: tuple[apsw.Connection, int] | None = None
         self._casualties = Casualties(self._database, self._rows, authority=authority)
@@ -126,9 +126,9 @@ class SqliteFile:
         """
         with self._database.lock:
             self._state = None
-            self._order.forget()
             self._database.reopen()
             self._sift_all()
+            self._put_in_order()
 
     def abandon(self) -> None:
         """Forget the connection without closing it, in a child after a fork."""
@@ -182,7 +182,7 @@ class SqliteFile:
                 return present
         except UnicodeDecodeError:
             pass
-        self._order.discard(self._casualties.contain(self._casualties.among(keys), state))
+        self._casualties.contain(self._casualties.among(keys), state)
         return self._rows.peek_many(keys)
 
     def _sift_all(self) -> None:
@@ -198,40 +198,35 @@ class SqliteFile:
             for _ in self._database.connection.execute("SELECT name, value FROM meta"):
                 pass  # few, and without those that are damaged nothing can be opened: now is the time to find that out
             ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
+        self._put_in_order()
         if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
             with self._writing() as state:
                 state.revision = state.floor = max(newest, state.revision)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[State]:
-        """Run a write transaction; the state that it changes is stored at its end.
-
-        One that fails may leave the order with keys that are not there.
-        """
+        """Run a write transaction; the state that it changes is stored at its end."""
         with self._database.lock:
             if self.damaged:  # an earlier call met it
                 self.reopen()
             try:
                 with self._database.writing() as connection:
                     state = self._follow_others()
-                    before = (state.revision, state.floor, state.served, state.buried)
+                    before = table.as_state(state)
                     yield state
-                    after = (state.revision, state.floor, state.served, state.buried)
+                    after = table.as_state(state)
                     if after != before:
                         connection.execute(table.WRITE_STATE, after)
                 self._state_version = connection, connection.data_version()
             except BaseException:
                 self._state = None
-                self._order.forget()
                 raise
 
     def _follow_others(self) -> State:
-        """Return the state that a transaction begins with, and bring the order in line with what is stored."""
+        """Return the state that a transaction begins with."""
         version = self._database.connection, self._database.connection.data_version()
         state = self._state
         if state is None or version != self._state_version:
-            if state is not None or self._state_version is not None:
-                self._order.forget()
             state = self._state = self._read_state()
         return state
 
@@ -239,9 +234,15 @@ class SqliteFile:
         row = self._database.connection.execute(table.READ_STATE).fetchone()
         return State(*row)  # type: ignore[misc]  # there is one row
 
-    def _usages(self) -> Iterable[Usage]:
-        return starmap(Usage, self._database.connection.execute(table.USAGES))
-
-    def _number(self) -> int:
-        ((number,),) = self._database.connection.execute("SELECT count(*) FROM entries")
-        return cast("int", number)
+    def _put_in_order(self) -> None:
+        """Have the index by which a bounded tier finds who leaves, and none that another policy needed."""
+        if self._bound is None:
+            return
+        with self._database.translated("reading"):
+            names = self._database.connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'entries_by_%'")
+            wanted, found = f"entries_by_{self._policy}", {str(name) for (name,) in names}
+        if found != {wanted}:
+            with self._database.writing() as connection:
+                for name in found - {wanted}:
+                    connection.execute(f"DROP INDEX IF EXISTS {name}")
+                connection.execute(table.INDEXES[wanted])

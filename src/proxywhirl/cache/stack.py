@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from proxywhirl.cache.following import bring_in_line, stretch_of
@@ -28,6 +29,7 @@ from proxywhirl.cache.reading import Reader
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.rising import Lift
+from proxywhirl.cache.standing import Bounded
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Applied, Batch, Changes, Decision, Followed, Stretch, Tier, TierName
 from proxywhirl.clock import Clock
@@ -76,7 +78,13 @@ class TierStack:
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
-        self._lift = Lift(ladder, self.front, writing=self._writing, notice=self._notice)
+        self._lift = Lift(
+            ladder,
+            self.front,
+            writing=self._writing,
+            notice=self._notice,
+            tell_hits=partial(self._tell_hits, ladder.windows),
+        )
         reader = Reader(
             ladder,
             self.front,
@@ -113,6 +121,8 @@ class TierStack:
         with self._changing() as may_change:
             if not may_change:
                 return None
+            if admit:
+                self._tell_hits([self.authority], size)
             if not self._is_owed() or self.settle():
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
@@ -191,9 +201,24 @@ class TierStack:
                     window.behind = window.miscounts = True
             self.front.touched(accesses)
 
-    def refresh(self) -> None:
-        """Follow what other processes wrote, where they did, and bring back what was left out."""
-        self._lift.let_rise(at_once=True)
+    def _tell_hits(self, tiers: Sequence[GuardedTier], newcomers: int) -> None:
+        """Write the hits that were gathered where one of the tiers has to choose who leaves for newcomers.
+
+        Who leaves would else depend on when they were last written.
+        """
+        if self._hits.pending and not all(
+            self._ask(guarded, lambda tier: not isinstance(tier, Bounded) or tier.has_room(newcomers), True)
+            for guarded in tiers
+        ):
+            self.flush()
+
+    def refresh(self, *, lift: bool = True) -> None:
+        """Follow what other processes wrote, where they did, and bring back what was left out.
+
+        Without `lift`, what waits for L2 goes on waiting: who leaves for it is not to depend on when a thread comes by.
+        """
+        if lift:
+            self._lift.let_rise(at_once=True)
         self._notice()
         for window in self.windows:
             if window.behind:
@@ -258,10 +283,14 @@ class TierStack:
         """Do something to each tier that outlives the process; whether all of them have answered True."""
         return all([self._write(guarded, act, False) for guarded in self.durable])  # noqa: C419  # none is left out
 
-    def measure(self) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
-        """Return each tier's size, how many damaged records it found, and whether it is degraded."""
+    def measure(self, *, lift: bool = True) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
+        """Return each tier's size, how many damaged records it found, and whether it is degraded.
+
+        What waits for L2 counts there where it is to `lift`.
+        """
         with in_passing():
-            self._lift.let_rise(at_once=True)
+            if lift:
+                self._lift.let_rise(at_once=True)
             self._notice()
         sizes = {guarded.name: self._ask(guarded, len, 0, PAGE * PAGE) for guarded in self.tiers}
         corrupted = {guarded.name: guarded.tier.corrupted for guarded in self.tiers}
@@ -335,6 +364,7 @@ class TierStack:
         rises = admit and not gone and len(served) <= FEW and bool(self.windows)
         if not rises:
             self._lift.let_rise(at_once=True)
+            self._tell_hits(self.windows, len(served) if admit else 0)
             for window in self.windows:
                 committed.held[window.name] = self._tell(window, stretch)
         front = self.front.follow(stretch, rises=rises)
@@ -429,6 +459,7 @@ class TierStack:
     def _pay(self, keys: Collection[str], decide: Decision) -> bool:
         """Write a page of debts to the authority; return whether it took them."""
         decided = guarded_decision(decide)
+        self._tell_hits([self.authority], len(keys))
         applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, len(keys) + 100)
         if applied is not None:
             self._spread(applied, admit=False)

@@ -2,36 +2,43 @@
 
 The table is clustered by revision, so the log of changes is a range of its primary key and a bulk import
 appends; the key has a unique index. Removals stay as tombstones up to a bound. Only entries that expire are in
-the index of expiry times. `state` is one row: what every write needs to know, in one read and one update.
+the index of expiry times. `state` is one row: what every write needs to know, in one read and one update. What
+eviction goes by (see `standing`) has columns of its own, and an index where the tier has a bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
 from proxywhirl.cache.changes import ASIDE, GONE, SERVING
 from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
+from proxywhirl.cache.standing import POLICIES, Standing
 from proxywhirl.cache.storable import LARGEST
 
 __all__ = [
     "AMONG",
     "EXPIRED",
+    "INDEXES",
+    "IN_ORDER",
     "MIGRATIONS",
     "OUTLINES",
     "READ_STATE",
-    "REPLACE",
     "SALVAGED",
     "SELECT",
     "SELECT_ONE",
     "SETTLE",
+    "SPARE",
+    "STANDINGS",
+    "STORE",
     "TOUCH",
-    "USAGES",
     "WRITE_STATE",
     "State",
     "as_record",
     "as_row",
+    "as_standing",
+    "as_state",
 ]
 
 MIGRATIONS = (
@@ -62,6 +69,15 @@ MIGRATIONS = (
         "DELETE FROM meta WHERE name IN ('revision', 'floor')",
         "DROP INDEX entries_retired",
     ),
+    (
+        "ALTER TABLE entries ADD COLUMN arrived REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE entries ADD COLUMN used REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE entries ADD COLUMN passed REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE entries ADD COLUMN lap INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE state ADD COLUMN stored INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE state ADD COLUMN ticked REAL NOT NULL DEFAULT 0",
+        "UPDATE state SET stored = (SELECT count(*) FROM entries)",
+    ),
 )
 
 SALVAGED = "salvaged"
@@ -70,10 +86,11 @@ SALVAGED = "salvaged"
 # After a damaged file: the log has holes, so its readers start anew. Where nothing was saved the file is as new.
 SETTLE = (
     """INSERT OR REPLACE INTO state SELECT 1, news, news, (SELECT count(*) FROM entries WHERE retired = 0),
-        (SELECT count(*) FROM tombstones) FROM (SELECT 1 + max(
+        (SELECT count(*) FROM tombstones), (SELECT count(*) FROM entries),
+        (SELECT max(used) FROM entries) FROM (SELECT 1 + max(
             (SELECT ifnull(max(revision), 0) FROM state), (SELECT ifnull(max(revision), 0) FROM entries),
             (SELECT ifnull(max(revision), 0) FROM tombstones)) AS news) WHERE EXISTS (SELECT 1 FROM entries)""",
-    """INSERT OR REPLACE INTO state SELECT 1, 0, 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM entries)""",
+    """INSERT OR REPLACE INTO state SELECT 1, 0, 0, 0, 0, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM entries)""",
     f"INSERT OR REPLACE INTO meta VALUES ('{SALVAGED}', '1')",  # noqa: S608  # a constant
 )
 
@@ -81,7 +98,11 @@ _NAMES = ", ".join(COLUMNS)
 SELECT = f"SELECT {_NAMES} FROM entries"  # noqa: S608  # the names are this package's own constants
 SELECT_ONE = f"{SELECT} WHERE key = ?"
 AMONG = "key IN (SELECT value FROM json_each(?))"
-REPLACE = f"INSERT OR REPLACE INTO entries ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # as above
+STORE = (  # who is known keeps the place that it came to
+    f"INSERT INTO entries ({_NAMES}, arrived, used, passed, lap) "  # noqa: S608  # as above
+    f"VALUES ({', '.join('?' * (len(COLUMNS) + 4))}) ON CONFLICT (key) DO UPDATE SET "
+    f"{', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'key')}, used = excluded.used"
+)
 EXPIRED = (
     f"SELECT key, expires_at FROM entries WHERE expires_at < {NEVER_TIMESTAMP} "  # noqa: S608  # a constant
     "ORDER BY expires_at LIMIT ?"  # a second bound would be tried on each row up to the first one
@@ -90,25 +111,41 @@ OUTLINES = f"""SELECT key, url, status || ' ' || (sealed IS NOT NULL) || ' ' || 
     CASE WHEN expires_at <= ? THEN {GONE} WHEN retired OR status = 'dead' THEN {ASIDE} ELSE {SERVING} END, revision
     FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"""  # noqa: S608  # as above
 TOUCH = (
-    f"UPDATE entries SET access_count = min(access_count + ?, {LARGEST}), accessed_at = max(accessed_at, ?) "  # noqa: S608  # as above
-    "WHERE key = ? AND generation = ? RETURNING key, generation, revision, accessed_at, access_count"
+    f"UPDATE entries SET access_count = min(access_count + ?1, {LARGEST}), accessed_at = max(accessed_at, ?2), "  # noqa: S608  # as above
+    "used = max(used, ?2) WHERE key = ?3 AND generation = ?4"
 )
-USAGES = "SELECT key, generation, revision, accessed_at, access_count FROM entries"
-READ_STATE = "SELECT revision, floor, served, buried FROM state"
-WRITE_STATE = "UPDATE state SET revision = ?, floor = ?, served = ?, buried = ? WHERE id = 1"
+_STANDING = ", ".join(Standing._fields)
+STANDINGS = f"SELECT key, retired, {_STANDING} FROM entries WHERE {AMONG}"  # noqa: S608  # as above
+IN_ORDER = {
+    policy: f"SELECT key, {_STANDING} FROM entries ORDER BY {', '.join(columns)}, revision"  # noqa: S608  # as above
+    for policy, columns in POLICIES.items()
+}
+INDEXES = {
+    f"entries_by_{policy}": f"CREATE INDEX IF NOT EXISTS entries_by_{policy} ON entries ({', '.join(columns)})"
+    for policy, columns in POLICIES.items()
+}
+SPARE = "UPDATE entries SET passed = ?, lap = ? WHERE key = ?"
+READ_STATE = "SELECT revision, floor, served, buried, stored, ticked FROM state"
+WRITE_STATE = "UPDATE state SET revision = ?, floor = ?, served = ?, buried = ?, stored = ?, ticked = ? WHERE id = 1"
 _RETIRED = COLUMNS.index("retired")
 
 as_row = attrgetter(*COLUMNS)
+as_state = attrgetter("revision", "floor", "served", "buried", "stored", "ticked")
 
 
 @dataclass(slots=True)
 class State:
-    """Where the tier stands: the log is whole from `floor` to `revision`, `served` records, `buried` tombstones."""
+    """Where the tier stands: the log is whole from `floor` to `revision`, with `buried` tombstones.
+
+    `stored` are all records, `served` those that are not retired; `ticked` is the latest tick of a use.
+    """
 
     revision: int
     floor: int
     served: int
     buried: int
+    stored: int
+    ticked: float
 
     def number(self, records: Iterable[Record]) -> None:
         """Give each record its revision, and a new one its generation."""
@@ -117,6 +154,11 @@ class State:
             record.revision = self.revision
             if not record.generation:
                 record.generation = record.revision
+
+
+def as_standing(columns: Sequence[object]) -> Standing:
+    """Make the standing of what stands in its columns."""
+    return Standing(*columns)  # type: ignore[arg-type]  # as for a record
 
 
 def as_record(row: tuple[object, ...]) -> Record:

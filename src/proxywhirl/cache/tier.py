@@ -137,7 +137,7 @@ class Tier(Protocol):
         ...
 
     def get(self, key: str) -> Record | None:
-        """Return the record and note its use for the eviction order."""
+        """Return the record. A tier in memory notes its use; others are told of uses by `touch_many`."""
         ...
 
     def peek(self, key: str) -> Record | None:
@@ -145,7 +145,7 @@ class Tier(Protocol):
         ...
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Return the records that are there, noting their use."""
+        """Return the records that are there, as `get` does."""
         ...
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
@@ -175,7 +175,7 @@ class Tier(Protocol):
         ...
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
-        """Add hits to the stored counts, where the generation is still the same. Never inserts."""
+        """Add hits to the stored counts, where the generation is still the same, and note the uses. Never inserts."""
         ...
 
     def expired(self, now: float, limit: int) -> list[str]:

@@ -8,22 +8,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
-from proxywhirl.cache.tier import Applied, Batch, Tier
+from proxywhirl.cache.tier import Access, Applied, Batch, Tier
 
-__all__ = ["Clauses", "all_records", "delete", "expect", "full", "keys", "put", "record", "same", "there"]
+__all__ = ["Clauses", "all_records", "delete", "expect", "full", "hit_times", "keys", "put", "record", "same", "there"]
 
 T = TypeVar("T")
 LONGEST_SCAN = 100_000
 
+hit_times = count(4e9)
+"""The times of hits, in Unix seconds: later than any write, and each later than the one before."""
+
 
 class Clauses:
-    """The tiers of one test: made on demand, closed when it ends."""
+    """The tiers of one test: made on demand, closed when it ends.
 
+    `stores_hits` is False for a tier whose owner counts hits in the records themselves.
+    """
+
+    stores_hits = True
     _held: ExitStack | None = None
 
     def make_tier(self, *, authority: bool, max_entries: int | None = None, policy: str = "lru") -> Tier:
@@ -55,6 +63,12 @@ class Clauses:
     def window(self, *, max_entries: int | None = None, policy: str = "lru") -> Tier:
         """Make an empty window."""
         return self.hold(self.make_tier(authority=False, max_entries=max_entries, policy=policy))
+
+    def use(self, tier: Tier, name: str, *, many: bool = False) -> None:
+        """Read a record, and tell of it as the cache does, which writes hits later."""
+        found = tier.get_many([name]).get(name) if many else tier.get(name)
+        if found is not None and self.stores_hits:
+            tier.touch_many([Access(name, found.generation, 1, next(hit_times))])
 
     def _holding(self) -> ExitStack:
         if self._held is None:

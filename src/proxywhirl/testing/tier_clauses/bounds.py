@@ -37,18 +37,18 @@ class BoundClauses(Clauses):
                     same(len(tier), len(held), "len")
 
     def test_each_policy_chooses_its_victim(self) -> None:
-        """Reading by `get` and `get_many` is a use; by `peek`, `scan`, `in` and inside `transact` it is none."""
+        """Reading by `get` and `get_many` is a use, once told; by `peek`, `scan`, `in` or in `transact` it is none."""
         for policy in EVICTION_POLICIES:
             authority = self.authority(max_entries=3, policy=policy)
             put(authority, record("a"), record("b"), record("c"))
-            _use(authority)
+            self._use_each(authority)
             authority.transact(["b", "c"], lambda _: Batch())
             same(put(authority, record("d")).evicted, [VICTIMS[policy]], f"who leaves an authority with {policy}")
             same(sorted(all_records(authority)), _others(policy), f"who stays in an authority with {policy}")
             followed, filled = (self.window(max_entries=3, policy=policy) for _ in range(2))
             for window in (followed, filled):
                 window.fill([record(name, revision=n) for n, name in enumerate("abc", start=1)], 3)
-                _use(window)
+                self._use_each(window)
             evicted = there(followed.follow(Stretch(0, 4, [record("d", revision=4)], admit=True)), "follow").evicted
             same(evicted, [VICTIMS[policy]], f"who leaves a window that follows with {policy}")
             same(
@@ -110,17 +110,16 @@ class BoundClauses(Clauses):
         put(tier, replace(record("a"), retired=True), record("b"))
         same(put(tier, record("c")).evicted, ["a"], "who leaves")
 
-
-def _use(tier: Tier) -> None:
-    """Read so that each policy has another victim: a was used last and most, c least often, b before c."""
-    for name in ("a", "b", "b", "a"):
-        tier.get(name)
-    for name in ("c", "a"):
-        tier.get_many([name])
-    tier.peek("b")
-    tier.peek("c")
-    tier.scan("", 10)
-    expect("b" in tier, "b is not in")
+    def _use_each(self, tier: Tier) -> None:
+        """Read so that each policy has another victim: a was used last and most, c least often, b before c."""
+        for name in ("a", "b", "b", "a"):
+            self.use(tier, name)
+        for name in ("c", "a"):
+            self.use(tier, name, many=True)
+        tier.peek("b")
+        tier.peek("c")
+        tier.scan("", 10)
+        expect("b" in tier, "b is not in")
 
 
 def _others(policy: str) -> list[str]:

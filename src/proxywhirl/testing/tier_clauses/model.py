@@ -13,7 +13,7 @@ from random import Random
 from proxywhirl.cache.models import EVICTION_POLICIES
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
 from proxywhirl.cache.tier import Access, Batch, Tier
-from proxywhirl.testing.tier_clauses.base import Clauses, all_records, expect, keys, record, same
+from proxywhirl.testing.tier_clauses.base import Clauses, all_records, expect, hit_times, keys, record, same
 from proxywhirl.testing.tier_clauses.log import Follower
 from proxywhirl.testing.tier_clauses.naive import NaiveOrder
 from proxywhirl.testing.tier_clauses.window_model import WindowRun
@@ -26,9 +26,7 @@ BOUND = 5
 
 
 class ModelClauses(Clauses):
-    """Everything at once. `stores_hits` is False for a tier whose owner counts hits in the records themselves."""
-
-    stores_hits = True
+    """Everything at once."""
 
     def test_an_authority_behaves_as_a_naive_model_does(self) -> None:
         """Without a bound, and with one under each policy, no call of a random run tells the two apart."""
@@ -45,7 +43,7 @@ class ModelClauses(Clauses):
     def compare_authority(self, seed: int, *, bound: int | None, policy: str, steps: int) -> None:
         """Run an authority beside the model."""
         tier = self.authority(max_entries=bound, policy=policy)
-        subject = AuthorityRun(tier, Random(seed), NaiveOrder(policy, bound))  # noqa: S311  # a test
+        subject = AuthorityRun(tier, Random(seed), NaiveOrder(policy, bound), stores_hits=self.stores_hits)  # noqa: S311  # a test
         if bound is None:  # a hit that is noted may be a use, a failure may cost what was noted of uses
             subject.operations += [subject.fail, subject.touch] if self.stores_hits else [subject.fail]
         run(subject.operations, subject.check, Random(~seed), steps, f"seed {seed}, {policy}, bound {bound}")  # noqa: S311  # as above
@@ -53,7 +51,7 @@ class ModelClauses(Clauses):
     def compare_window(self, seed: int, *, bound: int | None, policy: str, steps: int) -> None:
         """Run a window beside the model."""
         tier = self.window(max_entries=bound, policy=policy)
-        subject = WindowRun(tier, Random(seed), NaiveOrder(policy, bound))  # noqa: S311  # a test
+        subject = WindowRun(tier, Random(seed), NaiveOrder(policy, bound), stores_hits=self.stores_hits)  # noqa: S311  # a test
         run(subject.operations, subject.check, Random(~seed), steps, f"seed {seed}, {policy}, bound {bound}")  # noqa: S311  # as above
 
 
@@ -76,8 +74,9 @@ def run(
 class AuthorityRun:
     """An authority, its naive model, and one reader that follows the log of the first."""
 
-    def __init__(self, tier: Tier, rng: Random, order: NaiveOrder) -> None:
+    def __init__(self, tier: Tier, rng: Random, order: NaiveOrder, *, stores_hits: bool) -> None:
         self._tier = tier
+        self._stores_hits = stores_hits
         self._rng = rng
         self._order = order
         self._records: dict[str, Record] = {}
@@ -175,7 +174,7 @@ class AuthorityRun:
     def _get(self) -> str:
         key = self._key()
         same(self._tier.get(key), self._records.get(key), f"get({key!r})")
-        self._order.use(key)
+        self._use(key)
         return f"get({key!r})"
 
     def _get_many(self) -> str:
@@ -183,8 +182,20 @@ class AuthorityRun:
         found = self._tier.get_many(names)
         same(found, {name: self._records[name] for name in names if name in self._records}, f"get_many({names})")
         for name in names:
-            self._order.use(name)
+            self._use(name)
         return f"get_many({names})"
+
+    def _use(self, key: str) -> None:
+        """Tell the tier of a hit where it is to be told, and the model."""
+        known = self._records.get(key)
+        if known is None:
+            return
+        at = None
+        if self._stores_hits:
+            at = next(hit_times)
+            self._tier.touch_many([Access(key, known.generation, 1, at)])
+            known.access_count, known.accessed_at = known.access_count + 1, max(known.accessed_at, at)
+        self._order.use(key, at)
 
     def _look(self) -> str:
         key = self._key()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 
 from proxywhirl.cache.record import Record
 
@@ -27,17 +26,19 @@ class NaiveOrder:
         self._used: dict[str, int] = {}
         self._uses: dict[str, int] = {}
         self._stored: dict[str, float] = {}
+        self._latest = 0.0
         self._marked: set[str] = set()
         self._hand: str | None = None  # None: the one that came first
         self._tick = 0
 
-    def use(self, key: str) -> None:
-        """Note that a key was read; an unknown one is ignored."""
+    def use(self, key: str, at: float | None = None) -> None:
+        """Note that a key was read, at a time where that is told; an unknown one is ignored."""
         if key in self._came:
             self._tick += 1
             self._used[key] = self._tick
             self._uses[key] += 1
-            self._stored[key] = inf  # later than any time that is stored
+            self._latest = max(self._latest, at or 0.0)
+            self._stored[key] = self._latest
             self._marked.add(key)
 
     def forget(self, key: str) -> None:
@@ -73,6 +74,7 @@ class NaiveOrder:
                 left.add(victim)
             left.discard(record.key)
             self._uses[record.key], self._stored[record.key] = record.access_count, record.accessed_at
+            self._latest = max(self._latest, record.accessed_at)
             staying[record.key] = record
         return staying, left
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from random import Random
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Stretch, Tier
-from proxywhirl.testing.tier_clauses.base import all_records, expect, record, same, there
+from proxywhirl.cache.tier import Access, Stretch, Tier
+from proxywhirl.testing.tier_clauses.base import all_records, expect, hit_times, record, same, there
 from proxywhirl.testing.tier_clauses.naive import NaiveOrder
 
 __all__ = ["WindowRun"]
@@ -20,8 +20,9 @@ OFTEN, SELDOM = 0.8, 0.2
 class WindowRun:
     """A window, the naive model of it, and a log as a plain list of what each revision did."""
 
-    def __init__(self, tier: Tier, rng: Random, order: NaiveOrder) -> None:
+    def __init__(self, tier: Tier, rng: Random, order: NaiveOrder, *, stores_hits: bool) -> None:
         self._tier = tier
+        self._stores_hits = stores_hits
         self._rng = rng
         self._order = order
         self._log: list[tuple[str, Record | None]] = [("", None)]  # by revision; None for a removal
@@ -119,7 +120,14 @@ class WindowRun:
     def _get(self) -> str:
         key = self._rng.choice(KEYS)
         same(self._tier.get(key), self._held.get(key), f"get({key!r})")
-        self._order.use(key)
+        if (known := self._held.get(key)) is not None:
+            at = None
+            if self._stores_hits:
+                at = next(hit_times)
+                self._tier.touch_many([Access(key, known.generation, 1, at)])
+                hit = replace(known, access_count=known.access_count + 1, accessed_at=max(known.accessed_at, at))
+                self._held[key] = hit
+            self._order.use(key, at)
         return f"get({key!r})"
 
     def _drop(self) -> str:
