@@ -10,7 +10,7 @@ The tree::
     ├── ProxyGone, LeaseExpired, LeaseReported
     ├── CacheError
     │   ├── TierError
-    │   │   └── TierBusyError                             nothing is wrong: another process is writing
+    │   │   └── TierBusyError, WrongPlaceError            another process is writing; another's file is there
     │   ├── UnstorableValue                               a ValueError too
     │   └── FormatVersionError, DecryptionError
     └── UpstreamError                                     a request through a proxy failed; its type blames somebody
@@ -115,6 +115,10 @@ class UnstorableValue(CacheError, ValueError):
     """A value cannot be stored, and the tier is well: the text names it, and `key` the entry where it is one's."""
 
     key: str | None = None
+
+
+class WrongPlaceError(TierError):
+    """What is in the place of a tier is another's, or was moved: no sickness, and nothing to go on without."""
 
 
 class FormatVersionError(CacheError):

@@ -410,7 +410,7 @@ def test_a_note_that_comes_too_late_for_a_rotation_is_taken_back() -> None:
     old, new = generate_key(), generate_key()
     tier = MemoryTier(authority=True)
     sealer = Sealer(old, reread=reading([old], [new]))
-    notes = KeyNotes(sealer, tier)
+    notes = KeyNotes(sealer, lambda: tier)
     notes.prepare(lambda act: act(tier))
     assert noted(tier) == {fingerprint(new)} == {sealer.key_check}
 
@@ -420,7 +420,7 @@ def test_a_writer_looks_for_its_note_inside_the_transaction() -> None:
     old, new = generate_key(), generate_key()
     tier = MemoryTier(authority=True)
     sealer = Sealer(old, reread=reading([old], [old], [new]))
-    notes = KeyNotes(sealer, tier)
+    notes = KeyNotes(sealer, lambda: tier)
     notes.prepare(lambda act: act(tier))
     assert noted(tier) == {fingerprint(old)}
     tier.set_meta(f"key_check.{fingerprint(old)}", None)
@@ -441,7 +441,7 @@ def test_a_writer_that_comes_between_two_rotations_takes_a_key_that_is_noted() -
     tier = MemoryTier(authority=True)
     tier.set_meta(f"key_check.{fingerprint(old)}", "")
     sealer = Sealer(oldest, reread=reading([new, old]))
-    tier.transact((), KeyNotes(sealer, tier).guard(lambda _: Batch()))
+    tier.transact((), KeyNotes(sealer, lambda: tier).guard(lambda _: Batch()))
     assert sealer.key_check == fingerprint(old)
 
 

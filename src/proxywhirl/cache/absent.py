@@ -1,6 +1,7 @@
-"""A second tier that cannot be opened, above a third one that can: it is left out like one that is sick.
+"""A durable tier that cannot be opened, beside another one that can: it is left out like one that is sick.
 
-A window holds nothing that the authority does not hold, so that nothing is lost without it.
+A window holds nothing that the authority does not hold, so that nothing is lost without it. Without the authority the
+window above it serves, and keeps what is to be written to the authority.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class AbsentTier:
         """Do nothing, as above."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise TierError(self.reason)
+        if hasattr(Tier, name):
+            raise TierError(self.reason)
+        raise AttributeError(name)
 
     def __len__(self) -> NoReturn:
         raise TierError(self.reason)

@@ -18,7 +18,7 @@ from proxywhirl.cache.models import NEVER, WITHHELD, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
 from proxywhirl.cache.soundness import UNREADABLE, UnsoundError
 from proxywhirl.cache.storable import check_storable
-from proxywhirl.errors import DecryptionError
+from proxywhirl.errors import CacheError, DecryptionError
 from proxywhirl.models import Attributes, HealthStatus
 from proxywhirl.urls import ProxyURL
 
@@ -56,7 +56,7 @@ _NO_CREDENTIALS: Credentials = (None, None)
 class Border:
     """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone).
 
-    `renew` returns what is stored under a key now.
+    `renew` returns what is stored under a key now. `refusal` says why credentials cannot be sealed, where they cannot.
 
     What is in the tiers was validated when it came in, so an entry is put together without validating it again: the
     values are copied from a template that hot records keep. What makes no sense all the same, because a tier was
@@ -65,6 +65,7 @@ class Border:
 
     def __init__(self, sealer: Sealer | None) -> None:
         self._sealer = sealer
+        self.refusal: str | None = None
         self.renew: Callable[[str], Record | None] = _nothing_stored
         self._reveal = self.credentials
         self._templates: deque[Record] = deque()
@@ -257,7 +258,12 @@ class Border:
 
         What an earlier key sealed is sealed anew where it is at hand in the clear: it may have been before that
         transaction in which the key was looked at.
+
+        Raises:
+            CacheError: there are credentials, and no key to seal them with.
         """
+        if record.plain is not None and self.refusal is not None:
+            raise CacheError(f"the credentials of entry {record.key} are not taken: {self.refusal}")
         if (
             self._sealer is not None
             and record.plain is not None
@@ -265,6 +271,10 @@ class Border:
         ):
             record.sealed = self._sealer.seal(record.key, record.plain)
         return record
+
+    def seal_with(self, sealer: Sealer | None) -> None:
+        """Use the key that was found, or made, since."""
+        self._sealer, self.refusal = sealer, None
 
     def restored(self, record: Record, stored: Record | None) -> Record:
         """Return the record with the stored credentials in the place of those that were withheld from it.

@@ -165,9 +165,8 @@ def contain(key: str, durable: Sequence[GuardedTier], front: Front) -> None:
     front.replace((), [key])
 
 
-def connect(tiers: Sequence[GuardedTier]) -> None:
+def connect(authority: Tier, windows: Sequence[GuardedTier]) -> None:
     """Have the lowest of the tiers ask the others for copies of what is damaged in it."""
-    *windows, authority = tiers
 
     def copy_of(key: str, revision: int) -> Record | None:
         for window in windows:
@@ -177,5 +176,5 @@ def connect(tiers: Sequence[GuardedTier]) -> None:
                 return replace(found, access_count=counted)
         return None
 
-    if isinstance(authority.tier, Sifting):
-        authority.tier.rescue = copy_of
+    if isinstance(authority, Sifting):
+        authority.rescue = copy_of

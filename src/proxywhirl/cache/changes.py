@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Protocol, Self, runtime_checkable
 
+from proxywhirl.cache.journal import NOWHERE
 from proxywhirl.cache.policy import Found, state_of
 from proxywhirl.cache.record import Record, decode_attributes, split_url
 from proxywhirl.cache.soundness import UNREADABLE
@@ -102,6 +103,11 @@ class CacheChanges:
     def nothing(cls, revision: int) -> Self:
         """Return the page of a log that cannot be read now."""
         return cls(revision, {}, {}, [], reset=False, more=False)
+
+    @classmethod
+    def standing_in(cls, records: list[Record], now: float) -> Self:
+        """Return what is known while the log cannot be read; who asks with its revision then starts anew."""
+        return cls.of(Outlines.of(Changes(NOWHERE, records, []), now))
 
     @property
     def proxies(self) -> list[Proxy]:

@@ -23,10 +23,11 @@ from proxywhirl.cache.absent import AbsentTier
 from proxywhirl.cache.adoption import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.border import Border
 from proxywhirl.cache.debt import DebtFile
+from proxywhirl.cache.guard import DecisionError
 from proxywhirl.cache.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.keys import KeyNotes, copy_notes, noted, open_sealer
-from proxywhirl.cache.models import CacheConfig, CacheStatistics
+from proxywhirl.cache.models import KEY_VARIABLE, CacheConfig, CacheStatistics
 from proxywhirl.cache.occupancy import Occupancy, backend_of
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.record import Record
@@ -38,12 +39,13 @@ from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.cache.upkeep import Upkeep
 from proxywhirl.cache.watcher import Watcher
 from proxywhirl.clock import Clock
-from proxywhirl.errors import TierError
+from proxywhirl.errors import CacheError, TierError
 from proxywhirl.state.advice import explained
 
 __all__ = ["Engine"]
 
 OPENING_TIMEOUT_SECONDS = 60.0
+PAGE = 1_000
 FORK_WAIT_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class Engine:
     """Opens what a configuration names.
 
     Raises:
-        TierError: a durable tier cannot be opened.
+        TierError: no durable tier can be opened, or one that holds another program's data, or was moved.
         DecryptionError: credentials are stored and the key is missing or wrong.
         FormatVersionError: a file was written by a newer version.
     """
@@ -73,10 +75,9 @@ class Engine:
         self._is_open = False
         try:
             self.tiers += opening.open_tiers(config, open_one=self._open_tier, absent=self._absent)
-            removals = self._adopt()
-            self.sealer = open_sealer(config, self._there())
-            self.keys = KeyNotes(self.sealer, self.tiers[-1][1]) if self.sealer is not None else None
-            self.border = Border(self.sealer)
+            removals = self._adopt(self.tiers)
+            self.border = Border(None)
+            self._find_key()
             self.hits = HitLog(durable=self.tiers[-1][0] != "l1", ticks=self._ticks)
             self.stack = TierStack(
                 self.tiers,
@@ -212,27 +213,70 @@ class Engine:
         return cast("Tier", AbsentTier(reason, partial(self._reopen, name)))
 
     def _reopen(self, name: TierName) -> Tier:
-        """Open a window that could not be opened before, and make it one store with the authority."""
+        """Open a tier that could not be opened before, and make it one store with the others."""
         if not self._is_open:
             raise TierError("the other tiers are being opened")
         tier = self._open_tier(name)
+        before = self.tiers
+        tiers = [(each, tier if each == name else other) for each, other in before]
         try:
-            authority = self.stack.authority
-            there = authority.call(lambda tier: (tier.get_meta(STORE_ID), tier.revision, noted(tier)), None)
-            if there is None:
-                raise TierError(f"it waits for tier {authority.name}")  # noqa: TRY301  # what was opened is closed
-            rejoin(tier, there[0] or "", there[1])
-            copy_notes(tier, there[2])
+            if name == before[-1][0]:
+                self._join_windows(tiers)
+            else:
+                self._join_authority(tier)
+            self.tiers = tiers
+            if self.sealer is None:
+                self._find_key()
         except BaseException:
+            self.tiers = before
             tier.close()
             raise
-        self.tiers = [(each, tier if each == name else other) for each, other in self.tiers]
         return tier
 
-    def _adopt(self) -> Removals | None:
+    def _join_authority(self, window: Tier) -> None:
+        authority = self.stack.authority
+        there = authority.call(lambda tier: (tier.get_meta(STORE_ID), tier.revision, noted(tier)), None)
+        if there is None:
+            raise TierError(f"it waits for tier {authority.name}")
+        rejoin(window, there[0] or "", there[1])
+        copy_notes(window, there[2])
+
+    def _join_windows(self, tiers: list[tuple[TierName, Tier]]) -> None:
+        """Make an authority one store with the window that stood in for it, once the keys are known to open both."""
+        (window,) = self.stack.windows
+
+        def join(_: Tier) -> bool:
+            try:
+                open_sealer(self.config, tiers, whole=False)
+                self._adopt(tiers, timeout=0.0)
+            except CacheError as exc:
+                raise DecisionError(exc) from exc  # not the window's fault
+            return True
+
+        if not window.call(join, False, PAGE, waits=True):
+            raise TierError(f"it waits for tier {window.name}")
+        self.stack.rejoin(tiers[-1][1])
+
+    def _find_key(self) -> None:
+        """Find the key, or make one where every durable tier could be read."""
+        there = self._there()
+        whole = len(there) == len(self.tiers)
+        self.sealer = open_sealer(self.config, there, whole=whole)
+        self.keys = KeyNotes(self.sealer, lambda: self.tiers[-1][1]) if self.sealer is not None else None
+        self.border.seal_with(self.sealer)
+        if self.sealer is None and not whole:
+            unread = ", ".join(name for name, tier in self.tiers if isinstance(tier, AbsentTier))
+            self.border.refusal = (
+                f"there is no key, and none is made while tier {unread} cannot be read: mend what the log says of it, "
+                f"or set {KEY_VARIABLE}"
+            )
+
+    def _adopt(
+        self, tiers: list[tuple[TierName, Tier]], *, timeout: float = OPENING_TIMEOUT_SECONDS
+    ) -> Removals | None:
         """Make the tiers one store; return what notes removals, where a tier that is off has to know of them later."""
-        durable: list[tuple[TierName, Tier]] = [(name, tier) for name, tier in self._there() if name != "l1"]
-        if not durable:
+        durable = [(name, tier) for name, tier in tiers if name != "l1" and not isinstance(tier, AbsentTier)]
+        if not durable or isinstance(tiers[-1][1], AbsentTier):
             return None
         removals = self._removals() if durable[0][0] == "l2" else None
         if durable[-1][0] == "l3":
@@ -240,8 +284,8 @@ class Engine:
         else:
             place = Path(self.config.l2_cache_dir).expanduser() / ".opening"
         try:
-            with FileLock(place, timeout=OPENING_TIMEOUT_SECONDS, mode=0o600):
-                for _, tier in self.tiers:
+            with FileLock(place, timeout=timeout, mode=0o600):
+                for _, tier in tiers:
                     if isinstance(tier, AbsentTier) and is_new_store(durable[-1][1]):
                         raise TierError(tier.reason)
                 adopt(durable, removals)

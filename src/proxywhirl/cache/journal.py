@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Changes
 
-__all__ = ["Journal", "Position"]
+__all__ = ["NOWHERE", "Journal", "Position"]
 
 REMOVALS_KEPT = 100_000
 REVISIONS = 2**48  # more than a log will ever give
+NOWHERE = 1 - REVISIONS
+"""The position of a reader that every log tells to start anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,11 @@ def origin(config: CacheConfig) -> str:
     return f"encryption_key or {KEY_VARIABLE}" if keeper is None else keeper.origin
 
 
-def open_sealer(config: CacheConfig, tiers: Tiers) -> Sealer | None:
+def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sealer | None:
     """Find the keys and check them against what is stored; None for a cache in memory alone.
+
+    With `whole` false there are durable tiers beside these that cannot be read. No key is made then, since they may
+    hold what another one sealed: None where there is none.
 
     Raises:
         DecryptionError: credentials are stored and a key that they need is missing.
@@ -86,6 +89,8 @@ def open_sealer(config: CacheConfig, tiers: Tiers) -> Sealer | None:
     keeper = key_keeper(config)
     read = keeper.read if keeper is not None else lambda: [k for k in (config.encryption_key,) if k is not None]
     kept = _matching(read, config.previous_keys, durable, origin(config))
+    if not kept and not whole:
+        return None
     if keeper is not None and not kept:
         if keeper.create():
             _log.warning(
@@ -137,7 +142,7 @@ def tokens_by_key(tier: Tier) -> dict[str, int]:
 class KeyNotes:
     """The notes of the key that seals in this process."""
 
-    def __init__(self, sealer: Sealer, authority: Tier) -> None:
+    def __init__(self, sealer: Sealer, authority: Callable[[], Tier]) -> None:
         self._sealer = sealer
         self._authority = authority
         self._prepared = ""
@@ -187,14 +192,14 @@ class KeyNotes:
                 self._sealer.reload()
                 check = next(filter(self._is_noted, self._sealer.kept), None)  # the first of a new rotation is not yet
                 if check is None:
-                    raise _another_key(CONFIGURATION, noted(self._authority) - self._sealer.known)
+                    raise _another_key(CONFIGURATION, noted(self._authority()) - self._sealer.known)
                 self._sealer.seal_with(check)
             return decide(present)
 
         return guarded
 
     def _is_noted(self, check: str) -> bool:
-        return self._authority.get_meta(NOTE + check) is not None
+        return self._authority().get_meta(NOTE + check) is not None
 
 
 def _matching(

@@ -35,7 +35,8 @@ class Ladder:
     def __init__(self, tiers: Sequence[tuple[TierName, Tier]], *, clock: Clock, counters: Counters) -> None:
         self.tiers = [GuardedTier(name, tier, clock) for name, tier in tiers]
         self.authority = self.tiers[-1]
-        connect(self.tiers)
+        self.authority.behind = False  # it follows nobody
+        connect(self.authority.tier, self.tiers[:-1])
         self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
         self.windows = [guarded for guarded in self.durable if guarded is not self.authority]
         for window in self.windows:

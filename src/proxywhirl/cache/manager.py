@@ -225,8 +225,12 @@ class CacheManager(Lookups):
 
     def changes_since(self, revision: int, limit: int = 5_000) -> CacheChanges:
         """Return a page of what changed after a revision, 0 for everything that is there."""
-        read = partial(read_changes, revision=revision, limit=limit, now=self._clock.now())
-        return self._running().stack.ask_authority(read, CacheChanges.nothing(revision), limit)
+        now, stack = self._clock.now(), self._running().stack
+        page = stack.ask_authority(partial(read_changes, revision=revision, limit=limit, now=now), None, limit)
+        if page is not None:
+            return page
+        known = stack.stand_in() if revision == 0 else None
+        return CacheChanges.nothing(revision) if known is None else CacheChanges.standing_in(known, now)
 
     def refresh(self) -> None:
         """Bring this process in line with what others wrote, now rather than within 100 ms."""

@@ -13,18 +13,14 @@ from pathlib import Path
 
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.cache.replacing import replace_file
-from proxywhirl.errors import TierError
+from proxywhirl.errors import TierError, WrongPlaceError
 from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["BACKENDS", "ElsewhereError", "Occupancy", "backend_of", "check_backend", "moved_to", "note_backend"]
+__all__ = ["BACKENDS", "Occupancy", "WrongPlaceError", "backend_of", "check_backend", "moved_to", "note_backend"]
 
 LOCK, NOTE = ".in-use", "backend"
 BACKENDS = frozenset(backend.value for backend in L2BackendType)
-
-
-class ElsewhereError(TierError):
-    """The entries are in another backend or on their way there: no sickness, and nothing to go on without."""
 
 
 def backend_of(config: CacheConfig) -> str | None:
@@ -37,7 +33,7 @@ class Occupancy:
     """The lock, held until `close`; made with mode 0600. In a forked child, closing takes nothing from the parent.
 
     Raises:
-        ElsewhereError: it is held alone by another process or, where `alone` is asked for, by any other.
+        WrongPlaceError: it is held alone by another process or, where `alone` is asked for, by any other.
         TierError: it cannot be made.
     """
 
@@ -58,7 +54,7 @@ class Occupancy:
                 if alone
                 else "its entries are being moved by `proxywhirl migrate`: try again when that has ended"
             )
-            raise ElsewhereError(f"{directory}: {what}") from exc
+            raise WrongPlaceError(f"{directory}: {what}") from exc
 
     def close(self) -> None:
         """Give the lock back. Idempotent."""
@@ -103,11 +99,11 @@ def check_backend(directory: Path, name: str) -> None:
     """Refuse to open the place that the entries have left.
 
     Raises:
-        ElsewhereError: the message says what to set.
+        WrongPlaceError: the message says what to set.
     """
     there = moved_to(directory)
     if there not in {None, name}:
-        raise ElsewhereError(
+        raise WrongPlaceError(
             f"the entries of {directory} were moved from {name} to {there}: set cache.l2_backend "
             f"(or PROXYWHIRL_CACHE_L2_BACKEND) to {there}, or move them back with `proxywhirl migrate --to {name}`"
         )

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from proxywhirl.cache.absent import AbsentTier
 from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import CacheConfig
-from proxywhirl.cache.occupancy import ElsewhereError, backend_of, check_backend
+from proxywhirl.cache.occupancy import WrongPlaceError, backend_of, check_backend
 from proxywhirl.cache.registry import TierPlan, make_tier
 from proxywhirl.cache.standing import Ticks
 from proxywhirl.cache.tier import TIER_NAMES, Tier, TierName
@@ -28,8 +29,8 @@ def open_tiers(
 ) -> list[tuple[TierName, Tier]]:
     """Open the enabled tiers, fastest first; the last one is the authority. Where there is none, one in memory is.
 
-    `open_one` opens one, as `open_tier` does where it is not given. `absent` gives what stands for a durable window
-    that cannot be opened; without it that is an error as well.
+    `open_one` opens one, as `open_tier` does where it is not given. `absent` gives what stands for a durable tier that
+    cannot be opened, beside another one that can; without it that is an error as well.
 
     Raises:
         UnknownNameError: no tier has the name that is configured; the message lists the known ones.
@@ -46,10 +47,11 @@ def open_tiers(
         for name in names:
             try:
                 tier = open_one(name)
-            except ElsewhereError:
+            except WrongPlaceError:
                 raise
             except TierError as exc:
-                if absent is None or name == names[-1]:
+                others = any(each != "l1" and not isinstance(tier, AbsentTier) for each, tier in tiers)
+                if absent is None or (name == names[-1] and not others):
                     raise
                 tier = absent(name, exc)
             tiers.append((name, tier))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
+from proxywhirl.cache.casualties import connect
 from proxywhirl.cache.following import bring_in_line, stretch_of
 from proxywhirl.cache.front import Front
 from proxywhirl.cache.guard import GuardedTier, guarded_decision, in_passing, may_wait, sound
@@ -41,6 +42,7 @@ PAGE = 1_000
 SWEEP_LIMIT = 500
 FEW = 64
 NO_KEYS: list[str] = []
+NO_RECORDS: list[Record] = []
 NOTHING: tuple[Record | None, ...] = ()
 
 T = TypeVar("T")
@@ -68,7 +70,7 @@ class TierStack:
         self.front = Front(
             first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
             hits,
-            revision=self.authority.tier.revision,
+            revision=next(each for each in reversed(self.tiers) if each.absent is None).tier.revision,
         )
         self._counters = counters
         self._clock = clock
@@ -299,6 +301,24 @@ class TierStack:
     def ask_authority(self, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Ask the lowest tier about `size` records; `default` where it is sick."""
         return self._ask(self.authority, ask, default, size)
+
+    def rejoin(self, authority: Tier) -> None:
+        """Use an authority that could be opened at last: what it says is news to all."""
+        connect(authority, self.tiers[:-1])
+        self._news = True
+
+    def stand_in(self) -> list[Record] | None:
+        """Return what is known while the authority cannot be opened, or will be there then; None where it is open."""
+        if self.authority.absent is None:
+            return None
+        known: dict[str, Record] = {}
+        for window in self.windows:
+            page = self._ask(window, lambda tier: tier.scan("", PAGE), NO_RECORDS, PAGE)
+            while page:
+                known |= {record.key: record for record in page}
+                after = page[-1].key
+                page = self._ask(window, lambda tier: tier.scan(after, PAGE), NO_RECORDS, PAGE)  # noqa: B023  # called at once
+        return list(known.values()) if self._debts is None else self._debts.over(list(known.values()), "", None)
 
     def write_authority(self, change: Callable[[Tier], T], default: T) -> T:
         """Change the lowest tier beside its records; `default` where it is sick."""

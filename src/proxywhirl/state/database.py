@@ -24,7 +24,7 @@ from pathlib import Path
 
 import apsw
 
-from proxywhirl.errors import FormatVersionError, TierBusyError, TierError
+from proxywhirl.errors import FormatVersionError, TierBusyError, TierError, WrongPlaceError
 from proxywhirl.state.directory import make_private_directory
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
@@ -343,7 +343,7 @@ class Database:
         expected = _schema(model)
         model.close()
         if version == 0 or not {name for name, _ in found} & {name for name, _ in expected}:
-            raise TierError(f"{self._path} is another program's database: name another path")
+            raise WrongPlaceError(f"{self._path} is another program's database: name another path")
         if not expected <= found:
             raise _DamagedError("its tables are not those that were made")
 
