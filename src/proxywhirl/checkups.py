@@ -8,27 +8,25 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from secrets import token_hex
 
 from proxywhirl.cache import CacheManager
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SettingsError, TierError, UpstreamError
-from proxywhirl.health import policy
 from proxywhirl.health.budget import Budget, Spending
 from proxywhirl.health.claims import Claims
 from proxywhirl.health.geo import GeoDatabase
-from proxywhirl.health.history import History, Sample
+from proxywhirl.health.history import History
 from proxywhirl.health.levels import Level
 from proxywhirl.health.many import probe_many
 from proxywhirl.health.monitor import Monitor, Pace
 from proxywhirl.health.outage import Outage
 from proxywhirl.health.panel import Panel, Standing, reaches
 from proxywhirl.health.probe import Prober
-from proxywhirl.health.recorder import Recorder
+from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.health.round import OnResult, Round
 from proxywhirl.health.tally import Tally
-from proxywhirl.models import HealthCheck, HealthStatus, Outcome, Target
+from proxywhirl.models import Target
 from proxywhirl.net.trust import default_tls
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
@@ -42,9 +40,6 @@ __all__ = ["CheckPlan", "Checkups", "Report"]
 _log = logging.getLogger(__name__)
 
 PAGE = 5_000
-
-Report = tuple[str, Outcome, float]
-"""What a request made of a proxy: its key, the outcome, and when (Unix seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +66,18 @@ class Checkups:
         self._clock = clock
         self._schedule = settings.health.schedule()
         self._rng = random.Random()  # noqa: S311  # it spreads checks over time
+        self._monitor: Monitor | None = None
 
     def take(self, reports: Sequence[Report]) -> None:
-        """Judge outcomes of requests as checks, so that a busy proxy is hardly probed, and remember them."""
-        if not reports:
+        """Judge outcomes of requests as checks, so that a busy proxy is hardly probed, and remember them.
+
+        Where a monitor runs it does so, since it can tell an outage of our own from proxies that fail.
+        """
+        if not reports or (self._monitor is not None and self._monitor.take(reports)):
             return
-        self._cache.record_checks([(key, partial(self._judge, outcome, at)) for key, outcome, at in reports])
+        recorder = Recorder(self._cache, Outage(_nobody), history=self.history, schedule=self._schedule, rng=self._rng)
         try:
-            self.history.add((key, Sample(at, outcome.ok, outcome.latency)) for key, outcome, at in reports)
+            recorder.write(reports)
         except TierError as exc:
             _log.warning("the last outcomes are not in the history: %s", exc)
 
@@ -150,7 +149,7 @@ class Checkups:
         prober, level, recorder = self._equipped(CheckPlan(), files)
         claims = self._claims()
         claims.sweep(self._clock.now())
-        return Monitor(
+        self._monitor = Monitor(
             self._cache,
             lambda key, endpoint: prober.probe(endpoint, level, key=key),
             recorder,
@@ -163,6 +162,7 @@ class Checkups:
             rng=self._rng,
             clock=self._clock,
         )
+        return self._monitor
 
     def _equipped(self, plan: CheckPlan, files: contextlib.ExitStack) -> tuple[Prober, Level, Recorder]:
         judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
@@ -207,20 +207,10 @@ class Checkups:
     def _claims(self) -> Claims:
         return Claims(self._state, f"{os.getpid()}-{token_hex(4)}")
 
-    def _judge(
-        self, outcome: Outcome, at: float, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
-    ) -> HealthCheck:
-        return policy.after(
-            status,
-            streak_ok,
-            streak_failed,
-            outcome.ok,
-            at,
-            outcome.error,
-            worked=worked,
-            schedule=self._schedule,
-            rng=self._rng,
-        )
+
+async def _nobody() -> Standing:
+    """Examine those who are asked where nobody is."""
+    return Standing.GOOD
 
 
 def _told_by_vendor(endpoint: ProxyURL, error: UpstreamError) -> Blame | None:

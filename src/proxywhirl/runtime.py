@@ -365,10 +365,10 @@ class Runtime:
     def _take(self, key: str, outcome: Outcome | None) -> None:
         """Keep what tells of a proxy's health until it is written; None takes back its last failure."""
         if outcome is not None:
-            self._reports.append((key, outcome, self._clock.now()))
+            self._reports.append(Report(key, outcome, self._clock.now()))
             return
         for report in reversed(self._reports.copy()):
-            if report[0] == key and report[1].rule == SILENT:
+            if report.key == key and report.outcome.rule == SILENT:
                 with contextlib.suppress(ValueError):  # it was taken to be written meanwhile
                     self._reports.remove(report)
                 return

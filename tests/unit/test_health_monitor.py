@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -21,10 +22,10 @@ from proxywhirl.health.history import History
 from proxywhirl.health.levels import Level, ProbeResult, Stage
 from proxywhirl.health.monitor import Monitor, Pace
 from proxywhirl.health.outage import Outage
-from proxywhirl.health.panel import Standing, reaches
+from proxywhirl.health.panel import VERDICT_LASTS, Standing, reaches
 from proxywhirl.health.policy import Schedule
-from proxywhirl.health.recorder import Recorder
-from proxywhirl.models import Attributes, Target
+from proxywhirl.health.recorder import Recorder, Report
+from proxywhirl.models import Attributes, HealthCheck, Outcome, Target
 from proxywhirl.state.store import MemoryStore
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
@@ -44,6 +45,8 @@ def result(key: str, blame: Blame | None = None, *, at: float = 0.0, **found: An
 class World:
     """A cache in memory with proxies, what each answers when it is probed, and how often that was."""
 
+    made: ClassVar[list[World]] = []
+
     def __init__(self, names: str, *, online: bool = True, clock: ManualClock | None = None) -> None:
         self.clock = clock or ManualClock()
         self.cache = CacheManager(
@@ -59,6 +62,7 @@ class World:
         self.hold: asyncio.Event | None = None
         self.begun = asyncio.Event()
         self.keys: dict[str, str] = {}
+        self.made.append(self)
         for name in names:
             self.add(name)
 
@@ -118,6 +122,14 @@ class World:
         assert entry is not None
         assert entry.next_check_time is not None
         return entry.next_check_time.timestamp() - self.clock.now()
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close the cache of each world that a test made."""
+    yield
+    while World.made:
+        World.made.pop().cache.close()
 
 
 async def turn(monitor: Monitor) -> None:
@@ -435,3 +447,76 @@ def test_looking_at_what_is_to_be_checked_is_no_use_of_it(durable: CacheManager)
     again = durable.get(entry.key)
     assert again is not None
     assert again.access_count == 1
+
+
+@contextlib.asynccontextmanager
+async def running(monitor: Monitor) -> AsyncIterator[None]:
+    """Run a monitor beside the block."""
+    task = asyncio.create_task(monitor.run())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("online", [True, False])
+async def test_failures_of_requests_count_as_those_of_probes_do(online: bool) -> None:
+    """While it runs it records what requests met: nothing fails but this machine where the judges do not answer it."""
+    world = World("ab")
+    world.cache.record_checks([(key, HealthCheck(True, HealthStatus.HEALTHY, 1.0, 9e9)) for key in world.keys.values()])
+    monitor, now = world.monitor(), world.clock.now()
+    world.standing = Standing.GOOD if online else Standing.NONE
+    reports = [Report(world.keys["a"], Outcome(False, error="refused"), now)] * 3
+    reports.append(Report(world.keys["b"], Outcome(True, latency=0.5), now))
+    assert monitor.take(reports) is False, "it does not run"
+    async with running(monitor):
+        assert monitor.take(reports[::-1]) is True
+    assert monitor.take(reports) is False, "it has ended"
+    entry = world.cache.look(world.keys["a"])
+    assert entry is not None
+    assert (entry.failure_count, world.keys["a"] in world.cache) == ((3, False) if online else (0, True))
+    assert [sample.ok for sample in world.history.of(world.keys["a"])] == ([False] * 3 if online else [])
+    assert [sample.latency for sample in world.history.of(world.keys["b"])] == [0.5]
+
+
+async def test_a_failure_of_a_request_waits_until_the_judges_were_looked_at_after_it() -> None:
+    """What came before it is recorded at once, what came after it with it: a verdict of before says nothing of it."""
+    world = World("ab")
+    world.cache.record_checks([(key, HealthCheck(True, HealthStatus.HEALTHY, 1.0, 9e9)) for key in world.keys.values()])
+    monitor, now = world.monitor(), world.clock.now()
+    a, b = world.keys["a"], world.keys["b"]
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():  # noqa: ASYNC110  # a thread writes it
+                await asyncio.sleep(0.01)
+
+    async with running(monitor):
+        served = Report(b, Outcome(True), now)
+        monitor.take([served, Report(a, Outcome(False, error="refused"), now), served])
+        await until(lambda: len(world.history.of(b)) == 1)
+        assert world.history.of(a) == []
+        world.clock.advance(VERDICT_LASTS)
+        await until(lambda: (len(world.history.of(a)), len(world.history.of(b))) == (1, 2))
+
+
+async def test_failures_of_the_end_of_an_outage_count_nothing() -> None:
+    """Where the judges answer again, what failed before the first success may have failed with them."""
+    world = World("")
+    outage = Outage(world.examine)
+    good, bad = result("a"), result("a", Blame.PROXY)
+    world.standing = Standing.NONE
+    assert await outage.sift([bad, good, bad]) == ([bad, good], [bad])
+    world.standing = Standing.GOOD
+    assert await outage.sift([bad, good, bad]) == ([good, bad], [bad])
+    assert await outage.sift([bad]) == ([bad], [])
+    world.standing = Standing.NONE
+    assert await outage.sift([bad]) == ([], [bad])
+    world.standing = Standing.GOOD
+    assert await outage.sift([bad]) == ([], [bad])
+    assert await outage.sift([bad]) == ([bad], [])
+    world.standing = Standing.WORSE
+    assert await outage.sift([bad, good]) == ([good], [bad])

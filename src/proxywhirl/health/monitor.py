@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
@@ -21,7 +24,8 @@ from proxywhirl.errors import ProxyWhirlError
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.claims import Claims
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.recorder import Recorder
+from proxywhirl.health.panel import VERDICT_LASTS
+from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.models import Attributes
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
@@ -34,6 +38,7 @@ TICK = 0.2
 TRIES = 3  # of a probe that this machine spoils
 RECORDING_TAKES = 5.0  # seconds that a claim outlasts its probe
 PAGE = 5_000
+REPORTS_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +113,16 @@ class Monitor:
         self._stale: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._ended: list[ProbeResult] = []
+        self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
+        self._takes = False
+        self._taking = threading.Lock()
         self._allowance = 0.0
         self._allowed_at: float | None = None
         self._failing = False
 
     async def run(self) -> None:
         """Check until cancelled; probes under way are dropped then, and their proxies free for others."""
+        self._takes = True
         try:
             await self._recorder.prepare()
             while True:
@@ -127,6 +136,16 @@ class Monitor:
                 await asyncio.sleep(TICK)
         finally:
             await self._stop()
+
+    def take(self, reports: Sequence[Report]) -> bool:
+        """Take over what requests made of proxies, to be recorded with the probes; False where this does not run.
+
+        Called in any thread.
+        """
+        with self._taking:
+            if self._takes:
+                self._reports.extend(reports)
+            return self._takes
 
     async def step(self) -> None:
         """Follow the log, record what has ended, start what is due.
@@ -179,6 +198,8 @@ class Monitor:
             del self._running[key]
 
     async def _record(self) -> None:
+        if self._reports:
+            await self._record_reports()
         if not self._ended:
             return
         results, self._ended = self._ended, []
@@ -191,6 +212,19 @@ class Monitor:
         finally:
             await asyncio.to_thread(self._claims.give_back, [result.key for result in results])
         self._put_off([result.key for result in recorded.untaught], self._retry)
+
+    async def _record_reports(self) -> None:
+        """Record what may be: a failure when those who are asked are looked at after it, in the order of all."""
+        with self._taking:
+            waiting = list(self._reports)
+        late = self._clock.now() - VERDICT_LASTS if self._takes else math.inf
+        reports = list(takewhile(lambda report: report.ok or report.at <= late, waiting))
+        counted = await self._recorder.sift(reports)  # who is cancelled here has taken nothing out
+        with self._taking:
+            for _ in reports:
+                self._reports.popleft()
+        if counted:
+            await asyncio.to_thread(self._recorder.write, counted)
 
     def _follow(self) -> None:
         more = True
@@ -232,6 +266,8 @@ class Monitor:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        with self._taking:
+            self._takes = False  # what comes from now on is recorded by others
         try:
             await self._record()
             await asyncio.to_thread(self._claims.give_back, keys)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
-from proxywhirl.health.levels import ProbeResult
 from proxywhirl.health.panel import Standing
 
 __all__ = ["Outage"]
 
 _log = logging.getLogger(__name__)
+
+
+class Seen(Protocol):
+    """What a proxy was seen to do."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what it was asked for."""
+        ...
+
+
+S = TypeVar("S", bound=Seen)
 
 
 class Outage:
@@ -27,22 +39,25 @@ class Outage:
         """Look at them before the first result."""
         self._tell(await self._examine())
 
-    async def sift(self, results: Sequence[ProbeResult]) -> tuple[list[ProbeResult], list[ProbeResult]]:
+    async def sift(self, results: Sequence[S]) -> tuple[list[S], list[S]]:
         """Divide results, in the order in which they came, into those that count and those that teach nothing.
 
         Where one of several judges turned bad no failure counts; where nobody answers us, none after the last success:
-        until then a judge did answer, if only through proxies.
+        until then a judge did answer, if only through proxies. Where somebody answers again, none before the first.
         """
         if self._last is Standing.GOOD and all(result.ok for result in results):
             return list(results), []
-        standing = await self._examine()
+        before, standing = self._last, await self._examine()
         self._tell(standing)
-        if standing is Standing.GOOD:
-            return list(results), []
-        last_success = max((place for place, result in enumerate(results) if result.ok), default=-1)
-        spared = 0 if standing is Standing.WORSE else last_success + 1
-        counted = [result for place, result in enumerate(results) if result.ok or place < spared]
-        return counted, [result for place, result in enumerate(results) if not result.ok and place >= spared]
+        successes = [place for place, result in enumerate(results) if result.ok]
+        first = 0
+        last = len(results)
+        if standing is not Standing.GOOD:
+            last = 0 if standing is Standing.WORSE else max(successes, default=0)
+        elif before is Standing.NONE:
+            first = min(successes, default=last)
+        counted = [result for place, result in enumerate(results) if result.ok or first <= place < last]
+        return counted, [result for place, result in enumerate(results) if not result.ok and not first <= place < last]
 
     def _tell(self, standing: Standing) -> None:
         before, self._last = self._last, standing

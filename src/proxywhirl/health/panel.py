@@ -19,7 +19,7 @@ from proxywhirl.models import Target
 from proxywhirl.net.connection import READ_LIMIT, Connection, drive
 from proxywhirl.wire.judge import Judge, question
 
-__all__ = ["Panel", "Standing", "reaches"]
+__all__ = ["VERDICT_LASTS", "Panel", "Standing", "reaches"]
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""From the results of probes to what is known of the proxies: judged in batches, written in batches.
+"""From probes and requests to what is known of the proxies: judged in batches, written in batches.
 
 What the store of entries can do is injected: `health` knows no cache.
 """
@@ -18,9 +18,9 @@ from proxywhirl.health.history import History, Sample
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.outage import Outage
 from proxywhirl.health.policy import Schedule
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus
+from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome
 
-__all__ = ["Recorded", "Recorder", "Verdicts"]
+__all__ = ["Recorded", "Recorder", "Report", "Verdicts"]
 
 Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
 
@@ -35,6 +35,30 @@ class Verdicts(Protocol):
     def describe(self, known: Mapping[str, Attributes], /) -> int:
         """Add to the entries' attributes what was found out."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a request made of a proxy, by its key, and when (Unix seconds)."""
+
+    key: str
+    outcome: Outcome
+    at: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the proxy served."""
+        return self.outcome.ok
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, without a credential."""
+        return self.outcome.error
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds, None where they were not measured."""
+        return self.outcome.latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,36 +110,47 @@ class Recorder:
         counted, dropped = await self._outage.sift(telling)
         others = [result for result in results if not (result.ok or result.blame in self._blamed)]
         if counted:
-            await asyncio.to_thread(self._write, counted)
+            await asyncio.to_thread(self.write, counted)
         return Recorded(counted, [*dropped, *others])
 
-    def _write(self, results: Sequence[ProbeResult]) -> None:
-        self._verdicts.record_checks([(result.key, partial(self._judge, result)) for result in results])
-        found = {result.key: learnt for result in results if (learnt := _learnt(result)) is not None}
+    async def sift(self, reports: Sequence[Report]) -> list[Report]:
+        """Return what counts of what requests made of proxies: no failure that would not count of a probe."""
+        return (await self._outage.sift(reports))[0]
+
+    def write(self, seen: Sequence[ProbeResult | Report]) -> None:
+        """Judge what was seen, in its order, and write what follows of it, whoever may be to blame.
+
+        Raises:
+            TierError: the history cannot be written.
+        """
+        self._verdicts.record_checks([(each.key, partial(self._judge, each)) for each in seen])
+        found = {each.key: learnt for each in seen if (learnt := _learnt(each)) is not None}
         if found:
             self._verdicts.describe(found)
         if self._history is not None:
-            self._history.add((result.key, Sample(result.at, result.ok, result.latency)) for result in results)
+            self._history.add((each.key, Sample(each.at, each.ok, each.latency)) for each in seen)
 
     def _judge(
-        self, result: ProbeResult, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
+        self, seen: ProbeResult | Report, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
     ) -> HealthCheck:
         check = policy.after(
             status,
             streak_ok,
             streak_failed,
-            result.ok,
-            result.at,
-            result.error,
+            seen.ok,
+            seen.at,
+            seen.error,
             worked=worked,
             schedule=self._schedule,
             rng=self._rng,
         )
-        shallow = result.ok and result.asked is Level.TCP and status is not HealthStatus.HEALTHY
-        return replace(check, status=HealthStatus.DEGRADED) if shallow else check
+        shallow = seen.ok and isinstance(seen, ProbeResult) and seen.asked is Level.TCP
+        return replace(check, status=HealthStatus.DEGRADED) if shallow and status is not HealthStatus.HEALTHY else check
 
 
-def _learnt(result: ProbeResult) -> Attributes | None:
+def _learnt(result: ProbeResult | Report) -> Attributes | None:
+    if isinstance(result, Report):
+        return None
     if result.anonymity is None and result.country is None and result.asn is None:
         return None
     return Attributes(anonymity=result.anonymity, country=result.country, asn=result.asn)

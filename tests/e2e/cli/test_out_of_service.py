@@ -189,3 +189,28 @@ def test_failures_while_nobody_can_be_asked_count_nothing(fleet: Fleet, home: Pa
     with Runtime(Settings.load(home)) as runtime:
         entries = list(runtime.cache.scan(status=HealthStatus.UNHEALTHY, retired=True))
         assert {entry.failure_count for entry in entries} == {3}
+
+
+def test_requests_that_fail_while_this_machine_is_offline_take_nobody_out_of_service(
+    running: tuple[Fleet, Origin], fleet: Fleet, home: Path, run: Run, spawn: Spawn
+) -> None:
+    """A gateway with a judge that stops answering together with all proxies blames none of them, and says so."""
+    with spawn("judge", "--port", "0") as judging:
+        assert judging.stdout is not None
+        variables = {"PROXYWHIRL_HEALTH_JUDGES": judging.stdout.readline().strip()}
+        with spawn("serve", "--port", "0", **variables) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            with httpx2.Client(proxy=process.stdout.readline().strip(), trust_env=False, timeout=20) as client:
+                assert eventually(lambda: listed(run) == ["healthy"] * len(SPECS))
+                judging.kill()
+                judging.wait()
+                set_all(fleet, Fault.RESET)
+                for _ in range(8):
+                    assert client.get(running[1].url).status_code == 502
+            assert any("no proxy is blamed for failing" in line for line in process.stderr)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+    with Runtime(Settings.load(home)) as runtime:
+        entries = list(runtime.cache.scan(retired=None))
+        assert [(entry.failure_count, entry.is_healthy) for entry in entries] == [(0, True)] * len(SPECS)
