@@ -154,7 +154,7 @@ class CacheEntry(_Discreet):
     """A proxy as the cache remembers it: identity, credentials, time to live, health, use.
 
     Times are timezone-aware and kept in UTC; a naive one is refused. `access_count` counts cache
-    hits, `failure_count` consecutive failures.
+    hits, `failure_count` failures in a row, by which it is taken out of service.
 
     >>> from datetime import datetime, timezone
     >>> entry = CacheEntry(
@@ -193,14 +193,20 @@ class CacheEntry(_Discreet):
         description="From when on the entry is a miss: the time to live after fetching, at most the end of year 9999.",
     )
     health_status: HealthStatus = Field(default=HealthStatus.UNKNOWN, description="How well the proxy works.")
-    failure_count: Count = Field(default=0, description="Failures in a row that count against the proxy.")
+    failure_count: Count = Field(
+        default=0, description="Failures in a row that checks, requests or invalidate_by_health found."
+    )
     evicted_from_l1: bool = Field(
         default=False,
         description="Whether a tier below served the entry after this process had evicted it from the first one.",
     )
     last_health_check: datetime | None = Field(default=None, description="When the proxy was checked last.")
-    consecutive_health_failures: Count = Field(default=0, description="Health checks in a row that failed.")
-    consecutive_health_successes: Count = Field(default=0, description="Health checks in a row that succeeded.")
+    consecutive_health_failures: Count = Field(
+        default=0, description="Failures in a row that checks or requests found; the status goes by it."
+    )
+    consecutive_health_successes: Count = Field(
+        default=0, description="Successes in a row of health checks or requests."
+    )
     recovery_attempt: Count = Field(default=0, description="Which trial of its recovery the last health check was.")
     next_check_time: datetime | None = Field(default=None, description="When the next health check is due.")
     last_health_error: str | None = Field(
