@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -508,6 +509,33 @@ def test_an_entry_that_was_retired_in_l2_alone_can_come_back_above_a_new_databas
     assert again.get("a") is None
     assert again.record_check("a", HealthCheck(True, HealthStatus.HEALTHY, 1.0))
     assert again.get("a") is not None
+
+
+def test_what_fails_while_the_database_cannot_be_used_is_out_of_service_all_the_same(
+    opened: Opener, clock: ManualClock
+) -> None:
+    """Its failures are owed: it is served no more, a trial gets its credential, and so it is when all is well."""
+    cache = opened()
+    cache.put("k", entry("k", username="bob", password="hunter2"))
+    failure = HealthCheck(False, HealthStatus.DEGRADED, clock.now())
+    with contextlib.closing(apsw.Connection(cache.config.l3_database_path)) as broken:
+        broken.execute("ALTER TABLE entries RENAME TO elsewhere")
+        for _ in range(3):
+            assert cache.record_check("k", failure)
+        assert cache.get_statistics().l3_degraded
+        assert cache.get("k") is None
+        dialled = cache.endpoint("k")
+        broken.execute("ALTER TABLE elsewhere RENAME TO entries")
+    assert dialled is not None
+    assert dialled.password == "hunter2"
+    clock.advance(60)
+    assert cache.get("k") is None
+    assert not cache.get_statistics().l3_degraded
+    (retired,) = cache.scan(retired=True)
+    assert (retired.failure_count, retired.total_health_checks) == (3, 3)
+    assert cache.endpoint("k") == dialled
+    assert cache.record_check("k", HealthCheck(True, HealthStatus.DEGRADED, clock.now()))
+    assert cache.get("k") is not None
 
 
 @pytest.mark.parametrize("backend", ["jsonl", "sqlite"])
