@@ -511,6 +511,15 @@ def test_an_entry_that_was_retired_in_l2_alone_can_come_back_above_a_new_databas
     assert again.get("a") is not None
 
 
+def test_a_process_that_only_checked_tells_whom_it_took_out_of_service(opened: Opener, clock: ManualClock) -> None:
+    """A monitor asks for no entry; its evictions are among the statistics of all processes all the same."""
+    put(opened(), "a")
+    with opened(failure_threshold=1) as monitor:
+        assert monitor.record_check("a", HealthCheck(False, HealthStatus.DEAD, clock.now()))
+    (told,) = opened().process_statistics()
+    assert told.statistics.l3_stats.evictions_health == 1
+
+
 def test_what_fails_while_the_database_cannot_be_used_is_out_of_service_all_the_same(
     opened: Opener, clock: ManualClock
 ) -> None:

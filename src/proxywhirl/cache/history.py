@@ -111,7 +111,7 @@ class Publisher:
     def has_news(self, figures: CacheStatistics, *, ended: bool) -> bool:
         """Whether the row is worth writing; that of one that asked and met nothing in a short life is not."""
         if ended:
-            return self._written is not None or figures.requests > 0 or any(_damages(figures))
+            return self._written is not None or figures.requests > 0 or any(_losses(figures))
         return _told(figures) != self._written
 
     def publish(self, tier: Tier, figures: CacheStatistics, now: datetime, *, ended: bool) -> None:
@@ -163,12 +163,13 @@ def _told(figures: CacheStatistics) -> tuple[int, ...]:
     """Return what makes a row worth writing again when it changes."""
     tiers = (figures.l1_stats, figures.l2_stats, figures.l3_stats)
     sick = (figures.l1_degraded, figures.l2_degraded, figures.l3_degraded)
-    return (figures.requests, *(tier.current_size for tier in tiers), *map(int, sick), *_damages(figures))
+    return (figures.requests, *(tier.current_size for tier in tiers), *map(int, sick), *_losses(figures))
 
 
-def _damages(figures: CacheStatistics) -> tuple[int, ...]:
-    """Return how many damaged records each tier has met."""
-    return tuple(tier.evictions_corruption for tier in (figures.l1_stats, figures.l2_stats, figures.l3_stats))
+def _losses(figures: CacheStatistics) -> tuple[int, ...]:
+    """Return what each tier lost to damage and to failing proxies, whether somebody asked it or not."""
+    tiers = (figures.l1_stats, figures.l2_stats, figures.l3_stats)
+    return tuple(lost for tier in tiers for lost in (tier.evictions_corruption, tier.evictions_health))
 
 
 def _read(row: str) -> ProcessStatistics | None:
