@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from proxywhirl.cache.models import NEVER, CacheEntry
-from proxywhirl.cli.options import country_code, home_option, json_option, open_runtime
+from proxywhirl.cli.options import TEXT, country_code, home_option, json_option, open_runtime
 from proxywhirl.cli.render import note, print_json, print_table, stdout
 from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
@@ -26,9 +26,9 @@ REMOVED_COLUMNS = ("KEY", "PROXY", "REASON")
 @click.command("list")
 @click.option("--status", type=click.Choice([status.value for status in HealthStatus]), help="Only of this health.")
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), help="Only of this scheme.")
-@click.option("--source", metavar="NAME", help="Only from this source.")
+@click.option("--source", metavar="NAME", type=TEXT, help="Only from this source.")
 @click.option("--country", metavar="CC", callback=country_code, help="Only from this country.")
-@click.option("--tag", metavar="TAG", help="Only with this tag.")
+@click.option("--tag", metavar="TAG", type=TEXT, help="Only with this tag.")
 @click.option("--retired", is_flag=True, help="Those taken out of service instead.")
 @click.option("--removed", is_flag=True, help="What you removed and is kept out instead, with the reason.")
 @click.option("--limit", type=click.IntRange(1), help="So many at the most. [default: 100 on a terminal, else all]")

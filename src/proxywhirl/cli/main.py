@@ -113,6 +113,7 @@ def _open_standard_streams() -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     _open_standard_streams()
+    code = 0
     try:
         code = _invoke(arguments)
         sys.stdout.flush()
@@ -121,7 +122,7 @@ def _run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         _give_up_stdout()
-        return 0
+        return code
     except click.exceptions.NoArgsIsHelpError as exc:
         warn(exc.format_message())
         return exc.exit_code

@@ -39,6 +39,7 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_SECONDS = re.compile(r"0*[1-9][0-9]{0,14}")  # a longer number would be no number any more
 _KEY = re.compile(r"[0-9a-f]{16}")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -54,7 +55,7 @@ class TimeToLive(click.ParamType[float]):
             return value
         if value == "never":
             return math.inf
-        if not value.isascii() or not value.isdigit() or int(value) < 1:
+        if not _SECONDS.fullmatch(value):
             self.fail(f"{value!r} is neither a whole number of seconds from 1 on nor 'never'.", param, ctx)
         return float(value)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -60,20 +61,22 @@ def printable(text: str) -> str:
 
 
 def warn(message: str) -> None:
-    """Say what is wrong, beside the data."""
-    click.echo(message, err=True)
+    """Say what is wrong, beside the data. Whether anybody listens changes nothing about what is done."""
+    with suppress(OSError):
+        click.echo(message, err=True)
 
 
 def note(message: str) -> None:
     """Say something beside the data that nobody has to know."""
     if not is_on("quiet"):
-        click.echo(message, err=True)
+        warn(message)
 
 
 def acknowledge(message: str) -> None:
     """Say on stdout that a command has done what it was asked for; its exit code says so too."""
     if not is_on("quiet"):
-        click.echo(message)
+        with suppress(BrokenPipeError):  # as to `warn`
+            click.echo(message)
 
 
 def print_json(value: object) -> None:

@@ -178,14 +178,26 @@ def _home(home: str | Path | None) -> Path:
     chosen = home or os.environ.get("PROXYWHIRL_HOME") or platformdirs.user_data_path("proxywhirl")
     try:
         directory = Path(chosen).expanduser().absolute()
-        is_file = directory.exists() and not directory.is_dir()
+        fault = _fault_of(directory)
     except RuntimeError as exc:
         raise SettingsError(f"{chosen}: this user has no home directory; name one with PROXYWHIRL_HOME") from exc
     except OSError as exc:
         raise SettingsError(f"the home {chosen} cannot be used: {exc.strerror}") from exc
-    if is_file:
-        raise SettingsError(f"the home {directory} is a file: name a directory")
+    if fault:
+        raise SettingsError(f"the home {directory} {fault}")
     return directory
+
+
+def _fault_of(home: Path) -> str | None:
+    """Say why nothing can be opened in a home; None where that may work."""
+    name = str(home)
+    if "\0" in name or name.encode(errors="ignore").decode() != name:
+        return "has a name that is no text in UTF-8, which databases need: name another directory"
+    if home.is_dir():
+        return None
+    if home.is_symlink():
+        return "is a link to what is not there, or is no directory: make that, or name another directory"
+    return "is a file: name a directory" if home.exists() else None
 
 
 def _explain(exc: ValidationError, path: Path | None, *within: str) -> str:

@@ -1,16 +1,9 @@
-"""Options that stand before a command as well as after it, and what `--quiet` and `--no-color` leave."""
+"""Options that stand before a command as well as after it, and what `--quiet` leaves."""
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
-from socket import create_server
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,9 +13,6 @@ from proxywhirl.cli.main import cli
 
 if TYPE_CHECKING:
     from cli.conftest import Run
-
-ESCAPE = "\x1b"
-COLOUR = re.compile(r"\x1b\[[0-9;]*\b(3|4|9|10)[0-9][0-9;]*m")
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -47,33 +37,6 @@ def lacking(name: str) -> list[tuple[str, ...]]:
 def two(run: Run) -> None:
     """Put two proxies, which do not answer, into the store."""
     assert run("add", "203.0.113.7:8080", "http://127.0.0.1:1").code == 0
-
-
-Terminal = Callable[..., str]
-
-
-@pytest.fixture
-def terminal(home: Path) -> Terminal:
-    """Run a command on a terminal of its own, to its end, and return all that it printed there."""
-
-    def run(*arguments: object, **variables: str) -> str:
-        environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-        environment |= {"TERM": "xterm-256color", "COLUMNS": "120", **variables}
-        ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "proxywhirl", *map(str, arguments)]
-        printed = b""
-        with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-            os.close(theirs)
-            with open(ours, "rb", buffering=0) as reader:  # noqa: PTH123  # a descriptor
-                try:
-                    while piece := reader.read(4096):
-                        printed += piece
-                except OSError:  # so a terminal tells on Linux that nobody writes to it any more
-                    pass
-            assert process.wait(60) == 0
-        return printed.decode()
-
-    return run
 
 
 @pytest.mark.usefixtures("two")
@@ -175,33 +138,3 @@ def test_quiet_hides_no_error_and_no_warning(run: Run) -> None:
     assert (ended.code, ended.out, "1 of 1 not in the store" in ended.err) == (1, "", True)
     ended = run("-q", "list", "--tag")
     assert (ended.code, "requires an argument" in ended.err) == (2, True)
-
-
-@pytest.mark.usefixtures("two")
-def test_no_color_prints_no_escape_sequence_on_a_terminal(terminal: Terminal) -> None:
-    """Tables and bars are plain text then, before the command and after it; else they are not."""
-    with closing(create_server(("127.0.0.1", 0))) as server:
-        assert terminal("add", f"127.0.0.1:{server.getsockname()[1]}") != ""
-        for command in (["list"], ["stats"], ["check", "--all", "--level", "tcp"]):
-            assert ESCAPE in terminal(*command)
-            for line in (["--no-color", *command], [*command, "--no-color"]):
-                printed = terminal(*line)
-                assert printed != ""
-                assert ESCAPE not in printed
-
-
-@pytest.mark.usefixtures("two")
-def test_quiet_moves_no_bar_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
-    """An import is silent there too."""
-    (tmp_path / "list.txt").write_text("203.0.113.8:80\n" * 1000)
-    assert terminal("import", tmp_path / "list.txt", "--quiet") == ""
-
-
-@pytest.mark.usefixtures("two")
-def test_the_variable_no_color_is_respected(terminal: Terminal) -> None:
-    """Where NO_COLOR is set to anything, what else would be coloured is not (https://no-color.org)."""
-    with closing(create_server(("127.0.0.1", 0))) as server:
-        terminal("add", f"127.0.0.1:{server.getsockname()[1]}")
-        checking = ["check", "--all", "--level", "tcp"]
-        assert COLOUR.search(terminal(*checking))
-        assert not COLOUR.search(terminal(*checking, NO_COLOR="1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pty
+import socket
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,10 @@ def test_without_a_command_the_help_is_shown(run: Run) -> None:
         (("bogus",), "No such command 'bogus'"),
         (("import",), "Missing argument"),
         (("import", "x", "--ttl", "soon"), "'soon' is neither"),
+        (("import", "x", "--ttl", "0"), "'0' is neither"),
+        (("import", "x", "--ttl", "9" * 5000), "9' is neither"),
+        (("list", "--source", "\udcff"), "cannot be printed"),
+        (("list", "--tag", "\udcff"), "cannot be printed"),
         (("import", "x", "--scheme", "ftp"), "'ftp' is not one of"),
         (("import", "x", "--country", "XXX"), "two-letter code"),
         (("list", "--status", "fine"), "'fine' is not one of"),
@@ -121,12 +126,17 @@ def test_a_wrong_variable_is_named_without_its_value(
 
 
 def test_a_home_that_cannot_be_one_is_named(run: Run, tmp_path: Path) -> None:
-    """A file as a home, a home below a file, and a name too long are errors that name them."""
+    """A file as a home, a home below a file, a link to nothing, and a name of another kind are named as errors."""
     file = tmp_path / "file"
     file.touch()
     assert_one_line(run("list", "--home", file), 1, f"the home {file} is a file: name a directory")
     assert_one_line(run("list", "--home", file / "below"), 1, "Not a directory")
     assert_one_line(run("list", "--home", "x" * 300), 1, "File name too long")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nothing")
+    assert_one_line(run("list", "--home", link), 1, f"the home {link} is a link to what is not there")
+    for name in ("\udcff", "a\0b"):
+        assert_one_line(run("list", "--home", tmp_path / name), 1, "is no text in UTF-8")
 
 
 def test_a_missing_or_wrong_key_is_named(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +332,48 @@ def test_no_color_is_respected(home: Path, process: Run, few: Path) -> None:
     _, shown = terminal("import", few, NO_COLOR="1")
     assert "\x1b[3" not in shown
     assert "\x1b[9" not in shown
+
+
+@pytest.mark.parametrize("command", ["list", "stats", "check --all --level tcp", "import FILE"])
+def test_no_color_leaves_no_escape_sequence(home: Path, process: Run, few: Path, command: str) -> None:
+    """Before the command and after it, tables are plain text and no bar moves; without it, else."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        process("add", f"127.0.0.1:{server.getsockname()[1]}")
+        words = command.replace("FILE", str(few)).split()
+        assert "\x1b" in terminal(*words)[1]
+        for line in (["--no-color", *words], [*words, "--no-color"]):
+            code, shown = terminal(*line)
+            assert (code, "\x1b" in shown) == (0, False)
+            assert shown != ""
+
+
+def test_quiet_moves_no_bar(process: Run, few: Path) -> None:
+    """On a terminal too, an import tells what is wrong with a line, and nothing else."""
+    process("list")  # which makes the key, and says so
+    code, shown = terminal("--quiet", "import", few)
+    assert (code, shown.count("\n"), shown.startswith("few.txt:3: ")) == (0, 1, True)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_work_goes_on_when_nobody_listens(home: Path, process: Run, stream: int) -> None:
+    """A reader that leaves early, or a stderr that is full, takes nothing from what a command was told to do."""
+    lines = "".join(f"10.0.0.{n}:{80 if n % 2 else 99999}\n" for n in range(200))
+    ours, theirs = os.pipe()
+    os.close(ours)
+    for arguments, code in ((["import", "-"], 0), (["remove", "10.0.0.1:80", "10.0.0.2:80"], 1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "proxywhirl", *arguments],
+            input=lines,
+            text=True,
+            timeout=60,
+            check=False,
+            stdout=theirs if stream == 1 else subprocess.PIPE,
+            stderr=theirs if stream == 2 else subprocess.PIPE,
+        )
+        assert done.returncode == code
+        assert "Traceback" not in (done.stderr or "")
+    os.close(theirs)
+    assert len(process("list").rows) == 99
 
 
 def test_clear_takes_no_for_an_answer(home: Path, process: Run) -> None:
