@@ -19,7 +19,7 @@ from proxywhirl.cache.rows import TOMBSTONES_KEPT
 from proxywhirl.cache.sqlite import SqliteTier
 from proxywhirl.cache.table import MIGRATIONS
 from proxywhirl.cache.tier import Batch, Changes, Stretch, Tier
-from proxywhirl.errors import FormatVersionError, TierError
+from proxywhirl.errors import FormatVersionError, TierError, UnstorableValue
 from proxywhirl.state.database import Database
 
 
@@ -102,7 +102,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     put(tier, "a", "b")
     bad = record("c")
     bad.source = None  # type: ignore[assignment]  # what the column refuses
-    with pytest.raises(TierError, match="NOT NULL"):
+    with pytest.raises(UnstorableValue, match="entry 'c': source must be a text, not NoneType"):
         tier.transact([], lambda _: Batch(puts=[record("d"), bad]))
     assert (len(tier), tier.revision) == (2, 2)
     assert tier.transact([], lambda _: Batch(puts=[record("e")])).evicted == ["a"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from proxywhirl.cache.guard import GuardedTier, sound
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Changes, Stretch
-from proxywhirl.errors import TierError
+from proxywhirl.cache.tier import Access, Changes, Followed, Stretch, Tier
+from proxywhirl.errors import TierError, UnstorableValue
 
-__all__ = ["bring_in_line", "sound_many", "stretch_of"]
+__all__ = ["bring_in_line", "filled", "followed", "sound_many", "stretch_of", "touched"]
+
+_log = logging.getLogger(__name__)
 
 PAGE = 1_000
 MOST_PAGES = 100_000
@@ -40,10 +45,45 @@ def bring_in_line(window: GuardedTier, authority: GuardedTier) -> list[str]:
         if changes.revision == since:
             window.behind = False
             break
-        followed = window.write(lambda tier: tier.follow(stretch_of(since, changes)), None, PAGE)  # noqa: B023  # as above
-        if followed is not None:
-            held += followed.held
+        done = window.write(partial(followed, stretch_of(since, changes)), None, PAGE)
+        if done is not None:
+            held += done.held
     return held
+
+
+def followed(stretch: Stretch, window: Tier) -> Followed | None:
+    """Have a window follow a part of the log; what it cannot hold it is not to hold: it is read from below."""
+    try:
+        return window.follow(stretch)
+    except UnstorableValue as exc:
+        left = _without(exc, stretch.records)
+        return followed(replace(stretch, records=left, removed=[*stretch.removed, str(exc.key)]), window)
+
+
+def filled(records: Sequence[Record], revision: int, window: Tier) -> list[str] | None:
+    """Fill a window with what it can hold of some records."""
+    try:
+        return window.fill(records, revision)
+    except UnstorableValue as exc:
+        return filled(_without(exc, records), revision, window)
+
+
+def touched(accesses: Sequence[Access], tier: Tier) -> bool:
+    """Add hits to what a tier counts. What it cannot store is counted no more: it would be in the way of all others."""
+    try:
+        tier.touch_many(accesses)
+    except UnstorableValue as exc:
+        _log.error("%s: it counts no further", exc)
+        left = [access for access in accesses if access.key != exc.key]
+        return len(left) == len(accesses) or touched(left, tier)
+    return True
+
+
+def _without(refused: UnstorableValue, records: Sequence[Record]) -> list[Record]:
+    left = [record for record in records if record.key != refused.key]
+    if len(left) == len(records):
+        raise TierError(f"it refuses what it was not given: {refused}") from refused
+    return left
 
 
 def stretch_of(since: int, changes: Changes) -> Stretch:

@@ -26,7 +26,7 @@ from proxywhirl.cache.absent import AbsentTier
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Batch, Decision, Tier, TierName
 from proxywhirl.clock import Clock
-from proxywhirl.errors import TierBusyError, TierError
+from proxywhirl.errors import TierBusyError, TierError, UnstorableValue
 from proxywhirl.state.contention import pauses
 
 __all__ = [
@@ -224,6 +224,8 @@ class GuardedTier:
             return sound(key, answer)
         except TierBusyError:
             return LEFT_OUT
+        except UnstorableValue:
+            raise
         except Exception as exc:  # noqa: BLE001  # as in `_call`
             self._degrade(_reason(exc))
             return LEFT_OUT
@@ -242,7 +244,7 @@ class GuardedTier:
             answer = ask(self.tier)
         except DecisionError as exc:
             raise exc.cause from exc.cause.__cause__
-        except TierBusyError:
+        except (TierBusyError, UnstorableValue):  # the tier is well
             raise
         except Exception as exc:  # noqa: BLE001  # whatever is wrong with a tier, the others serve
             if writes and not isinstance(self.tier, AbsentTier):

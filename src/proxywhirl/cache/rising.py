@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from proxywhirl.cache.following import bring_in_line
+from proxywhirl.cache.following import bring_in_line, filled, followed
 from proxywhirl.cache.front import Front
 from proxywhirl.cache.guard import GuardedTier, may_wait
 from proxywhirl.cache.ladder import Ladder
@@ -82,15 +83,15 @@ class Lift:
         """
         if since is not None and not window.behind:
             stretch = Stretch(since, revision, records, (), admit=True)
-            followed = window.write(lambda tier: tier.follow(stretch), None, len(records))
-            if followed is not None:
-                self._ladder.note_evictions(window.name, len(followed.evicted))
+            done = window.write(partial(followed, stretch), None, len(records))
+            if done is not None:
+                self._ladder.note_evictions(window.name, len(done.evicted))
                 return True
             if not window.sick and window.call(lambda tier: tier.revision, -1) == since:
                 return False
         if since is not None:
             window.behind = True
             bring_in_line(window, self._ladder.authority)
-        evicted = self._ladder.write(window, lambda tier: tier.fill(records, revision), None, len(records))
+        evicted = self._ladder.write(window, partial(filled, records, revision), None, len(records))
         self._ladder.note_evictions(window.name, len(evicted or NO_KEYS))
         return True

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from operator import attrgetter
 from typing import Any
+
+import apsw
 
 from proxywhirl.cache import table
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.standing import Standing
+from proxywhirl.cache.storable import LARGEST, VALUE_FAULTS, refused
 from proxywhirl.cache.table import State, as_record, as_row, as_standing
+from proxywhirl.cache.tier import Access
+from proxywhirl.errors import UnstorableValue
 from proxywhirl.state.database import Database
 
 __all__ = ["TOMBSTONES_KEPT", "Rows"]
@@ -82,6 +88,9 @@ class Rows:
         """Write records; `was_served` has those of them that are there already.
 
         What is given no standing is used now, and comes now where it is new.
+
+        Raises:
+            UnstorableValue: one of them has a value that the table does not take.
         """
         now = state.ticked
         rows: Iterator[tuple[Any, ...]] = (
@@ -89,13 +98,29 @@ class Rows:
             if standings is None
             else ((*as_row(record), *_ticks(standings[record.key])) for record in records)
         )
-        if len(records) == 1:
-            self._database.connection.execute(table.STORE, next(rows))
-        elif records:
-            self._database.connection.executemany(table.STORE, rows)
+        try:
+            if not isfinite(sum(map(_times, records))):  # the table would take it, and its readers for damage
+                raise ValueError("a time is endless")
+            if len(records) == 1:
+                self._database.connection.execute(table.STORE, next(rows))
+            elif records:
+                self._database.connection.executemany(table.STORE, rows)
+        except (apsw.ConstraintError, *VALUE_FAULTS) as exc:
+            raise refused(records, exc) from None
         state.stored += sum(record.key not in was_served for record in records)
         state.served += sum(not record.retired for record in records)
         state.served -= sum(was_served.get(record.key, False) for record in records)
+
+    def touch(self, accesses: Sequence[Access]) -> None:
+        """Add hits to records. Raises as `store` does."""
+        try:
+            hits = ((access.count, access.at, access.key, access.generation) for access in accesses)
+            self._database.connection.executemany(table.TOUCH, hits)
+        except (apsw.ConstraintError, *VALUE_FAULTS):
+            odd = next((access for access in accesses if not 0 <= access.count <= LARGEST), accesses[0])
+            fault = UnstorableValue(f"entry {odd.key!a}: its hits cannot be stored")
+            fault.key = odd.key
+            raise fault from None
 
     def remove(self, keys: Collection[str], state: State) -> dict[str, bool]:
         """Delete records; return those that were there, and whether they were served."""
@@ -129,6 +154,11 @@ class Rows:
             ((state.floor,),) = self._database.connection.execute(query, (surplus - 1,))
             self._database.connection.execute("DELETE FROM tombstones WHERE revision <= ?", (state.floor,))
             state.buried -= surplus
+
+
+def _times(record: Record) -> float:
+    checked, due = record.last_check_at or 0.0, record.next_check_at or 0.0
+    return record.fetched_at + record.accessed_at + record.expires_at + checked + due
 
 
 def _listed(keys: Iterable[str]) -> str:

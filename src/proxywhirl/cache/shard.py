@@ -12,14 +12,17 @@ The mark is a line of its own kind, in a file of its own (see `marker`). Pure: b
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from json.encoder import encode_basestring, encode_basestring_ascii
+from math import isfinite
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.standing import Standing
+from proxywhirl.cache.storable import LARGEST, VALUE_FAULTS, brought_in_range, refused
 from proxywhirl.cache.tier import Access
 from proxywhirl.errors import FormatVersionError
 
@@ -53,8 +56,11 @@ _ATTRIBUTES = ',"attributes":'
 _APART = ("attributes", "revision", "generation")
 _STANDING = ("arrived", "used", "passed", "lap")
 _REQUIRED, _OPTIONAL = COLUMNS[:7], tuple(name for name in COLUMNS[7:] if name not in _APART)
+_FLOATS = frozenset({"last_check_at", "next_check_at"})
 _required_values, _optional_values = attrgetter(*_REQUIRED), attrgetter(*_OPTIONAL)
 _DEFAULTS = _optional_values(Record("", "", "", 0.0, 0, 0.0, 0.0))
+_NO_JSON = re.compile(r'("(?:last_check_at|next_check_at|recovery_attempt)":)(-?inf|nan)\b')
+"""What an earlier release wrote of an endless number; in a text there would be a backslash before the second quote."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # `json.dumps` makes one each time
 _parse = json.JSONDecoder().raw_decode  # `json.loads` would look for blanks around the object first
 
@@ -84,7 +90,7 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
     """Return the object of a line (with or without its newline), None where it is damaged."""
     body = _checked(line)
     try:
-        fields = None if body is None else _parse(f"{body}}}")[0]
+        fields = None if body is None else _object(body)
     except ValueError:  # a checksum that fits by accident
         return None
     return fields if isinstance(fields, dict) else None
@@ -100,6 +106,20 @@ def _checked(line: bytes) -> str | None:
         return body.decode()
     except UnicodeDecodeError:  # a checksum that fits by accident
         return None
+
+
+def _object(body: str) -> Any:
+    """Return the object of a line without its checksum and brace. Raises `ValueError`."""
+    try:
+        return _parse(f"{body}}}")[0]
+    except ValueError:
+        if _NO_JSON.search(body) is None:
+            raise
+        return _parse(f"{_NO_JSON.sub(_as_json, body)}}}")[0]
+
+
+def _as_json(found: re.Match[str]) -> str:
+    return f"{found[1]}{'NaN' if found[2] == 'nan' else found[2].replace('inf', 'Infinity')}"
 
 
 def is_whole(line: bytes) -> bool:
@@ -153,23 +173,31 @@ def keys_of(fields: dict[str, Any]) -> Sequence[str]:
 
 
 def encode_record(record: Record, standing: Standing | None = None) -> bytes:
-    """Return the `put` line of a record: without the fields that have their default, attributes last."""
+    """Return the `put` line of a record: without the fields that have their default, attributes last.
+
+    Raises:
+        UnstorableValue: it has a value that would not be read back as it is.
+    """
     try:
         return _sealed(_record_body(record, standing, encode_basestring).encode())
     except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
         return _sealed(_record_body(record, standing, encode_basestring_ascii).encode())
+    except VALUE_FAULTS as exc:
+        raise refused([record], exc) from None  # its text might show what was to be written
 
 
 def _record_body(record: Record, standing: Standing | None, quote: Callable[[str], str]) -> str:
     """Spell a record out; five times as fast as `json.dumps` of a dictionary made for it."""
     key, url, source, fetched_at, ttl, expires_at, accessed_at = _required_values(record)
+    if not (isfinite(fetched_at + expires_at + accessed_at) and ttl <= LARGEST):
+        raise ValueError("it would not be read back")
     times = f'"fetched_at":{fetched_at!r},"ttl":{ttl!r},"expires_at":{expires_at!r},"accessed_at":{accessed_at!r}'
     parts = [f'{{"op":"put","key":{quote(key)},"url":{quote(url)},"source":{quote(source)},{times}']
     values = _optional_values(record)
     if values != _DEFAULTS:
         for name, value, default in zip(_OPTIONAL, values, _DEFAULTS, strict=True):
             if value != default:
-                text = quote(value) if isinstance(value, str) else "true" if value is True else repr(value)
+                text = quote(value) if isinstance(value, str) else "true" if value is True else _number(name, value)
                 parts.append(f',"{name}":{text}')
     if record.revision:
         parts.append(f',"revision":{record.revision!r}')
@@ -185,6 +213,14 @@ def _record_body(record: Record, standing: Standing | None, quote: Callable[[str
     return "".join(parts)
 
 
+def _number(name: str, value: float) -> str:
+    if type(value) is not int and name not in _FLOATS:
+        raise TypeError("it would not be read back")
+    if not -LARGEST <= value <= LARGEST:
+        raise ValueError("it would not be read back")
+    return repr(value)
+
+
 def decode_record(line: bytes, key: str) -> Record | None:
     """Return the record of the `put` line of a key, None where the line is damaged or another one."""
     body = _checked(line)
@@ -192,12 +228,12 @@ def decode_record(line: bytes, key: str) -> Record | None:
         return None
     body, _, attributes = body.partition(_ATTRIBUTES)  # no string holds this: it would have its quotes escaped
     try:
-        fields = _parse(f"{body}}}")[0]
+        fields = _object(body)
         if fields.pop("op") != "put" or fields["key"] != key:
             return None
         for name in _STANDING:
             fields.pop(name, None)
-        return Record(attributes=attributes, **fields)
+        return brought_in_range(Record(attributes=attributes, **fields))
     except (ValueError, TypeError, KeyError, AttributeError):  # a checksum that fits by accident
         return None
 

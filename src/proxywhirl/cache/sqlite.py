@@ -103,8 +103,7 @@ class SqliteTier(SqliteFile):
     def touch_many(self, accesses: Sequence[Access]) -> None:
         """See `Tier`."""
         with self._writing() as state:
-            hits = ((access.count, access.at, access.key, access.generation) for access in accesses)
-            self._database.connection.executemany(table.TOUCH, hits)
+            self._rows.touch(accesses)
             state.ticked = max([state.ticked, *(access.at for access in accesses)])
 
     def has_room(self, number: int) -> bool:

@@ -143,7 +143,7 @@ class SqliteFile:
         with database.lock:  # `translated` takes as long as the rest
             try:
                 row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
-            except (apsw.ConnectionClosedError, UnicodeDecodeError):  # the process has forked; damage
+            except (apsw.ConnectionClosedError, UnicodeError):  # the process has forked; damage; no text for a key
                 row = self._read(
                     lambda: database.connection.execute(table.SELECT_ONE, (key,)).fetchone(), lambda: [key]
                 )

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TypeVar
 
 from proxywhirl.cache.casualties import connect
-from proxywhirl.cache.following import bring_in_line, stretch_of
+from proxywhirl.cache.following import bring_in_line, followed, stretch_of, touched
 from proxywhirl.cache.front import Front
 from proxywhirl.cache.guard import GuardedTier, guarded_decision, in_passing, may_wait, sound
 from proxywhirl.cache.hits import HitLog
@@ -186,20 +186,15 @@ class TierStack:
 
     def flush(self) -> None:
         """Write the hits that were gathered to the tiers that outlive the process."""
-
-        def touched(tier: Tier) -> bool:
-            tier.touch_many(accesses)
-            return True
-
         with self._writing:  # so that nothing rises meanwhile with hits that it would be told of again
             accesses = self._hits.take()
             if not accesses:
                 return
-            if not self._write(self.authority, touched, False, len(accesses)):
+            if not self._write(self.authority, partial(touched, accesses), False, len(accesses)):
                 self._hits.give_back(accesses)
                 return
             for window in self.windows:
-                if not self._write(window, touched, False, len(accesses)):
+                if not self._write(window, partial(touched, accesses), False, len(accesses)):
                     window.behind = window.miscounts = True
             self.front.touched(accesses)
 
@@ -401,15 +396,15 @@ class TierStack:
 
     def _tell(self, window: GuardedTier, stretch: Stretch) -> set[str]:
         """Have a durable window follow a change now; return which of the removed keys it held."""
-        followed = None
+        done = None
         if not window.behind:
             size = len(stretch.records) + len(stretch.removed)
-            followed = window.write(lambda tier: tier.follow(stretch), None, size)
-        if followed is None:
+            done = window.write(partial(followed, stretch), None, size)
+        if done is None:
             window.behind = True  # until it has followed the log as far as this
-            followed = Followed(bring_in_line(window, self.authority))
-        self._ladder.note_evictions(window.name, len(followed.evicted))
-        return set(followed.held)
+            done = Followed(bring_in_line(window, self.authority))
+        self._ladder.note_evictions(window.name, len(done.evicted))
+        return set(done.held)
 
     def _put_ahead(self, records: Sequence[Record], changed: Collection[str]) -> None:
         """Have memory and windows stand by what this process wrote, where the log cannot be followed as far as that."""

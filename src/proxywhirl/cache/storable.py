@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
 from proxywhirl.arguments import FIRST_MOMENT, LARGEST, LAST_MOMENT, require, require_count, require_moment
 from proxywhirl.cache.record import Record, encode_attributes
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.models import Attributes, HealthStatus
 
-__all__ = ["LARGEST", "check_storable", "counted", "storable_attributes", "storable_text"]
+__all__ = [
+    "LARGEST",
+    "VALUE_FAULTS",
+    "brought_in_range",
+    "check_storable",
+    "counted",
+    "refused",
+    "storable_attributes",
+    "storable_text",
+]
+
+VALUE_FAULTS = (OverflowError, TypeError, ValueError)
+"""What a library raises that was given a value of which it can make nothing."""
 
 NO_CREDENTIALS = (None, None)
 _COUNTS = {  # by the names of the fields of an entry, which messages say
@@ -45,6 +61,44 @@ def check_storable(record: Record) -> Record:
     return record
 
 
+def refused(records: Iterable[Record], why: Exception) -> Exception:
+    """Return the error that names what of records a library could not take; `why` where all are well."""
+    for record in records:
+        try:
+            check_storable(record)
+        except UnstorableValue as exc:
+            return exc
+        except TypeError as exc:
+            return _fault(record.key, exc)
+    return why
+
+
+def brought_in_range(record: Record) -> Record:
+    """Return a record with the nearest numbers and times to those that an earlier release stored and this one refuses.
+
+    What is no number stays as it is.
+    """
+    try:
+        check_storable(record)
+    except (TypeError, UnstorableValue):
+        near = {name: _nearest_count(getattr(record, name)) for name in _COUNTS}
+        near |= {name: _nearest_moment(getattr(record, name)) for name in (*_MOMENTS, *_CHECKS)}
+        return replace(record, **near)
+    return record
+
+
+def _nearest_count(number: Any) -> Any:
+    if not isinstance(number, int | float) or number != number:  # noqa: PLR0124  # none (NaN)
+        return number
+    return int(min(max(number, 0), LARGEST)) if number < LARGEST else LARGEST
+
+
+def _nearest_moment(at: Any) -> Any:
+    if not isinstance(at, int | float):
+        return at
+    return None if at != at else min(max(at, FIRST_MOMENT), LAST_MOMENT)  # noqa: PLR0124  # as above
+
+
 def storable_attributes(key: str, attributes: Attributes) -> str:
     """Return the text of attributes that are found out about an entry.
 
@@ -75,7 +129,7 @@ def storable_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def _fault(key: str, why: ValueError) -> UnstorableValue:
+def _fault(key: str, why: Exception) -> UnstorableValue:
     fault = UnstorableValue(f"entry {key!a}: {why}")
     fault.key = key
     return fault
@@ -101,10 +155,11 @@ def _is_plainly_storable(record: Record) -> bool:
         and FIRST_MOMENT <= record.fetched_at <= LAST_MOMENT
         and FIRST_MOMENT <= record.accessed_at <= LAST_MOMENT
         and FIRST_MOMENT <= record.expires_at <= LAST_MOMENT
-        and record.last_check_at is record.next_check_at is None
-        and record.error is None
+        and ((at := record.last_check_at) is None or FIRST_MOMENT <= at <= LAST_MOMENT)
+        and ((at := record.next_check_at) is None or FIRST_MOMENT <= at <= LAST_MOMENT)
+        and ((error := record.error) is None or type(error) is str)
         and type(key) is type(url) is type(source) is str
-        and f"{key}{url}{source}{record.attributes}{username}{password}".isascii()
+        and f"{key}{url}{source}{error}{record.attributes}{username}{password}".isascii()
         and record.status in _STATUSES
     )
 

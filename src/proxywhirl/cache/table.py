@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from proxywhirl.arguments import FIRST_MOMENT
 from proxywhirl.cache.changes import ASIDE, GONE, SERVING
 from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, Record
 from proxywhirl.cache.standing import POLICIES, Standing
@@ -77,6 +78,14 @@ MIGRATIONS = (
         "ALTER TABLE state ADD COLUMN stored INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE state ADD COLUMN ticked REAL NOT NULL DEFAULT 0",
         "UPDATE state SET stored = (SELECT count(*) FROM entries)",
+    ),
+    (  # times that are refused now and were not always: endless ones, and those that a float rounded out of all years
+        f"""UPDATE entries SET fetched_at = max({FIRST_MOMENT}, min({NEVER_TIMESTAMP}, fetched_at)),
+            accessed_at = max({FIRST_MOMENT}, min({NEVER_TIMESTAMP}, accessed_at)),
+            last_check_at = max({FIRST_MOMENT}, min({NEVER_TIMESTAMP}, last_check_at)),
+            next_check_at = max({FIRST_MOMENT}, min({NEVER_TIMESTAMP}, next_check_at))
+            WHERE max(fetched_at, accessed_at, ifnull(last_check_at, 0), ifnull(next_check_at, 0)) > {NEVER_TIMESTAMP}
+            OR min(ifnull(last_check_at, 0), ifnull(next_check_at, 0)) < {FIRST_MOMENT}""",  # noqa: S608  # constants
     ),
 )
 

@@ -9,7 +9,9 @@ this true without a lock across tiers or processes: `follow` applies a stretch o
 stands at its start, and `fill` takes what was read at one revision only while the window is not past it.
 
 Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: a lock for each tier guards
-the rest. What a tier cannot do is a `TierError`, from whatever library it came.
+the rest. What a tier cannot do is a `TierError`, from whatever library it came. A value that it cannot hold is an
+`UnstorableValue`, which names the entry: the tier is well, and the caller is told. Anything else that it raises is
+taken for its sickness.
 """
 
 from __future__ import annotations
@@ -151,14 +153,16 @@ class Tier(Protocol):
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """Read `keys`, let `decide` choose, write its choice: one atomic, logged change (authority).
 
-        Reading notes no use. A batch names each key once.
+        Reading notes no use. A batch names each key once. A record that cannot be held is an `UnstorableValue` with
+        its key, and nothing of the batch is written.
         """
         ...
 
     def follow(self, stretch: Stretch) -> Followed | None:
         """Apply a part of the log and stand at its end; None, and nothing done, unless `revision == since` (window).
 
-        Check and change are one step for every process that shares the tier.
+        Check and change are one step for every process that shares the tier. A record that cannot be held may be an
+        `UnstorableValue`, with nothing done: the stretch comes again without it.
         """
         ...
 
@@ -166,7 +170,8 @@ class Tier(Protocol):
         """Take records read when the log stood at `revision`; return the keys evicted for them (window).
 
         None, and nothing done, where the window has applied a later part of the log: it may know better. A
-        record that is held already in the same or a later revision is left alone. `revision` itself is not stored.
+        record that is held already in the same or a later revision is left alone. `revision` itself is not stored. What
+        cannot be held is refused as by `follow`.
         """
         ...
 
@@ -175,7 +180,10 @@ class Tier(Protocol):
         ...
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
-        """Add hits to the stored counts, where the generation is still the same, and note the uses. Never inserts."""
+        """Add hits to the stored counts, where the generation is still the same, and note the uses. Never inserts.
+
+        A count stays at the largest number that the tier can store.
+        """
         ...
 
     def expired(self, now: float, limit: int) -> list[str]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import apsw
 
-from proxywhirl.errors import FormatVersionError, TierBusyError, TierError, WrongPlaceError
+from proxywhirl.errors import FormatVersionError, TierBusyError, TierError, UnstorableValue, WrongPlaceError
 from proxywhirl.state.directory import make_private_directory
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
@@ -136,12 +136,14 @@ class Database:
 
     @contextlib.contextmanager
     def translated(self, doing: str) -> Iterator[None]:
-        """Hold the lock, and turn SQLite's errors into `TierError`, naming the file."""
+        """Hold the lock, and turn SQLite's errors into `TierError`, naming the file; a text can be at fault too."""
         with self.lock:
             try:
                 if self._parted:
                     self._rejoin()
                 yield
+            except UnicodeEncodeError:  # its text, and its cause, would show what was to be written
+                raise UnstorableValue(f"{doing} {self._path} failed: a text holds half a character") from None
             except (apsw.Error, UnicodeError) as exc:
                 raise self.failure(doing, exc) from exc
 

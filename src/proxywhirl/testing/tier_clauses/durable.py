@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proxywhirl.cache.models import EVICTION_POLICIES
 from proxywhirl.cache.tier import Access, Stretch, Tier
-from proxywhirl.errors import TierError
+from proxywhirl.errors import UnstorableValue
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, full, keys, put, record, same
 from proxywhirl.testing.tier_clauses.log import Follower
 
@@ -146,7 +146,7 @@ class DurableClauses(StoredClauses):
         same(list(all_records(again)), ["k8", "new"], "who stays")
 
     def test_what_cannot_be_stored_takes_its_whole_batch_with_it(self) -> None:
-        """A text that no file takes is a `TierError`, of which nothing is left: no record, no change, no revision."""
+        """A text that no file takes is an `UnstorableValue`; nothing of it is left: no record, change or revision."""
         opened = self.opener()
         tier = opened()
         put(tier, record("a"))
@@ -154,7 +154,7 @@ class DurableClauses(StoredClauses):
         batch = [record("b"), replace(record("c"), source="\ud800"), record("d")]
         try:
             put(tier, *batch)
-        except TierError:
+        except UnstorableValue:
             same((all_records(tier), tier.revision), before, "records and revision after the failure")
             tier.close()
             again = opened()

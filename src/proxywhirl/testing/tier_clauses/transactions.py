@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tier import Access, Batch
+from proxywhirl.errors import UnstorableValue
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, expect, keys, put, record, same, there
 
 __all__ = ["TransactionClauses"]
 
 FAR = 1_000
+_ODD: tuple[dict[str, Any], ...] = (
+    {"checks": 2**70},
+    {"recovery_attempt": 1.5},
+    {"next_check_at": float("inf")},
+    {"fetched_at": float("-inf")},
+    {"error": "\ud800"},
+    {"source": None},
+)
 
 
 class UndecidedError(Exception):
@@ -88,6 +98,25 @@ class TransactionClauses(Clauses):
         (replaced,) = put(tier, record("a")).puts
         same(replaced.generation, replaced.revision, "the generation of one that was put anew")
         same(tier.get("a"), replaced, "what is stored")
+
+    def test_a_value_that_cannot_be_held_is_refused_by_name(self) -> None:
+        """`UnstorableValue` with the key of the record and nothing written, or the value is there as it was given."""
+        tier = self.authority()
+        put(tier, record("a"), record("b"))
+        for fields in _ODD:
+            before, revision = all_records(tier), tier.revision
+            odd = replace(record("odd"), **fields)
+            try:
+                put(tier, replace(record("b"), failure_count=7), odd, record("c"))
+            except UnstorableValue as exc:
+                same(exc.key, "odd", f"the key that a refusal of {fields} names")
+                same(
+                    (all_records(tier), tier.revision), (before, revision), f"what is there after {fields} was refused"
+                )
+            else:
+                stored = all_records(tier)["odd"]
+                same({name: getattr(stored, name) for name in fields}, fields, "what is stored")
+                delete(tier, "odd")
 
     def test_a_decision_that_raises_leaves_nothing(self) -> None:
         """Its error comes through as it is; records, revision, log and order stay; the tier works on."""
