@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -21,6 +23,7 @@ from proxywhirl.cache.transfer import export_entries, read_entries
 from proxywhirl.errors import CacheError, ListFormatError
 from proxywhirl.models import Attributes
 from proxywhirl.testing import ManualClock
+from proxywhirl.urls import parse
 
 Opener = Callable[[str], CacheManager]
 
@@ -150,11 +153,12 @@ def test_an_empty_cache_makes_a_file_that_can_be_read(opened: Opener, tmp_path: 
     assert cache.warm_from_file(tmp_path / name) == {"loaded": 0, "skipped": 0, "failed": 0}
 
 
-@pytest.mark.parametrize("layout", ["indented", "one line", "single", "bom"])
+@pytest.mark.parametrize("layout", ["after blank lines", "indented", "one line", "single", "bom"])
 def test_json_of_any_layout_is_read(opened: Opener, tmp_path: Path, layout: str) -> None:
     """An array that another program has laid out is an array all the same."""
     fields = [json.loads(made.model_dump_json()) for made in (entry("a"), entry("b"))]
     texts = {
+        "after blank lines": "\n \n" + json.dumps(fields, indent=2),
         "indented": json.dumps(fields, indent=2),
         "one line": json.dumps(fields),
         "single": json.dumps(fields[0], indent=2),
@@ -247,6 +251,131 @@ def test_a_large_file_is_taken_in_pages(opened: Opener, tmp_path: Path) -> None:
     assert len(other) == 2300
 
 
+ITEMS: list[dict[str, str]] = [
+    {"proxy_url": "http://192.0.2.1:80"},
+    {"proxy_url": "192.0.2.2:80", "source": "mine"},
+    {"proxy_url": "SOCKS5://Proxy.Example:1080", "source": "list", "username": "bob", "password": "hunter2"},
+    {"proxy_url": "http://eve:hunter3@192.0.2.4:80"},
+    {"proxy_url": "http://eve:***@192.0.2.5:80", "password": "hunter4"},
+    {"proxy_url": "http://eve:hunter5@192.0.2.6:80", "password": "***"},
+]
+TAKEN = {
+    "http://192.0.2.1:80": ("", None, None, 600),
+    "http://192.0.2.2:80": ("mine", None, None, 90),
+    "socks5://proxy.example:1080": ("list", "bob", "hunter2", 600),
+    "http://192.0.2.4:80": ("", "eve", "hunter3", 600),
+    "http://192.0.2.5:80": ("", "eve", "hunter4", 600),
+    "http://192.0.2.6:80": ("", "eve", "hunter5", 600),
+}
+
+
+def items_as(name: str) -> str:
+    """Write the items in a format."""
+    if name.endswith(".csv"):
+        columns = ("proxy_url", "source", "username", "password")
+        return "\n".join([",".join(columns), *(",".join(item.get(name, "") for name in columns) for item in ITEMS), ""])
+    return json.dumps(ITEMS) if name.endswith(".json") else "\n".join(map(json.dumps, ITEMS))
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_items_need_no_more_than_a_url(tmp_path: Path, clock: ManualClock, name: str, start: str) -> None:
+    """The rest has its default: the source is the file's name; a credential in the URL is stored as one."""
+    off = {"enabled": False}
+    fields = {"l2_config": off, "l3_config": off, "default_ttl_seconds": 600, "per_source_ttl": {"mine": 90}}
+    path = tmp_path / name
+    path.write_text(start + items_as(name), encoding="utf-8")
+    with CacheManager(CacheConfig.model_validate(fields), clock=clock) as cache:
+        assert cache.warm_from_file(path) == {"loaded": len(ITEMS), "skipped": 0, "failed": 0}
+        found = {made.proxy_url: made for made in everything(cache)}
+    assert found.keys() == TAKEN.keys()
+    for url, (source, username, password, ttl) in TAKEN.items():
+        made = found[url]
+        secrets = [None if secret is None else secret.get_secret_value() for secret in (made.username, made.password)]
+        assert (made.source, secrets, made.ttl_seconds) == (source or name, [username, password], ttl)
+        assert (made.fetch_time, made.expires_at) == (START, START + timedelta(seconds=ttl))
+        assert made.key == parse(url).with_credential(username, None).key
+
+
+def test_a_url_with_a_credential_loses_nothing_and_shows_nothing(opened: Opener, tmp_path: Path) -> None:
+    """An export of an earlier release may hold one: it is stored sealed, under the key that it had."""
+    fields = json.loads(entry("old").model_dump_json()) | {"proxy_url": "http://bob:hunter2@192.0.2.1:80"}
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    cache = opened("one")
+    assert cache.warm_from_file(path) == {"loaded": 1, "skipped": 0, "failed": 0}
+    (made,) = everything(cache)
+    assert made.model_copy(update={"username": None, "password": None}) == entry("old")
+    assert (made.username, made.password) == (SecretStr("bob"), SecretStr("hunter2"))
+    cache.close()
+    assert not any(b"hunter2" in file.read_bytes() for file in (tmp_path / "one").rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.json", b"proxy_url\nhttp://192.0.2.1:80\n"),
+        ("in.json", b""),
+        ("in.json", b" \n"),
+        ("in.json", b"["),
+        ("in.json", b"null"),
+        ("in.json", b"[" * 100_000),
+        ("in.json", b'{"proxies": []}'),
+        ("in.jsonl", b"http://192.0.2.1:80\n"),
+        ("in.jsonl", b"proxy_url\nhttp://192.0.2.1:80\n"),
+        ("in.jsonl", b"\x00\x01\x02"),
+        ("in.csv", b'{"proxy_url": "http://192.0.2.1:80"}\n'),
+        ("in.csv", b"http://192.0.2.1:80\n"),
+        ("in.csv", b""),
+        ("in.csv", b"\x00\x01\x02"),
+        ("in.csv", b"PK\x03\x04\x00\xff"),
+        ("in.txt", b"http://192.0.2.1:80\n"),
+        ("in.txt", b"\x00"),
+        ("in.json", "[]".encode("utf-16")),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_an_error(
+    opened: Opener, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """It is named, and never passes for an empty list."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ListFormatError, match=re.escape(str(path))):
+        opened("one").warm_from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("in.json", "[]"), ("in.json", "[\n]\n"), ("in.jsonl", ""), ("in.jsonl", "\n"), ("in.csv", "proxy_url\n")],
+)
+def test_a_list_of_nothing_is_nothing(opened: Opener, tmp_path: Path, name: str, content: str) -> None:
+    """What says itself that it is empty is no error."""
+    path = tmp_path / name
+    path.write_text(content)
+    assert opened("one").warm_from_file(path) == {"loaded": 0, "skipped": 0, "failed": 0}
+
+
+@pytest.mark.parametrize("name", ["out.json", "out.jsonl", "out.csv"])
+def test_a_file_that_was_cut_off_gives_nothing_that_was_not_in_it(tmp_path: Path, name: str) -> None:
+    """Wherever it ends, what is read is whole, and unless that is at the end of a line the rest counts as failed."""
+    path = tmp_path / name
+    export_entries(ENTRIES, path, with_credentials=True)
+    whole = path.read_bytes()
+    heading = whole.index(b"\n") if name == "out.csv" else 0  # of which a part is another heading
+    for end in range(heading + 1, len(whole) - 1):
+        if name == "out.csv" and whole[end:].startswith(b'"{'):
+            continue  # a last cell may be empty
+        path.write_bytes(whole[:end])
+        counts = {"loaded": 0, "skipped": 0, "failed": 0}
+        read: list[CacheEntry] = []
+        with contextlib.suppress(ListFormatError):
+            for page in read_entries(path, counts, now=START.timestamp(), ttl=None, lifetime=lambda _: 0.0):
+                read += page
+            at_an_end = name != "out.json" and whole[end - 1 : end + 1].count(b"\n")
+            assert counts["failed"] == 1 or at_an_end, whole[:end]
+        assert read == ENTRIES[: len(read)], whole[:end]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_is_read_and_written_in_a_stream(tmp_path: Path, name: str) -> None:
     """Four thousand entries, which would take more than 10 MB at once, pass through 5 MB in each direction."""
@@ -257,7 +386,7 @@ def test_a_file_is_read_and_written_in_a_stream(tmp_path: Path, name: str) -> No
         made = (entry(f"{n:06}", username="bob", password=f"pass{n}") for n in range(many))
         assert export_entries(made, path, with_credentials=True) == many
         counts = {"loaded": 0, "skipped": 0, "failed": 0}
-        pages = read_entries(path, counts, now=START.timestamp(), ttl=None)
+        pages = read_entries(path, counts, now=START.timestamp(), ttl=None, lifetime=lambda _: 0.0)
         assert sum(map(len, pages)) == many
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:

@@ -166,7 +166,7 @@ class CacheManager(Lookups):
         """
         policy.check_ttl(ttl)
         now = self._clock.now()
-        lifetime = self.config.per_source_ttl.get(source, self.config.default_ttl_seconds) if ttl is None else ttl
+        lifetime = self._lifetime(source) if ttl is None else ttl
         border = self._running().border
         offered = [
             border.newcomer(url, source=source, ttl=lifetime, now=now, attributes=attributes)
@@ -320,19 +320,22 @@ class CacheManager(Lookups):
     def warm_from_file(
         self, path: str | Path, ttl_override: float | None = None, *, wanted: Callable[[str], bool] | None = None
     ) -> dict[str, int]:
-        """Merge the entries of an exported file; return counts of `loaded`, `skipped` and `failed`.
+        """Merge the entries of a file of JSON, JSON lines or CSV; return counts of `loaded`, `skipped` and `failed`.
 
-        `ttl_override` (seconds, infinity for ever) replaces the times to live of the file. Entries whose key is
-        not `wanted` are skipped.
+        They are entries as `export_to_file` writes them, or items that have at least a `proxy_url`, with a credential
+        in it or beside it: those come from a source of the file's name unless they name one, are fetched now, and
+        live for the source's or the default time. `ttl_override` (seconds, infinity for ever) replaces the times to
+        live of the file. Entries whose key is not `wanted` are skipped.
 
         Raises:
-            ListFormatError: the file cannot be read, or is no export.
+            ListFormatError: the file cannot be read, is not what its name says, or nothing in it is an entry.
             TypeError, ValueError: `ttl_override` is negative or no number.
         """
         policy.check_ttl(ttl_override)
         border = self._running().border
         counts = {"loaded": 0, "skipped": 0, "failed": 0}
-        for page in transfer.read_entries(Path(path), counts, now=self._clock.now(), ttl=ttl_override):
+        now = self._clock.now()
+        for page in transfer.read_entries(Path(path), counts, now=now, ttl=ttl_override, lifetime=self._lifetime):
             chosen = [entry for entry in page if wanted is None or wanted(entry.key)]
             counts["skipped"] += len(page) - len(chosen)
             records = []
@@ -434,6 +437,10 @@ class CacheManager(Lookups):
 
         committed = self._write([record.key for record in offered], decide, offered, merge=True)
         return None if committed is None else merge
+
+    def _lifetime(self, source: str) -> float:
+        """Return the seconds that what a source gives lives where nobody says."""
+        return self.config.per_source_ttl.get(source, self.config.default_ttl_seconds)
 
     def _records(self) -> Iterator[Record]:
         stack = self._running().stack

@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import ValidationError
-
-from proxywhirl.cache.models import NEVER, CacheEntry
+from proxywhirl import urls
+from proxywhirl.cache.models import NEVER, WITHHELD, CacheEntry
 from proxywhirl.errors import CacheError, ListFormatError
 
 __all__ = ["export_entries", "read_entries", "write_entries"]
 
 PAGE = 1_000
+LINES_TRIED = 10
+JSON = (".json", ".jsonl")
+WHOLE: Any = object()
 
 _COLUMNS = tuple(CacheEntry.model_fields)
+_REQUIRED = {name for name, field in CacheEntry.model_fields.items() if field.is_required()}
 
 
 def export_entries(
@@ -96,22 +100,28 @@ def _text(cell: Any) -> Any:
         return cell
 
 
-def read_entries(path: Path, counts: dict[str, int], *, now: float, ttl: float | None) -> Iterator[list[CacheEntry]]:
+def read_entries(
+    path: Path, counts: dict[str, int], *, now: float, ttl: float | None, lifetime: Callable[[str], float]
+) -> Iterator[list[CacheEntry]]:
     """Yield pages of the entries of a file; damaged ones are counted in `failed`, expired ones in `skipped`.
 
+    An item needs no more than a `proxy_url`: its source is the file's name then, it was fetched now, and lives for
+    the `lifetime` (seconds) of its source.
+
     Raises:
-        ListFormatError: the file cannot be read as text, or holds no entry at all.
+        ListFormatError: the file cannot be read as text, is not what its name says, or holds no entry at all.
     """
     page: list[CacheEntry] = []
-    seen = 0
+    seen = failed = 0
     moment = datetime.fromtimestamp(now, UTC)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            for fields in _objects(stream):
+            for fields in _objects(stream, path):
                 seen += 1
                 try:
-                    entry = _entry(fields, moment, ttl)
-                except (ValidationError, ValueError, TypeError):
+                    entry = _entry(_completed(fields, path.name, moment, lifetime), moment, ttl)
+                except (ValueError, TypeError):
+                    failed += 1
                     counts["failed"] += 1
                     continue
                 if entry.expires_at <= moment:
@@ -123,33 +133,63 @@ def read_entries(path: Path, counts: dict[str, int], *, now: float, ttl: float |
                     page = []
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise ListFormatError(f"{path} cannot be read: {exc}") from exc
-    if seen and counts["failed"] == seen:
+    if seen and failed == seen:
         raise ListFormatError(f"{path} holds no entries as `export` writes them; a list of proxies is for `import`")
     if page:
         yield page
 
 
-def _objects(stream: TextIO) -> Iterator[Any]:
-    """Yield the objects of a file by its first character: `[` and `{` are JSON, anything else is CSV."""
-    first = stream.read(1)
+def _objects(stream: TextIO, path: Path) -> Iterator[Any]:
+    """Yield the objects of a file of JSON or CSV, by its name or else by its first character.
+
+    What is only a part of one, since something was cut off, is None.
+    """
+    suffix = path.suffix.lower()
+    first = next((line.lstrip()[0] for line in stream if not line.isspace()), "")
     stream.seek(0)
-    if first not in ("[", "{"):
-        for row in csv.DictReader(stream):
-            yield {name: _text(value) for name, value in row.items() if value != ""}
+    if suffix == ".csv" or (suffix not in JSON and first and first not in "[{"):
+        yield from _rows(stream, path)
+    elif suffix == ".json" and not first:
+        raise ListFormatError(f"{path} is empty, which is no JSON")
     elif _is_line_by_line(stream):
-        for line in stream:
-            if _content(line):
-                yield _parsed(line)
+        yield from _lines(stream)
     else:
         values = _parsed(stream.read())
         yield from values if isinstance(values, list) else [values]
 
 
+def _rows(stream: TextIO, path: Path) -> Iterator[dict[str, Any] | None]:
+    table = csv.DictReader(stream, strict=True)
+    if "proxy_url" not in (table.fieldnames or ()):
+        raise ListFormatError(f"{path} has no column proxy_url; a list of proxies is for `import`")
+    while True:
+        try:
+            row = next(table)
+        except StopIteration:
+            return
+        except csv.Error:  # the rows after it can be read
+            row = {}
+        whole = row and None not in row and None not in row.values()  # neither more cells than columns, nor fewer
+        yield {name: _text(value) for name, value in row.items() if value != ""} if whole else None
+
+
+def _lines(stream: TextIO) -> Iterator[Any]:
+    open_brackets, last = 0, WHOLE
+    for line in stream:
+        open_brackets += {"[": 1, "]": -1}.get(line.strip(), 0)
+        if _content(line):
+            last = _parsed(line)
+            yield last
+    if open_brackets > 0 and last is not None:
+        yield None
+
+
 def _is_line_by_line(stream: TextIO) -> bool:
     """Whether each entry has its own line, as `export` writes them; other layouts cannot be read in a stream."""
-    first = next((line for line in stream if _content(line)), "")
+    lines = islice((line for line in stream if _content(line)), LINES_TRIED)
+    found = [isinstance(_parsed(line), dict) for line in lines]
     stream.seek(0)
-    return not first or isinstance(_parsed(first), dict)
+    return any(found) or not found
 
 
 def _content(line: str) -> str:
@@ -160,8 +200,25 @@ def _content(line: str) -> str:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(_content(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _completed(fields: Any, file: str, moment: datetime, lifetime: Callable[[str], float]) -> Any:
+    """Give an item what an entry has beside its URL; a credential in that goes where credentials belong."""
+    if not isinstance(fields, dict) or (fields.keys() >= _REQUIRED and urls.is_plain_canonical(fields["proxy_url"])):
+        return fields
+    given = {name: value for name, value in fields.items() if value is not None}
+    url = urls.parse(given.get("proxy_url", ""))
+    for part, in_url in (("username", url.username), ("password", url.password)):
+        if in_url is not None and given.get(part, WITHHELD) == WITHHELD:
+            given[part] = in_url
+    given["proxy_url"] = url.canonical
+    given.setdefault("fetch_time", moment)
+    given.setdefault("ttl_seconds", int(lifetime(given.setdefault("source", file))))
+    if "key" not in given:
+        given["key"] = url.with_credential(given.get("username"), None).key
+    return given
 
 
 def _entry(fields: Any, moment: datetime, ttl: float | None) -> CacheEntry:

@@ -132,8 +132,8 @@ def import_lists(
 
 def _let_go(runtime: Runtime) -> int:
     """Return how many entries left the lowest tier for want of room since the store was opened."""
-    lowest = enabled_tiers(runtime.settings.cache)[-1]
-    stats: TierStatistics = getattr(runtime.cache.get_statistics(), f"{lowest}_stats")
+    lowest = enabled_tiers(runtime.settings.cache)[-1:]
+    stats: TierStatistics = getattr(runtime.cache.get_statistics(), f"{lowest[0] if lowest else 'l1'}_stats")
     return stats.evictions_lru
 
 
