@@ -154,6 +154,21 @@ def test_the_last_ones_are_tried_at_once(pool: Pool, wishes: dict[str, str]) -> 
     assert pool.acquire(**wishes).proxy.key == again.proxy.key  # type: ignore[arg-type]  # as above
 
 
+@pytest.mark.parametrize("wishes", [{}, {"country": "DE"}])
+def test_a_ban_of_one_that_is_out_of_service_withholds_nobody(pool: Pool, wishes: dict[str, str]) -> None:
+    """The others are tried at once, for the site too: nobody would serve there but for the ban."""
+    pool.stock(sketches("banned", "other", country="DE"))
+    pool.stock(sketches("fr", country="FR"), aside=not wishes)
+    pool.acquire(SHOP, exclude={"other", "fr"}).report(Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403))
+    pool.stock(sketches("other", country="DE"), aside=True)
+    with pytest.raises(PoolEmpty) as empty:
+        pool.acquire(SHOP, country="DE")
+    assert empty.value.retry_after is not None
+    pool.stock(sketches("banned", country="DE"), aside=True)
+    with pool.acquire(SHOP, exclude={"fr"}, **wishes) as lease:  # type: ignore[arg-type]  # each of its own kind
+        assert lease.proxy.key == "other"
+
+
 def test_requests_that_were_under_way_count_no_more(pool: Pool) -> None:
     """What began before the proxy was told out of service fails for the same reason."""
     pool.stock(sketches("a"))

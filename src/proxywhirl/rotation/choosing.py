@@ -173,7 +173,7 @@ class Choosing:
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
         known, now = self.stock.known, self._clock.monotonic()
         resting = site is not None and site.pace.kept and len(self._aside) < len(self.held)
-        hopeless = self._hopeless if barred or resting else None
+        hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
         key = self.standing.due_first(
             lambda key: (
                 admitted(key, exclude, barred)
@@ -188,6 +188,15 @@ class Choosing:
             self.standing.grant()
             raise why_empty(self, question, wanted, site, barred, now)
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
+
+    def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
+        """Whether somebody would serve who is barred: is what is wanted, and not set aside."""
+        held, aside, known = self.held, self._aside, self.stock.known
+        return any(
+            key in held and key not in aside and (wanted is NO_FILTER or wanted.admits(known(key)))
+            for table in barred
+            for key in table
+        )
 
     def _hopeless(self, key: str) -> bool:
         """Whether it is better to have none than this one, since others would serve but for the site."""

@@ -11,7 +11,7 @@ writes, the object is a `StrategyFactory`. A built-in name cannot be taken over.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -38,7 +38,7 @@ __all__ = [
 
 ENTRY_POINT_GROUP = "proxywhirl.strategies"
 
-Barred = tuple[Container[str], ...]
+Barred = tuple[Collection[str], ...]
 """Keys that may not serve a request for another reason than that it excludes them; none of these is empty."""
 
 
