@@ -183,7 +183,7 @@ def test_a_url_that_leads_nowhere_is_met_when_it_is_connected_to(tmp_path: Path,
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ("url = 'http://One.example:80'", "its URL is not in the form"),
+        ("url = 'http://one..example:80'", "its URL is none"),
         ("checks = -4611686018427387904", "counts is negative"),
     ],
 )

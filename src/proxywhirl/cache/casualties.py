@@ -171,7 +171,7 @@ def connect(authority: Tier, windows: Sequence[GuardedTier]) -> None:
     def copy_of(key: str, revision: int) -> Record | None:
         for window in windows:
             found = window.call(lambda tier: tier.peek(key), None)
-            if found is not None and found.revision == revision and fault_of(found) is None:
+            if found is not None and found.revision == revision and deep_fault_of(found) is None:
                 counted = found.stored_count if window.name == "l1" else found.access_count  # hits come by themselves
                 return replace(found, access_count=counted)
         return None

@@ -379,7 +379,7 @@ class CacheManager(Lookups):
         may use it meanwhile.
         """
         engine = self._running()
-        return inspect(self.config, engine.stack, engine.border, repair=repair)
+        return inspect(self.config, engine.stack, engine.border, write=self._write, repair=repair)
 
     def _write(
         self, keys: Collection[str], decide: Decision, records: Collection[Record] = (), *, merge: bool = False

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 
 from proxywhirl.arguments import FIRST_MOMENT
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
 from proxywhirl.errors import ProxyURLError, TierError
 from proxywhirl.models import HealthStatus
-from proxywhirl.urls import SCHEMES, parse
+from proxywhirl.urls import SCHEMES, is_plain_canonical, parse
 
 __all__ = ["UNREADABLE", "UnsoundError", "deep_fault_of", "fault_of"]
 
@@ -86,13 +85,14 @@ def deep_fault_of(record: Record) -> str | None:
 
 
 def _fault_of_url(record: Record) -> str | None:
-    if hashlib.sha256(record.url.encode()).hexdigest()[:16] == record.key:  # a key may be any other text, too
+    """Look whether it can be read: earlier releases stored some in another spelling than the canonical one."""
+    if is_plain_canonical(record.url):
         return None
     try:
-        canonical = parse(record.url).canonical
+        parse(record.url)
     except ProxyURLError:
         return "its URL is none"
-    return None if canonical == record.url else "its URL is not in the form in which URLs are stored"
+    return None
 
 
 @lru_cache(maxsize=4096)

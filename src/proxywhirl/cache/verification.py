@@ -1,7 +1,7 @@
 """Look through the whole store for what is not as it should be, and mend what can be mended.
 
-Each durable tier looks at itself (`Tier.examine`); here the windows are compared with the authority, each credential is
-opened, and the keys are looked at. What surrounds the tiers is in `surroundings`.
+Each durable tier looks at itself (`Tier.examine`); here the windows are compared with the authority, its URLs are read,
+each credential is opened, and the keys are looked at. What surrounds the tiers is in `surroundings`.
 
 Other processes may write meanwhile, so that a difference proves nothing by itself. It does where the window has then
 been brought up to the revision at which the authority was read, and still holds the very same record.
@@ -9,7 +9,7 @@ been brought up to the revision at which the authority was read, and still holds
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -18,21 +18,28 @@ from proxywhirl.cache.casualties import FIRST_REVISION, Sifting
 from proxywhirl.cache.crypto import sealed_with
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.guard import GuardedTier
+from proxywhirl.cache.ladder import Committed
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.stack import TierStack
 from proxywhirl.cache.surroundings import ask_keys, look_around, missing_keys
-from proxywhirl.cache.tier import REPAIR, Finding, Tier
-from proxywhirl.errors import DecryptionError
+from proxywhirl.cache.tier import REPAIR, Batch, Decision, Finding, Tier
+from proxywhirl.errors import DecryptionError, ProxyURLError
+from proxywhirl.urls import is_plain_canonical, parse
 
 __all__ = ["inspect"]
 
 PAGE = 1_000
+NO_URL = "its URL is no proxy's: nothing can be connected to through it"
 ROUNDS = 5
 _COMPARED = tuple(name for name in COLUMNS if name not in {"access_count", "accessed_at"})
 
 
-def inspect(config: CacheConfig, stack: TierStack, border: Border, *, repair: bool) -> list[Finding]:
+Write = Callable[[Collection[str], Decision, Collection[Record]], Committed | None]
+"""Keys, a decision on what is stored under them, and records that may come in with plain credentials."""
+
+
+def inspect(config: CacheConfig, stack: TierStack, border: Border, *, write: Write, repair: bool) -> list[Finding]:
     """Return what is wrong with an open store and its surroundings; with `repair`, what could be mended says so.
 
     Reads everything. A tier is busy while it examines itself (about a second for a million entries in SQLite, or
@@ -40,6 +47,9 @@ def inspect(config: CacheConfig, stack: TierStack, border: Border, *, repair: bo
     """
     findings = _tiers(stack, repair=repair)
     if stack.durable:
+        named = {finding.where for finding in findings}
+        spelt = _Spelling(border, write if repair else None)
+        findings += [found for found in spelt.findings(stack.authority) if found.where not in named]
         known, ill_kept = ask_keys(config)
         unreadable, seals = _credentials(stack.authority, border)
         known |= ask_keys(config)[0]  # they may have been changed meanwhile
@@ -115,6 +125,53 @@ def _credentials(authority: GuardedTier, border: Border) -> tuple[list[Finding],
         "import them again with their credentials, or set PROXYWHIRL_CACHE_KEY_PREVIOUS to the key that sealed them"
     )
     return [Finding(f"{authority.name}: credentials", what, advice)], seals
+
+
+class _Spelling:
+    """The URLs of the authority: earlier releases stored other spellings than the canonical one, and credentials."""
+
+    def __init__(self, border: Border, write: Write | None) -> None:
+        self._border = border
+        self._write = write
+
+    def findings(self, authority: GuardedTier) -> Iterator[Finding]:
+        """Yield what is not as `put` would store it; what can be read is written so, where there is `write`."""
+        for page in _pages(authority):
+            odd = [record for record in page if not is_plain_canonical(record.url)]
+            named = [(record.key, what) for record in odd if (what := _misspelt(record)) is not None]
+            readable = {key for key, what in named if what != NO_URL}
+            anew = [self._anew(record) for record in odd if record.key in readable]
+            repaired = bool(anew) and self._write is not None and self._write(readable, self._decide, anew) is not None
+            for key, what in named:
+                if key in readable:
+                    yield Finding(f"{authority.name}: entry {key}", what, f"{REPAIR}: it is written anew", repaired)
+                else:
+                    advice = f"run `proxywhirl remove {key}`, and add the proxy with its right URL"
+                    yield Finding(f"{authority.name}: entry {key}", what, advice)
+
+    def _decide(self, present: Mapping[str, Record]) -> Batch:
+        """Write those anew of which it still holds; what is removed meanwhile stays so."""
+        held = (record for record in present.values() if _misspelt(record) not in {None, NO_URL})
+        return Batch(puts=[self._border.sealed(self._anew(record)) for record in held])
+
+    @staticmethod
+    def _anew(record: Record) -> Record:
+        """Return a record with its canonical URL; a credential in that is its own where it has no other."""
+        url = parse(record.url)
+        secret = url.username is not None or url.password is not None
+        plain = (url.username, url.password) if secret and not record.has_credentials else record.plain
+        return replace(record, url=url.canonical, plain=plain)
+
+
+def _misspelt(record: Record) -> str | None:
+    """Say in what a URL is not as it is stored now; None where it is."""
+    try:
+        url = parse(record.url)
+    except ProxyURLError:
+        return NO_URL
+    if url.username is not None or url.password is not None:
+        return "its URL holds a credential"
+    return None if url.canonical == record.url else "its URL is not in the form in which URLs are stored"
 
 
 class _Comparison:
