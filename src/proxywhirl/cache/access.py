@@ -15,7 +15,17 @@ from proxywhirl.state.salvage import BESIDE
 
 __all__ = ["out_of_reach"]
 
-_IN_L2 = ("shard-*.jsonl", "mark.json", "*.meta", "debt.jsonl", "removed.jsonl", ".*.lock", ".in-use", "backend")
+_IN_L2 = (
+    "shard-*.jsonl",
+    "mark.json",
+    "*.meta",
+    "debt.jsonl",
+    "refused.jsonl",
+    "removed.jsonl",
+    ".*.lock",
+    ".in-use",
+    "backend",
+)
 
 
 def out_of_reach(config: CacheConfig, others: Iterable[Path] = (), *, repair: bool) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 One file, shared by the processes of a home; its format is in `debtlines`. Rules: every access happens under the file's
 own lock (not the one of the JSONL tier, which may be taken inside it); a file is shortened only by what was never
 acknowledged, else replaced or removed, so that other processes notice by its identity; for one key the last
-debt counts.
+debt counts. What can never be paid is kept in a file beside it, and is in nobody's way there.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from proxywhirl.cache.debtlines import HEADER, encode_batch, parse
+from proxywhirl.cache.debtlines import HEADER, encode_batch, encode_refusal, parse, refusals
 from proxywhirl.cache.policy import Debt
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.replacing import replace_file, write_all
@@ -27,13 +27,14 @@ from proxywhirl.errors import TierError
 from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["Debt", "DebtFile"]
+__all__ = ["REFUSED", "Debt", "DebtFile"]
 
 _log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_SECONDS = 10.0
 PAGE = 500
 SPARE_LINES = 1_024
+REFUSED = "refused.jsonl"
 
 
 class DebtFile:
@@ -146,6 +147,50 @@ class DebtFile:
                 self._sync_directory()
             self._forget()
             return settled
+
+    def set_aside(self, refused: Mapping[str, str]) -> Path:
+        """Keep debts that cannot be paid in a file of their own, by key with the reason; return its path.
+
+        To be called by what settles, of what it was handed: it is on disk when this returns.
+        """
+        lines = [encode_refusal(self._owed[key], why) for key, why in refused.items()]
+        path = self.path.with_name(REFUSED)
+        with self._translated("setting aside what is in"):
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(fd, b"".join(lines))
+                if self._fsync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            self._sync_directory()
+        return path
+
+    def refused(self) -> dict[str, tuple[Debt, str]]:
+        """Return what was set aside, by key, with the reasons."""
+        with self._translated("reading"):
+            try:
+                return refusals(self.path.with_name(REFUSED).read_bytes())
+            except FileNotFoundError:
+                return {}
+
+    def owe_again(self, keys: Collection[str]) -> int:
+        """Owe again what was set aside of some keys, unless more is owed of them since; forget the rest of it.
+
+        Returns how many.
+        """
+        with self._locked():
+            self._read_on()
+            aside = self.refused()
+            again = [debt for key, (debt, _) in aside.items() if key in keys and key not in self._owed]
+            with self._translated("taking back what was set aside of"):
+                if again:
+                    self._append(encode_batch(again))
+                    self._take(again)
+                if aside:
+                    self.path.with_name(REFUSED).unlink(missing_ok=True)
+                    self._sync_directory()
+            return len(again)
 
     def close(self) -> None:
         """Give the file back. Idempotent; what is asked next opens it again."""

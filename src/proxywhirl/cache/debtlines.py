@@ -2,7 +2,8 @@
 
 The first line names format and version; each further one is a debt (`op` `owe`) with its `change` (`put` with all
 fields of the record, or `del`), with the checksum of a shard's lines, and with `left`: how many lines of its batch
-follow. A batch without its last line is a write that was cut off, and is not there. Pure: bytes in, values out.
+follow. A batch without its last line is a write that was cut off, and is not there. What could never be paid has its
+reason with it (`why`), in a file of its own. Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 from proxywhirl.cache.policy import Debt
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.shard import decode_line, encode_line
+from proxywhirl.cache.storable import brought_in_range
 from proxywhirl.errors import FormatVersionError
 
-__all__ = ["FORMAT", "HEADER", "VERSION", "Found", "encode_batch", "parse"]
+__all__ = ["FORMAT", "HEADER", "VERSION", "Found", "encode_batch", "encode_refusal", "parse", "refusals"]
 
 FORMAT = "proxywhirl-debt"
 VERSION = 1
@@ -80,7 +82,8 @@ def _debt_of(fields: dict[str, Any] | None) -> Debt | None:
         return None
     try:
         change = fields["change"]
-        key, record = change["key"], Record(**change["record"]) if change["op"] == "put" else None
+        key = change["key"]
+        record = brought_in_range(Record(**change["record"])) if change["op"] == "put" else None
         return Debt(key, record, fields["base"], fields["at"], fields["merge"]) if fields["left"] >= 0 else None
     except (KeyError, TypeError):
         return None
@@ -88,11 +91,28 @@ def _debt_of(fields: dict[str, Any] | None) -> Debt | None:
 
 def encode_batch(debts: Sequence[Debt]) -> bytes:
     """Return the lines of a batch."""
-    encoded = []
-    for left, debt in zip(range(len(debts) - 1, -1, -1), debts, strict=True):
-        change: dict[str, Any] = {"op": "del", "key": debt.key}
-        if debt.record is not None:
-            change = {"op": "put", "key": debt.key, "record": debt.record.stored()}
-        fields = {"op": "owe", "left": left, "base": debt.base, "at": debt.at, "merge": debt.merge, "change": change}
-        encoded.append(encode_line(fields))
-    return b"".join(encoded)
+    return b"".join(
+        encode_line(_fields_of(debt, left)) for left, debt in zip(range(len(debts) - 1, -1, -1), debts, strict=True)
+    )
+
+
+def encode_refusal(debt: Debt, why: str) -> bytes:
+    """Return the line of a debt that was set aside, with the reason."""
+    return encode_line({**_fields_of(debt, 0), "why": why})
+
+
+def refusals(data: bytes) -> dict[str, tuple[Debt, str]]:
+    """Read what was set aside: the last debt of each key, with the reason. What is damaged is left out."""
+    found: dict[str, tuple[Debt, str]] = {}
+    for line in data.splitlines():
+        fields = decode_line(line)
+        if (debt := _debt_of(fields)) is not None and fields is not None:
+            found[debt.key] = debt, str(fields.get("why"))
+    return found
+
+
+def _fields_of(debt: Debt, left: int) -> dict[str, Any]:
+    change: dict[str, Any] = {"op": "del", "key": debt.key}
+    if debt.record is not None:
+        change = {"op": "put", "key": debt.key, "record": debt.record.stored()}
+    return {"op": "owe", "left": left, "base": debt.base, "at": debt.at, "merge": debt.merge, "change": change}

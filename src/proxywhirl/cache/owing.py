@@ -9,9 +9,10 @@ from dataclasses import replace
 from proxywhirl.cache.debt import Debt, DebtFile
 from proxywhirl.cache.policy import settled
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.soundness import UNREADABLE
 from proxywhirl.cache.tier import Batch, Decision
 from proxywhirl.clock import Clock
-from proxywhirl.errors import CacheError, TierError
+from proxywhirl.errors import CacheError, DecryptionError, TierError, UnstorableValue
 
 __all__ = ["Debts", "Pay"]
 
@@ -45,8 +46,18 @@ class Debts:
         return self.owing
 
     def number(self) -> int:
-        """How many keys something is owed for."""
-        return len(self._file) if self.outstanding() else 0
+        """How many keys something is owed for. Raises `CacheError` where that cannot be told."""
+        self._file.catch_up()
+        return len(self._file)
+
+    def refused(self) -> dict[str, tuple[Debt, str]]:
+        """Return what could not be paid and was set aside, by key, with the reasons. Raises as `number` does."""
+        return self._file.refused()
+
+    def owe_again(self, keys: Collection[str]) -> None:
+        """Owe again what was set aside of some keys, and forget the rest of it. Raises as `number` does."""
+        if self._file.owe_again(keys):
+            self.owing = True
 
     def get(self, key: str) -> Debt | None:
         """Return what is owed for a key, as far as this process has looked; costs nothing where nothing is owed."""
@@ -77,29 +88,62 @@ class Debts:
         return True
 
     def settle(self, pay: Pay) -> bool:
-        """Pay everything that is owed; return whether nothing is left."""
+        """Pay everything that is owed; return whether nothing is left.
+
+        What can never be paid is set aside, and the rest is paid: a value that the authority cannot hold, or what makes
+        no sense, such as a credential that no key at hand opens.
+        """
+        refused = 0
 
         def act(debts: Sequence[Debt]) -> None:
-            owed = {debt.key: debt for debt in debts}
-
-            def decide(present: Mapping[str, Record]) -> Batch:
-                now = self._clock.now()
-                batches = [self._settled(debt, present.get(key), now) for key, debt in owed.items()]
-                puts = [record for batch in batches for record in batch.puts]
-                return Batch(puts, [key for batch in batches for key in batch.deletes])
-
-            if not pay(owed.keys(), decide):
-                raise TierError("the authority is still degraded")
+            nonlocal refused
+            refused += self._pay_page({debt.key: debt for debt in debts}, pay)
 
         try:
             number = self._file.settle(act)
         except CacheError as exc:
             _log.info("nothing is paid yet: %s", exc)
             return False
-        if number:
-            _log.warning("%d changes were written that were owed while the authority was degraded", number)
+        if number > refused:
+            _log.warning("%d changes were written that were owed while the authority was degraded", number - refused)
         self.owing = False
         return True
+
+    def _pay_page(self, owed: dict[str, Debt], pay: Pay) -> int:
+        """Pay what can be paid of a page; return how many were set aside. Raises `TierError` where nothing was paid."""
+        refused: dict[str, str] = {}
+
+        def decide(present: Mapping[str, Record]) -> Batch:
+            now = self._clock.now()
+            refused.clear()
+            batches: list[Batch] = []
+            for key, debt in owed.items():
+                try:
+                    batches.append(self._settled(debt, present.get(key), now))
+                except (DecryptionError, *UNREADABLE) as exc:
+                    refused[key] = f"{type(exc).__name__}: {exc}"
+            puts = [record for batch in batches for record in batch.puts]
+            return Batch(puts, [key for batch in batches for key in batch.deletes])
+
+        try:
+            if not pay(owed.keys(), decide):
+                raise TierError("the authority is still degraded")
+        except UnstorableValue as exc:
+            if exc.key not in owed and len(owed) > 1:  # it does not say which
+                return sum(self._pay_page({key: debt}, pay) for key, debt in owed.items())
+            key = exc.key if exc.key in owed else next(iter(owed))
+            others = {other: debt for other, debt in owed.items() if other != key}
+            paid = self._pay_page(others, pay) if others else 0
+            return paid + self._set_aside({key: str(exc)})
+        return self._set_aside(refused)
+
+    def _set_aside(self, refused: Mapping[str, str]) -> int:
+        if refused:
+            path = self._file.set_aside(refused)
+            key, why = next(iter(refused.items()))
+            what = "%d changes that the authority cannot take were set aside in %s, such as that of entry %s: %s"
+            _log.error(what, len(refused), path, key, why)
+        return len(refused)
 
     def _settled(self, debt: Debt, stored: Record | None, now: float) -> Batch:
         """Decide on one debt; what is not there any more and was when the debt began was removed meanwhile."""
@@ -109,6 +153,7 @@ class Debts:
         """Owe nothing any more: everything was removed."""
         try:
             self._file.settle(lambda _: None)
+            self._file.owe_again(())
         except CacheError as exc:
             _log.error("what is owed cannot be forgotten: %s", exc)
         self.owing = False

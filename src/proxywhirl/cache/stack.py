@@ -341,8 +341,33 @@ class TierStack:
         return self._debts is not None and (self._debts.outstanding() if may_wait() else self._debts.owing)
 
     def owed(self) -> int:
-        """How many changes wait until the authority is well."""
+        """How many changes wait until the authority is well. Raises `CacheError` where that cannot be told."""
         return self._debts.number() if self._debts is not None else 0
+
+    def refused(self) -> dict[str, str]:
+        """Return the keys of changes that the authority could not take, with the reasons. Raises as `owed` does."""
+        return {} if self._debts is None else {key: why for key, (_, why) in self._debts.refused().items()}
+
+    def retry_refused(self) -> None:
+        """Try once more to write what the authority could not take; what was removed since stays removed."""
+        with self._writing:
+            refused = {} if self._debts is None else self._debts.refused()
+            gone = self._removed_since(min(debt.base for debt, _ in refused.values())) if refused else None
+            if self._debts is not None and gone is not None:
+                self._debts.owe_again(refused.keys() - gone)
+                self.settle()
+
+    def _removed_since(self, revision: int) -> set[str] | None:
+        """Return what is gone since a revision, None where the log does not tell."""
+        gone: set[str] = set()
+        more = True
+        while more:
+            changes = self._ask(self.authority, lambda tier: tier.changes_since(revision, PAGE), None, PAGE)  # noqa: B023  # called at once
+            if changes is None or changes.reset:
+                return None
+            gone = (gone | set(changes.removed)) - {record.key for record in changes.records}
+            revision, more = changes.revision, changes.more
+        return gone
 
     def close(self) -> None:
         """Write what waits for L2, and close every tier."""

@@ -175,6 +175,7 @@ def _check(record: Record) -> None:
     _check_text("last_health_error", record.error, optional=True)
     for called, secret in zip(("username", "password"), record.plain or (), strict=False):
         _check_text(called, secret, optional=True)
+    require("health_status", record.status, str, "a text")
     if record.status not in _STATUSES:
         raise ValueError(f"health_status must be one of {', '.join(sorted(_STATUSES))}")
 

@@ -26,7 +26,8 @@ __all__ = ["ask_keys", "look_around", "missing_keys", "set_aside", "too_open"]
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 _CACHE_FILES = (
     *("shard-*", "mark.json", "*.meta", "*.tmp", "damaged*", "l2.db*"),
-    *("debt.jsonl", ".debt.lock", "removed.jsonl", ".removed.lock", ".opening", ".in-use", "backend", "backend.new"),
+    *("debt.jsonl", "refused.jsonl", ".debt.lock", "removed.jsonl", ".removed.lock"),
+    *(".opening", ".in-use", "backend", "backend.new"),
 )
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from proxywhirl.cache.border import Border
 from proxywhirl.cache.casualties import FIRST_REVISION, Sifting
 from proxywhirl.cache.crypto import sealed_with
+from proxywhirl.cache.debt import REFUSED
 from proxywhirl.cache.following import bring_in_line
 from proxywhirl.cache.guard import GuardedTier
 from proxywhirl.cache.ladder import Committed
@@ -24,7 +25,7 @@ from proxywhirl.cache.record import COLUMNS, Record
 from proxywhirl.cache.stack import TierStack
 from proxywhirl.cache.surroundings import ask_keys, look_around, missing_keys
 from proxywhirl.cache.tier import REPAIR, Batch, Decision, Finding, Tier
-from proxywhirl.errors import DecryptionError, ProxyURLError
+from proxywhirl.errors import CacheError, DecryptionError, ProxyURLError
 from proxywhirl.urls import is_plain_canonical, parse
 
 __all__ = ["inspect"]
@@ -67,15 +68,36 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
         findings += [_left_out(guarded)] if found is None else [_of(guarded, each) for each in found]
         findings += _damaged_rows(guarded, repair=repair)
     stack.refresh()
-    if owed := stack.owed():
-        advice = f"it is written when tier {stack.authority.name} works; see what else is said of that"
-        findings.append(
-            Finding("l2: debt.jsonl", f"{owed} changes wait to be written to {stack.authority.name}", advice)
-        )
+    if owed := _owed(stack, repair=repair):
+        findings += owed
     elif not stack.authority.degraded:
         for window in stack.tiers[:-1]:
             if not window.degraded:
                 findings += _Comparison(window, stack).findings(repair=repair)
+    return findings
+
+
+def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
+    """Tell of changes that wait for the authority, and of those that it could not take: `repair` tries these again."""
+    name = stack.authority.name
+    try:
+        refused = stack.refused()
+        if refused and repair:
+            stack.retry_refused()
+        owed, left = stack.owed(), stack.refused()
+    except CacheError as exc:
+        return [
+            Finding("l2: debt.jsonl", f"what {name} is owed cannot be told: {exc}", "let this user read and write it")
+        ]
+    findings = []
+    if owed:
+        advice = f"it is written when tier {name} works; see what else is said of that"
+        findings.append(Finding("l2: debt.jsonl", f"{owed} changes wait to be written to {name}", advice))
+    if refused:
+        key, why = next(iter((left or refused).items()))
+        what = f"holds {len(left or refused)} changes that {name} could not take, such as that of entry {key}: {why}"
+        advice = f"{REPAIR}: it tries again; what stays is to be put anew, and the file then to be deleted"
+        findings.append(Finding(f"l2: {REFUSED}", what, advice, repaired=not left))
     return findings
 
 
