@@ -33,7 +33,7 @@ from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.stack import TierStack
-from proxywhirl.cache.standing import Ticks
+from proxywhirl.cache.standing import Uses
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Tier, TierName
 from proxywhirl.cache.upkeep import Upkeep
@@ -70,7 +70,7 @@ class Engine:
         if self.holds_nothing:
             _log.warning("this cache holds nothing: each of its tiers is off or has max_entries 0")
         self.tiers: list[tuple[TierName, Tier]] = []
-        self._ticks = Ticks(clock)
+        self._uses = Uses(clock)
         self._occupancy: Occupancy | None = None
         self._is_open = False
         try:
@@ -78,7 +78,7 @@ class Engine:
             removals = self._adopt(self.tiers)
             self.border = Border(None)
             self._find_key()
-            self.hits = HitLog(durable=self.tiers[-1][0] != "l1", ticks=self._ticks)
+            self.hits = HitLog(durable=self.tiers[-1][0] != "l1", uses=self._uses)
             self.stack = TierStack(
                 self.tiers,
                 clock=clock,
@@ -200,7 +200,7 @@ class Engine:
         """Open a tier; of the second one its directory is held, and its notes can be read."""
         if name == "l2" and self._occupancy is None and backend_of(self.config) is not None:
             self._occupancy = Occupancy(Path(self.config.l2_cache_dir).expanduser())
-        tier = opening.open_tier(self.config, name, self._ticks)
+        tier = opening.open_tier(self.config, name, self._uses)
         if name == "l2":
             try:
                 tier.metas("")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.standing import Ticks
+from proxywhirl.cache.standing import Hits, Uses
 from proxywhirl.cache.storable import LARGEST, counted
 from proxywhirl.cache.tier import Access
 
@@ -20,25 +20,18 @@ __all__ = ["HitLog"]
 GATHERED_KEPT = 100_000
 NEAR_THE_END = LARGEST - 2**32
 
-Hits = tuple[int, float]
-"""How many, and when the last was."""
-
 
 class HitLog:
     """Hits by key and generation, until they are written in a batch. With `durable` false none are gathered."""
 
-    def __init__(self, *, durable: bool, ticks: Ticks | None = None) -> None:
+    def __init__(self, *, durable: bool, uses: Uses | None = None) -> None:
         self._durable = durable
-        self._ticks = ticks or Ticks()
+        self._uses = uses or Uses()
+        self._uses.unsaved = self._unsaved
         self._gathering = threading.Lock()
         self._noted: dict[int, Record] = {}  # by the identity of the record, of which a key may have had several
         self._latest: dict[str, Record] = {}
         self._gathered: dict[tuple[str, int], Hits] = {}
-
-    @property
-    def pending(self) -> bool:
-        """Whether there may be hits that were not written yet."""
-        return bool(self._noted or self._gathered)
 
     def note(self, record: Record, now: float) -> None:
         """Count a hit on a record that is handed out."""
@@ -86,7 +79,7 @@ class HitLog:
         """
         latest = self._latest
         with self._gathering:
-            gathered, tick = self._gathered, self._ticks.next
+            gathered, tick = self._gathered, self._uses.tick
             for record in records:
                 key, stored = record.key, record.access_count
                 count = stored + 1
@@ -129,6 +122,14 @@ class HitLog:
                 count, at = self._gathered.get(place, (0, access.at))
                 if count or len(self._gathered) < GATHERED_KEPT:
                     self._gathered[place] = count + access.count, max(at, access.at)
+
+    def _unsaved(self, key: str, generation: int) -> Hits | None:
+        """See `Uses`: what was gathered, and what the record that was handed out last has of its own."""
+        hits, known = self._gathered.get((key, generation)), self._latest.get(key)
+        if known is None or known.generation != generation:
+            return hits
+        count, at = hits or (0, 0.0)
+        return count + known.access_count - known.saved_count, max(at, known.accessed_at)
 
     def _gather(self, record: Record) -> None:
         key = record.key

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from proxywhirl.cache.expiry import Expiries
 from proxywhirl.cache.inspection import differing, left_over, lost, mend, too_open
@@ -26,7 +27,7 @@ from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.notes import Notes
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.shards import CaughtUp, Line, Shards, shard_number
-from proxywhirl.cache.standing import Admission, Admitted, Standing, Ticks, rank_for
+from proxywhirl.cache.standing import Admission, Admitted, Standing, Uses, rank_for
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
 from proxywhirl.state.advice import explained
@@ -50,7 +51,7 @@ class JsonlTier:
         policy: str = "lru",
         authority: bool = False,
         fsync: bool = False,
-        ticks: Ticks | None = None,
+        uses: Uses | None = None,
     ) -> None:
         self._directory = directory
         self._authority = authority
@@ -58,8 +59,9 @@ class JsonlTier:
         self._policy = policy
         self._bound = max_entries
         self._rank = rank_for(policy)
-        self._queue: list[tuple[tuple[float, ...], str]] | None = None
-        self._ticks = ticks or Ticks()
+        self._queue: list[tuple[Any, str]] | None = None
+        self._most_queued = 0
+        self._uses = uses or Uses()
         self._ticked = 0.0
         self._journal = Journal()
         self._expiries = Expiries(self._expires_at)
@@ -171,13 +173,8 @@ class JsonlTier:
         """See `Tier`."""
         with self._writing():
             known = [(access, self._shards.locate(access.key)) for access in accesses]
-            hits = [access for access, where in known if where and where.generation == access.generation]
+            hits = [access for access, where in known if where and where.standing.generation == access.generation]
             self._commit([Line.hit(access) for access in hits], self.revision)
-
-    def has_room(self, number: int) -> bool:
-        """See `Bounded`: not where others wrote what is not read yet."""
-        with self._translated("looking at"):
-            return self._fits(number) and not self._shards.is_behind()
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
@@ -273,7 +270,11 @@ class JsonlTier:
     def _takes(self, record: Record, *, admit: bool) -> bool:
         """Whether a window wants a changed record: one that it holds in another state, or any."""
         known = self._shards.locate(record.key)
-        return admit if known is None else (known.revision, known.generation) != (record.revision, record.generation)
+        return (
+            admit
+            if known is None
+            else (known.revision, known.standing.generation) != (record.revision, record.generation)
+        )
 
     def _is_news(self, record: Record) -> bool:
         known = self._shards.locate(record.key)
@@ -393,42 +394,50 @@ class JsonlTier:
         located = self._shards.locate(key)
         if located is None:
             return
-        self._ticked = max(self._ticked, located.used)
+        standing = located.standing
+        self._ticked = max(self._ticked, standing.used)
         if self._queue is not None:
-            heapq.heappush(self._queue, (self._rank(located.standing), key))
-            if len(self._queue) > 2 * self._shards.number() + 64:
+            heapq.heappush(self._queue, (self._rank(standing), key))
+            if len(self._queue) > self._most_queued:
                 self._queue = None
 
-    def _in_order_of_leaving(self) -> Iterator[tuple[str, Standing]]:
-        """Give all that is stored in the order of the policy; who was given last stays in the queue."""
+    def _in_order_of_leaving(self, given: list[tuple[Any, str]]) -> Iterator[tuple[str, Standing]]:
+        """Give all that is stored in the order of the policy; whom `given` holds then is not in the queue any more."""
         if self._queue is None:
             self._queue = [(self._rank(where.standing), key) for key, where in self._shards.located()]
             heapq.heapify(self._queue)
+            self._most_queued = 2 * len(self._queue) + 1_000
         queue = self._queue
         while queue:
             rank, key = queue[0]
             located = self._shards.locate(key)
-            if located is not None and self._rank(standing := located.standing) == rank:
-                yield key, standing
+            if located is not None and self._rank(located.standing) == rank:
+                yield key, located.standing
+                given.append(queue[0])
             heapq.heappop(queue)
 
     def _admit(self, records: Sequence[Record], gone: Collection[str] = ()) -> Admitted:
         """Choose who leaves for these records, when those of `gone` have left."""
         number = self._shards.number() - len(gone)
-        if not records and self._fits(-len(gone)):
-            return Admitted()
+        if not records and (self._bound is None or number <= self._bound):
+            return Admitted(self._ticked)
         known = {r.key: where.standing for r in records if (where := self._shards.locate(r.key)) is not None}
-        stored = self._in_order_of_leaving()
-        return Admission(
-            self._policy, self._bound, number=number, known=known, stored=stored, tick=self._tick, gone=gone
-        ).admit(records)
-
-    def _fits(self, newcomers: int) -> bool:
-        return self._bound is None or self._shards.number() + newcomers <= self._bound
-
-    def _tick(self) -> float:
-        self._ticked = self._ticks.next(self._ticked)
-        return self._ticked
+        given: list[tuple[Any, str]] = []
+        admission = Admission(
+            self._policy,
+            self._bound,
+            self._uses,
+            number=number,
+            ticked=self._ticked,
+            known=known,
+            stored=self._in_order_of_leaving(given),
+            gone=gone,
+        )
+        admitted = admission.admit(records)
+        if self._queue is not None:
+            for place in given:  # who leaves all the same is skipped when it comes up
+                heapq.heappush(self._queue, place)
+        return admitted
 
     def _admissions(self, admitted: Admitted) -> Iterator[Line]:
         """Make the lines of those that the hand has passed, and of those that come in."""

@@ -11,7 +11,7 @@ from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.occupancy import WrongPlaceError, backend_of, check_backend
 from proxywhirl.cache.registry import TierPlan, make_tier
-from proxywhirl.cache.standing import Ticks
+from proxywhirl.cache.standing import Uses
 from proxywhirl.cache.tier import TIER_NAMES, Tier, TierName
 from proxywhirl.errors import TierError
 
@@ -68,8 +68,8 @@ def enabled_tiers(config: CacheConfig) -> list[TierName]:
     return [name for name, tier in places if tier.holds_entries]
 
 
-def open_tier(config: CacheConfig, name: TierName, ticks: Ticks | None = None) -> Tier:
-    """Open one tier, whose writes have their times from `ticks`. Raises as `open_tiers` does."""
+def open_tier(config: CacheConfig, name: TierName, uses: Uses | None = None) -> Tier:
+    """Open one tier, which is told of `uses`. Raises as `open_tiers` does."""
     match name:
         case "l1":
             l1 = config.l1_config
@@ -78,12 +78,12 @@ def open_tier(config: CacheConfig, name: TierName, ticks: Ticks | None = None) -
         case "l2":
             if (backend := backend_of(config)) is not None:
                 check_backend(Path(config.l2_cache_dir).expanduser(), backend)
-            return make_tier(config.l2_tier or config.l2_backend.value, l2_plan(config, ticks))
+            return make_tier(config.l2_tier or config.l2_backend.value, l2_plan(config, uses))
         case "l3":
-            return make_tier(config.l3_tier or L3_TIER, _l3_plan(config, ticks))
+            return make_tier(config.l3_tier or L3_TIER, _l3_plan(config, uses))
 
 
-def l2_plan(config: CacheConfig, ticks: Ticks | None = None) -> TierPlan:
+def l2_plan(config: CacheConfig, uses: Uses | None = None) -> TierPlan:
     """Return what the second tier is to be."""
     directory = Path(config.l2_cache_dir).expanduser()
     return TierPlan(
@@ -93,11 +93,11 @@ def l2_plan(config: CacheConfig, ticks: Ticks | None = None) -> TierPlan:
         max_entries=config.l2_config.max_entries,
         policy=config.l2_config.eviction_policy,
         fsync=config.durability == "power",
-        ticks=ticks or Ticks(),
+        uses=uses or Uses(),
     )
 
 
-def _l3_plan(config: CacheConfig, ticks: Ticks | None) -> TierPlan:
+def _l3_plan(config: CacheConfig, uses: Uses | None) -> TierPlan:
     file = Path(config.l3_database_path).expanduser()
     return TierPlan(
         directory=file.with_suffix(""),
@@ -106,5 +106,5 @@ def _l3_plan(config: CacheConfig, ticks: Ticks | None) -> TierPlan:
         max_entries=config.l3_config.max_entries,
         policy=config.l3_config.eviction_policy,
         fsync=config.durability == "power",
-        ticks=ticks or Ticks(),
+        uses=uses or Uses(),
     )

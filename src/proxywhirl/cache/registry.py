@@ -14,7 +14,7 @@ from pathlib import Path
 
 from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.standing import Ticks
+from proxywhirl.cache.standing import Uses
 from proxywhirl.cache.tier import Tier
 from proxywhirl.errors import ProxyWhirlError, SettingsError, TierError, UnknownNameError
 
@@ -30,7 +30,7 @@ class TierPlan:
     `directory` is for a tier that keeps several files, `file` for one that keeps one; neither has to be there, nor
     their parents. A tier whose store is elsewhere takes `directory` for its store's name: it tells homes apart.
     `authority` says which part it plays; `max_entries` (None: no bound) and `policy` limit it. With `fsync`, what is
-    written survives a power cut. `ticks` gives the times of writes, which eviction goes by as it does by those of hits.
+    written survives a power cut. `uses` tells when a write is, and of hits that are not stored yet.
     """
 
     directory: Path
@@ -39,7 +39,7 @@ class TierPlan:
     max_entries: int | None = None
     policy: str = "lru"
     fsync: bool = False
-    ticks: Ticks = field(default_factory=Ticks, compare=False)
+    uses: Uses = field(default_factory=Uses, compare=False)
 
 
 TierFactory = Callable[[TierPlan], Tier]
@@ -53,7 +53,7 @@ def _jsonl(plan: TierPlan) -> Tier:
         policy=plan.policy,
         authority=plan.authority,
         fsync=plan.fsync,
-        ticks=plan.ticks,
+        uses=plan.uses,
     )
 
 
@@ -64,7 +64,7 @@ def _sqlite(plan: TierPlan) -> Tier:
         policy=plan.policy,
         authority=plan.authority,
         fsync=plan.fsync,
-        ticks=plan.ticks,
+        uses=plan.uses,
     )
 
 

@@ -25,25 +25,15 @@ class Lift:
     """Empties what waits: where it is much, and whenever it must be below.
 
     `writing` is the lock of changes, `notice` follows what other processes wrote and sets `counted_elsewhere` where
-    they did: hits are not in the log, and may have been written since a record was read that waits here. `tell_hits`
-    tells the windows of them where some have to leave for so many newcomers.
+    they did: hits are not in the log, and may have been written since a record was read that waits here.
     """
 
-    def __init__(
-        self,
-        ladder: Ladder,
-        front: Front,
-        *,
-        writing: threading.RLock,
-        notice: Callable[[], None],
-        tell_hits: Callable[[int], None],
-    ) -> None:
+    def __init__(self, ladder: Ladder, front: Front, *, writing: threading.RLock, notice: Callable[[], None]) -> None:
         self.counted_elsewhere = False
         self._ladder = ladder
         self._front = front
         self._writing = writing
         self._notice = notice
-        self._tell_hits = tell_hits
 
     def let_rise(self, *, at_once: bool = False) -> None:
         """Write what waits for L2 in a batch. What cannot be written now is read from below again."""
@@ -53,7 +43,6 @@ class Lift:
             return
         try:
             self._notice()
-            self._tell_hits(self._front.waiting)
             rising, since, revision = self._front.take_rising()
             records = [record for record in rising if fault_of(record) is None]  # damage is not to spread
             if self.counted_elsewhere:

@@ -39,33 +39,25 @@ class Rows:
         """Return the records that are there."""
         if not keys:
             return {}
-        if len(keys) == 1:
-            rows = self._database.connection.execute(table.SELECT_ONE, tuple(keys))
-        else:
-            rows = self._database.connection.execute(f"{table.SELECT} WHERE {table.AMONG}", (_listed(keys),))
-        return {record.key: record for record in map(as_record, rows)}
+        return {record.key: record for record in map(as_record, self._among(f"{table.SELECT} WHERE ", keys))}
 
     def served(self, keys: Iterable[str]) -> dict[str, bool]:
         """Return whether it is served for each of the keys that is there."""
-        listed = _listed(keys)
-        if listed == "[]":
-            return {}
-        query = f"SELECT key, retired FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
-        return {str(key): retired == 0 for key, retired in self._database.connection.execute(query, (listed,))}
+        asked = list(keys)
+        rows = self._among("SELECT key, retired FROM entries WHERE ", asked) if asked else ()
+        return {str(key): retired == 0 for key, retired in rows}
 
     def revisions(self, keys: Iterable[str]) -> dict[str, int]:
         """Return the revision of each of the records that are there."""
-        query = f"SELECT key, revision FROM entries WHERE {table.AMONG}"  # noqa: S608  # a constant
-        return dict(self._database.connection.execute(query, (_listed(keys),)))
+        return dict(self._among("SELECT key, revision FROM entries WHERE ", list(keys)))
 
     def standings(self, keys: Iterable[str]) -> tuple[dict[str, bool], dict[str, Standing]]:
         """Return what `served` does, and the standing of each of these."""
         was_served: dict[str, bool] = {}
         standings: dict[str, Standing] = {}
-        listed = _listed(keys)
-        if listed != "[]":
-            for key, retired, *standing in self._database.connection.execute(table.STANDINGS, (listed,)):
-                was_served[str(key)], standings[str(key)] = retired == 0, as_standing(standing)
+        asked = list(keys)
+        for key, retired, *standing in self._among(table.STANDINGS, asked) if asked else ():
+            was_served[str(key)], standings[str(key)] = retired == 0, as_standing(standing)
         return was_served, standings
 
     def in_order(self, policy: str) -> Generator[tuple[str, Standing]]:
@@ -126,10 +118,8 @@ class Rows:
         """Delete records; return those that were there, and whether they were served."""
         if not keys:
             return {}
-        query = f"DELETE FROM entries WHERE {table.AMONG} RETURNING key, retired"  # noqa: S608  # a constant
-        removed = {
-            str(key): retired == 0 for key, retired in self._database.connection.execute(query, (_listed(keys),))
-        }
+        rows = self._among("DELETE FROM entries WHERE ", list(keys), " RETURNING key, retired")
+        removed = {str(key): retired == 0 for key, retired in rows}
         state.stored -= len(removed)
         state.served -= sum(removed.values())
         return removed
@@ -137,7 +127,7 @@ class Rows:
     def unbury(self, keys: Collection[str], state: State) -> None:
         """Take keys that came again out of the log of removals."""
         if state.buried and keys:
-            self._database.connection.execute(f"DELETE FROM tombstones WHERE {table.AMONG}", (_listed(keys),))  # noqa: S608
+            self._among("DELETE FROM tombstones WHERE ", keys)
             state.buried -= self._database.connection.changes()
 
     def bury(self, keys: Sequence[str], state: State) -> None:
@@ -155,11 +145,13 @@ class Rows:
             self._database.connection.execute("DELETE FROM tombstones WHERE revision <= ?", (state.floor,))
             state.buried -= surplus
 
+    def _among(self, query: str, keys: Collection[str], ending: str = "") -> apsw.Cursor:
+        """Run a query for the rows of some keys; of one key that takes half the time."""
+        if len(keys) == 1:
+            return self._database.connection.execute(f"{query}key = ?{ending}", tuple(keys))
+        return self._database.connection.execute(f"{query}{table.AMONG}{ending}", (json.dumps(list(keys)),))
+
 
 def _times(record: Record) -> float:
     checked, due = record.last_check_at or 0.0, record.next_check_at or 0.0
     return record.fetched_at + record.accessed_at + record.expires_at + checked + due
-
-
-def _listed(keys: Iterable[str]) -> str:
-    return json.dumps(list(keys))

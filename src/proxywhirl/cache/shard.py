@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring, encode_basestring_ascii
 from math import isfinite
 from operator import attrgetter
@@ -45,6 +45,7 @@ __all__ = [
     "header",
     "is_whole",
     "keys_of",
+    "standing_in",
 ]
 
 FORMAT = "proxywhirl-shard"
@@ -236,6 +237,14 @@ def decode_record(line: bytes, key: str) -> Record | None:
         return brought_in_range(Record(attributes=attributes, **fields))
     except (ValueError, TypeError, KeyError, AttributeError):  # a checksum that fits by accident
         return None
+
+
+def standing_in(fields: Mapping[str, Any]) -> Standing:
+    """Return what a `put` line says of who leaves. One of version 1 knows no arrival: its generation must do."""
+    generation, at = fields.get("generation", 0), fields["accessed_at"]
+    arrived = fields.get("arrived", float(generation))
+    used, passed, lap = fields.get("used", 0.0), fields.get("passed", arrived), fields.get("lap", 0)
+    return Standing(arrived, generation, used, at, fields.get("access_count", 0), passed, lap)
 
 
 def encode_removal(key: str, revision: int) -> bytes:

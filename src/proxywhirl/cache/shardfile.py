@@ -24,6 +24,7 @@ from proxywhirl.cache.shard import (
     header,
     is_whole,
     keys_of,
+    standing_in,
 )
 from proxywhirl.cache.standing import Standing
 from proxywhirl.cache.storable import counted
@@ -31,7 +32,7 @@ from proxywhirl.cache.tier import Access
 
 __all__ = ["LineRead", "Located", "News", "Passed", "Put", "ShardFile"]
 
-_NO_STANDING: Mapping[str, Any] = {}
+_NOTHING_SAID: Mapping[str, Any] = {}
 
 LineRead = tuple[str, str, int]
 """What a line says: (op, key, revision)."""
@@ -44,24 +45,12 @@ class Located:
     offset: int
     length: int
     revision: int
-    generation: int
     expires_at: float
-    used_at: float
-    retired: bool = False
-    uses: int = 0
-    arrived: float = 0.0
-    used: float = 0.0
-    passed: float = 0.0
-    lap: int = 0
+    retired: bool
+    standing: Standing
     hits: int = 0
     moved: bool = False
     """Whether its standing is another one than in its line."""
-
-    @property
-    def standing(self) -> Standing:
-        """What says when it leaves."""
-        uses = counted(self.uses, self.hits)
-        return Standing(self.arrived, self.generation, self.used, self.used_at, uses, self.passed, self.lap)
 
 
 class Put(NamedTuple):
@@ -124,7 +113,7 @@ class ShardFile:
         record = decode_record(os.pread(self._fd, located.length, located.offset), key)
         if record is not None and located.hits:
             record.access_count = counted(record.access_count, located.hits)
-            record.accessed_at = max(record.accessed_at, located.used_at)
+            record.accessed_at = max(record.accessed_at, located.standing.accessed_at)
         return record
 
     def catch_up(self) -> News | None:
@@ -192,20 +181,10 @@ class ShardFile:
         """Bring the index in line with the line that was written next: a record, hits, or keys that passed or went."""
         if isinstance(what, Put):
             record, standing = what
-            located = Located(
-                self._size,
-                length - 1,  # without its newline
-                record.revision,
-                record.generation,
-                record.expires_at,
-                record.accessed_at,
-                record.retired,
-                record.access_count,
-                standing.arrived,
-                standing.used,
-                standing.passed,
-                standing.lap,
-            )
+            arrived, _, used, at, count, passed, lap = standing
+            standing = Standing(arrived, record.generation, used, at, count, passed, lap)
+            length_of_line = length - 1  # without its newline
+            located = Located(self._size, length_of_line, record.revision, record.expires_at, record.retired, standing)
             self._place(record.key, located)
         elif isinstance(what, Access):
             self._hit(what.key, what.generation, what.count, what.at)
@@ -234,8 +213,9 @@ class ShardFile:
         offsets: list[int] = []
         for key, located, line in kept:
             offsets.append(size)
-            hits = Access(key, located.generation, located.hits, located.used_at)
-            group = (line, encode_hit(hits, located.standing)) if located.moved else (line,)
+            standing = located.standing
+            hits = Access(key, standing.generation, located.hits, standing.accessed_at)
+            group = (line, encode_hit(hits, standing)) if located.moved else (line,)
             lines += group
             size += sum(map(len, group))
         lines += [encode_removal(key, at) for key, at in removals]
@@ -332,19 +312,14 @@ class ShardFile:
                 offset,
                 length,
                 fields["revision"],
-                fields.get("generation", 0),
                 fields["expires_at"],
-                fields["accessed_at"],
                 fields.get("retired", False),
-                fields.get("access_count", 0),
-                fields.get("arrived", 0.0),
-                fields.get("used", 0.0),
-                fields.get("passed", fields.get("arrived", 0.0)),
-                fields.get("lap", 0),
+                standing_in(fields),
             )
             self._place(fields["key"], located)
         elif fields["op"] == "hit":
-            self._hit(fields["key"], fields["generation"], fields["count"], fields["at"], fields)
+            said: dict[str, Any] = {name: fields[name] for name in ("used", "passed", "lap") if name in fields}
+            self._hit(fields["key"], fields["generation"], fields["count"], fields["at"], said)
         elif fields["op"] == "pass":
             for key in keys_of(fields):
                 self._pass(key, fields["at"])
@@ -365,15 +340,11 @@ class ShardFile:
     def _pass(self, key: str, at: float) -> None:
         known = self.index.get(key)
         if known is not None:
-            known.passed, known.lap, known.moved = at, known.lap + 1, True
+            known.standing, known.moved = known.standing.spared(at), True
 
-    def _hit(
-        self, key: str, generation: int, count: int, at: float, standing: Mapping[str, Any] = _NO_STANDING
-    ) -> None:
+    def _hit(self, key: str, generation: int, count: int, at: float, said: Mapping[str, Any] = _NOTHING_SAID) -> None:
+        """Note hits; a line that a rewrite left says what the standing is, besides by these."""
         known = self.index.get(key)
-        if known is not None and known.generation == generation:
-            known.used = max(known.used, standing.get("used", at))
-            known.passed, known.lap = standing.get("passed", known.passed), standing.get("lap", known.lap)
-            known.moved = True
-            known.hits = counted(known.hits, count)
-            known.used_at = max(known.used_at, at)
+        if known is not None and known.standing.generation == generation:
+            known.hits, known.moved = counted(known.hits, count), True
+            known.standing = known.standing.used_again(count, at)._replace(**said)

@@ -106,13 +106,6 @@ class SqliteTier(SqliteFile):
             self._rows.touch(accesses)
             state.ticked = max([state.ticked, *(access.at for access in accesses)])
 
-    def has_room(self, number: int) -> bool:
-        """See `Bounded`."""
-        if self._bound is None:
-            return True
-        with self._database.translated("reading"):
-            return self._read_state().stored + number <= self._bound
-
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
         with self._database.translated("reading"):
@@ -238,24 +231,24 @@ class SqliteTier(SqliteFile):
         `was_served` and `known` tell of those of them that are stored; what leaves and comes again is new.
         """
         if self._bound is None:
-            state.ticked = self._ticks.next(state.ticked)
+            state.ticked = self._uses.tick(state.ticked)
             return list({record.key: record for record in records}.values()), None, []
         if not records and state.stored <= self._bound:
             return [], {}, []
 
-        def tick() -> float:
-            state.ticked = self._ticks.next(state.ticked)
-            return state.ticked
-
         stored = self._rows.in_order(self._policy)
-        admission = Admission(self._policy, self._bound, number=state.stored, known=known, stored=stored, tick=tick)
-        admitted = admission.admit(records)
+        number, ticked = state.stored, state.ticked
+        admitted = Admission(
+            self._policy, self._bound, self._uses, number=number, ticked=ticked, known=known, stored=stored
+        ).admit(records)
         stored.close()
+        state.ticked = admitted.ticked
         came_again = [
             key for key in known if key in admitted.kept and admitted.standings[key].arrived != known[key].arrived
         ]
-        for key in self._rows.remove([*admitted.left, *came_again], state):
-            was_served.pop(key, None)
+        if admitted.left or came_again:
+            for key in self._rows.remove([*admitted.left, *came_again], state):
+                was_served.pop(key, None)
         if admitted.spared:
             self._rows.spare(admitted.spared)
         return list(admitted.kept.values()), admitted.standings, list(admitted.left)

@@ -18,7 +18,7 @@ from proxywhirl.cache.casualties import FIRST_REVISION, Casualties, Rescue
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.rows import Rows
 from proxywhirl.cache.soundness import fault_of
-from proxywhirl.cache.standing import Ticks
+from proxywhirl.cache.standing import Uses
 from proxywhirl.cache.table import State, as_record
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
@@ -41,14 +41,14 @@ class SqliteFile:
         policy: str = "lru",
         authority: bool = False,
         fsync: bool = False,
-        ticks: Ticks | None = None,
+        uses: Uses | None = None,
     ) -> None:
         self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
         self._rows = Rows(self._database)
         self._bound = max_entries
         self._authority = authority
         self._policy = policy
-        self._ticks = ticks or Ticks()
+        self._uses = uses or Uses()
         self._state: State | None = None
         self._state_version: tuple[apsw.Connection, int] | None = None
         self._casualties = Casualties(self._database, self._rows, authority=authority)
@@ -235,7 +235,10 @@ class SqliteFile:
         return State(*row)  # type: ignore[misc]  # there is one row
 
     def _put_in_order(self) -> None:
-        """Have the index by which a bounded tier finds who leaves, and none that another policy needed."""
+        """Have the index by which a bounded tier finds who leaves, and none that another policy needed.
+
+        Of what was stored before arrivals were, the generation is the best that there is.
+        """
         if self._bound is None:
             return
         with self._database.translated("reading"):
@@ -245,4 +248,5 @@ class SqliteFile:
             with self._database.writing() as connection:
                 for name in found - {wanted}:
                     connection.execute(f"DROP INDEX IF EXISTS {name}")
+                connection.execute(table.ARRIVED)
                 connection.execute(table.INDEXES[wanted])

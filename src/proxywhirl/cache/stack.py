@@ -30,7 +30,6 @@ from proxywhirl.cache.reading import Reader
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.removals import Removals
 from proxywhirl.cache.rising import Lift
-from proxywhirl.cache.standing import Bounded
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import Applied, Batch, Changes, Decision, Followed, Stretch, Tier, TierName
 from proxywhirl.clock import Clock
@@ -80,13 +79,7 @@ class TierStack:
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
-        self._lift = Lift(
-            ladder,
-            self.front,
-            writing=self._writing,
-            notice=self._notice,
-            tell_hits=partial(self._tell_hits, ladder.windows),
-        )
+        self._lift = Lift(ladder, self.front, writing=self._writing, notice=self._notice)
         reader = Reader(
             ladder,
             self.front,
@@ -123,8 +116,6 @@ class TierStack:
         with self._changing() as may_change:
             if not may_change:
                 return None
-            if admit:
-                self._tell_hits([self.authority], size)
             if not self._is_owed() or self.settle():
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
@@ -197,17 +188,6 @@ class TierStack:
                 if not self._write(window, partial(touched, accesses), False, len(accesses)):
                     window.behind = window.miscounts = True
             self.front.touched(accesses)
-
-    def _tell_hits(self, tiers: Sequence[GuardedTier], newcomers: int) -> None:
-        """Write the hits that were gathered where one of the tiers has to choose who leaves for newcomers.
-
-        Who leaves would else depend on when they were last written.
-        """
-        if self._hits.pending and not all(
-            self._ask(guarded, lambda tier: not isinstance(tier, Bounded) or tier.has_room(newcomers), True)
-            for guarded in tiers
-        ):
-            self.flush()
 
     def refresh(self, *, lift: bool = True) -> None:
         """Follow what other processes wrote, where they did, and bring back what was left out.
@@ -404,7 +384,6 @@ class TierStack:
         rises = admit and not gone and len(served) <= FEW and bool(self.windows)
         if not rises:
             self._lift.let_rise(at_once=True)
-            self._tell_hits(self.windows, len(served) if admit else 0)
             for window in self.windows:
                 committed.held[window.name] = self._tell(window, stretch)
         front = self.front.follow(stretch, rises=rises)
@@ -499,7 +478,6 @@ class TierStack:
     def _pay(self, keys: Collection[str], decide: Decision) -> bool:
         """Write a page of debts to the authority; return whether it took them."""
         decided = guarded_decision(decide)
-        self._tell_hits([self.authority], len(keys))
         applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, len(keys) + 100)
         if applied is not None:
             self._spread(applied, admit=False)

@@ -1,8 +1,9 @@
 """Which entry leaves a full durable tier first: what a store keeps of each entry's use, and a row for each policy.
 
-Who leaves follows from what is stored and from nothing else, so that it is the same after a flush, after opening
-again, and after another process wrote. A use is a tick: the time, and later than each tick that is known. A tier is
-told of hits by `touch_many`, with their ticks, before it has to choose (see `Bounded`); reading from it is none.
+Who leaves follows from what is stored and from the hits that this process has not stored yet, so that it is the same
+after a flush, after opening again, and after another process wrote. A use has a tick: the time, and later than each
+tick that is known. Hits reach a tier by `touch_many`, with their ticks; of who is about to leave it is looked at
+whether there are some that did not (`Uses.unsaved`), which is enough, since a use never brings anybody to the front.
 
 - lru: the earliest last use goes first. A write is a use.
 - lfu: the fewest uses, as the entry counts them; among equals the one that was accessed longest ago.
@@ -11,8 +12,8 @@ told of hits by `touch_many`, with their ticks, before it has to choose (see `Bo
   passed, and takes the first one that was not. Who is spared has its next turn a lap later, so that the hand is
   always at the lowest (lap, arrival), and nothing has to be stored of it.
 
-What was stored before ticks were has none, and goes before all that has: by the time of the last access, or by its
-generation.
+What was stored before there were ticks goes before all that has some: by the time of the last access, or by its
+generation, which is a smaller number than any tick.
 """
 
 from __future__ import annotations
@@ -23,24 +24,25 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from proxywhirl.cache.record import Record
-from proxywhirl.clock import Clock, SystemClock
+from proxywhirl.cache.storable import counted
+from proxywhirl.clock import SYSTEM_CLOCK, Clock
 
-__all__ = ["POLICIES", "Admission", "Admitted", "Bounded", "Rank", "Standing", "Ticks", "in_order", "rank_for"]
+__all__ = ["POLICIES", "Admission", "Admitted", "Hits", "Rank", "Standing", "Uses", "in_order", "rank_for"]
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "lru": ("used", "accessed_at"),
     "lfu": ("access_count", "accessed_at", "used"),
-    "fifo": ("arrived", "generation"),
-    "sieve": ("lap", "arrived", "generation"),
+    "fifo": ("arrived",),
+    "sieve": ("lap", "arrived"),
 }
 """What the keys of a tier are ordered by, the lowest one leaving first."""
 
 
 class Standing(NamedTuple):
-    """What a store keeps of an entry's use. `arrived`, `used` and `passed` are ticks, 0 where there was none."""
+    """What a store keeps of an entry's use. `arrived`, `used` and `passed` (by the hand) are ticks."""
 
     arrived: float
     generation: int
@@ -50,12 +52,17 @@ class Standing(NamedTuple):
     passed: float = 0.0
     lap: int = 0
 
+    def used_again(self, count: int, tick: float) -> Standing:
+        """Return it after more uses."""
+        last, uses = max(self.accessed_at, tick), counted(self.access_count, count)
+        return self._replace(used=max(self.used, tick), accessed_at=last, access_count=uses)
+
     def spared(self, tick: float) -> Standing:
         """Return it as the hand leaves it."""
         return self._replace(passed=tick, lap=self.lap + 1)
 
 
-Rank = Callable[[Standing], tuple[float, ...]]
+Rank = Callable[[Standing], Any]  # of one column a float, else a tuple
 
 
 def rank_for(policy: str) -> Rank:
@@ -69,142 +76,147 @@ def in_order(policy: str, standings: Mapping[str, Standing]) -> Iterator[tuple[s
     return iter(sorted(standings.items(), key=lambda each: rank(each[1])))
 
 
-class Ticks:
-    """The times of uses: the clock's, but each is later than the one before, however coarse the clock is."""
+Hits = tuple[int, float]
+"""How many uses, and the tick of the last."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._now = (clock or SystemClock()).now
+
+class Uses:
+    """The ticks of uses, and the hits that are not stored yet. What writes and what counts hits share one.
+
+    `unsaved` returns the hits of a key and a generation that are not stored yet, None where there are none.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._now = clock.now
         self._last = 0.0
+        self.unsaved: Callable[[str, int], Hits | None] = _no_hits
 
-    def next(self, beyond: float = 0.0) -> float:
-        """Return the time of a use that comes after `beyond`."""
+    def tick(self, beyond: float = 0.0) -> float:
+        """Return the time of a use: the clock's, however coarse, but later than all before and than `beyond`."""
         self._last = tick = max(self._now(), math.nextafter(max(self._last, beyond), math.inf))
         return tick
 
 
-@runtime_checkable
-class Bounded(Protocol):
-    """What a tier may offer beside `Tier` that evicts: it is told of the latest hits before it has to choose."""
-
-    def has_room(self, number: int) -> bool:
-        """Whether so many newcomers can come and nobody leaves for them."""
-        ...
+def _no_hits(key: str, generation: int) -> Hits | None:  # noqa: ARG001  # stands for what counts hits
+    return None
 
 
 @dataclass(slots=True)
 class Admitted:
-    """Which records are to be stored, the standing of each, who left, and whom the hand spared on its way."""
+    """Which records are to be stored, the standing of each, who left, whom the hand spared, and the last tick."""
 
+    ticked: float
     kept: dict[str, Record] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     left: dict[str, None] = field(default_factory=dict)
     spared: dict[str, Standing] = field(default_factory=dict)
 
 
-class _Candidates:
-    """Who goes first, of what is stored and of what was changed since; `stored` is read as far as need be."""
-
-    def __init__(self, policy: str, stored: Iterator[tuple[str, Standing]]) -> None:
-        self._rank = rank_for(policy)
-        self._stored = stored
-        self._head: tuple[str, Standing] | None = None
-        self._begun = False
-        self._changed: dict[str, Standing | None] = {}  # None: it has left
-        self._queue: list[tuple[tuple[float, ...], str]] = []
-
-    def change(self, key: str, standing: Standing | None) -> None:
-        """Note what a key's standing is now, None where it has left."""
-        self._changed[key] = standing
-        if standing is not None:
-            heapq.heappush(self._queue, (self._rank(standing), key))
-
-    def first(self) -> tuple[str, Standing] | None:
-        """Return who goes first, None where there is nobody."""
-        while not self._begun or (self._head is not None and self._head[0] in self._changed):
-            self._head, self._begun = next(self._stored, None), True
-        while self._queue:
-            rank, key = self._queue[0]
-            standing = self._changed[key]
-            if standing is None or self._rank(standing) != rank:  # it was changed again
-                heapq.heappop(self._queue)
-            elif self._head is not None and self._rank(self._head[1]) < rank:
-                break
-            else:
-                return key, standing
-        return self._head
-
-
 class Admission:
-    """Lets records into a full tier one by one; nothing is written here.
+    """Lets records into a tier one by one, each new one in the place of who goes first; nothing is written here.
 
-    `number` is how many entries are stored, `known` has the standings of those that are to be written again, `stored`
-    gives all in the order of the policy. Keys of `gone` are about to leave, and are not among the `number`.
+    `number` is how many entries are stored, `ticked` the latest tick of their uses, `known` has the standings of those
+    that are to be written again. `stored` gives all in the order of the policy, and is read as far as need be. Keys of
+    `gone` are about to leave, and are not among the `number`.
     """
 
     def __init__(
         self,
         policy: str,
         bound: int | None,
+        uses: Uses,
         *,
         number: int,
+        ticked: float,
         known: Mapping[str, Standing],
         stored: Iterator[tuple[str, Standing]],
-        tick: Callable[[], float],
         gone: Collection[str] = (),
     ) -> None:
         self._bound = sys.maxsize if bound is None else bound
-        self._number = number
-        self._known = {key: standing for key, standing in known.items() if key not in gone}
-        self._tick = tick
         self._sieve = policy == "sieve"
-        self._candidates = _Candidates(policy, stored)
-        for key in gone:
-            self._candidates.change(key, None)
-        self._admitted = Admitted()
+        self._rank = rank_for(policy)
+        self._uses = uses
+        self._number = number
+        self._stored = stored
+        self._head: tuple[str, Standing] | None = None
+        self._begun = False
+        self._changed: dict[str, Standing | None] = {**known, **dict.fromkeys(gone)}  # None: it has left
+        self._queue = [(self._rank(standing), key) for key, standing in known.items() if key not in gone]
+        heapq.heapify(self._queue)
+        self._whole: set[str] = set()  # whose unsaved hits were looked at
+        self._admitted = Admitted(ticked)
 
     def admit(self, records: Sequence[Record]) -> Admitted:
-        """Let records in, each new one in the place of who goes first; one may leave for a later one.
-
-        Those leave first that are too many already.
-        """
+        """Let records in, after those have left that are too many already; one may leave for a later one."""
         admitted = self._admitted
         self._leave(self._bound)
         for record in records:
-            key, tick = record.key, self._tick()
-            standing = self._known.get(key)
+            key, accessed_at, count = record.key, record.accessed_at, record.access_count
+            standing = self._changed.get(key)
             if standing is None:
                 self._leave(self._bound - 1)
                 self._number += 1
-                standing = Standing(tick, 0, tick, 0.0, 0, tick, self._lap())
+                tick, lap = self._tick(), self._lap()
+                standing = Standing(tick, record.generation, tick, accessed_at, count, tick, lap)
                 admitted.left.pop(key, None)
-            self._change(
-                key, standing._replace(used=tick, accessed_at=record.accessed_at, access_count=record.access_count)
-            )
-            admitted.kept.pop(key, None)
+            else:
+                arrived, _, _, _, _, passed, lap = standing
+                standing = Standing(arrived, record.generation, self._tick(), accessed_at, count, passed, lap)
+                self._whole.discard(key)
+                admitted.kept.pop(key, None)
+            self._change(key, standing)
             admitted.kept[key] = record
-        admitted.standings = {key: self._known[key] for key in admitted.kept}
+            admitted.standings[key] = standing
         return admitted
 
-    def _change(self, key: str, standing: Standing) -> None:
-        self._known[key] = standing
-        self._candidates.change(key, standing)
-
     def _leave(self, most: int) -> None:
-        """Let those go first that go first, until there are no more than `most`."""
+        """Let those go that go first, until there are no more than `most`."""
         admitted = self._admitted
-        while self._number > most and (first := self._candidates.first()) is not None:
+        while self._number > most and (first := self._first()) is not None:
             key, standing = first
+            if key not in self._whole:
+                self._whole.add(key)
+                hits = self._uses.unsaved(key, standing.generation)
+                if hits is not None:
+                    self._change(key, standing.used_again(*hits))
+                    continue
             if self._sieve and standing.used > standing.passed:
                 admitted.spared[key] = spared = standing.spared(self._tick())
+                if key in admitted.standings:
+                    admitted.standings[key] = spared
                 self._change(key, spared)
                 continue
-            self._candidates.change(key, None)
+            self._changed[key] = None
             self._number -= 1
             admitted.left[key] = None
-            for places in (self._known, admitted.kept, admitted.spared):
+            for places in (admitted.kept, admitted.standings, admitted.spared):
                 places.pop(key, None)
+
+    def _first(self) -> tuple[str, Standing] | None:
+        """Return who goes first, of what is stored and of what was changed since; None where there is nobody."""
+        changed, queue = self._changed, self._queue
+        while not self._begun or (self._head is not None and self._head[0] in changed):
+            self._head, self._begun = next(self._stored, None), True
+        while queue:
+            rank, key = queue[0]
+            standing = changed[key]
+            if standing is None or self._rank(standing) != rank:  # it was changed again
+                heapq.heappop(queue)
+            elif self._head is not None and self._rank(self._head[1]) < rank:
+                break
+            else:
+                return key, standing
+        return self._head
+
+    def _change(self, key: str, standing: Standing) -> None:
+        self._changed[key] = standing
+        heapq.heappush(self._queue, (self._rank(standing), key))
 
     def _lap(self) -> int:
         """Return the lap of the hand, in which a newcomer is the last one."""
-        first = self._candidates.first() if self._sieve else None
+        first = self._first() if self._sieve else None
         return 0 if first is None else first[1].lap
+
+    def _tick(self) -> float:
+        self._admitted.ticked = tick = self._uses.tick(self._admitted.ticked)
+        return tick

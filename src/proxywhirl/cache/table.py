@@ -20,6 +20,7 @@ from proxywhirl.cache.storable import LARGEST
 
 __all__ = [
     "AMONG",
+    "ARRIVED",
     "EXPIRED",
     "INDEXES",
     "IN_ORDER",
@@ -124,7 +125,7 @@ TOUCH = (
     "used = max(used, ?2) WHERE key = ?3 AND generation = ?4"
 )
 _STANDING = ", ".join(Standing._fields)
-STANDINGS = f"SELECT key, retired, {_STANDING} FROM entries WHERE {AMONG}"  # noqa: S608  # as above
+STANDINGS = f"SELECT key, retired, {_STANDING} FROM entries WHERE "  # noqa: S608  # as above
 IN_ORDER = {
     policy: f"SELECT key, {_STANDING} FROM entries ORDER BY {', '.join(columns)}, revision"  # noqa: S608  # as above
     for policy, columns in POLICIES.items()
@@ -133,6 +134,7 @@ INDEXES = {
     f"entries_by_{policy}": f"CREATE INDEX IF NOT EXISTS entries_by_{policy} ON entries ({', '.join(columns)})"
     for policy, columns in POLICIES.items()
 }
+ARRIVED = "UPDATE entries SET arrived = generation WHERE arrived = 0"
 SPARE = "UPDATE entries SET passed = ?, lap = ? WHERE key = ?"
 READ_STATE = "SELECT revision, floor, served, buried, stored, ticked FROM state"
 WRITE_STATE = "UPDATE state SET revision = ?, floor = ?, served = ?, buried = ?, stored = ?, ticked = ? WHERE id = 1"
