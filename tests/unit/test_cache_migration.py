@@ -13,6 +13,7 @@ import pytest
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig, L2BackendType, migration
 from proxywhirl.cache.migration import migrate
+from proxywhirl.cache.models import EVICTION_POLICIES
 from proxywhirl.cache.occupancy import moved_to
 from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.record import Record
@@ -104,6 +105,46 @@ def test_everything_arrives_and_comes_back(tmp_path: Path, source: str, *, l3: b
         assert [entry for entry in after if entry["source"] != "later"] == before
         assert len(after) == len(before) + 1
         assert cache.process_statistics()
+
+
+@pytest.mark.parametrize("policy", EVICTION_POLICIES)
+@pytest.mark.parametrize("source", BACKENDS)
+def test_who_leaves_is_the_same_in_the_other_backend(tmp_path: Path, source: str, policy: str) -> None:
+    """Arrivals, uses and the hand of `sieve` move along."""
+    left: list[list[set[str]]] = []
+    for moved in (False, True):
+        clock, backend, home = ManualClock(), source, tmp_path / str(moved)
+        more: dict[str, Any] = {"l1_config": CacheTierConfig(enabled=False), "l2_config": bounded(4, policy)}
+        with CacheManager(config(home, backend, **more), clock=clock) as cache:
+            for what, key in zip("pppgpgpgpgg", "dbabcdeabeb", strict=True):
+                clock.advance(1.0)
+                use(cache, clock, what, key)
+        if moved:
+            backend = OTHER[source]
+            migrate(config(home, source, **more), backend)
+        with CacheManager(config(home, backend, **more), clock=clock) as cache:
+            held = []
+            for key in "fghi":
+                clock.advance(1.0)
+                use(cache, clock, "p", key)
+                held.append({entry.key for entry in cache.scan()})
+        left.append(held)
+    assert left[1] == left[0]
+
+
+def bounded(number: int, policy: str) -> CacheTierConfig:
+    """Configure a tier that is soon full."""
+    return CacheTierConfig(max_entries=number, eviction_policy=policy)
+
+
+def use(cache: CacheManager, clock: ManualClock, what: str, key: str) -> None:
+    """Put an entry of three uses (p), or get it (g)."""
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    entry = CacheEntry(key=key, proxy_url="http://192.0.2.1:80", source="s", fetch_time=now, ttl_seconds=9999)
+    if what == "g":
+        cache.get(key)
+    else:
+        assert cache.put(key, entry.model_copy(update={"access_count": 3}))
 
 
 @pytest.mark.parametrize("source", BACKENDS)

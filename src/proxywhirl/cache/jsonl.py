@@ -15,7 +15,7 @@ import contextlib
 import heapq
 import logging
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -175,6 +175,20 @@ class JsonlTier:
             known = [(access, self._shards.locate(access.key)) for access in accesses]
             hits = [access for access, where in known if where and where.standing.generation == access.generation]
             self._commit([Line.hit(access) for access in hits], self.revision)
+
+    def standings(self) -> dict[str, Standing]:
+        """See `Moving`."""
+        return {key: where.standing for key, where in self._shards.located()}
+
+    def take_standings(self, standings: Mapping[str, Standing]) -> None:
+        """See `Moving`."""
+        with self._writing():
+            for key, standing in standings.items():
+                if (where := self._shards.locate(key)) is not None:
+                    where.standing, where.moved = standing, True
+                    self._note_standing(key)
+            revision = self.revision
+            self._shards.rewrite(self._shards.files, revision, self._floor(revision), self._journal.removals())
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
@@ -368,7 +382,7 @@ class JsonlTier:
         self._journal.revision = revision
         self._sorted = None
         for line in written:
-            for key in line.keys:
+            for key in line.moved:
                 self._note_standing(key)
         if wasteful:
             try:
@@ -441,8 +455,9 @@ class JsonlTier:
 
     def _admissions(self, admitted: Admitted) -> Iterator[Line]:
         """Make the lines of those that the hand has passed, and of those that come in."""
-        for number, group in _by_shard(key for key in admitted.spared if key not in admitted.kept):
-            yield Line.passes(number, group, max(admitted.spared[key].passed for key in group))
+        spared = {key: standing for key, standing in admitted.spared.items() if key not in admitted.kept}
+        for number, group in _by_shard(spared) if spared else ():
+            yield Line.passes(number, group, max(spared[key].passed for key in group))
         for key, record in admitted.kept.items():
             yield Line.put(record, admitted.standings[key])
 

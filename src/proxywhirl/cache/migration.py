@@ -7,9 +7,10 @@ switch (see `occupancy`): before it a move that was cut off begins anew, after i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from proxywhirl.cache.adoption import STORE_ID
 from proxywhirl.cache.models import CacheConfig, L2BackendType
@@ -18,6 +19,7 @@ from proxywhirl.cache.occupancy import BACKENDS, Occupancy, backend_of, moved_to
 from proxywhirl.cache.opening import l2_plan
 from proxywhirl.cache.registry import TierPlan, make_tier
 from proxywhirl.cache.shards import MARK
+from proxywhirl.cache.standing import Standing
 from proxywhirl.cache.tier import Tier
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.state.salvage import BESIDE
@@ -25,6 +27,19 @@ from proxywhirl.state.salvage import BESIDE
 __all__ = ["Migration", "migrate"]
 
 PAGE = 1_000
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """What both backends offer beside `Tier`: what who leaves goes by, which is in no record."""
+
+    def standings(self) -> dict[str, Standing]:
+        """Return the standing of each record."""
+        ...
+
+    def take_standings(self, standings: Mapping[str, Standing]) -> None:
+        """Take over the standings of records that are there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +136,8 @@ def _copy(old: Tier, new: Tier) -> None:
         if new.fill(page, revision) is None:
             raise TierError("the new backend refused a page of entries: nothing was moved")
         page = old.scan(page[-1].key, PAGE)
+    if isinstance(old, Moving) and isinstance(new, Moving):
+        new.take_standings(old.standings())
 
 
 def _compared(old: Tier, new: Tier, plan: TierPlan) -> int:

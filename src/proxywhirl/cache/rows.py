@@ -65,10 +65,10 @@ class Rows:
         for key, *standing in self._database.connection.execute(table.IN_ORDER[policy]):
             yield str(key), as_standing(standing)
 
-    def spare(self, spared: Mapping[str, Standing]) -> None:
-        """Note that the hand has passed some keys."""
-        rows = ((standing.passed, standing.lap, key) for key, standing in spared.items())
-        self._database.connection.executemany(table.SPARE, rows)
+    def stand(self, standings: Mapping[str, Standing]) -> None:
+        """Note what the standings of some keys are, but for the uses that their records count."""
+        rows = ((*_ticks(standing), key) for key, standing in standings.items())
+        self._database.connection.executemany(table.STAND, rows)
 
     def store(
         self,

@@ -205,9 +205,7 @@ def _record_body(record: Record, standing: Standing | None, quote: Callable[[str
     if record.generation:
         parts.append(f',"generation":{record.generation!r}')
     if standing is not None:
-        parts.append(f',"arrived":{standing.arrived!r},"used":{standing.used!r}')
-        if standing.lap or standing.passed != standing.arrived:
-            parts.append(f',"passed":{standing.passed!r},"lap":{standing.lap!r}')
+        parts.append(_standing_fields(standing))
     if record.attributes:
         plain = quote is encode_basestring
         parts += (_ATTRIBUTES, record.attributes if plain else json.dumps(json.loads(record.attributes)))
@@ -220,6 +218,15 @@ def _number(name: str, value: float) -> str:
     if not -LARGEST <= value <= LARGEST:
         raise ValueError("it would not be read back")
     return repr(value)
+
+
+def _standing_fields(standing: Standing) -> str:
+    """Spell a standing out, without what a newcomer's arrival says already."""
+    arrived, _, used, _, _, passed, lap = standing
+    fields = f',"arrived":{arrived!r}'
+    if used != arrived:
+        fields += f',"used":{used!r}'
+    return fields if passed == arrived and not lap else f'{fields},"passed":{passed!r},"lap":{lap!r}'
 
 
 def decode_record(line: bytes, key: str) -> Record | None:
@@ -242,8 +249,10 @@ def decode_record(line: bytes, key: str) -> Record | None:
 def standing_in(fields: Mapping[str, Any]) -> Standing:
     """Return what a `put` line says of who leaves. One of version 1 knows no arrival: its generation must do."""
     generation, at = fields.get("generation", 0), fields["accessed_at"]
-    arrived = fields.get("arrived", float(generation))
-    used, passed, lap = fields.get("used", 0.0), fields.get("passed", arrived), fields.get("lap", 0)
+    arrived = fields.get("arrived")
+    if arrived is None:
+        return Standing(float(generation), generation, 0.0, at, fields.get("access_count", 0))
+    used, passed, lap = fields.get("used", arrived), fields.get("passed", arrived), fields.get("lap", 0)
     return Standing(arrived, generation, used, at, fields.get("access_count", 0), passed, lap)
 
 
@@ -266,5 +275,5 @@ def encode_hit(access: Access, standing: Standing | None = None) -> bytes:
     """Return the line of some uses of a key, with what its standing has become by these and by passes."""
     fields = {"op": "hit", "key": access.key, "generation": access.generation, "count": access.count, "at": access.at}
     if standing is not None:
-        fields |= {"used": standing.used, "passed": standing.passed, "lap": standing.lap}
+        fields |= {name: getattr(standing, name) for name in _STANDING}
     return encode_line(fields)

@@ -318,7 +318,9 @@ class ShardFile:
             )
             self._place(fields["key"], located)
         elif fields["op"] == "hit":
-            said: dict[str, Any] = {name: fields[name] for name in ("used", "passed", "lap") if name in fields}
+            said: dict[str, Any] = {
+                name: fields[name] for name in ("arrived", "used", "passed", "lap") if name in fields
+            }
             self._hit(fields["key"], fields["generation"], fields["count"], fields["at"], said)
         elif fields["op"] == "pass":
             for key in keys_of(fields):

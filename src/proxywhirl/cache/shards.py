@@ -49,15 +49,12 @@ class Line(NamedTuple):
     what: Put | Access | Passed | Sequence[str]
 
     @property
-    def keys(self) -> Sequence[str]:
-        """Whom it speaks of."""
-        match self.what:
-            case Put(record=Record(key=key)) | Access(key=key):
-                return (key,)
-            case Passed(keys=keys):
-                return keys
-            case keys:
-                return keys
+    def moved(self) -> Sequence[str]:
+        """Whose standing it changes."""
+        what = self.what
+        if isinstance(what, Put):
+            return (what.record.key,)
+        return (what.key,) if isinstance(what, Access) else what.keys if isinstance(what, Passed) else ()
 
     @classmethod
     def put(cls, record: Record, standing: Standing) -> Line:

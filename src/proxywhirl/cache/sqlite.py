@@ -106,6 +106,17 @@ class SqliteTier(SqliteFile):
             self._rows.touch(accesses)
             state.ticked = max([state.ticked, *(access.at for access in accesses)])
 
+    def standings(self) -> dict[str, Standing]:
+        """See `Moving`."""
+        with self._database.translated("reading"):
+            return dict(self._rows.in_order(self._policy))
+
+    def take_standings(self, standings: Mapping[str, Standing]) -> None:
+        """See `Moving`."""
+        with self._writing() as state:
+            self._rows.stand(standings)
+            state.ticked = max([state.ticked, *(standing.used for standing in standings.values())])
+
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
         with self._database.translated("reading"):
@@ -250,5 +261,5 @@ class SqliteTier(SqliteFile):
             for key in self._rows.remove([*admitted.left, *came_again], state):
                 was_served.pop(key, None)
         if admitted.spared:
-            self._rows.spare(admitted.spared)
+            self._rows.stand(admitted.spared)
         return list(admitted.kept.values()), admitted.standings, list(admitted.left)

@@ -31,7 +31,7 @@ __all__ = [
     "SELECT",
     "SELECT_ONE",
     "SETTLE",
-    "SPARE",
+    "STAND",
     "STANDINGS",
     "STORE",
     "TOUCH",
@@ -135,7 +135,7 @@ INDEXES = {
     for policy, columns in POLICIES.items()
 }
 ARRIVED = "UPDATE entries SET arrived = generation WHERE arrived = 0"
-SPARE = "UPDATE entries SET passed = ?, lap = ? WHERE key = ?"
+STAND = "UPDATE entries SET arrived = ?, used = ?, passed = ?, lap = ? WHERE key = ?"
 READ_STATE = "SELECT revision, floor, served, buried, stored, ticked FROM state"
 WRITE_STATE = "UPDATE state SET revision = ?, floor = ?, served = ?, buried = ?, stored = ?, ticked = ? WHERE id = 1"
 _RETIRED = COLUMNS.index("retired")

@@ -1,0 +1,165 @@
+"""What a durable tier keeps of each entry's use: ticks, hits that are not stored yet, files from before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxywhirl.cache import table
+from proxywhirl.cache.hits import HitLog
+from proxywhirl.cache.jsonl import JsonlTier
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.shard import Mark, encode_line, encode_mark, encode_record
+from proxywhirl.cache.shards import MARK, SHARDS, shard_name, shard_number
+from proxywhirl.cache.sqlite import SqliteTier
+from proxywhirl.cache.standing import POLICIES, Uses
+from proxywhirl.cache.tier import Access, Batch, Tier
+from proxywhirl.errors import FormatVersionError
+from proxywhirl.state.database import Database
+from proxywhirl.testing import ManualClock
+
+KINDS = ("jsonl", "sqlite")
+# In the order of their revisions; as they leave by time of access, by count, by arrival.
+OLD = [("b", 3.0, 2), ("c", 1.0, 3), ("a", 2.0, 1)]
+LEAVING = {"lru": "cab", "lfu": "abc", "fifo": "bca", "sieve": "bca"}
+
+
+def record(key: str, at: float = 1.0, count: int = 0, revision: int = 0) -> Record:
+    """Make a record that was used at a time, so often."""
+    return Record(key, "http://192.0.2.1:80", "s", 1.0, 60, 9e9, at, count, revision=revision, generation=revision)
+
+
+def opened(kind: str, folder: Path, policy: str, uses: Uses | None = None, *, bound: int | None = 3) -> Tier:
+    """Open an authority."""
+    if kind == "jsonl":
+        return JsonlTier(folder, max_entries=bound, policy=policy, authority=True, uses=uses)
+    return SqliteTier(folder / "tier.db", max_entries=bound, policy=policy, authority=True, uses=uses)
+
+
+def put(tier: Tier, *records: Record) -> list[str]:
+    """Write records; return who left for them."""
+    return tier.transact([], lambda _: Batch(records)).evicted
+
+
+def write_old(kind: str, folder: Path) -> None:
+    """Leave a store as releases did that stored no arrival."""
+    made = [record(key, at, count, revision) for revision, (key, at, count) in enumerate(OLD, start=1)]
+    if kind == "sqlite":
+        old = Database(folder / "tier.db", table.MIGRATIONS[:2])
+        marks = ", ".join("?" * len(table.as_row(made[0])))
+        old.connection.executemany(f"INSERT INTO entries ({table._NAMES}) VALUES ({marks})", map(table.as_row, made))
+        old.connection.execute("UPDATE state SET revision = 3, served = 3")
+        old.close()
+        return
+    for number in range(SHARDS):
+        head = {"op": "head", "format": "proxywhirl-shard", "version": 1, "revision": 0, "floor": 0}
+        lines = [encode_record(each) for each in made if shard_number(each.key) == number]
+        (folder / shard_name(number)).write_bytes(b"".join([encode_line(head), *lines]))
+    fields = {"op": "mark", "format": "proxywhirl-shard", "version": 1, "revision": 3, "floor": 0}
+    mark = encode_line({**fields, "writes": 2, "busy": False})[:-1].ljust(len(encode_mark(Mark())) - 1) + b"\n"
+    (folder / MARK).write_bytes(mark)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_earlier_release_stored_leaves_first(tmp_path: Path, kind: str, policy: str) -> None:
+    """Its entries go before newcomers, by what is known of them: their access, count or generation."""
+    write_old(kind, tmp_path)
+    tier = opened(kind, tmp_path, policy)
+    assert (len(tier), tier.revision, tier.corrupted) == (3, 3, 0)
+    newcomers = [record(key, 5.0, 9) for key in "xyz"]
+    assert [left for each in newcomers for left in put(tier, each)] == list(LEAVING[policy])
+    tier.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_old_arrival_outlives_a_write(tmp_path: Path, kind: str) -> None:
+    """With `fifo` an entry of an earlier release that is written again, and read back, has not come later."""
+    write_old(kind, tmp_path)
+    tier = opened(kind, tmp_path, "fifo")
+    assert put(tier, record("b")) == []
+    tier.close()
+    again = opened(kind, tmp_path, "fifo")
+    assert put(again, record("x")) == ["b"]
+    again.close()
+
+
+def test_an_earlier_release_refuses_what_this_one_wrote(tmp_path: Path) -> None:
+    """A reader of version 1 finds a newer version in the mark, whatever the first lines of the shards say."""
+    write_old("jsonl", tmp_path)
+    tier = opened("jsonl", tmp_path, "fifo")
+    put(tier, record("x"))
+    tier.close()
+    assert b'"version":2' in (tmp_path / MARK).read_bytes()
+    (tmp_path / "two").mkdir()
+    later = Database(tmp_path / "two" / "tier.db", table.MIGRATIONS)
+    later.close()
+    with pytest.raises(FormatVersionError, match=f"versions up to {len(table.MIGRATIONS) - 1}"):
+        Database(tmp_path / "two" / "tier.db", table.MIGRATIONS[:-1])
+
+
+def test_ticks_grow_however_the_clock_goes() -> None:
+    """They are the time where that is later; each comes after the one before, and after what another process used."""
+    clock = ManualClock(now=100.0)
+    uses = Uses(clock)
+    ticks = [uses.tick(), uses.tick(), uses.tick(beyond=300.0), uses.tick()]
+    clock.advance(400.0)
+    ticks.append(uses.tick())
+    ticks.append(Uses(ManualClock(now=50.0)).tick(beyond=ticks[-1]))  # a clock that is behind
+    assert ticks == sorted(set(ticks))
+    assert (ticks[0], round(ticks[2]), ticks[4]) == (100.0, 300, 500.0)
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu", "sieve"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_hits_that_are_not_stored_yet_count(tmp_path: Path, kind: str, policy: str) -> None:
+    """Who was hit stays, and its hits are stored once when they are: the choice is the same before and after."""
+    uses = Uses(ManualClock(now=1e9))
+    hits = HitLog(durable=True, uses=uses)
+    tier = opened(kind, tmp_path, policy, uses)
+    put(tier, record("a"), record("b"), record("c"))
+    found = tier.get("a")
+    assert found is not None
+    hits.hand_out([replace(found)], 1e9)
+    assert put(tier, record("d", count=1)) == ["b"]
+    assert put(tier, record("e", count=1)) == ["c"]
+    accesses = hits.take()
+    tier.touch_many(accesses)
+    stored = tier.peek("a")
+    assert stored is not None
+    assert (stored.access_count, hits.take()) == (1, [])
+    tier.close()
+
+
+@pytest.mark.parametrize("change", ["clear", "drop all", "delete all"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_emptied_tier_begins_anew(tmp_path: Path, kind: str, change: str) -> None:
+    """It takes as many as its bound says before the first one leaves."""
+    tier = opened(kind, tmp_path, "sieve")
+    put(tier, *(record(key) for key in "abc"))
+    doings: dict[str, Callable[[], object]] = {
+        "clear": tier.clear,
+        "drop all": lambda: tier.drop(["a", "b", "c"]),
+        "delete all": lambda: tier.transact([], lambda _: Batch(deletes=["a", "b", "c"])),
+    }
+    doings[change]()
+    assert [put(tier, record(key)) for key in "xyzv"] == [[], [], [], ["x"]]
+    tier.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_policy_finds_its_order(tmp_path: Path, kind: str) -> None:
+    """A store that is opened with another policy, or without a bound between, knows arrivals and uses as before."""
+    uses = Uses(ManualClock(now=1e9))
+    for policy, bound in (("lru", 3), ("lru", None), ("fifo", 3)):
+        tier = opened(kind, tmp_path, policy, uses, bound=bound)
+        put(tier, *(record(key) for key in ("abc" if policy == "lru" else "")))
+        tier.touch_many([Access("a", tier.peek("a").generation, 1, uses.tick())])  # type: ignore[union-attr]  # it is there
+        tier.close()
+    for policy, left in (("fifo", "a"), ("lru", "b")):
+        tier = opened(kind, tmp_path, policy, uses)
+        assert put(tier, record(f"new-{policy}")) == [left]
+        tier.close()
