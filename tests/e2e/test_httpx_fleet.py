@@ -10,10 +10,12 @@ import httpx2
 import pytest
 import trustme
 
-from proxywhirl.errors import PoolEmpty
+from proxywhirl.errors import DecryptionError, PoolEmpty
 from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.models import Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin
+from proxywhirl.urls import ProxyURL
 
 SCHEMES = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"]
 DECEITS = {Fault.INTERCEPT, Fault.FORGE}  # in plain text no client can tell them from good answers: probes can
@@ -50,6 +52,29 @@ async def running(
         async with httpx2.AsyncClient(transport=transport) as client:
             yield fleet, origin, pool, client
         assert all(use.in_flight == 0 for use in pool.snapshot())
+
+
+async def test_a_credential_that_cannot_be_read_costs_no_request(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """Another proxy serves, and no proxy is blamed; where there is no other, the error says what is wrong."""
+    unreadable = ProxyURL("http", "127.0.0.1", 1, "alice", "s3cret")
+    async with running([FleetSpec()], contexts, https=False) as (fleet, origin, _, _):
+        good = fleet[0].url
+
+        def resolve(key: str) -> ProxyURL:
+            if key == unreadable.key:
+                raise DecryptionError("it was stored under another key")
+            return good
+
+        pool = Pool("round_robin", resolve=resolve)
+        pool.update(map(Proxy.of, (unreadable, good)))
+        async with httpx2.AsyncClient(transport=WhirlTransport(pool)) as client:
+            assert [(await client.get(origin.url)).status_code for _ in range(3)] == [200] * 3
+            assert [(use.in_flight, use.failed) for use in pool.snapshot()] == [(0, 0)] * 2
+            pool.discard([good.key])
+            with pytest.raises(httpx2.ConnectError, match="its credential cannot be read: it was stored"):
+                await client.get(origin.url)
 
 
 @pytest.mark.parametrize("https", [False, True])

@@ -129,6 +129,9 @@ async def test_an_address_that_cannot_be_had_is_named() -> None:
             await JudgeServer(port=port).__aenter__()
         with pytest.raises(SettingsError, match=f"port {port}: it is in use"):  # and the first listener is given up
             await JudgeServer(port=0, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), https_port=port).__aenter__()
+    for host in ("", "[", "[]"):  # the system would take them for all of its addresses
+        with pytest.raises(SettingsError, match="cannot listen without an address"):
+            await JudgeServer(host, 0).__aenter__()
     with pytest.raises(SettingsError, match=r"cannot listen on 203\.0\.113\.9"):
         await JudgeServer("203.0.113.9", 0).__aenter__()
 

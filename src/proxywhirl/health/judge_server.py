@@ -92,6 +92,8 @@ class JudgeServer:
 
     async def _listen(self, scheme: str, port: int, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
+        if not self._host:  # to the system that means every address
+            raise SettingsError("the judge cannot listen without an address: name one, such as 127.0.0.1")
         try:
             server = await loop.create_server(
                 lambda: _Client(self._clients, self._patience, self._max_connections),

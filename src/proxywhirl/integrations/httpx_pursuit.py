@@ -8,12 +8,12 @@ import logging
 import httpx2
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import PoolEmpty, ProxyGone, SessionLost, SiteResting
+from proxywhirl.errors import Blame, CacheError, PoolEmpty, ProxyGone, SessionLost, SiteResting
 from proxywhirl.integrations.httpx_connections import Identities
 from proxywhirl.integrations.httpx_exchange import Exchange, RequestBody
 from proxywhirl.integrations.httpx_failure import NETWORK_ERRORS, Failure
 from proxywhirl.integrations.httpx_wish import EXTENSION
-from proxywhirl.models import Target
+from proxywhirl.models import Outcome, Target
 from proxywhirl.rotation.conduct import Judge, is_repeated
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
@@ -76,6 +76,10 @@ class Pursuit:
             except ProxyGone:
                 lease.release()
                 self._retries.tried.add(lease.proxy.key)
+                continue
+            except CacheError as exc:
+                if self._stops_unread(lease, exc):
+                    return self._last()
                 continue
             exchange = self._exchange(lease, endpoint)
             result = await self._attempt(exchange)
@@ -146,6 +150,15 @@ class Pursuit:
             return True
         now, replayable = self._clock.monotonic(), self._body.replayable
         return self._retries.stop(now, sent=sent, blame=blame, replayable=replayable) is not None
+
+    def _stops_unread(self, lease: Lease, exc: CacheError) -> bool:
+        """Note an attempt at a proxy whose credential cannot be read, and tell whether it was the last."""
+        text = f"{lease.proxy.url}: its credential cannot be read: {exc}"
+        lease.report(Outcome(False, blame=Blame.US, error=text))
+        self._failure = Failure(httpx2.ConnectError, text, Blame.US, sent=False, cause=exc)
+        self._retries.attempted(lease.proxy.key)
+        now, replayable = self._clock.monotonic(), self._body.replayable
+        return self._retries.stop(now, sent=False, blame=Blame.US, replayable=replayable) is not None
 
     def _last(self) -> httpx2.Response:
         """Hand on the last response that there was; where there was none, raise the last failure."""
