@@ -231,6 +231,47 @@ def test_a_process_reads_its_own_writes_though_the_log_cannot_be_read(
         assert found is None or found.health_status is HealthStatus.UNHEALTHY
 
 
+def test_what_another_process_has_paid_is_not_served_as_owed(opened: Opener, clock: ManualClock) -> None:
+    """Nor does a change that changes nothing bring it back while the authority is sick again."""
+    cache, other = opened(l1_config=OFF), opened(l1_config=OFF)
+    authority = unwell(cache, "l3", clock)
+    authority.fail(TierError("told to fail"), "transact")
+    assert cache.put("k", entry("k", "owed"))
+    other.refresh()
+    assert other.put("k", entry("k", "new"))
+    authority.recover()
+    clock.advance(2)
+    cache.refresh()
+    assert password(cache.get("k")) == "new"
+    authority.fail(TierError("told to fail"), "transact")
+    assert not cache.record_check("missing", HealthCheck(True, HealthStatus.HEALTHY, START.timestamp()))
+    assert password(cache.get("k")) == "new"
+    assert password(cache.get_many(["k"]).get("k")) == "new"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("change", ["replace", "delete", "clear"])
+def test_a_change_whose_answer_was_lost_is_seen(opened: Opener, clock: ManualClock, layout: str, change: str) -> None:
+    """A tier may fail after it has written: memory goes by its log, as for what another process wrote."""
+    cache = opened(**LAYOUTS[layout])
+    assert cache.put("k", entry("k", "old"))
+    assert password(cache.get("k")) == "old"
+    authority = unwell(cache, cache._running().stack.authority.name, clock)
+    authority.fail(TierError("told to fail"), "transact", "clear", after=True)
+    if change == "replace":
+        cache.put("k", entry("k", "new"))
+    elif change == "delete":
+        cache.delete("k")
+    else:
+        with pytest.raises(TierError, match="degraded"):
+            cache.clear()
+    authority.recover()
+    clock.advance(2)
+    cache.refresh()
+    assert password(cache.get("k")) == ("new" if change == "replace" else None)
+    assert ("k" in cache) is (change == "replace")
+
+
 def test_one_slow_call_is_no_sickness(opened: Opener, clock: ManualClock) -> None:
     """It may be this process that was stopped; the second one in a row is a sickness, and is answered too."""
     cache = opened(l1_config=OFF, l2_config=OFF)

@@ -39,8 +39,7 @@ class Debts:
         """Whether anything is owed, by whichever process; costs one look at the file."""
         try:
             self.owing = self._file.has_debts()
-            if self.owing:
-                self._file.catch_up()
+            self._file.catch_up()  # where nothing is owed any more, too: others have paid what was known of it
         except CacheError as exc:
             _log.debug("what is owed cannot be seen: %s", exc)  # the tier that it belongs to is degraded, and says so
         return self.owing
@@ -79,6 +78,8 @@ class Debts:
 
     def note(self, batch: Batch, *, base: int, at: float, merge: bool) -> bool:
         """Take a change durably; return whether that worked."""
+        if not batch.puts and not batch.deletes:
+            return True
         try:
             self._file.note(batch.puts, batch.deletes, base=base, at=at, merge=merge)
         except CacheError as exc:

@@ -120,6 +120,7 @@ class TierStack:
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
                     return self._spread(applied, admit=admit)
+                self._news = True  # only the log tells whether it was written nevertheless
             return self._owe(keys, decide, merge=merge) if may_wait() else None
 
     @contextlib.contextmanager
@@ -166,6 +167,7 @@ class TierStack:
         with self._writing:
             held = self._write(self.authority, clear, None, PAGE * PAGE)
             if held is None:
+                self._news = True  # as in `commit`
                 raise TierError(f"nothing was removed: tier {self.authority.name} is degraded; try again later")
             if self._debts is not None:
                 self._debts.forget()
@@ -479,6 +481,8 @@ class TierStack:
         """Write a page of debts to the authority; return whether it took them."""
         decided = guarded_decision(decide)
         applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, len(keys) + 100)
-        if applied is not None:
-            self._spread(applied, admit=False)
-        return applied is not None
+        if applied is None:
+            self._news = True  # as in `commit`
+            return False
+        self._spread(applied, admit=False)
+        return True
