@@ -249,6 +249,60 @@ def test_what_another_process_has_paid_is_not_served_as_owed(opened: Opener, clo
     assert password(cache.get_many(["k"]).get("k")) == "new"
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+def test_what_another_process_owes_reaches_memory(opened: Opener, clock: ManualClock, *, deleted: bool) -> None:
+    """The log tells of it when it is paid, which can be long after, or never where it changes nothing."""
+    cache, other = opened(), opened()
+    sick = [unwell(each, "l3", clock) for each in (cache, other)]
+    for authority in sick:
+        authority.fail(TierError("told to fail"), "transact")
+    assert cache.put("k", entry("k", "one"))
+    other.refresh()
+    assert password(cache.get("k")) == password(other.get("k")) == "one"
+    assert other.delete("k") if deleted else other.put("k", entry("k", "two"))
+    cache.refresh()
+    expected = None if deleted else "two"
+    assert password(cache.get("k")) == password(other.get("k")) == expected
+    sick[1].recover()
+    clock.advance(2)
+    other.refresh()
+    for each in (cache, other):
+        each.refresh()
+        assert password(each.get("k")) == expected
+        assert ("k" in each) is not deleted
+
+
+def test_a_debt_that_comes_to_nothing_leaves_memory(opened: Opener, clock: ManualClock) -> None:
+    """What was removed meanwhile stays removed: nothing is written, so that no log tells of it."""
+    cache, other = opened(), opened()
+    assert cache.put("k", entry("k", "one"))
+    authority = unwell(cache, "l3", clock)
+    authority.fail(TierError("told to fail"))
+    assert other.delete("k")
+    assert cache.record_check("k", HealthCheck(True, HealthStatus.HEALTHY, START.timestamp()))
+    authority.recover()
+    authority.fail(TierError("told to fail"), "transact", times=1)
+    clock.advance(2)
+    cache.refresh()
+    assert cache.get("k") is not None
+    clock.advance(4)
+    cache.refresh()
+    assert cache.get("k") is None
+    assert "k" not in cache
+
+
+def test_the_log_does_not_take_back_what_is_owed(opened: Opener, clock: ManualClock) -> None:
+    """What another process has paid of this one is older than what this one owes since."""
+    cache, other = opened(), opened()
+    unwell(cache, "l3", clock).fail(TierError("told to fail"), "transact")
+    assert cache.put("k", entry("k", "one"))
+    other.refresh()
+    assert cache.put("k", entry("k", "two"))
+    cache.refresh()
+    assert password(cache.get("k")) == "two"
+    assert password(cache.get_many(["k"]).get("k")) == "two"
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("change", ["replace", "delete", "clear"])
 def test_a_change_whose_answer_was_lost_is_seen(opened: Opener, clock: ManualClock, layout: str, change: str) -> None:

@@ -41,7 +41,8 @@ class DebtFile:
     """The debts of one home. Thread-safe; `get`, `in` and `len` take no lock and tell what was last caught up with.
 
     Holds at most `limit` keys. With `fsync` a debt survives a power cut. The file is made, with mode 0600, by the
-    first debt and removed when all are settled.
+    first debt and removed when all are settled. `hear` is told the keys of what others have noted, and of
+    what was settled, before that is known here: what memory holds of them may be in no log.
 
     Raises (as every method that touches the file):
         TierError: the file cannot be read or written, or stayed locked for 10 s.
@@ -51,6 +52,7 @@ class DebtFile:
     def __init__(self, directory: Path, *, name: str = "debt.jsonl", fsync: bool = False, limit: int = 100_000) -> None:
         self.path = directory / name
         self.corrupted = 0
+        self.hear: Callable[[Collection[str]], None] = _ignore
         self._fsync = fsync
         self._limit = limit
         self._fd = -1
@@ -145,7 +147,7 @@ class DebtFile:
             with self._translated("emptying"):
                 self.path.unlink(missing_ok=True)
                 self._sync_directory()
-            self._forget()
+            self._forget_owed()
             return settled
 
     def set_aside(self, refused: Mapping[str, str]) -> Path:
@@ -186,6 +188,7 @@ class DebtFile:
             with self._translated("taking back what was set aside of"):
                 if again:
                     self._append(encode_batch(again))
+                    self.hear({debt.key for debt in again})
                     self._take(again)
                 if aside:
                     self.path.with_name(REFUSED).unlink(missing_ok=True)
@@ -263,6 +266,8 @@ class DebtFile:
             if torn:
                 os.ftruncate(self._fd, self._size + found.whole)
         self._size += found.whole
+        if found.debts:
+            self.hear({debt.key for debt in found.debts})
         self._take(found.debts)
         if torn or found.damaged:
             self._contain([*found.damaged, torn] if torn else found.damaged)
@@ -274,13 +279,19 @@ class DebtFile:
         try:
             status = self.path.stat()
         except FileNotFoundError:
-            self._forget()
+            self._forget_owed()
             return False
         if (status.st_dev, status.st_ino) != self._identity or status.st_size < self._size:
-            self._forget()
+            self._forget_owed()
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             self._identity = _identity(self._fd)
         return True
+
+    def _forget_owed(self) -> None:
+        """Forget what was settled, or written anew by others."""
+        if self._owed:
+            self.hear(list(self._owed))
+        self._forget()
 
     def _owe(self, debts: Iterable[Debt]) -> list[Debt]:
         """Return the debts as they count where others are owed already."""
@@ -362,6 +373,10 @@ class DebtFile:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def _ignore(keys: Collection[str]) -> None:
+    pass
 
 
 def _create(path: Path) -> int:

@@ -8,7 +8,8 @@ are told when what they read was changed meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
 
@@ -60,12 +61,16 @@ class RecentChanges:
 class Front:
     """L1 (None where it is off, or where it is the authority itself) and what belongs to it.
 
-    `revision` is up to where all of it has followed the log.
+    `revision` is up to where all of it has followed the log. `owed` gives what the authority is owed under a key: what
+    the log says of that is older.
     """
 
-    def __init__(self, l1: MemoryTier | None, hits: HitLog, *, revision: int) -> None:
+    def __init__(
+        self, l1: MemoryTier | None, hits: HitLog, *, revision: int, owed: Callable[[str], object] | None = None
+    ) -> None:
         self.l1 = l1
         self.revision = revision
+        self._owed = owed
         self._hits = hits
         self._lock = threading.RLock()
         self._changes = RecentChanges()
@@ -180,7 +185,7 @@ class Front:
             if self.l1 is not None:
                 for record in stretch.records:
                     self._keep_hits(record)
-                followed = self.l1.follow(stretch) or followed
+                followed = self.l1.follow(self._without_owed(stretch)) or followed
                 self._note_evictions(followed.evicted)
             for record in stretch.records:
                 self._evicted.pop(record.key, None)
@@ -188,6 +193,13 @@ class Front:
                 self._evicted.pop(key, None)
             self.revision = stretch.revision
             return followed
+
+    def _without_owed(self, stretch: Stretch) -> Stretch:
+        owed = {record.key for record in stretch.records if self._owed is not None and self._owed(record.key)}
+        if not owed:
+            return stretch
+        kept = [record for record in stretch.records if record.key not in owed]
+        return replace(stretch, records=kept, removed=[*stretch.removed, *owed])
 
     def replace(self, records: Sequence[Record], removed: Collection[str]) -> list[str]:
         """Put changes in that are not in the log yet; return the keys evicted for them."""

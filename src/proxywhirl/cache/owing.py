@@ -44,6 +44,10 @@ class Debts:
             _log.debug("what is owed cannot be seen: %s", exc)  # the tier that it belongs to is degraded, and says so
         return self.owing
 
+    def hear_with(self, hear: Callable[[Collection[str]], None]) -> None:
+        """Have something told the keys of what others note and pay, before that is known here."""
+        self._file.hear = hear
+
     def number(self) -> int:
         """How many keys something is owed for. Raises `CacheError` where that cannot be told."""
         self._file.catch_up()

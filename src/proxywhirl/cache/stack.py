@@ -70,10 +70,13 @@ class TierStack:
             first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
             hits,
             revision=next(each for each in reversed(self.tiers) if each.absent is None).tier.revision,
+            owed=None if debts is None else debts.get,
         )
         self._counters = counters
         self._clock = clock
         self._debts = debts
+        if debts is not None:
+            debts.hear_with(partial(self._put_ahead, ()))
         self._removals = removals
         self.authority.alone = debts is None
         self._writing = threading.RLock()
