@@ -120,7 +120,7 @@ def read_entries(
                 seen += 1
                 try:
                     entry = _entry(_completed(fields, path.name, moment, lifetime), moment, ttl)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, ArithmeticError, RecursionError):
                     failed += 1
                     counts["failed"] += 1
                     continue
