@@ -129,12 +129,13 @@ class _BackOff:
 
 
 class GuardedTier:
-    """A tier with its name, its lock and its health.
+    """A tier with its name, its locks and its health.
 
-    `degraded` is one that is not asked, `unwritable` one that is read alone. `behind` is true for a window that was
-    left out of a change: it follows the log before it is used again. With `miscounts` it was left out of hits, which
-    are not in the log: it is emptied then. `patience` is for how many seconds a write waits for another process.
-    `alone` says that nothing else takes its writes, so that each of them waits, also after one has waited in vain.
+    `degraded` is one that is not asked, `unwritable` one that is read alone. `changing` says that a write is under way.
+    `behind` is true for a window that was left out of a change: it follows the log before it is used again. With
+    `miscounts` it was left out of hits, which are not in the log: it is emptied then. `patience` is for how many
+    seconds a write waits for another process. `alone` says that nothing else takes its writes, so that each of them
+    waits, also after one has waited in vain.
     """
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
@@ -146,7 +147,9 @@ class GuardedTier:
         self.miscounts = False
         self.patience = PATIENCE_SECONDS
         self.alone = False
+        self.changing = False
         self._lock = threading.RLock()
+        self._reads = _lock_of_reads(self.tier, self._lock)
         self._monotonic = clock.monotonic
         self._asking = _BackOff(clock.monotonic)
         self._writing = _BackOff(clock.monotonic)
@@ -192,17 +195,21 @@ class GuardedTier:
         return self._try(ask, default, size, self.patience if waits else 0.0, writes=False)
 
     def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
+        alone = writes or patience > 0  # it needs the lock of writers
+        lock = self._lock if alone else self._reads
         patience, why = min(patience, _patience.get()), ""
         for _ in pauses(patience):
-            if not (self.writable if writes else self.available) or not self._take_lock(size):
+            if not (self.writable if writes else self.available) or not _taken(lock, size):
                 return default
+            self.changing = self.changing or alone
             try:
                 ready = self.writable if writes else self.available  # it may have failed another one meanwhile
                 return self._call(ask, default, size, writes=writes) if ready else default
             except TierBusyError as exc:
                 why = str(exc)
             finally:
-                self._lock.release()
+                self.changing = self.changing and not alone
+                lock.release()
         if writes and patience and not self.alone:
             self._bar_writes(f"{why}: it was waited for {patience:g} s")
         else:
@@ -211,7 +218,9 @@ class GuardedTier:
 
     def get(self, key: str) -> Record | LeftOut | None:
         """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
-        if self.degraded or self._slow_until is not None or not self._lock.acquire(False):  # by its name it costs twice
+        if (
+            self.degraded or self._slow_until is not None or not self._reads.acquire(False)
+        ):  # by its name it costs twice
             nothing: Record | LeftOut | None = LEFT_OUT
             return self.call(partial(_fetch, key), nothing)
         try:
@@ -230,17 +239,14 @@ class GuardedTier:
             self._degrade(_reason(exc))
             return LEFT_OUT
         finally:
-            self._lock.release()
-
-    def _take_lock(self, size: int) -> bool:
-        """Wait for a call that is under way; one that hangs will be the one to say so."""
-        return self._lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
+            self._reads.release()
 
     def _call(self, ask: Callable[[Tier], T], default: T, size: int, *, writes: bool) -> T:
         began = self._monotonic()
         try:
             if isinstance(self.tier, AbsentTier):
                 self.tier = _impatient(self.tier.reopen())
+                self._reads = _lock_of_reads(self.tier, self._lock)
             answer = ask(self.tier)
         except DecisionError as exc:
             raise exc.cause from exc.cause.__cause__
@@ -291,6 +297,16 @@ def _impatient(tier: Tier) -> Tier:
     if not isinstance(tier, AbsentTier) and isinstance(tier, Patient):
         tier.patient = False
     return tier
+
+
+def _lock_of_reads(tier: Tier, lock: threading.RLock) -> threading.RLock:
+    """Return what keeps reads of a tier apart: a lock of their own where it can be read while it is written to."""
+    return threading.RLock() if getattr(tier, "reads_beside_writes", False) else lock
+
+
+def _taken(lock: threading.RLock, size: int) -> bool:
+    """Wait for a call that is under way; one that hangs will be the one to say so."""
+    return lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
 
 
 def _fetch(key: str, tier: Tier) -> Record | LeftOut | None:

@@ -119,6 +119,8 @@ class Reader:
             found, missing = self._read_owed(missing, now)
         looked_up, owed = len(missing), len(found)
         for guarded in self._below if missing else ():
+            if guarded.changing and guarded is not ladder.authority and not ladder.authority.degraded:
+                continue  # as in `_find`
             rising = {} if guarded is ladder.authority else front.rising_among(missing)  # first: see `Front.rising`
             answer = ladder.ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
             if answer is None:
@@ -188,6 +190,8 @@ class Reader:
             return owed, (*asked, self._ladder.durable[0].name)
         authority = self._ladder.authority
         for guarded in self._below:
+            if guarded.changing and guarded is not authority and not authority.degraded:
+                continue  # what is below can be read meanwhile
             if guarded.behind:
                 with in_passing():
                     if not self._ladder.is_in_line(guarded):

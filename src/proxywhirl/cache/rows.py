@@ -22,7 +22,7 @@ from proxywhirl.cache.tier import Access
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.state.database import Database
 
-__all__ = ["TOMBSTONES_KEPT", "Rows"]
+__all__ = ["TOMBSTONES_KEPT", "Rows", "peek_many"]
 
 TOMBSTONES_KEPT = 100_000
 
@@ -37,9 +37,7 @@ class Rows:
 
     def peek_many(self, keys: Collection[str]) -> dict[str, Record]:
         """Return the records that are there."""
-        if not keys:
-            return {}
-        return {record.key: record for record in map(as_record, self._among(f"{table.SELECT} WHERE ", keys))}
+        return peek_many(self._database.connection, keys)
 
     def served(self, keys: Iterable[str]) -> dict[str, bool]:
         """Return whether it is served for each of the keys that is there."""
@@ -146,12 +144,23 @@ class Rows:
             state.buried -= surplus
 
     def _among(self, query: str, keys: Collection[str], ending: str = "") -> apsw.Cursor:
-        """Run a query for the rows of some keys; of one key that takes half the time."""
-        if len(keys) == 1:
-            return self._database.connection.execute(f"{query}key = ?{ending}", tuple(keys))
-        return self._database.connection.execute(f"{query}{table.AMONG}{ending}", (json.dumps(list(keys)),))
+        return _among(self._database.connection, query, keys, ending)
 
 
 def _times(record: Record) -> float:
     checked, due = record.last_check_at or 0.0, record.next_check_at or 0.0
     return record.fetched_at + record.accessed_at + record.expires_at + checked + due
+
+
+def peek_many(connection: apsw.Connection, keys: Collection[str]) -> dict[str, Record]:
+    """Return the records that are there under some keys."""
+    if not keys:
+        return {}
+    return {record.key: record for record in map(as_record, _among(connection, f"{table.SELECT} WHERE ", keys))}
+
+
+def _among(connection: apsw.Connection, query: str, keys: Collection[str], ending: str = "") -> apsw.Cursor:
+    """Run a query for the rows of some keys; of one key that takes half the time."""
+    if len(keys) == 1:
+        return connection.execute(f"{query}key = ?{ending}", tuple(keys))
+    return connection.execute(f"{query}{table.AMONG}{ending}", (json.dumps(list(keys)),))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from operator import attrgetter
 from typing import cast
+
+import apsw
 
 from proxywhirl.cache import table
 from proxywhirl.cache.changes import Outline, Outlines
 from proxywhirl.cache.examination import disagreements
 from proxywhirl.cache.journal import Position
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.rows import peek_many
 from proxywhirl.cache.soundness import fault_of
-from proxywhirl.cache.sqlitefile import SqliteFile
+from proxywhirl.cache.sqlitefile import SqliteFile, state_of
 from proxywhirl.cache.standing import Admission, Standing
 from proxywhirl.cache.table import State, as_record
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
@@ -41,7 +45,7 @@ class SqliteTier(SqliteFile):
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`. What is in the records was not looked at: see `sift`."""
         asked = list(keys)
-        return self._read(lambda: self._rows.peek_many(asked), lambda: asked)
+        return self._read(lambda reader: peek_many(reader, asked), asked)
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """See `Tier`."""
@@ -119,22 +123,25 @@ class SqliteTier(SqliteFile):
 
     def expired(self, now: float, limit: int) -> list[str]:
         """See `Tier`."""
-        with self._database.translated("reading"):
-            rows = self._database.connection.execute(table.EXPIRED, (limit,))
+
+        def read(reader: apsw.Connection) -> list[str]:
+            rows = reader.execute(table.EXPIRED, (limit,))
             return [key for key, _ in takewhile(lambda row: row[1] <= now, rows)]
+
+        return self._reading(read)
 
     def scan(self, after: str, limit: int) -> list[Record]:
         """See `Tier`."""
         query = f"{table.SELECT} WHERE key > ? ORDER BY key LIMIT ?"
 
-        def read() -> list[Record]:
-            return [as_record(row) for row in self._database.connection.execute(query, (after, limit))]
+        def read(reader: apsw.Connection) -> list[Record]:
+            return [as_record(row) for row in reader.execute(query, (after, limit))]
 
         return self._read_sound(read, lambda found: found)
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
-        return self._read_sound(lambda: self._changes(revision, limit), lambda changes: changes.records)
+        return self._read_sound(lambda reader: _changes(reader, revision, limit), lambda changes: changes.records)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: one pragma."""
@@ -156,8 +163,8 @@ class SqliteTier(SqliteFile):
 
     def get_meta(self, name: str) -> str | None:
         """See `Tier`."""
-        with self._database.translated("reading"):
-            row = self._database.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        query = "SELECT value FROM meta WHERE name = ?"
+        row = self._reading(lambda reader: reader.execute(query, (name,)).fetchone())
         return None if row is None else str(row[0])
 
     def set_meta(self, name: str, value: str | None) -> None:
@@ -171,11 +178,8 @@ class SqliteTier(SqliteFile):
     def metas(self, prefix: str) -> dict[str, str]:
         """See `Tier`."""
         query = "SELECT name, value FROM meta WHERE name >= ? AND name < ?"
-        with self._database.translated("reading"):
-            rows = self._database.connection.execute(
-                query, (prefix, f"{prefix}~")
-            )  # `~` is after all that a name is made of
-            return {str(name): str(value) for name, value in rows}
+        names = prefix, f"{prefix}~"  # `~` is after all that a name is made of
+        return self._reading(lambda reader: {str(name): str(value) for name, value in reader.execute(query, names)})
 
     def examine(self, *, repair: bool = False) -> list[Finding]:
         """See `Tier`: the pages of the file, then what it says of itself. Damage to pages is mended by `reopen`."""
@@ -188,8 +192,7 @@ class SqliteTier(SqliteFile):
                 Finding(where, fault, f"{REPAIR}: it is set aside, and what can be read is saved", repair)
                 for fault in faults
             ]
-        with self._database.translated("examining"), self._database.connection as connection:  # one snapshot
-            found = list(disagreements(connection, authority=self._authority, repair=False))
+        found = self._reading(partial(_disagreements, authority=self._authority))
         if found and repair:  # else no writer waits for this
             try:
                 with self._database.writing() as connection:
@@ -199,40 +202,29 @@ class SqliteTier(SqliteFile):
         return [Finding(where, what, f"{REPAIR}: it is counted anew", repair) for what in found]
 
     def __len__(self) -> int:
-        with self._database.translated("reading"):
-            return self._read_state().served
+        return self._reading(state_of).served
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
             return False
-        with self._database.translated("reading"):
-            query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
-            return self._database.connection.execute(query, (key,)).fetchone() is not None
+        query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
+        return self._reading(lambda reader: reader.execute(query, (key,)).fetchone()) is not None
 
     def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
         """See `Outlining`."""
-        with self._database.translated("reading"), self._database.connection as connection:  # one snapshot for all
-            state = self._read_state()
-            position = Position.of(revision, floor=state.floor, last=state.revision)
-            rows = connection.execute(table.OUTLINES, (now, position.since, limit)).fetchall()
-            outlines = cast("list[Outline]", rows)  # the table is STRICT
-            more = len(outlines) == limit
-            reached = outlines[-1][-1] if more else state.revision
-            query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
-            removed = [key for (key,) in connection.execute(query, (position.since, reached))]
-        return Outlines(position.after(reached, more=more), outlines, removed, position.reset, more)
 
-    def _changes(self, revision: int, limit: int) -> Changes:
-        with self._database.connection:  # one snapshot for all queries
-            state = self._read_state()
-            position = Position.of(revision, floor=state.floor, last=state.revision)
-            query = f"{table.SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
-            records = [as_record(row) for row in self._database.connection.execute(query, (position.since, limit))]
-            more = len(records) == limit
-            reached = records[-1].revision if more else state.revision
-            query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
-            removed = [key for (key,) in self._database.connection.execute(query, (position.since, reached))]
-        return Changes(position.after(reached, more=more), records, removed, position.reset, more)
+        def read(reader: apsw.Connection) -> Outlines:
+            with reader:  # one snapshot for all
+                state = state_of(reader)
+                position = Position.of(revision, floor=state.floor, last=state.revision)
+                rows = reader.execute(table.OUTLINES, (now, position.since, limit)).fetchall()
+                outlines = cast("list[Outline]", rows)  # the table is STRICT
+                more = len(outlines) == limit
+                reached = outlines[-1][-1] if more else state.revision
+                removed = _removed(reader, position.since, reached)
+            return Outlines(position.after(reached, more=more), outlines, removed, position.reset, more)
+
+        return self._reading(read)
 
     def _admit(
         self, records: Sequence[Record], was_served: dict[str, bool], known: Mapping[str, Standing], state: State
@@ -263,3 +255,27 @@ class SqliteTier(SqliteFile):
         if admitted.spared:
             self._rows.stand(admitted.spared)
         return list(admitted.kept.values()), admitted.standings, list(admitted.left)
+
+
+def _changes(reader: apsw.Connection, revision: int, limit: int) -> Changes:
+    with reader:  # one snapshot for all queries
+        state = state_of(reader)
+        position = Position.of(revision, floor=state.floor, last=state.revision)
+        query = f"{table.SELECT} WHERE revision > ? ORDER BY revision LIMIT ?"
+        records = [as_record(row) for row in reader.execute(query, (position.since, limit))]
+        more = len(records) == limit
+        reached = records[-1].revision if more else state.revision
+        removed = _removed(reader, position.since, reached)
+    return Changes(position.after(reached, more=more), records, removed, position.reset, more)
+
+
+def _removed(reader: apsw.Connection, since: int, reached: int) -> list[str]:
+    query = "SELECT key FROM tombstones WHERE revision > ? AND revision <= ?"
+    return [str(key) for (key,) in reader.execute(query, (since, reached))]
+
+
+def _disagreements(reader: apsw.Connection, *, authority: bool) -> list[str]:
+    found: list[str] = []
+    with reader:  # one snapshot
+        found += disagreements(reader, authority=authority, repair=False)
+    return found

@@ -23,7 +23,7 @@ from proxywhirl.cache.table import State, as_record
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "state_of"]
 
 PAGE = 1_000
 
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 class SqliteFile:
     """What `SqliteTier` is built on."""
+
+    reads_beside_writes = True
 
     def __init__(
         self,
@@ -66,8 +68,7 @@ class SqliteFile:
     @property
     def revision(self) -> int:
         """See `Tier`."""
-        with self._database.translated("reading"):
-            return self._read_state().revision
+        return self._reading(state_of).revision
 
     @property
     def corrupted(self) -> int:
@@ -140,39 +141,43 @@ class SqliteFile:
 
     def _find(self, key: str) -> Record | None:
         database = self._database
-        with database.lock:  # `translated` takes as long as the rest
-            try:
-                row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
-            except (apsw.ConnectionClosedError, UnicodeError):  # the process has forked; damage; no text for a key
-                row = self._read(
-                    lambda: database.connection.execute(table.SELECT_ONE, (key,)).fetchone(), lambda: [key]
-                )
-            except apsw.Error as exc:
-                raise database.failure("reading", exc) from exc
+        try:
+            with database.reads:  # `reading` takes as long as the rest
+                row = database.reader.execute(table.SELECT_ONE, (key,)).fetchone()
+        except (apsw.ConnectionClosedError, UnicodeError):  # the process has forked; damage; no text for a key
+            row = self._read(lambda reader: reader.execute(table.SELECT_ONE, (key,)).fetchone(), [key])
+        except apsw.Error as exc:
+            raise database.failure("reading", exc) from exc
         return None if row is None else as_record(row)
 
-    def _read(self, read: Callable[[], T], keys: Callable[[], Collection[str]]) -> T:
-        """Read, and once more without what has text that cannot be read among some keys."""
-        with self._database.translated("reading"):
-            try:
-                return read()
-            except UnicodeDecodeError:
-                self.sift(keys())
-            return read()
+    def _reading(self, read: Callable[[apsw.Connection], T]) -> T:
+        """Read beside whoever writes."""
+        try:
+            with self._database.reading() as connection:
+                return read(connection)
+        except UnicodeDecodeError as exc:
+            raise self._database.failure("reading", exc) from exc
 
-    def _read_sound(self, read: Callable[[], T], records: Callable[[T], Iterable[Record]]) -> T:
+    def _read(self, read: Callable[[apsw.Connection], T], keys: Collection[str]) -> T:
+        """Read, and once more without what has text that cannot be read among some keys."""
+        with contextlib.suppress(UnicodeDecodeError), self._database.reading() as connection:
+            return read(connection)
+        self.sift(keys)  # out here: while the error is at hand, so is its cursor, which sees what was there before
+        return self._reading(read)
+
+    def _read_sound(self, read: Callable[[apsw.Connection], T], records: Callable[[T], Iterable[Record]]) -> T:
         """Read, and once more where damaged records were among what was read, without them."""
-        with self._database.translated("reading"):
-            try:
-                found = read()
-            except UnicodeDecodeError:
-                self._sift_all()
-                found = read()
-            bad = [record.key for record in records(found) if fault_of(record) is not None]
-            if bad:
-                self.sift(bad)
-                found = read()
-            return found
+        found = None
+        with contextlib.suppress(UnicodeDecodeError), self._database.reading() as connection:
+            found = read(connection)
+        if found is None:
+            self._sift_all()
+            found = self._reading(read)
+        bad = [record.key for record in records(found) if fault_of(record) is not None]
+        if bad:
+            self.sift(bad)
+            found = self._reading(read)
+        return found
 
     def _present(self, keys: Collection[str], state: State) -> Mapping[str, Record]:
         """Return the sound ones of the records that a transaction asks for; the others are contained."""
@@ -227,12 +232,8 @@ class SqliteFile:
         version = self._database.connection, self._database.connection.data_version()
         state = self._state
         if state is None or version != self._state_version:
-            state = self._state = self._read_state()
+            state = self._state = state_of(self._database.connection)
         return state
-
-    def _read_state(self) -> State:
-        row = self._database.connection.execute(table.READ_STATE).fetchone()
-        return State(*row)  # type: ignore[misc]  # there is one row
 
     def _put_in_order(self) -> None:
         """Have the index by which a bounded tier finds who leaves, and none that another policy needed.
@@ -250,3 +251,9 @@ class SqliteFile:
                     connection.execute(f"DROP INDEX IF EXISTS {name}")
                 connection.execute(table.ARRIVED)
                 connection.execute(table.INDEXES[wanted])
+
+
+def state_of(connection: apsw.Connection) -> State:
+    """Return where the tier stands."""
+    row = connection.execute(table.READ_STATE).fetchone()
+    return State(*row)  # type: ignore[misc]  # there is one row

@@ -1,14 +1,17 @@
 """Open an SQLite file the one way that is safe for several processes.
 
 apsw carries its own SQLite: the system's may be older than 3.51.3, whose WAL-reset defect can damage a
-database that several processes write. WAL, no mmap, one connection, every write in `BEGIN IMMEDIATE`. The version of
-the format is in `user_version`: an older one is migrated, a newer one refused.
+database that several processes write. WAL, no mmap, every write in `BEGIN IMMEDIATE`. The version of the format is in
+`user_version`: an older one is migrated, a newer one refused.
+
+There are two connections, one that writes and one that reads, each with a lock of its own: in WAL mode a read waits for
+no writer, however long its transaction takes. Who holds the lock of reads takes no other one.
 
 A damaged file is set aside under another name, and what can be read of it is taken into a new one. A file is
 opened and replaced under the lock of its directory, and each write asks first whether the file is still in its
 place, so that nothing is written to one that was set aside.
 
-Every call holds the lock of its database, for which a fork waits (see `forking`).
+Every call holds a lock of its database, for which a fork waits (see `forking`).
 """
 
 from __future__ import annotations
@@ -50,13 +53,15 @@ class Database:
     """A connection to one file, made with mode 0600 in a directory of mode 0700.
 
     `migrations[n]` are the statements that bring format n to n + 1; a new file runs them all. `connection` may be used
-    within `writing` and `translated` alone, which hold `lock`; it is another one after `reopen`, after a fork, and
-    after a call that found that another process replaced the file. SQLite's errors leave as `TierError`. `settle` are
+    within `writing` and `translated` alone, which hold `lock`, `reader` within `reading` alone. They are others after
+    `reopen`, after a fork, and after a call that found that another process replaced the file. SQLite's errors leave as
+    `TierError`. `settle` are
     the statements that make whole what was saved from a damaged file; with None nothing is saved.
 
     Attributes:
         name: the file.
-        lock: held by each call, and by an owner for several that belong together; may be taken again by its thread.
+        lock: held by each write, and by an owner for several that belong together; may be taken again by its thread.
+        reads: held by each read.
         damaged: a call met damage; `reopen` is the way out.
         patient: a write waits for other processes, up to 10 s; else `TierBusyError` says at once that one is writing.
         set_aside: where the last damaged file went that this object set aside.
@@ -64,11 +69,13 @@ class Database:
     """
 
     connection: apsw.Connection
+    reader: apsw.Connection
 
     def __init__(
         self, path: Path, migrations: Migrations, *, fsync: bool = False, settle: Sequence[str] | None = ()
     ) -> None:
         self.lock = threading.RLock()
+        self.reads = threading.RLock()
         self.damaged = False
         self.patient = True
         self.set_aside: Path | None = None
@@ -91,7 +98,7 @@ class Database:
 
         One that another process has put in its place meanwhile is opened as it is.
         """
-        with self.lock:
+        with self.lock, self.reads:
             damaged = self._inode
             self._let_go()
             self._open(replace=damaged)
@@ -101,25 +108,28 @@ class Database:
 
         Not even the end of the process may close it: that would wait for a lock that no thread of the child holds.
         """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+        for connection in (self.connection, self.reader):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         self._closed = True
-        del self.connection
+        del self.connection, self.reader
 
     def part(self) -> bool:
         """See `Forked`. The log stays as it is: closing waits for no disk."""
         with contextlib.suppress(AttributeError, apsw.ConnectionClosedError):  # not open yet, or no more
             if self.connection.in_transaction:
                 return False
-            self._let_go()
-            self._parted = True
+            with self.reads:
+                self._let_go()
+                self._parted = True
         return True
 
     def be_born(self) -> None:
         """See `Forked`."""
-        self.lock = threading.RLock()
+        self.lock, self.reads = threading.RLock(), threading.RLock()
         if not (self._parted or self._closed):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
-            self.connection, self._inode, self._parted = _PARTED, None, True
+            for connection in (self.connection, self.reader):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            self.connection, self.reader, self._inode, self._parted = _PARTED, _PARTED, None, True
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
@@ -147,15 +157,41 @@ class Database:
             except (apsw.Error, UnicodeError) as exc:
                 raise self.failure(doing, exc) from exc
 
+    @contextlib.contextmanager
+    def reading(self, doing: str = "reading") -> Iterator[apsw.Connection]:
+        """Hold the lock of reads and give the connection that reads, turning SQLite's errors into `TierError`.
+
+        It waits for no writer. Text that cannot be read leaves as `UnicodeDecodeError`.
+        """
+        self.reads.acquire()
+        while self._parted:
+            self.reads.release()
+            with self.translated(doing):
+                pass  # the file is open again
+            self.reads.acquire()
+        error: Exception | None = None
+        try:
+            yield self.reader
+        except UnicodeEncodeError:
+            error = UnstorableValue(f"{doing} {self._path} failed: a text holds half a character")
+        except apsw.Error as exc:
+            error = exc
+        finally:
+            self.reads.release()
+        if isinstance(error, apsw.Error):  # out here: it may need the other lock
+            raise self.failure(doing, error) from error
+        if error is not None:
+            raise error
+
     def failure(self, doing: str, exc: Exception) -> TierError:
         """Return the `TierError` that tells of another library's error, naming the file and what to do."""
         if isinstance(exc, _DAMAGE):
             self.damaged = True
             return TierError(f"{self._path} is damaged or no database ({_plain(exc)})")
-        if (
-            isinstance(exc, apsw.ConnectionClosedError) and not self._closed
-        ):  # it could not be opened when it was last tried
-            self._open()
+        if isinstance(exc, apsw.ConnectionClosedError) and not self._closed:
+            with self.lock, self.reads:  # it could not be opened when it was last tried
+                if not _is_open(self.reader):
+                    self._open()
         if isinstance(exc, apsw.BusyError):
             waited = f" for more than {BUSY_TIMEOUT_MS // 1000} s" if self.patient else ""
             return TierBusyError(f"{doing} {self._path} failed: another process holds it{waited} ({exc})")
@@ -190,8 +226,8 @@ class Database:
     def faults(self) -> list[str]:
         """Return what SQLite finds wrong with the pages of the file, up to ten faults; reads all of it."""
         try:
-            with self.translated("examining"):
-                found = [str(row[0]) for row in self.connection.execute("PRAGMA quick_check(10)")]
+            with self.reading("examining") as connection:
+                found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(10)")]
         except TierError as exc:
             return [str(exc)]
         return [] if found == ["ok"] else found
@@ -201,6 +237,8 @@ class Database:
         with self.lock:
             if not self._closed:
                 self._closed = True
+                with self.reads:
+                    self.reader.close()
                 self.connection.close()
 
     def _rejoin(self) -> None:
@@ -239,16 +277,19 @@ class Database:
             raise TierError(f"{self._path} is gone ({exc.strerror}): put it back, or start again without it") from exc
         if (status.st_dev, status.st_ino) == self._inode:
             return False
-        self._let_go()
-        self._open()
+        with self.reads:
+            self._let_go()
+            self._open()
         return True
 
     def _let_go(self) -> None:
         """Close a connection to a file that may have another name now: SQLite would remove the log of the new one."""
         self._inode = None
-        with contextlib.suppress(apsw.ConnectionClosedError):
-            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            self.connection.close(True)  # apsw's own signature
+        with self.reads:
+            for connection in (self.reader, self.connection):
+                with contextlib.suppress(apsw.ConnectionClosedError):
+                    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                    connection.close(True)  # apsw's own signature
 
     def _open(self, replace: tuple[int, int] | None = None) -> None:
         """Open the file in place, a new one where it is damaged; without a look where it is the one to `replace`."""
@@ -295,9 +336,10 @@ class Database:
     def _connect(self, aside: Path | None) -> None:
         self._path.touch(mode=0o600)
         self._open_side_files()
-        self.connection = apsw.Connection(self.name)
+        self.connection = self.reader = apsw.Connection(self.name)
         try:
             self._prepare(aside)
+            self._open_reader()
         except (*_DAMAGE, _DamagedError):
             self._let_go()
             raise
@@ -319,6 +361,18 @@ class Database:
             self._migrate(version, aside)
             self.connection.execute("COMMIT")
         self._data_version = self.connection.pragma("data_version")
+
+    def _open_reader(self) -> None:
+        """Open the connection that reads."""
+        reader = apsw.Connection(self.name)
+        try:
+            reader.set_busy_timeout(BUSY_TIMEOUT_MS)
+            for name, value in (("query_only", 1), ("mmap_size", 0), ("cache_size", -CACHE_KIB)):
+                reader.pragma(name, value)
+        except BaseException:
+            reader.close()
+            raise
+        self.reader = reader
 
     def _pragma(self, name: str, value: str | int) -> None:
         self.connection.pragma(name, value)
@@ -367,6 +421,13 @@ class Database:
 
 class _DamagedError(Exception):
     """The file is not what was written."""
+
+
+def _is_open(connection: apsw.Connection) -> bool:
+    try:
+        return connection.pragma("query_only") is not None
+    except apsw.ConnectionClosedError:
+        return False
 
 
 def _plain(exc: Exception) -> str:

@@ -259,5 +259,8 @@ class StateStore:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
-        with self._database.translated("reading"):
-            yield self._database.connection
+        try:
+            with self._database.reading() as connection:
+                yield connection
+        except UnicodeDecodeError as exc:
+            raise self._database.failure("reading", exc) from exc
