@@ -716,3 +716,21 @@ def test_a_manager_that_is_dropped_while_its_thread_works_is_closed_by_that(open
 
 def _descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir()) if Path("/proc/self/fd").exists() else 0
+
+
+def test_an_add_tells_what_it_stored_whatever_became_of_it_since(opened: Opener) -> None:
+    """That another process removes it a moment later is no reason for None, which means that it was not taken."""
+    cache, other = opened(), opened()
+    commit = cache._running().stack.commit
+
+    def commit_and_lose(*args: Any, **kwargs: Any) -> Any:
+        committed = commit(*args, **kwargs)
+        other.clear()
+        return committed
+
+    cache._running().stack.commit = commit_and_lose  # type: ignore[method-assign]  # the moment between
+    for _ in range(2):
+        added = cache.add("http://alice@192.0.2.1:80", source="s", password="one")
+        assert added is not None
+        assert added.password is not None
+        assert added.password.get_secret_value() == "one"

@@ -141,16 +141,17 @@ class CacheManager(Lookups):
         if WITHHELD in (url.username, url.password):
             raise ValueError(f"a credential that reads {WITHHELD!r} is one that was withheld: give the real one")
         engine = self._running()
-        merge = self.add_many([(url, attributes or Attributes())], source=source, ttl=ttl)
-        record = None if merge is None else engine.stack.peek(url.key)
-        if record is not None:
-            return engine.border.entry(record)
+        stored: dict[str, Record] = {}
+        offered = self._newcomers([(url, attributes or Attributes())], source=source, ttl=ttl)
+        merge = self._merge(offered, self._clock.now(), stored)
+        if merge is not None and url.key in stored:
+            return engine.border.entry(stored[url.key])
         if engine.holds_nothing:
             why = "no tier of this cache holds entries"
         elif merge is None:
             why = f"tier {engine.stack.authority.name} is degraded, and no other has taken it; add it again later"
         else:
-            why = "it left again at once: it was removed, or there was no room for it"
+            why = "there was no room for it, so that it left again at once"
         _log.warning("%s (%s) was not added: %s", url.canonical, url.key, why)
         return None
 
@@ -164,15 +165,7 @@ class CacheManager(Lookups):
         Raises:
             TypeError, ValueError: `ttl` is negative or no number, or a value cannot be stored.
         """
-        policy.check_ttl(ttl)
-        now = self._clock.now()
-        lifetime = self._lifetime(source) if ttl is None else ttl
-        border = self._running().border
-        offered = [
-            border.newcomer(url, source=source, ttl=lifetime, now=now, attributes=attributes)
-            for url, attributes in proxies
-        ]
-        return self._merge(offered, now)
+        return self._merge(self._newcomers(proxies, source=source, ttl=ttl), self._clock.now())
 
     def delete(self, key: str) -> bool:
         """Remove an entry from every tier; return whether there was one. Raises as `get` does."""
@@ -418,8 +411,20 @@ class CacheManager(Lookups):
         self._running().stack.count_held(committed, retired, "evictions_health")
         return len(committed.applied.puts), retired
 
-    def _merge(self, offered: list[Record], now: float) -> Merge | None:
-        """Merge records in one transaction; those without credentials that they had are left out if not known."""
+    def _newcomers(
+        self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float | None
+    ) -> list[Record]:
+        policy.check_ttl(ttl)
+        now = self._clock.now()
+        lifetime = self._lifetime(source) if ttl is None else ttl
+        newcomer = self._running().border.newcomer
+        return [newcomer(url, source=source, ttl=lifetime, now=now, attributes=known) for url, known in proxies]
+
+    def _merge(self, offered: list[Record], now: float, stored: dict[str, Record] | None = None) -> Merge | None:
+        """Merge records in one transaction; those without credentials that they had are left out if not known.
+
+        `stored` is given what is stored under their keys then.
+        """
         withheld = {record.key for record in offered if is_withheld(record)}
         for record in offered:
             if record.key in withheld:
@@ -433,10 +438,17 @@ class CacheManager(Lookups):
             changed, merge = merge_batch(
                 present, offered, now, only_known=withheld, password_changed=border.password_changed
             )
+            if stored is not None:
+                stored.update({**present, **{record.key: record for record in changed}})
             return Batch(puts=[border.sealed(record) for record in changed])
 
         committed = self._write([record.key for record in offered], decide, offered, merge=True)
-        return None if committed is None else merge
+        if committed is None:
+            return None
+        if stored is not None:
+            for key in committed.applied.evicted:
+                stored.pop(key, None)
+        return merge
 
     def _lifetime(self, source: str) -> float:
         """Return the seconds that what a source gives lives where nobody says."""
