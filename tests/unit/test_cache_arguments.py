@@ -82,6 +82,31 @@ WRONG: dict[str, tuple[Callable[[CacheManager, Any], object], Any, str]] = {
         "60",
         "ttl must be a number of seconds or None, not str",
     ),
+    "scan of a number as country": (
+        lambda cache, wrong: list(cache.scan(country=wrong)),
+        5,
+        "country must be a text or None, not int",
+    ),
+    "rotate_keys with a text": (
+        lambda cache, wrong: cache.rotate_keys(wrong),
+        "key",
+        "new_key must be a SecretStr or None, not str",
+    ),
+    "changes_since a text": (
+        lambda cache, wrong: cache.changes_since(wrong),
+        "5",
+        "revision must be a whole number, not str",
+    ),
+    "check_times_since a text": (
+        lambda cache, wrong: cache.check_times_since(wrong),
+        "5",
+        "revision must be a whole number, not str",
+    ),
+    "generate_cache_key of a number": (
+        lambda cache, wrong: cache.generate_cache_key(wrong),
+        5,
+        "proxy_url must be a text, not int",
+    ),
     "add without a source": (lambda cache, wrong: cache.add(URL, source=wrong), None, "source must be a text"),
 }
 
@@ -95,6 +120,17 @@ def test_an_argument_of_the_wrong_kind_is_a_type_error_that_names_it(opened: Ope
         call(cache, wrong)
     told = cache.get_statistics()
     assert (told.l1_degraded, told.l2_degraded, told.l3_degraded, len(cache)) == (False, False, False, 0)
+
+
+def test_a_status_is_asked_for_by_its_value_as_well(opened: Opener) -> None:
+    """One that is none is an error, and not an empty answer."""
+    cache = opened()
+    cache.put_many([entry("a", health_status="healthy"), entry("b")])
+    wanted: Any = "healthy"
+    assert [found.key for found in cache.scan(status=wanted)] == ["a"]
+    wanted = "well"
+    with pytest.raises(ValueError, match="'well' is not a valid HealthStatus"):
+        list(cache.scan(status=wanted))
 
 
 def test_a_manager_is_made_of_a_configuration() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
-from proxywhirl.arguments import require_several
+from proxywhirl.arguments import require, require_several
 from proxywhirl.cache import policy
 from proxywhirl.cache.casualties import contain
 from proxywhirl.cache.changes import CheckTimes
@@ -166,7 +166,12 @@ class Lookups(Lifecycle):
         return found
 
     def check_times_since(self, revision: int, limit: int = 5_000) -> CheckTimes:
-        """Return a page of when what changed after a revision is to be checked next, 0 for everything that is there."""
+        """Return a page of when what changed after a revision is to be checked next, 0 for everything that is there.
+
+        Raises:
+            TypeError: `revision` is no whole number.
+        """
+        require("revision", revision, int, "a whole number")
         empty = Changes(revision, [], [])
         changes = self._running().stack.ask_authority(lambda tier: tier.changes_since(revision, limit), empty, limit)
         return CheckTimes.of(changes, self._clock.now())

@@ -63,6 +63,7 @@ class CacheManager(Lookups):
         >>> CacheManager.generate_cache_key("http://192.0.2.7:8080") == CacheManager.generate_cache_key("HTTP://192.0.2.7:8080/")
         True
         """
+        require("proxy_url", proxy_url, str, "a text")
         return urls.parse(proxy_url).key
 
     def put(self, key: str, entry: CacheEntry) -> bool:
@@ -210,14 +211,23 @@ class CacheManager(Lookups):
 
         Raises:
             TierError: the authority is degraded, so that some entries cannot be seen.
+            TypeError, ValueError: `status` is none, or another filter is no text.
         """
+        for name, text in (("source", source), ("scheme", scheme), ("country", country), ("tag", tag)):
+            require(name, text, (str, type(None)), "a text or None")
+        status = None if status is None else HealthStatus(status)
         wanted = Selection(status, source, scheme, country, tag, retired)
         for record in self._records():
             if wanted.takes(record, self._clock.now()):
                 yield self._running().border.entry(record)
 
     def changes_since(self, revision: int, limit: int = 5_000) -> CacheChanges:
-        """Return a page of what changed after a revision, 0 for everything that is there."""
+        """Return a page of what changed after a revision, 0 for everything that is there.
+
+        Raises:
+            TypeError: `revision` is no whole number.
+        """
+        require("revision", revision, int, "a whole number")
         now, stack = self._clock.now(), self._running().stack
         page = stack.ask_authority(partial(read_changes, revision=revision, limit=limit, now=now), None, limit)
         if page is not None:
@@ -351,8 +361,10 @@ class CacheManager(Lookups):
 
         Raises:
             CacheError: a tier is degraded, or another rotation is under way; rotate again later.
+            TypeError: `new_key` is no `SecretStr`.
             ValueError: there is no key at all, or none can be given here.
         """
+        require("new_key", new_key, (SecretStr, type(None)), "a SecretStr or None")
         engine = self._running()
         if engine.sealer is None:
             raise ValueError("a cache in memory has no key")
