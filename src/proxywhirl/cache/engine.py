@@ -68,7 +68,9 @@ class Engine:
         self.counters = Counters(enabled=config.enable_statistics)
         self.holds_nothing = not opening.enabled_tiers(config)
         if self.holds_nothing:
-            _log.warning("this cache holds nothing: each of its tiers is off or has max_entries 0")
+            _log.warning(
+                "this cache holds nothing: each of its tiers is off or has max_entries 0; give one of them room"
+            )
         self.tiers: list[tuple[TierName, Tier]] = []
         self._uses = Uses(clock)
         self._occupancy: Occupancy | None = None
