@@ -183,3 +183,16 @@ def test_a_repair_brings_nothing_back_that_was_removed_since(folder: Path, opene
     cache.clear()
     assert cache.verify(repair=True) == []
     assert keys(cache) == []
+
+
+def test_it_is_told_of_where_the_third_tier_is_off(folder: Path, opened: Opener) -> None:
+    """Nobody could write it then."""
+    refuse(folder, record("odd"))
+    cache = opened(l3_config={"enabled": False})
+    (finding,) = cache.verify(repair=True)
+    assert finding.where == str(folder / REFUSED)
+    assert "wait for the third tier, and the settings leave L2 or L3 out" in finding.what
+    cache.close()
+    cache = opened()
+    assert [each.repaired for each in cache.verify(repair=True)] == [True]
+    assert keys(cache) == ["a", "b", "odd"]

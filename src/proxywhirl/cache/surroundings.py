@@ -149,10 +149,11 @@ def _is_held(config: CacheConfig) -> bool:
 
 
 def _owed_to_nobody(config: CacheConfig) -> Iterator[Finding]:
-    path = Path(config.l2_cache_dir).expanduser() / "debt.jsonl"
-    with contextlib.suppress(OSError):
-        if not (config.l2_config.holds_entries and config.l3_config.holds_entries) and path.stat().st_size > len(
-            HEADER
-        ):
-            what = "holds changes that wait for the third tier, and the settings leave L2 or L3 out"
-            yield Finding(str(path), what, "enable both again: they are written then")
+    if config.l2_config.holds_entries and config.l3_config.holds_entries:
+        return
+    for name in ("debt.jsonl", "refused.jsonl"):
+        path = Path(config.l2_cache_dir).expanduser() / name
+        with contextlib.suppress(OSError):
+            if path.stat().st_size > len(HEADER):
+                what = "holds changes that wait for the third tier, and the settings leave L2 or L3 out"
+                yield Finding(str(path), what, f"enable both again, then {REPAIR}: they are written then")
