@@ -219,17 +219,31 @@ class Outcome:
     bytes_down: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse what would be learnt wrongly, and for long."""
+        """Refuse what would be learnt wrongly, and for long; most are seen to be well at once."""
+        if not (
+            type(self.ok) is bool
+            and (self.latency is None or (type(self.latency) is float and 0.0 <= self.latency <= _FINITE))
+            and (self.blame is None or type(self.blame) is Blame)
+            and (self.status is None or type(self.status) is int)
+            and type(self.bytes_up) is type(self.bytes_down) is int
+            and 0 <= self.bytes_up | self.bytes_down <= LARGEST
+            and (self.error is None or type(self.error) is str)
+            and (self.rule is None or type(self.rule) is str)
+            and self.retry_after is None
+        ):
+            self._check()
+
+    def _check(self) -> None:
         require("ok", self.ok, bool, "True or False")
-        if self.blame is not None and type(self.blame) is not Blame:
+        if self.blame is not None:
             require("blame", self.blame, Blame, "a Blame, such as Blame.PROXY, or None")
         if self.status is not None and type(self.status) is not int:
             require_count("status", self.status, kind="a number or None")
-        _require_amounts(self, "0 seconds or more and finite", "a number of seconds or None", "latency", "retry_after")
+        seconds = "0 seconds or more and finite", "a number of seconds or None"
+        _require_amounts(self, *seconds, "latency", "retry_after")
         _require_texts(self, "error", "rule")
-        for name in ("bytes_up", "bytes_down"):
-            if type(number := getattr(self, name)) is not int or not 0 <= number <= LARGEST:
-                require_count(name, number, kind="a number of bytes")
+        require_count("bytes_up", self.bytes_up, kind="a number of bytes")
+        require_count("bytes_down", self.bytes_down, kind="a number of bytes")
 
     @property
     def counts_against_proxy(self) -> bool:
