@@ -515,6 +515,17 @@ def without_numbers(settled_one: Record) -> Record:
     return replace(settled_one, revision=0, generation=0)
 
 
+def test_an_update_that_is_owed_takes_no_password_back() -> None:
+    """It was decided on a record that another process has added again since: it brings the health alone."""
+    known = record(plain=("u", "old"), source="first", fetched_at=900.0)
+    stored = replace(known, plain=("u", "new"), source="second", fetched_at=910.0, revision=BASE + 1)
+    update = replace(known, status="healthy", checks=1, last_check_at=WROTE_AT)
+    batch = settled(Debt("k", update, BASE, WROTE_AT, merge=False), stored, NOW, removed=False, password_changed=differs)
+    (written,) = batch.puts
+    assert (written.plain, written.source, written.fetched_at) == (("u", "new"), "second", 910.0)
+    assert (written.status, written.checks, written.last_check_at) == ("healthy", 1, WROTE_AT)
+
+
 def test_a_debt_merges_as_an_addition_does() -> None:
     """The new password is taken, an entry that is the same for ever is not written, one that has expired is new."""
     stored = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, checks=4)

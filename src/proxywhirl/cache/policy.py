@@ -190,7 +190,8 @@ def settled(
 
     The last write wins: nothing is written over a record that changed after the debt's base and was fetched or
     checked later. An update, which is a record with a generation that does not merge, is dropped where that
-    incarnation went after the base: `removed` tells that the log says so of a key under which nothing is stored.
+    incarnation went after the base: `removed` tells that the log says so of a key under which nothing is stored. Where
+    that incarnation was added again after the base, the update keeps what came with that, the password above all.
     """
     changed = stored if stored is not None and stored.revision > owed.base else None
     if changed is not None and max(changed.fetched_at, changed.last_check_at or 0.0) > owed.at:
@@ -200,6 +201,8 @@ def settled(
     record = replace(owed.record)  # the transaction numbers what it writes
     if record.generation and not owed.merge:
         gone = removed if stored is None else changed is not None and changed.generation != record.generation
+        if changed is not None and not gone and changed.fetched_at >= record.fetched_at:
+            record = merged(record, changed, now, password_changed=password_changed)[0] or record
         return Batch() if gone else Batch(puts=[record])
     if not owed.merge:
         return Batch(puts=[record])
