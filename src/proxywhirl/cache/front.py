@@ -96,7 +96,7 @@ class Front:
             if began != self._changes.number and self._changes.concern(key, began):
                 return None
             if rises:
-                self._rising[key] = record
+                self._rising[key] = _as_stored(record)
             self._evicted.pop(key, None)
             if self.l1 is None:
                 return None
@@ -113,7 +113,7 @@ class Front:
             if began != self._changes.number:
                 found = [record for record in found if not self._changes.concern(record.key, began)]
                 rise = [record for record in rise if not self._changes.concern(record.key, began)]
-            self._rising.update([(record.key, record) for record in rise])
+            self._rising.update([(record.key, _as_stored(record)) for record in rise])
             return self._take_in(found)
 
     def rising(self, key: str) -> Record | None:
@@ -122,7 +122,7 @@ class Front:
         To be asked before L2 is: what waits no more by then is in L2, and what changes after that is told to the load.
         """
         record = self._rising.get(key) or self._leaving.get(key)
-        return None if record is None else _as_stored(record)
+        return None if record is None else Record(*_row(record))
 
     def rising_among(self, keys: Iterable[str]) -> dict[str, Record]:
         """Do as `rising` for several keys."""
@@ -141,7 +141,7 @@ class Front:
         Returns the records, where L2 stands if it was not told of changes among them, and the revision they are from.
         """
         with self._lock:
-            records = [_as_stored(record) for record in self._rising.values()]
+            records = [Record(*_row(record)) for record in self._rising.values()]
             self._leaving = self._rising  # before it is taken from there: a reader that looks meanwhile finds it
             self._rising = {}
             since, self._untold_since = self._untold_since, None
@@ -149,13 +149,15 @@ class Front:
 
     def touched(self, accesses: Iterable[Access]) -> None:
         """Note that the authority has these hits now. What waits for L2 was not there to be told of them."""
-        if not self._rising:
-            return
         with self._lock:
             for access in accesses:
                 record = self._rising.get(access.key)
                 if record is not None and record.generation == access.generation:
-                    record.stored_count = counted(record.stored_count, access.count)
+                    record.access_count = counted(record.access_count, access.count)
+                    record.accessed_at = max(record.accessed_at, access.at)
+                known = None if self.l1 is None else self.l1.peek(access.key)
+                if known is not None and known.generation == access.generation:
+                    known.stored_count = counted(known.stored_count, access.count)
 
     def risen(self) -> None:
         """Forget what was handed out."""
@@ -178,7 +180,7 @@ class Front:
                 return None
             news = {record.key: record for record in stretch.records}
             if rises:  # first: a reader that does not find the old one must find the new one
-                self._rising.update(news)
+                self._rising.update([(record.key, Record(*_row(record))) for record in stretch.records])
                 self._untold_since = stretch.since if self._untold_since is None else self._untold_since
             self._outdate([*stretch.removed, *news], rising=rises)
             followed = Followed()
@@ -187,9 +189,7 @@ class Front:
                     self._keep_hits(record)
                 followed = self.l1.follow(self._without_owed(stretch)) or followed
                 self._note_evictions(followed.evicted)
-            for record in stretch.records:
-                self._evicted.pop(record.key, None)
-            for key in stretch.removed:
+            for key in [*stretch.removed, *(key for key in news if self.l1 is not None and key in self.l1)]:
                 self._evicted.pop(key, None)
             self.revision = stretch.revision
             return followed
@@ -256,7 +256,10 @@ class Front:
 
     def _keep_hits(self, record: Record) -> None:
         """Carry hits over that were not written yet when a record in L1 is replaced by a changed one."""
-        self._hits.add_to(record, self.l1.peek(record.key) if self.l1 is not None else None)
+        known = None if self.l1 is None else self.l1.peek(record.key)
+        if known is not None and known.noted:
+            self._hits.let_go(known)
+        self._hits.add_to(record)
 
 
 def _as_stored(record: Record) -> Record:

@@ -31,7 +31,8 @@ class HitLog:
         self._gathering = threading.Lock()
         self._noted: dict[int, Record] = {}  # by the identity of the record, of which a key may have had several
         self._latest: dict[str, Record] = {}
-        self._gathered: dict[tuple[str, int], Hits] = {}
+        self._gathered: dict[tuple[str, int], tuple[int, float, int]] = {}  # how many, when last, the count then shown
+        self._written: dict[tuple[str, int], int] = {}  # that is being written, by the count that was shown last
 
     def note(self, record: Record, now: float) -> None:
         """Count a hit on a record that is handed out."""
@@ -54,22 +55,16 @@ class HitLog:
             if self._noted.pop(id(record), None) is not None:
                 self._gather(record)
 
-    def add_to(self, record: Record, known: Record | None = None) -> None:
-        """Show on a record from the store the hits that are not in the store yet.
-
-        `known` is the one in L1, else it is the one that was handed out last: it has some of its own to hand on, and
-        may show more, which others before it have.
-        """
-        record.stored_count = record.access_count
-        gathered = self._gathered.get((record.key, record.generation))
-        if gathered is not None:
-            record.access_count = counted(record.access_count, gathered[0])
-            record.accessed_at = max(record.accessed_at, gathered[1])
-        known = known or self._latest.get(record.key)
-        if known is not None and known.generation == record.generation:
-            unsaved = known.access_count - known.saved_count
-            record.access_count = max(counted(record.access_count, unsaved), known.access_count)
-            record.accessed_at = max(record.accessed_at, known.accessed_at)
+    def add_to(self, record: Record) -> None:
+        """Show on a record from the store the hits that are not in the store yet."""
+        record.stored_count = stored = record.access_count
+        key, generation = record.key, record.generation
+        hits = self._unsaved(key, generation)
+        if hits is not None:
+            record.access_count = counted(stored, hits[0])
+            record.accessed_at = max(record.accessed_at, hits[1])
+        if (key, generation) in self._written:
+            record.access_count = self._at_least(key, generation, record.access_count, stored)
         record.saved_count = record.access_count
 
     def hand_out(self, records: Sequence[Record], now: float) -> None:
@@ -77,58 +72,61 @@ class HitLog:
 
         Most of what is read from below leaves L1 before it is hit there, so that this is all there is to its hits.
         """
-        latest = self._latest
+        latest, written = self._latest, self._written
         with self._gathering:
             gathered, tick = self._gathered, self._uses.tick
             for record in records:
-                key, stored = record.key, record.access_count
+                key, generation, stored = record.key, record.generation, record.access_count
                 count = stored + 1
-                if self._durable:
-                    place = key, record.generation
-                    known = gathered.get(place)
-                    if known is None:
-                        gathered[place] = 1, tick()
-                    else:
-                        gathered[place] = known[0] + 1, tick()
-                        count += known[0]
-                if key in latest:
-                    count = self._shown(record, latest[key], count)
+                place = key, generation
+                known = gathered.get(place)
+                if known is not None:
+                    count += known[0]
+                if key in latest and latest[key].generation == generation:
+                    count += latest[key].access_count - latest[key].saved_count
+                if place in written:
+                    count = self._at_least(key, generation, count, stored)
                 if count > LARGEST:  # noqa: PLR1730  # the call of `min` would cost each read more than it does
                     count = LARGEST
+                if self._durable:
+                    gathered[place] = 1 if known is None else known[0] + 1, tick(), count
                 record.stored_count, record.access_count, record.saved_count = stored, count, count
                 record.accessed_at = max(record.accessed_at, now)
 
-    @staticmethod
-    def _shown(record: Record, known: Record, count: int) -> int:
-        """Return the hits to show on a record with `count`, when `known` was handed out last under its key."""
-        if known.generation != record.generation:
-            return count
-        return max(count + known.access_count - known.saved_count, known.access_count + 1)
+    def _at_least(self, key: str, generation: int, count: int, stored: int) -> int:
+        """Return the hits to show while some are being written: nobody knows whether the stored count has them."""
+        return max(count, counted(self._written[key, generation], count - stored))
 
     def take(self) -> list[Access]:
-        """Return everything that was gathered, and forget it."""
+        """Return everything that was gathered; `written` or `give_back` is to be called next."""
         with self._gathering:  # without which nothing is taken out
             while self._noted:
                 self._gather(self._noted.popitem()[1])
             self._latest.clear()
+            self._written = {place: shown for place, (_, _, shown) in self._gathered.items()}
             taken, self._gathered = self._gathered, {}
-        return [Access(*place, *hits) for place, hits in taken.items()]
+        return [Access(*place, count, at) for place, (count, at, _) in taken.items()]
+
+    def written(self) -> None:
+        """Forget what was taken: it is in the store."""
+        self._written = {}
 
     def give_back(self, accesses: Iterable[Access]) -> None:
         """Take hits back that the store could not take; they are written with the next ones."""
         with self._gathering:
             for access in accesses:
                 place = access.key, access.generation
-                count, at = self._gathered.get(place, (0, access.at))
+                count, at, shown = self._gathered.get(place, (0, access.at, self._written.get(place, 0)))
                 if count or len(self._gathered) < GATHERED_KEPT:
-                    self._gathered[place] = count + access.count, max(at, access.at)
+                    self._gathered[place] = count + access.count, max(at, access.at), shown
+            self._written = {}
 
     def _unsaved(self, key: str, generation: int) -> Hits | None:
         """See `Uses`: what was gathered, and what the record that was handed out last has of its own."""
-        hits, known = self._gathered.get((key, generation)), self._latest.get(key)
+        gathered, known = self._gathered.get((key, generation)), self._latest.get(key)
         if known is None or known.generation != generation:
-            return hits
-        count, at = hits or (0, 0.0)
+            return None if gathered is None else gathered[:2]
+        count, at, _ = gathered or (0, 0.0, 0)
         return count + known.access_count - known.saved_count, max(at, known.accessed_at)
 
     def _gather(self, record: Record) -> None:
@@ -141,4 +139,5 @@ class HitLog:
         if count:
             place, at = (key, record.generation), record.accessed_at
             known = self._gathered.get(place)
-            self._gathered[place] = (count, at) if known is None else (known[0] + count, max(known[1], at))
+            before, latest, _ = known or (0, at, 0)
+            self._gathered[place] = before + count, max(latest, at), total

@@ -193,6 +193,7 @@ class TierStack:
                 if not self._write(window, partial(touched, accesses), False, len(accesses)):
                     window.behind = window.miscounts = True
             self.front.touched(accesses)
+            self._hits.written()
 
     def refresh(self, *, lift: bool = True) -> None:
         """Follow what other processes wrote, where they did, and bring back what was left out.
