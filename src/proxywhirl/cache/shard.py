@@ -180,11 +180,13 @@ def encode_record(record: Record, standing: Standing | None = None) -> bytes:
         UnstorableValue: it has a value that would not be read back as it is.
     """
     try:
-        return _sealed(_record_body(record, standing, encode_basestring).encode())
-    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
-        return _sealed(_record_body(record, standing, encode_basestring_ascii).encode())
+        try:
+            body = _record_body(record, standing, encode_basestring).encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
+            body = _record_body(record, standing, encode_basestring_ascii).encode()
     except VALUE_FAULTS as exc:
         raise refused([record], exc) from None  # its text might show what was to be written
+    return _sealed(body)
 
 
 def _record_body(record: Record, standing: Standing | None, quote: Callable[[str], str]) -> str:

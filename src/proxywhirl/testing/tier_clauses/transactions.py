@@ -148,6 +148,20 @@ class TransactionClauses(Clauses):
         changes = tier.changes_since(revision, 9)
         same((changes.records, changes.removed), ([], []), "the log after a hit")
 
+    def test_a_count_at_its_end_is_no_failure(self) -> None:
+        """`touch_many` counts no further than the tier can store, and never less than there was; other hits count."""
+        tier = self.authority()
+        end = 2**63 - 1
+        records = [replace(record("a"), access_count=end), replace(record("b"), access_count=end - 2), record("c")]
+        generations = {each.key: each.generation for each in put(tier, *records).puts}
+        tier.touch_many([Access(key, generation, 5, 2000.0) for key, generation in generations.items()])
+        stored = all_records(tier)
+        for key in "ab":
+            counted = stored[key].access_count
+            expect(counted >= end - 2, f"the count of {key} was {end} or less by two, and is {counted} after five hits")
+        put(tier, *(replace(each, failure_count=1) for each in stored.values()))
+        same(list(all_records(tier)), ["a", "b", "c"], "keys, after these were written again")
+
     def test_clearing_an_authority_is_a_change_of_at_least_the_given_revision(self) -> None:
         """`clear` forgets retired records too, counts the served ones, and never goes back."""
         tier = self.authority()
