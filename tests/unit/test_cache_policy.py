@@ -520,7 +520,9 @@ def test_an_update_that_is_owed_takes_no_password_back() -> None:
     known = record(plain=("u", "old"), source="first", fetched_at=900.0)
     stored = replace(known, plain=("u", "new"), source="second", fetched_at=910.0, revision=BASE + 1)
     update = replace(known, status="healthy", checks=1, last_check_at=WROTE_AT)
-    batch = settled(Debt("k", update, BASE, WROTE_AT, merge=False), stored, NOW, removed=False, password_changed=differs)
+    batch = settled(
+        Debt("k", update, BASE, WROTE_AT, merge=False), stored, NOW, removed=False, password_changed=differs
+    )
     (written,) = batch.puts
     assert (written.plain, written.source, written.fetched_at) == (("u", "new"), "second", 910.0)
     assert (written.status, written.checks, written.last_check_at) == ("healthy", 1, WROTE_AT)
