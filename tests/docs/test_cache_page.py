@@ -19,6 +19,8 @@ import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager, CacheTierConfig
 from proxywhirl.cache.record import COLUMNS
+from proxywhirl.cache.shard import VERSION
+from proxywhirl.cache.standing import Standing
 from proxywhirl.cli.main import cli
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.runtime import Runtime
@@ -72,9 +74,12 @@ def test_the_commands_of_the_page_exist() -> None:
 
 
 def test_the_fields_of_a_put_line_are_those_of_a_record() -> None:
-    """The text names each field once, and no other; required ones come first."""
+    """The text names each field once, and no other; required ones come first, those of eviction last."""
     text = PAGE.partition("A `put` line has ")[2].partition("What is there now")[0]
-    assert set(re.findall(r"`(\w+)`", text)) == set(COLUMNS)
+    record, _, standing = text.partition("Who leaves")
+    assert set(re.findall(r"`(\w+)`", record)) == set(COLUMNS)
+    assert set(re.findall(r"`(\w+)`", standing)) == set(Standing._fields) - set(COLUMNS)
+    assert f"version {VERSION} of the format" in standing
 
 
 @pytest.fixture
