@@ -51,6 +51,11 @@ class HealthStatus(str, Enum):
 _ILLNESS = {status: max(place, 1) for place, status in enumerate(HealthStatus)}
 
 
+def _told(description: str) -> dict[str, str]:
+    """Return a description where pydantic looks for it, which this module does without."""
+    return {"description": description}
+
+
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """What is known of a proxy beside its address; every field is optional.
@@ -66,16 +71,16 @@ class Attributes:
     'DE'
     """
 
-    label: str | None = None
-    country: str | None = None
-    region: str | None = None
-    city: str | None = None
-    asn: int | None = None
-    anonymity: Anonymity | None = None
-    tags: tuple[str, ...] = ()
-    weight: float | None = None
-    price_per_gb: float | None = None
-    provider: str | None = None
+    label: str | None = field(default=None, metadata=_told("What tells sessions of one endpoint apart."))
+    country: str | None = field(default=None, metadata=_told("The exit's country as an ISO 3166-1 alpha-2 code."))
+    region: str | None = field(default=None, metadata=_told("The exit's region."))
+    city: str | None = field(default=None, metadata=_told("The exit's city."))
+    asn: int | None = field(default=None, metadata=_told("The number of the exit's network, without its AS."))
+    anonymity: Anonymity | None = field(default=None, metadata=_told("What a target can tell of whom it serves."))
+    tags: tuple[str, ...] = field(default=(), metadata=_told("Words of the user's own, to filter by."))
+    weight: float | None = field(default=None, metadata=_told("A share of traffic; 0 for none at all."))
+    price_per_gb: float | None = field(default=None, metadata=_told("What 10⁹ bytes cost, in the user's currency."))
+    provider: str | None = field(default=None, metadata=_told("The vendor that the proxy is rented from."))
 
     def named(self) -> dict[str, Any]:
         """Return the fields that say something, by name."""

@@ -130,6 +130,13 @@ def test_every_field_says_what_it_is_for(model: type[BaseModel]) -> None:
     assert list(model.model_json_schema()["properties"]) == list(model.model_fields)
 
 
+def test_every_attribute_says_what_it_is_for() -> None:
+    """The schema of an entry describes what is in its attributes."""
+    told = CacheEntry.model_json_schema()["$defs"]["Attributes"]["properties"]
+    assert list(told) == list(Attributes.__slots__)
+    assert all(field["description"].endswith(".") for field in told.values())
+
+
 @pytest.mark.parametrize("model", COMPUTED, ids=lambda model: model.__name__)
 def test_a_model_computes_what_the_contract_says(model: type[BaseModel]) -> None:
     """The names and types of its computed fields."""
