@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from proxywhirl import ProxyWhirl
+from proxywhirl.cache import CacheManager
 from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
@@ -28,7 +29,7 @@ Ask = Callable[[], int]
 SPECS = [FleetSpec("http"), FleetSpec("socks5", "alice", "s3cret"), FleetSpec("http", "bob", "hunter2")]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait until other threads and processes have come to a state, for some seconds at most."""
     end = time.monotonic() + seconds
     while not holds():
@@ -60,6 +61,13 @@ def fleet(running: tuple[Fleet, Origin], run: Run) -> Fleet:
 
 
 @pytest.fixture
+def cache(fleet: Fleet, home: Path) -> Iterator[CacheManager]:
+    """Look at the store as another process would."""
+    with Runtime(Settings.load(home)) as runtime:
+        yield runtime.cache
+
+
+@pytest.fixture
 def judge(spawn: Spawn) -> Iterator[str]:
     """Run a judge in a process of its own; give its URL."""
     with spawn("judge", "--port", "0") as process:
@@ -71,6 +79,12 @@ def set_all(fleet: Fleet, fault: Fault) -> None:
     """Have every proxy fail in a way."""
     for proxy in fleet:
         proxy.fault = fault
+
+
+def statuses(cache: CacheManager, *, retired: bool) -> list[str]:
+    """Return the statuses of those in service, or out of it."""
+    cache.refresh()
+    return sorted(entry.health_status.value for entry in cache.scan(retired=retired))
 
 
 def listed(run: Run, *options: str) -> list[str]:
@@ -115,7 +129,7 @@ def test_a_pool_that_failed_whole_comes_back_by_itself(
     running: tuple[Fleet, Origin],
     fleet: Fleet,
     home: Path,
-    run: Run,
+    cache: CacheManager,
     spawn: Spawn,
     by: str,
     judged: bool,
@@ -131,16 +145,16 @@ def test_a_pool_that_failed_whole_comes_back_by_itself(
     with serving() as ask:
         assert ask() == 200
         set_all(fleet, Fault.REFUSE)
-        assert eventually(lambda: ask() != 200 and len(listed(run, "--retired")) == len(SPECS))
+        assert eventually(lambda: ask() != 200 and len(statuses(cache, retired=True)) == len(SPECS))
         set_all(fleet, Fault.NONE)
         assert ask() == 200
-        assert eventually(lambda: ask() == 200 and "healthy" in listed(run))
+        assert eventually(lambda: ask() == 200 and "healthy" in statuses(cache, retired=False))
         set_all(fleet, Fault.RESET)
-        assert eventually(lambda: ask() != 200 and len(listed(run, "--retired")) == len(SPECS))
+        assert eventually(lambda: ask() != 200 and len(statuses(cache, retired=True)) == len(SPECS))
     with serving() as ask:  # after a restart
         set_all(fleet, Fault.NONE)
         assert ask() == 200
-        assert eventually(lambda: ask() == 200 and "healthy" in listed(run))
+        assert eventually(lambda: ask() == 200 and "healthy" in statuses(cache, retired=False))
 
 
 def test_what_a_monitor_takes_out_of_service_is_set_aside_where_it_serves(
@@ -158,7 +172,8 @@ def test_what_a_monitor_takes_out_of_service_is_set_aside_where_it_serves(
         assert (len(runtime.pool), aside()) == (len(SPECS), [])
         fleet["socks5-1"].fault = Fault.RESET
         with spawn("monitor", **fast) as process:
-            assert eventually(lambda: listed(run, "--retired") == ["dead"])
+            assert eventually(lambda: statuses(runtime.cache, retired=True) == ["dead"])
+            assert listed(run, "--retired") == ["dead"]
             assert eventually(lambda: aside() == ["socks5"])
             assert len(runtime.pool) == len(SPECS)
             (key,) = (use.proxy.key for use in runtime.pool.snapshot() if use.proxy.scheme == "socks5")
@@ -192,7 +207,7 @@ def test_failures_while_nobody_can_be_asked_count_nothing(fleet: Fleet, home: Pa
 
 
 def test_requests_that_fail_while_this_machine_is_offline_take_nobody_out_of_service(
-    running: tuple[Fleet, Origin], fleet: Fleet, home: Path, run: Run, spawn: Spawn
+    running: tuple[Fleet, Origin], fleet: Fleet, cache: CacheManager, spawn: Spawn
 ) -> None:
     """A gateway with a judge that stops answering together with all proxies blames none of them, and says so."""
     with spawn("judge", "--port", "0") as judging:
@@ -202,7 +217,7 @@ def test_requests_that_fail_while_this_machine_is_offline_take_nobody_out_of_ser
             assert process.stdout is not None
             assert process.stderr is not None
             with httpx2.Client(proxy=process.stdout.readline().strip(), trust_env=False, timeout=20) as client:
-                assert eventually(lambda: listed(run) == ["healthy"] * len(SPECS))
+                assert eventually(lambda: statuses(cache, retired=False) == ["healthy"] * len(SPECS))
                 judging.kill()
                 judging.wait()
                 set_all(fleet, Fault.RESET)
@@ -211,6 +226,6 @@ def test_requests_that_fail_while_this_machine_is_offline_take_nobody_out_of_ser
             assert any("no proxy is blamed for failing" in line for line in process.stderr)
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)
-    with Runtime(Settings.load(home)) as runtime:
-        entries = list(runtime.cache.scan(retired=None))
-        assert [(entry.failure_count, entry.is_healthy) for entry in entries] == [(0, True)] * len(SPECS)
+    cache.refresh()
+    entries = list(cache.scan(retired=None))
+    assert [(entry.failure_count, entry.is_healthy) for entry in entries] == [(0, True)] * len(SPECS)
