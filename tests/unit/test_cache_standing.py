@@ -163,3 +163,17 @@ def test_another_policy_finds_its_order(tmp_path: Path, kind: str) -> None:
         tier = opened(kind, tmp_path, policy, uses)
         assert put(tier, record(f"new-{policy}")) == [left]
         tier.close()
+
+
+def test_a_wrong_number_of_entries_costs_none(tmp_path: Path) -> None:
+    """Where the file says that there are too many, they are counted before any has to leave for that."""
+    tier = opened("sqlite", tmp_path, "lru")
+    put(tier, *(record(key) for key in "abc"))
+    assert isinstance(tier, SqliteTier)
+    with tier._database.writing() as connection:
+        connection.execute("UPDATE state SET stored = 1000000")
+    tier.close()
+    again = opened("sqlite", tmp_path, "lru")
+    assert put(again, record("d")) == ["a"]
+    assert [found.key for found in again.scan("", 9)] == ["b", "c", "d"]
+    again.close()

@@ -314,6 +314,7 @@ def test_an_older_format_is_saved_as_it_is_and_then_migrated(tmp_path: Path) -> 
         ("UPDATE state SET revision = 7", "readers miss"),
         ("UPDATE state SET floor = 99999", "begin after its end"),
         ("UPDATE state SET served = 7", "number of entries"),
+        ("UPDATE state SET stored = 7", "number of entries"),
         ("UPDATE state SET buried = 7", "number of removals"),
         ("INSERT INTO tombstones VALUES (9, 'k00001')", "both there and removed"),
         ("UPDATE entries SET generation = 99999 WHERE revision = 5", "before they were made"),

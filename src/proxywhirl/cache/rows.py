@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -57,6 +57,11 @@ class Rows:
         for key, retired, *standing in self._among(table.STANDINGS, asked) if asked else ():
             was_served[str(key)], standings[str(key)] = retired == 0, as_standing(standing)
         return was_served, standings
+
+    def count(self) -> int:
+        """Return how many records there are, looking at each."""
+        ((number,),) = self._database.connection.execute("SELECT count(*) FROM entries")
+        return cast("int", number)
 
     def in_order(self, policy: str) -> Generator[tuple[str, Standing]]:
         """Give all that is stored in the order in which a policy has it leave; nothing may be written meanwhile."""

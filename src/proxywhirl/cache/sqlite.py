@@ -236,6 +236,8 @@ class SqliteTier(SqliteFile):
         if self._bound is None:
             state.ticked = self._uses.tick(state.ticked)
             return list({record.key: record for record in records}.values()), None, []
+        if state.stored > self._bound:  # it had a larger one, or the number is damaged: many would leave for that
+            state.stored = self._rows.count()
         if not records and state.stored <= self._bound:
             return [], {}, []
 
