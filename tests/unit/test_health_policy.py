@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxywhirl.arguments import LAST_MOMENT
 from proxywhirl.health import policy
 from proxywhirl.health.policy import DEAD_AFTER, HEALTHY_AFTER, UNHEALTHY_AFTER, Schedule
 from proxywhirl.models import HealthCheck, HealthStatus
@@ -106,3 +107,16 @@ def test_a_failure_never_betters_and_a_success_never_worsens(
     else:
         assert RANK.index(following) >= RANK.index(known)
         assert following is not HealthStatus.HEALTHY
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, 1e12])
+@pytest.mark.parametrize("status", HealthStatus)
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_schedule_may_never_check_again(seconds: float, status: HealthStatus, *, ok: bool) -> None:
+    """The next check is at the end of all time then, which can be stored, and not beyond it."""
+    endless = Schedule(seconds, seconds, seconds)
+    for seed in range(9):
+        chance = random.Random(seed)
+        check = policy.after(status, 0, DEAD_AFTER, ok, 5.0, None, worked=True, schedule=endless, rng=chance)
+        assert check.next_check is not None
+        assert 5.0 < check.next_check <= LAST_MOMENT

@@ -28,6 +28,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from proxywhirl.arguments import LAST_MOMENT
 from proxywhirl.models import HealthCheck, HealthStatus
 
 __all__ = ["DEAD_AFTER", "HEALTHY_AFTER", "UNHEALTHY_AFTER", "Schedule", "after", "reason"]
@@ -86,6 +87,8 @@ def after(
     following = _after_success(status, streak_ok + 1) if ok else _after_failure(status, failures, worked=worked)
     attempts = 0 if following is HealthStatus.HEALTHY else max(0, failures - UNHEALTHY_AFTER)
     due = now + _delay(following, 0 if ok else failures, schedule, rng)
+    if not due < LAST_MOMENT:  # of a schedule that never checks again; none (NaN) is of it too
+        due = LAST_MOMENT
     return HealthCheck(ok, following, now, due, recovery_attempt=attempts, error=None if ok else error)
 
 
