@@ -65,12 +65,12 @@ WRONG: dict[str, tuple[Callable[[CacheManager, Any], object], Any, str]] = {
     "add with a number as password": (
         lambda cache, wrong: cache.add(URL, source="s", password=wrong),
         7,
-        "password must be a text, a SecretStr or None, not int",
+        "password must be a text, a SecretStr of one, or None, not int",
     ),
     "add with bytes as username": (
         lambda cache, wrong: cache.add(URL, source="s", username=wrong),
         b"bob",
-        "username must be a text, a SecretStr or None, not bytes",
+        "username must be a text, a SecretStr of one, or None, not bytes",
     ),
     "add with a dict of attributes": (
         lambda cache, wrong: cache.add(URL, source="s", attributes=wrong),

@@ -160,6 +160,7 @@ def test_what_is_clear_is_taken(cache: CacheManager, way: str, fields: dict[str,
     [
         ("source", 5),
         ("password", 5),
+        ("username", SecretStr(5)),  # type: ignore[arg-type]  # it takes whatever it is given
         ("fetch_time", datetime(2025, 1, 1)),  # noqa: DTZ001  # the error under test
         ("expires_at", None),
         ("next_check_time", datetime(2025, 1, 1)),  # noqa: DTZ001  # as above

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from proxywhirl import urls
+from proxywhirl.arguments import require
 from proxywhirl.cache.crypto import LazyPassword, LazyUsername, Sealer
 from proxywhirl.cache.models import NEVER, WITHHELD, CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Credentials, Record, decode_attributes, encode_attributes
@@ -22,7 +23,7 @@ from proxywhirl.errors import CacheError, DecryptionError
 from proxywhirl.models import Attributes, HealthStatus
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Border", "is_withheld"]
+__all__ = ["Border", "is_withheld", "text_of"]
 
 
 _STATUSES = {status.value: status for status in HealthStatus}
@@ -201,7 +202,7 @@ class Border:
                 `check_storable`.
         """
         entry = _validated(entry)
-        plain = (_reveal(entry.username), _reveal(entry.password))
+        plain = (text_of("username", entry.username), text_of("password", entry.password))
         checked, due = entry.last_health_check, entry.next_check_time
         record = Record(
             key=entry.key,
@@ -380,8 +381,16 @@ def _secret(value: str | None) -> SecretStr | None:
     return None if value is None else SecretStr(value)
 
 
-def _reveal(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
+def text_of(name: str, secret: str | SecretStr | None) -> str | None:
+    """Return the text of a credential that may be given as a secret.
+
+    Raises:
+        TypeError: it is none.
+    """
+    text = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
+    if text is not None and type(text) is not str:  # a `SecretStr` takes whatever it is given
+        require(name, text, str, "a text, a SecretStr of one, or None")
+    return text
 
 
 def _moment(timestamp: float) -> datetime:

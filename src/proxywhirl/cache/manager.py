@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from proxywhirl import urls
 from proxywhirl.arguments import require, require_several
 from proxywhirl.cache import policy, rekeying, transfer
-from proxywhirl.cache.border import is_withheld
+from proxywhirl.cache.border import is_withheld, text_of
 from proxywhirl.cache.changes import CacheChanges, read_changes
 from proxywhirl.cache.decisions import Check, Merge, check_batch, merge_batch
 from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
@@ -135,7 +135,7 @@ class CacheManager(Lookups):
         require("attributes", attributes, (Attributes, type(None)), "Attributes or None")
         url = urls.parse(proxy_url)
         if username is not None or password is not None:
-            name, secret = _text("username", username), _text("password", password)
+            name, secret = text_of("username", username), text_of("password", password)
             url = url.with_credential(
                 url.username if name is None else name, url.password if secret is None else secret
             )
@@ -472,12 +472,6 @@ class CacheManager(Lookups):
         while page:
             yield from page
             page = stack.page(page[-1].key)
-
-
-def _text(name: str, secret: str | SecretStr | None) -> str | None:
-    """Return the text of a credential that may be given as a secret."""
-    require(name, secret, (str, SecretStr, type(None)), "a text, a SecretStr or None")
-    return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
