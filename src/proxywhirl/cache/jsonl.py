@@ -331,6 +331,7 @@ class JsonlTier:
             for op, key, revision in caught.lines:
                 self._follow_line(op, key, revision)
                 self._note_standing(key)
+            self._uses.see(self._ticked)
             self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
         if not self._in_order:
             self._restore_order()

@@ -203,6 +203,7 @@ class SqliteFile:
             for _ in self._database.connection.execute("SELECT name, value FROM meta"):
                 pass  # few, and without those that are damaged nothing can be opened: now is the time to find that out
             ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
+            self._uses.see(state_of(self._database.connection).ticked)
         self._put_in_order()
         if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
             with self._writing() as state:
@@ -233,6 +234,7 @@ class SqliteFile:
         state = self._state
         if state is None or version != self._state_version:
             state = self._state = state_of(self._database.connection)
+            self._uses.see(state.ticked)
         return state
 
     def _put_in_order(self) -> None:

@@ -96,6 +96,10 @@ class Uses:
         self._last = tick = max(self._now(), math.nextafter(max(self._last, beyond), math.inf))
         return tick
 
+    def see(self, tick: float) -> None:
+        """Take note of what is stored: what comes is later, also where the clock was set back since."""
+        self._last = max(self._last, tick)
+
 
 def _no_hits(key: str, generation: int) -> Hits | None:  # noqa: ARG001  # stands for what counts hits
     return None
