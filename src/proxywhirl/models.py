@@ -6,6 +6,7 @@ connection is made.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -61,11 +62,11 @@ class Attributes:
     """What is known of a proxy beside its address; every field is optional.
 
     `country` is an ISO 3166-1 alpha-2 code, `asn` a number without its "AS", `price_per_gb` a
-    price for 10⁹ bytes in the user's currency, `weight` a share of traffic (0 = never).
+    price for 10⁹ bytes in the user's currency, `weight` a share of traffic (0 = never, infinity = all).
 
     Raises:
         TypeError: a field is of another kind.
-        ValueError: a country or an anonymity is none, or a number is less than 0, too large or not finite.
+        ValueError: a country or an anonymity is none, or a number is less than 0, too large, none, or an endless price.
 
     >>> Attributes(country="de", tags=("fast",)).country
     'DE'
@@ -108,7 +109,9 @@ class Attributes:
             raise ValueError(f"anonymity must be one of {', '.join(_ANONYMITIES)}, not {self.anonymity!r}")
         if self.asn is not None:
             require_count("asn", self.asn)
-        _require_amounts(self, "0 or more and finite", "a number or None", "weight", "price_per_gb")
+        if self.weight is not None:
+            require_within("weight", self.weight, 0.0, math.inf, "0 or more", kind="a number or None")
+        _require_amounts(self, "0 or more and finite", "a number or None", "price_per_gb")
 
 
 @dataclass(frozen=True, slots=True)

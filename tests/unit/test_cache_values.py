@@ -155,7 +155,8 @@ def test_a_health_check_is_one(changed: dict[str, Any], kind: type[Exception], w
         ({"asn": True}, TypeError, "asn must be a whole number, not bool"),
         ({"asn": 1.5}, TypeError, "asn must be a whole number, not float"),
         ({"asn": -1}, ValueError, "asn must be from 0"),
-        ({"weight": float("inf")}, ValueError, "weight must be 0 or more and finite, not inf"),
+        ({"weight": float("nan")}, ValueError, "weight must be 0 or more, not nan"),
+        ({"price_per_gb": float("inf")}, ValueError, "price_per_gb must be 0 or more and finite, not inf"),
         ({"price_per_gb": "1"}, TypeError, "price_per_gb must be a number or None, not str"),
         ({"label": 5}, TypeError, "label must be a text or None, not int"),
         ({"country": 49}, TypeError, "country must be a two-letter code such as DE, or None, not int"),
@@ -172,7 +173,7 @@ def test_attributes_are_what_they_say(changed: dict[str, Any], kind: type[Except
 
 def test_attributes_that_were_taken_once_are_read_without_what_is_refused_now() -> None:
     """A store of an earlier release loses no entry for them; what no release wrote is damage still."""
-    text = '{"label":5,"city":"Bonn","anonymity":"no","tags":["a",1],"asn":1.5,"weight":Infinity,"provider":true}'
+    text = '{"label":5,"city":"Bonn","anonymity":"no","tags":["a",1],"asn":1.5,"price_per_gb":Infinity,"provider":true}'
     assert decode_attributes(text) == Attributes(city="Bonn")
     for damaged in ('{"country":"D1"}', '{"weight":-1}', '{"cyti":"Bonn"}', '{"asn":"1"}'):
         with pytest.raises((TypeError, ValueError)):
@@ -218,7 +219,7 @@ def test_what_put_takes_doctor_calls_no_damage(opened: Opener) -> None:
         {"next_check_time": "now"},
         {"next_check_time": LAST.replace(tzinfo=timezone(timedelta(hours=-1)))},
         {"health_status": "well"},
-        {"attributes": {"weight": float("inf")}},
+        {"attributes": {"price_per_gb": float("inf")}},
         {"last_health_error": 5},
         {"total_health_checks": -1},
         {"total_health_checks": LARGEST + 1},

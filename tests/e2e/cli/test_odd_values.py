@@ -31,7 +31,7 @@ REFUSED: list[dict[str, Any]] = [
     {"last_accessed": "10000-01-01T00:00:00Z"},
     {"fetch_time": "2026-11-30T14:48:04"},
     {"source": "\ud800"},
-    {"attributes": {"weight": float("inf")}},
+    {"attributes": {"price_per_gb": float("inf")}},
     {"attributes": {"asn": True, "tags": 5}},
     {"attributes": "[" * 20_000},
     {"failure_count": "9" * 5_000},
