@@ -136,6 +136,46 @@ def test_outdated_lines_are_compacted_into_a_new_file(tmp_path: Path) -> None:
     assert again.corrupted == 0
 
 
+@pytest.mark.parametrize("puts_before", [0, 1])
+def test_the_change_that_brings_a_rewrite_is_in_the_new_file(tmp_path: Path, puts_before: int) -> None:
+    """Be it a removal, or what comes in after one: another process reads there what the log says."""
+    tier, other = opened(tmp_path), opened(tmp_path)
+    for _ in range(puts_before):
+        put(tier, "k")
+    other.changed_elsewhere()
+    inodes: set[int] = set()
+    for number in range(800):
+        before = other.revision
+        if number % 2 == 0:
+            put(tier, "k")
+        else:
+            delete(tier, "k")
+        assert other.changed_elsewhere()
+        assert (other.peek("k") is not None) is (number % 2 == 0)
+        log = other.changes_since(before, 10)
+        assert [*(each.key for each in log.records), *log.removed] == ["k"]
+        inodes.add(shard_of(tmp_path, "k").stat().st_ino)
+    assert len(inodes) > 1
+    tier.close()
+    other.close()
+
+
+def test_a_removal_behind_what_came_after_it_removes_nothing(tmp_path: Path) -> None:
+    """As earlier releases could leave them when they rewrote a file: the numbers tell which is later."""
+    tier = opened(tmp_path)
+    put(tier, "a")
+    delete(tier, "a")
+    put(tier, "a")
+    file = shard_of(tmp_path, "a")
+    tier.close()
+    head, _, removal, last = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(head + last + removal)
+    tier = opened(tmp_path)
+    assert tier.peek("a") is not None
+    assert len(tier) == 1
+    tier.close()
+
+
 def test_removals_that_are_kept_do_not_bring_a_rewrite_for_each_put(tmp_path: Path) -> None:
     """A shard that holds many removals is rewritten now and then, never for one put."""
     directory = tmp_path / "l2"

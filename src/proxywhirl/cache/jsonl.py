@@ -130,12 +130,12 @@ class JsonlTier:
                 record.generation = record.generation or revision
             lines = [Line.removal(key, self.revision + n) for n, key in enumerate(gone, start=1)]
             try:
-                self._commit([*lines, *self._admissions(admitted)], first - 1 + len(applied.puts))
+                last = first - 1 + len(applied.puts)
+                self._commit([*lines, *self._admissions(admitted)], last, gone=gone, puts=applied.puts)
             except BaseException:
                 for record, generation in zip(applied.puts, given, strict=True):
                     record.revision, record.generation = 0, generation  # it may be put again
                 raise
-            self._note_changes(gone, applied.puts, applied.revision_before)
             applied.revision = self.revision
         return applied
 
@@ -374,12 +374,18 @@ class JsonlTier:
             self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
         self._in_order = True
 
-    def _commit(self, lines: Iterable[Line], revision: int) -> None:
-        """Write lines, and stand at a revision then; rewrite files that are mostly outdated."""
+    def _commit(
+        self, lines: Iterable[Line], revision: int, *, gone: Sequence[str] = (), puts: Sequence[Record] = ()
+    ) -> None:
+        """Write lines, and stand at a revision then; rewrite files that are mostly outdated.
+
+        `gone` and `puts` are what is new in the log by that.
+        """
         written = list(lines)
         if not written and revision == self.revision:
             return
         wasteful = self._shards.commit(written, revision, self._floor(revision))
+        self._note_changes(gone, puts, self.revision)  # before a file is rewritten: it has the removals of the log
         self._journal.revision = revision
         self._sorted = None
         for line in written:

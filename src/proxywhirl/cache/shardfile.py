@@ -6,6 +6,7 @@ The caller holds the directory's lock for all but `read`. Errors are `OSError`.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -326,8 +327,11 @@ class ShardFile:
             for key in keys_of(fields):
                 self._pass(key, fields["at"])
         else:
+            at = fields.get("revision", math.inf)
             for key in keys_of(fields):
-                self._remove(key)
+                known = self.index.get(key)
+                if known is None or known.revision <= at:  # files of earlier releases have older ones behind a put
+                    self._remove(key)
 
     def _place(self, key: str, located: Located) -> None:
         self._remove(key)
