@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from proxywhirl.cache import hits as hits_module
 from proxywhirl.cache import table
 from proxywhirl.cache.hits import HitLog
 from proxywhirl.cache.jsonl import JsonlTier
@@ -177,3 +181,36 @@ def test_a_wrong_number_of_entries_costs_none(tmp_path: Path) -> None:
     assert put(again, record("d")) == ["a"]
     assert [found.key for found in again.scan("", 9)] == ["b", "c", "d"]
     again.close()
+
+
+@pytest.mark.parametrize("shown", ["handed out", "added to"])
+def test_a_read_may_be_anywhere_when_the_hits_are_written(shown: str) -> None:
+    """Nothing of it fails, and its hit is counted once, whichever of its steps comes just before."""
+    for moment in range(60):
+        hits = HitLog(durable=True)
+        hits.hand_out([record("k")], 1.0)
+        assert [access.count for access in hits.take()] == [1]
+        read, steps = record("k", count=1), 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal steps
+            if frame.f_code.co_filename != hits_module.__file__ or frame.f_code.co_name == "written":
+                return None
+            steps += event == "line"
+            if steps == moment:  # noqa: B023  # called at once
+                hits.written()  # noqa: B023
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            if shown == "handed out":
+                hits.hand_out([read], 2.0)
+            else:
+                hits.add_to(read)
+        finally:
+            sys.settrace(before)
+        assert read.access_count == (2 if shown == "handed out" else 1)
+        if steps < moment:
+            return
+    pytest.fail("a read has more steps than are tried")

@@ -63,8 +63,9 @@ class HitLog:
         if hits is not None:
             record.access_count = counted(stored, hits[0])
             record.accessed_at = max(record.accessed_at, hits[1])
-        if (key, generation) in self._written:
-            record.access_count = self._at_least(key, generation, record.access_count, stored)
+        shown = self._written.get((key, generation))
+        if shown is not None:
+            record.access_count = self._at_least(shown, record.access_count, stored)
         record.saved_count = record.access_count
 
     def hand_out(self, records: Sequence[Record], now: float) -> None:
@@ -72,7 +73,7 @@ class HitLog:
 
         Most of what is read from below leaves L1 before it is hit there, so that this is all there is to its hits.
         """
-        latest, written = self._latest, self._written
+        latest, written = self._latest, self._written  # the latter may be another one at any moment
         with self._gathering:
             gathered, tick = self._gathered, self._uses.tick
             for record in records:
@@ -85,7 +86,7 @@ class HitLog:
                 if key in latest and latest[key].generation == generation:
                     count += latest[key].access_count - latest[key].saved_count
                 if place in written:
-                    count = self._at_least(key, generation, count, stored)
+                    count = self._at_least(written[place], count, stored)
                 if count > LARGEST:  # noqa: PLR1730  # the call of `min` would cost each read more than it does
                     count = LARGEST
                 if self._durable:
@@ -93,9 +94,10 @@ class HitLog:
                 record.stored_count, record.access_count, record.saved_count = stored, count, count
                 record.accessed_at = max(record.accessed_at, now)
 
-    def _at_least(self, key: str, generation: int, count: int, stored: int) -> int:
+    @staticmethod
+    def _at_least(shown: int, count: int, stored: int) -> int:
         """Return the hits to show while some are being written: nobody knows whether the stored count has them."""
-        return max(count, counted(self._written[key, generation], count - stored))
+        return max(count, counted(shown, count - stored))
 
     def take(self) -> list[Access]:
         """Return everything that was gathered; `written` or `give_back` is to be called next."""
