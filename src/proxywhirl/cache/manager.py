@@ -80,7 +80,7 @@ class CacheManager(Lookups):
         own = getattr(entry, "key", None)  # `model_construct` leaves out what it is not given
         if key != own:
             raise ValueError(f"the entry's key is {own!r}, not {key!r}: put it under its own key")
-        return self.put_many([entry]) == 1
+        return self._replace([self._running().border.record(entry)]) == 1
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
         """Replace whatever is stored under the entries' keys; return how many the authority has taken.
