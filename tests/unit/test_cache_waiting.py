@@ -291,6 +291,18 @@ def test_a_debt_that_comes_to_nothing_leaves_memory(opened: Opener, clock: Manua
     assert "k" not in cache
 
 
+def test_a_tier_that_fails_now_and_then_makes_no_length_negative(opened: Opener, clock: ManualClock) -> None:
+    """How many it holds, and how many of these are owed, is one question."""
+    cache = opened(l1_config=OFF)
+    assert cache.put("k", entry("k"))
+    authority = unwell(cache, "l3", clock)
+    authority.fail(TierError("told to fail"), "transact", times=1)
+    assert cache.delete("k")
+    authority.fail(TierBusyError("told to wait"), "len", times=1)
+    assert len(cache) == 0
+    assert len(cache) == 0
+
+
 def test_the_log_does_not_take_back_what_is_owed(opened: Opener, clock: ManualClock) -> None:
     """What another process has paid of this one is older than what this one owes since."""
     cache, other = opened(), opened()

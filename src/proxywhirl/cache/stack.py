@@ -308,12 +308,9 @@ class TierStack:
     def size(self) -> int:
         """How many entries the authority holds, or will hold when it has what it is owed."""
         self._look()
-        held = self._ask(self.authority, len, 0, PAGE * PAGE)
         owed = {} if self._debts is None else self._debts.records()
-        if not owed:
-            return held
-        replaced = self._ask(self.authority, lambda tier: sum(key in tier for key in owed), 0, len(owed))
-        return held - replaced + sum(record is not None and not record.retired for record in owed.values())
+        kept = self._ask(self.authority, lambda tier: len(tier) - sum(key in tier for key in owed), 0, PAGE * PAGE)
+        return kept + sum(record is not None and not record.retired for record in owed.values())
 
     def settle(self) -> bool:
         """Write what is owed to the authority; return whether nothing is owed any more."""
