@@ -183,6 +183,26 @@ def test_a_wrong_number_of_entries_costs_none(tmp_path: Path) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_kept_of_a_use_is_what_is_stored(tmp_path: Path, kind: str, policy: str) -> None:
+    """Hits that are not stored yet decide who leaves, and are no part of what is written then."""
+    uses = Uses(ManualClock(now=1e9))
+    tier = opened(kind, tmp_path, policy, uses)
+    put(tier, record("a"), record("b"), record("c"))
+    uses.unsaved = lambda key, _: (5, uses.tick()) if key == "a" else None
+    stored = tier.peek("a")
+    assert stored is not None
+    put(tier, replace(stored, status="healthy"), record("d"))
+    assert tier.examine() == []
+    again = opened(kind, tmp_path, policy)
+    assert {each.key: each.access_count for each in again.scan("", 9)} == {
+        each.key: each.access_count for each in tier.scan("", 9)
+    }
+    tier.close()
+    again.close()
+
+
 @pytest.mark.parametrize("shown", ["handed out", "added to"])
 def test_a_read_may_be_anywhere_when_the_hits_are_written(shown: str) -> None:
     """Nothing of it fails, and its hit is counted once, whichever of its steps comes just before."""

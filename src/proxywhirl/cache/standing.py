@@ -186,8 +186,8 @@ class Admission:
                     continue
             if self._sieve and standing.used > standing.passed:
                 admitted.spared[key] = spared = standing.spared(self._tick())
-                if key in admitted.standings:
-                    admitted.standings[key] = spared
+                if (written := admitted.standings.get(key)) is not None:  # without the hits that are not stored yet
+                    admitted.standings[key] = written._replace(passed=spared.passed, lap=spared.lap)
                 self._change(key, spared)
                 continue
             self._changed[key] = None
