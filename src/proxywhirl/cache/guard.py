@@ -47,6 +47,7 @@ LONGEST_BACKOFF_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
 SLOW_CALL_SECONDS = 2.0
 SLOW_RECORD_SECONDS = 0.001
+AT_ONCE = (None,)
 
 T = TypeVar("T")
 
@@ -196,25 +197,32 @@ class GuardedTier:
 
     def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
         alone = writes or patience > 0  # it needs the lock of writers
-        lock = self._lock if alone else self._reads
-        patience, why = min(patience, _patience.get()), ""
-        for _ in pauses(patience):
-            if not (self.writable if writes else self.available) or not _taken(lock, size):
-                return default
-            self.changing = self.changing or alone
-            try:
-                ready = self.writable if writes else self.available  # it may have failed another one meanwhile
-                return self._call(ask, default, size, writes=writes) if ready else default
-            except TierBusyError as exc:
-                why = str(exc)
-            finally:
-                self.changing = self.changing and not alone
-                lock.release()
-        if writes and patience and not self.alone:
-            self._bar_writes(f"{why}: it was waited for {patience:g} s")
+        why = ""
+        for wait in (0.0, min(patience, _patience.get())):  # nearly all go well at once
+            for _ in pauses(wait) if wait else AT_ONCE:
+                try:
+                    return self._turn(ask, default, size, writes=writes, alone=alone)
+                except TierBusyError as exc:
+                    why = str(exc)
+        if writes and wait and not self.alone:
+            self._bar_writes(f"{why}: it was waited for {wait:g} s")
         else:
             _log.debug("tier %s gave no answer: %s", self.name, why)
         return default
+
+    def _turn(self, ask: Callable[[Tier], T], default: T, size: int, *, writes: bool, alone: bool) -> T:
+        lock = self._lock if alone else self._reads
+        if not (self.writable if writes else self.available) or not _taken(lock, size):
+            return default
+        try:
+            if alone:
+                self.changing = True
+            ready = self.writable if writes else self.available  # it may have failed another one meanwhile
+            return self._call(ask, default, size, writes=writes) if ready else default
+        finally:
+            if alone:
+                self.changing = False
+            lock.release()
 
     def get(self, key: str) -> Record | LeftOut | None:
         """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
@@ -306,7 +314,7 @@ def _lock_of_reads(tier: Tier, lock: threading.RLock) -> threading.RLock:
 
 def _taken(lock: threading.RLock, size: int) -> bool:
     """Wait for a call that is under way; one that hangs will be the one to say so."""
-    return lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
+    return lock.acquire(False) or lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
 
 
 def _fetch(key: str, tier: Tier) -> Record | LeftOut | None:

@@ -11,9 +11,8 @@ time), a tier's own (a call at a time), the front's (in memory only). A hit in L
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -116,25 +115,17 @@ class TierStack:
         """
         noted = decide if self._removals is None else self._removals.noting(decide)
         decided = guarded_decision(noted if sealing is None else sealing(noted))
-        with self._changing() as may_change:
-            if not may_change:
-                return None
+        if not self._writing.acquire(blocking=may_wait()):
+            return None  # another thread changes something, and this one is in passing
+        try:
             if not self._is_owed() or self.settle():
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
                     return self._spread(applied, admit=admit)
                 self._news = True  # only the log tells whether it was written nevertheless
             return self._owe(keys, decide, merge=merge) if may_wait() else None
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[bool]:
-        """Hold the lock of changes; in passing, False where another thread holds it."""
-        held = self._writing.acquire(blocking=may_wait())
-        try:
-            yield held
         finally:
-            if held:
-                self._writing.release()
+            self._writing.release()
 
     def remove_expired(self, keys: Collection[str], now: float) -> None:
         """Delete those of the keys that are expired still, counting each tier that served one."""

@@ -23,7 +23,7 @@ Task = Callable[[], object]
 class Upkeep:
     """Runs `flush`, `sweep` (which says whether more is left) and `remember` when the configuration says.
 
-    `due` is the earliest of their times on the wall clock, for those who have only that at hand.
+    `due` is when calls have something to do, on the wall clock, for those who have only that at hand.
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class Upkeep:
         else:
             self._tasks.append((config.ttl_cleanup_interval, sweep))
         self._due = [clock.monotonic() + interval for interval, _ in self._tasks]
-        self._next = min(self._due)
-        self.due = clock.now() + self._next - clock.monotonic()
+        self._plan(clock.monotonic())
         self._stopped = False
         self._asked = False
 
@@ -59,7 +58,7 @@ class Upkeep:
         other writers; it leaves out the sweep, which is the business of puts and gets, unless a get has asked for it.
         """
         now = self._clock.monotonic()  # a wall clock that is set back must not put it off
-        if now < self._next or not self._busy.acquire(blocking=False):
+        if now < (self._next if watching else self._next_of_calls) or not self._busy.acquire(blocking=False):
             return
         everything, self._asked = self._asked or not watching, False
         first = 0 if watching else 1
@@ -69,8 +68,7 @@ class Upkeep:
                     if now >= self._due[place] and not self._stopped and (place < self._watched or everything):
                         self._due[place] = now + interval
                         task()
-            self._next = min(self._due)
-            self.due = self._clock.now() + self._next - now
+            self._plan(now)
         finally:
             self._busy.release()
 
@@ -79,6 +77,11 @@ class Upkeep:
         self._stopped = True
         with self._busy:
             pass
+
+    def _plan(self, now: float) -> None:
+        self._next_of_calls = min(self._due[1:])
+        self._next = min(self._due[0], self._next_of_calls)
+        self.due = self._clock.now() + self._next_of_calls - now
 
     def _sweep_all(self) -> None:
         while not self._stopped and self._sweep():
