@@ -234,3 +234,27 @@ def test_a_read_may_be_anywhere_when_the_hits_are_written(shown: str) -> None:
         if steps < moment:
             return
     pytest.fail("a read has more steps than are tried")
+
+
+@pytest.mark.parametrize("number", [3, 4, 9])
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flood_of_newcomers_leaves_what_they_leave_one_by_one(
+    tmp_path: Path, kind: str, policy: str, number: int
+) -> None:
+    """As many as find room, or more, at once: the same stay, and the same go first after that."""
+    newcomers = [f"n{n}" for n in range(number)]
+    held: list[list[list[str]]] = []
+    for together in (True, False):
+        (place := tmp_path / str(together)).mkdir()
+        tier = opened(kind, place, policy)
+        put(tier, *map(record, "abc"))
+        for batch in [newcomers] if together else [[key] for key in newcomers]:
+            put(tier, *map(record, batch))
+        seen = [[found.key for found in tier.scan("", 10)]]
+        for key in "xyz":
+            put(tier, record(key))
+            seen.append([found.key for found in tier.scan("", 10)])
+        held.append(seen)
+        tier.close()
+    assert held[0] == held[1]

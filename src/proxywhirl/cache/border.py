@@ -202,29 +202,31 @@ class Border:
                 `check_storable`.
         """
         entry = _validated(entry)
-        plain = (text_of("username", entry.username), text_of("password", entry.password))
+        username, password = entry.username, entry.password
         checked, due = entry.last_health_check, entry.next_check_time
-        record = Record(
-            key=entry.key,
-            url=entry.proxy_url,
-            source=entry.source,
-            fetched_at=_timestamp(entry.fetch_time),
-            ttl=entry.ttl_seconds,
-            expires_at=_timestamp(entry.expires_at),
-            accessed_at=_timestamp(entry.last_accessed),
-            access_count=entry.access_count,
-            status=entry.health_status.value,
-            failure_count=entry.failure_count,
-            last_check_at=checked if checked is None else _timestamp(checked),
-            check_failures=entry.consecutive_health_failures,
-            check_successes=entry.consecutive_health_successes,
-            recovery_attempt=entry.recovery_attempt,
-            next_check_at=due if due is None else _timestamp(due),
-            error=entry.last_health_error,
-            checks=entry.total_health_checks,
-            failed_checks=entry.total_health_check_failures,
-            attributes=encode_attributes(entry.attributes),
-            plain=None if plain == (None, None) else plain,
+        record = Record(  # by place: of so many, names cost as much as the rest
+            entry.key,
+            entry.proxy_url,
+            entry.source,
+            _timestamp(entry.fetch_time),
+            entry.ttl_seconds,
+            _timestamp(entry.expires_at),
+            _timestamp(entry.last_accessed),
+            entry.access_count,
+            entry.health_status.value,
+            entry.failure_count,
+            checked if checked is None else _timestamp(checked),
+            entry.consecutive_health_failures,
+            entry.consecutive_health_successes,
+            entry.recovery_attempt,
+            due if due is None else _timestamp(due),
+            entry.last_health_error,
+            entry.total_health_checks,
+            entry.total_health_check_failures,
+            encode_attributes(entry.attributes),
+            plain=None
+            if username is None and password is None
+            else (text_of("username", username), text_of("password", password)),
         )
         return check_storable(record)
 
@@ -403,4 +405,5 @@ _shared_moment = lru_cache(maxsize=1024)(_moment)
 
 def _timestamp(moment: datetime) -> float:
     """Return the Unix seconds of a moment; a float rounds the last microsecond of the year 9999 up."""
-    return min(moment.timestamp(), NEVER_TIMESTAMP)
+    at = moment.timestamp()
+    return min(at, NEVER_TIMESTAMP)

@@ -26,8 +26,9 @@ from proxywhirl.cache.inspection import differing, left_over, lost, mend, too_op
 from proxywhirl.cache.journal import Journal
 from proxywhirl.cache.notes import Notes
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.shardfile import Put
 from proxywhirl.cache.shards import CaughtUp, Line, Shards, shard_number
-from proxywhirl.cache.standing import Admission, Admitted, Standing, Uses, rank_for
+from proxywhirl.cache.standing import Admission, Admitted, Standing, Uses, is_flooded, rank_for
 from proxywhirl.cache.tier import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
 from proxywhirl.state.advice import explained
@@ -389,6 +390,9 @@ class JsonlTier:
         self._journal.revision = revision
         self._sorted = None
         for line in written:
+            if self._queue is None and isinstance(line.what, Put):  # as of an import
+                self._ticked = max(self._ticked, line.what.standing.used)
+                continue
             for key in line.moved:
                 self._note_standing(key)
         if wasteful:
@@ -439,11 +443,15 @@ class JsonlTier:
 
     def _admit(self, records: Sequence[Record], gone: Collection[str] = ()) -> Admitted:
         """Choose who leaves for these records, when those of `gone` have left."""
-        number = self._shards.number() - len(gone)
+        number = 0 if self._bound is None else self._shards.number() - len(gone)
         if not records and (self._bound is None or number <= self._bound):
             return Admitted(self._ticked)
         known = {r.key: where.standing for r in records if (where := self._shards.locate(r.key)) is not None}
         given: list[tuple[Any, str]] = []
+        stored = self._in_order_of_leaving(given)
+        if not known and not gone and is_flooded(self._policy, self._bound, records):
+            stored = ((key, where.standing) for key, where in self._shards.located())  # all of it leaves
+            self._queue = None
         admission = Admission(
             self._policy,
             self._bound,
@@ -451,7 +459,7 @@ class JsonlTier:
             number=number,
             ticked=self._ticked,
             known=known,
-            stored=self._in_order_of_leaving(given),
+            stored=stored,
             gone=gone,
         )
         admitted = admission.admit(records)

@@ -7,7 +7,6 @@ directory's lock.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -21,6 +20,7 @@ from proxywhirl.state.directory import make_private_directory
 __all__ = ["Marker"]
 
 LOCK_TIMEOUT_SECONDS = 10.0
+AT_ONCE = (None,)
 
 
 class Marker:
@@ -87,9 +87,12 @@ class Marker:
 
     def _wait(self) -> None:
         """Take the lock."""
-        for _ in pauses(LOCK_TIMEOUT_SECONDS if self.patient else 0.0):
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for wait in (0.0, LOCK_TIMEOUT_SECONDS if self.patient else 0.0):  # nearly always it is free
+            for _ in pauses(wait) if wait else AT_ONCE:
+                try:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
                 return
         waited = f" for {LOCK_TIMEOUT_SECONDS:g} s" if self.patient else ""
         raise TierBusyError(f"{self.path.parent} stayed locked by another process{waited}")

@@ -241,9 +241,11 @@ def decode_record(line: bytes, key: str) -> Record | None:
         fields = _object(body)
         if fields.pop("op") != "put" or fields["key"] != key:
             return None
+        is_checked = "arrived" in fields  # as each line is since there is such a field, when it is written
         for name in _STANDING:
             fields.pop(name, None)
-        return brought_in_range(Record(attributes=attributes, **fields))
+        record = Record(attributes=attributes, **fields)
+        return record if is_checked else brought_in_range(record)
     except (ValueError, TypeError, KeyError, AttributeError):  # a checksum that fits by accident
         return None
 

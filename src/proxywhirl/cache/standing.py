@@ -30,7 +30,18 @@ from proxywhirl.cache.record import Record
 from proxywhirl.cache.storable import counted
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 
-__all__ = ["POLICIES", "Admission", "Admitted", "Hits", "Rank", "Standing", "Uses", "in_order", "rank_for"]
+__all__ = [
+    "POLICIES",
+    "Admission",
+    "Admitted",
+    "Hits",
+    "Rank",
+    "Standing",
+    "Uses",
+    "in_order",
+    "is_flooded",
+    "rank_for",
+]
 
 POLICIES: dict[str, tuple[str, ...]] = {
     "lru": ("used", "accessed_at"),
@@ -116,6 +127,16 @@ class Admitted:
     spared: dict[str, Standing] = field(default_factory=dict)
 
 
+def is_flooded(policy: str, bound: int | None, newcomers: Sequence[Record]) -> bool:
+    """Whether all that is stored leaves for newcomers, and these leave in the order in which they come."""
+    return (
+        policy in {"lru", "fifo"}
+        and bound is not None
+        and len(newcomers) >= bound
+        and len({record.key for record in newcomers}) == len(newcomers)
+    )
+
+
 class Admission:
     """Lets records into a tier one by one, each new one in the place of who goes first; nothing is written here.
 
@@ -138,6 +159,7 @@ class Admission:
     ) -> None:
         self._bound = sys.maxsize if bound is None else bound
         self._sieve = policy == "sieve"
+        self._policy = policy
         self._rank = rank_for(policy)
         self._uses = uses
         self._number = number
@@ -145,13 +167,17 @@ class Admission:
         self._head: tuple[str, Standing] | None = None
         self._begun = False
         self._changed: dict[str, Standing | None] = {**known, **dict.fromkeys(gone)}  # None: it has left
-        self._queue = [(self._rank(standing), key) for key, standing in known.items() if key not in gone]
-        heapq.heapify(self._queue)
+        self._queue: list[tuple[Any, str]] = []
+        if bound is not None:  # else nobody leaves
+            self._queue += [(self._rank(standing), key) for key, standing in known.items() if key not in gone]
+            heapq.heapify(self._queue)
         self._whole: set[str] = set()  # whose unsaved hits were looked at
         self._admitted = Admitted(ticked)
 
     def admit(self, records: Sequence[Record]) -> Admitted:
         """Let records in, after those have left that are too many already; one may leave for a later one."""
+        if not self._changed and is_flooded(self._policy, self._bound, records):
+            return self._replace_all(records)
         admitted = self._admitted
         self._leave(self._bound)
         for record in records:
@@ -171,6 +197,19 @@ class Admission:
             self._change(key, standing)
             admitted.kept[key] = record
             admitted.standings[key] = standing
+        return admitted
+
+    def _replace_all(self, records: Sequence[Record]) -> Admitted:
+        """Do what `admit` does, where the result is plain: what a large import does to a small window."""
+        admitted = self._admitted
+        admitted.left.update((key, None) for key, _ in self._stored)
+        admitted.left.update((record.key, None) for record in records[: -self._bound])
+        for record in records[-self._bound :]:
+            key, tick = record.key, self._tick()
+            admitted.kept[key] = record
+            admitted.standings[key] = Standing(
+                tick, record.generation, tick, record.accessed_at, record.access_count, tick, 0
+            )
         return admitted
 
     def _leave(self, most: int) -> None:
@@ -214,7 +253,8 @@ class Admission:
 
     def _change(self, key: str, standing: Standing) -> None:
         self._changed[key] = standing
-        heapq.heappush(self._queue, (self._rank(standing), key))
+        if self._bound < sys.maxsize:
+            heapq.heappush(self._queue, (self._rank(standing), key))
 
     def _lap(self) -> int:
         """Return the lap of the hand, in which a newcomer is the last one."""
