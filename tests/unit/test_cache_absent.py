@@ -265,6 +265,7 @@ def test_a_third_tier_that_cannot_be_opened_is_left_out_and_comes_back(
         cache.close()
         cache = opened(l2_backend=l2, l2_config={"max_entries": 3})
     assert [key in cache for key in ("kept", "new", "deleted", "replaced", secret)] == [True, True, False, True, True]
+    assert len(cache) == 4
     with pytest.raises(TierError, match="cannot be listed while tier l3 is degraded"):
         list(cache.scan())
     mend()

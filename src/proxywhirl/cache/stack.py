@@ -297,8 +297,10 @@ class TierStack:
         return self._write(self.authority, change, default)
 
     def size(self) -> int:
-        """How many entries the authority holds, or will hold when it has what it is owed."""
+        """How many entries the authority holds, or will hold when it has what it is owed; those known without it."""
         self._look()
+        if (standing_in := self.stand_in()) is not None:
+            return sum(not record.retired for record in standing_in)
         owed = {} if self._debts is None else self._debts.records()
         kept = self._ask(self.authority, lambda tier: len(tier) - sum(key in tier for key in owed), 0, PAGE * PAGE)
         return kept + sum(record is not None and not record.retired for record in owed.values())
