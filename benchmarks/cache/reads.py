@@ -62,7 +62,9 @@ def _read(bench: Bench, layout: Layout) -> Iterator[Figure]:
     home = bench.home(layout.name)
     insist = layout.window >= 1.0 or not scale.small
     bound = int(scale.store * layout.window)
-    cache = {"l1_config": {"max_entries": scale.l1}, "l2_config": {"max_entries": bound}} | layout.cache
+    cache: dict[str, Any] = {"l1_config": {"max_entries": scale.l1}, "l2_config": {"max_entries": bound}} | layout.cache
+    if layout.window < 1.0:  # a flush in between would keep what is read from being written on
+        cache["flush_interval_seconds"] = 3600
     home.fill(range(scale.store), sealed=True, **cache)
     keys = [key_of(n, sealed=True) for n in range(scale.store)]
     random.Random(2).shuffle(keys)  # one order for all rounds: what was read last is furthest from being read again

@@ -47,6 +47,7 @@ LONGEST_BACKOFF_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
 SLOW_CALL_SECONDS = 2.0
 SLOW_RECORD_SECONDS = 0.001
+MUCH = 500
 AT_ONCE = (None,)
 
 T = TypeVar("T")
@@ -132,11 +133,11 @@ class _BackOff:
 class GuardedTier:
     """A tier with its name, its locks and its health.
 
-    `degraded` is one that is not asked, `unwritable` one that is read alone. `changing` says that a write is under way.
-    `behind` is true for a window that was left out of a change: it follows the log before it is used again. With
-    `miscounts` it was left out of hits, which are not in the log: it is emptied then. `patience` is for how many
-    seconds a write waits for another process. `alone` says that nothing else takes its writes, so that each of them
-    waits, also after one has waited in vain.
+    `degraded` is one that is not asked, `unwritable` one that is read alone. `changing` says that reads have to wait
+    for a write that takes its time. `behind` is true for a window that was left out of a change: it follows the log
+    before it is used again. With `miscounts` it was left out of hits, which are not in the log: it is emptied then.
+    `patience` is for how many seconds a write waits for another process. `alone` says that nothing else takes its
+    writes, so that each of them waits, also after one has waited in vain.
     """
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
@@ -216,7 +217,7 @@ class GuardedTier:
             return default
         try:
             if alone:
-                self.changing = True
+                self.changing = size > MUCH and self._reads is self._lock
             ready = self.writable if writes else self.available  # it may have failed another one meanwhile
             return self._call(ask, default, size, writes=writes) if ready else default
         finally:

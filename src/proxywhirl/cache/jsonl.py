@@ -187,7 +187,7 @@ class JsonlTier:
             for key, standing in standings.items():
                 if (where := self._shards.locate(key)) is not None:
                     where.standing, where.moved = standing, True
-                    self._note_standing(key)
+                    self._note_standing(key, standing)
             revision = self.revision
             self._shards.rewrite(self._shards.files, revision, self._floor(revision), self._journal.removals())
 
@@ -331,7 +331,8 @@ class JsonlTier:
             self._take_position(caught)
             for op, key, revision in caught.lines:
                 self._follow_line(op, key, revision)
-                self._note_standing(key)
+                if (located := self._shards.locate(key)) is not None:
+                    self._note_standing(key, located.standing)
             self._uses.see(self._ticked)
             self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
         if not self._in_order:
@@ -390,11 +391,12 @@ class JsonlTier:
         self._journal.revision = revision
         self._sorted = None
         for line in written:
-            if self._queue is None and isinstance(line.what, Put):  # as of an import
-                self._ticked = max(self._ticked, line.what.standing.used)
+            if isinstance(line.what, Put):
+                self._note_standing(line.what.record.key, line.what.standing)
                 continue
             for key in line.moved:
-                self._note_standing(key)
+                if (located := self._shards.locate(key)) is not None:
+                    self._note_standing(key, located.standing)
         if wasteful:
             try:
                 self._shards.rewrite(wasteful, revision, self._floor(revision), self._journal.removals())
@@ -414,12 +416,8 @@ class JsonlTier:
             if (located := self._shards.locate(key)) is not None:
                 self._expiries.add(key, located.expires_at)
 
-    def _note_standing(self, key: str) -> None:
+    def _note_standing(self, key: str, standing: Standing) -> None:
         """Give a key its place among those that wait to leave; one that it had before is skipped when it comes up."""
-        located = self._shards.locate(key)
-        if located is None:
-            return
-        standing = located.standing
         self._ticked = max(self._ticked, standing.used)
         if self._queue is not None:
             heapq.heappush(self._queue, (self._rank(standing), key))

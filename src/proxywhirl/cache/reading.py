@@ -19,7 +19,7 @@ from proxywhirl.cache.ladder import Ladder
 from proxywhirl.cache.owing import Debts
 from proxywhirl.cache.policy import Found, after_read, state_of
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.rising import RISING_KEPT
+from proxywhirl.cache.rising import RISING_KEPT, RISING_MOST
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tier import TierName
 
@@ -71,6 +71,7 @@ class Reader:
         self._above: Asked = () if front.l1 is None else ("l1",)
         self._below = ladder.durable or ladder.tiers
         self._served: dict[Asked, Served] = {}
+        self._crowded: dict[Asked, Served] = {}
         self._unserved: dict[Asked, int] = {}
         self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
 
@@ -88,6 +89,8 @@ class Reader:
             record, asked = self._find(key)
             if record is not None and now < record.expires_at and not record.retired:
                 served = self._served.get(asked) or self._serving(asked)
+                if served.rises and front.waiting >= RISING_MOST:
+                    served = self._crowded.get(asked) or self._serving(asked, crowded=True)
                 self._hits.hand_out((record,), now)
                 reading = record, front.was_evicted(key)
                 victim = front.end(began, record, rises=served.rises)
@@ -127,7 +130,7 @@ class Reader:
                 continue
             asked = (*asked, guarded.name)
             answer |= rising
-            served = self._served.get(asked) or self._serving(asked)
+            served = self._following(asked)
             alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
             found += alive
             if served.rises:
@@ -167,12 +170,24 @@ class Reader:
         self._counters.count(self._missing(asked), unserved)
         return found, others
 
-    def _serving(self, asked: Asked) -> Served:
+    def _following(self, asked: Asked) -> Served:
+        """Return what follows a read that was served by the last of some tiers now."""
+        served = self._served.get(asked) or self._serving(asked)
+        if served.rises and self._front.waiting >= RISING_MOST:
+            return self._crowded.get(asked) or self._serving(asked, crowded=True)
+        return served
+
+    def _serving(self, asked: Asked, *, crowded: bool = False) -> Served:
+        """Return what follows; where too much waits for a `crowded` window, that is not filled."""
         movement = after_read(asked, Found.LIVE)
         counts = movement.counts()
+        rises = len(movement.fill) > len(self._above)
+        if crowded:
+            counts, rises = counts[:-1], False  # the last one is a promotion
         full = (*counts, *self._ladder.eviction_counts("l1"))
         place = self._counters.place
-        served = self._served[asked] = Served(place(*counts), place(*full), len(movement.fill) > len(self._above))
+        known = self._crowded if crowded else self._served
+        served = known[asked] = Served(place(*counts), place(*full), rises)
         return served
 
     def _missing(self, asked: Asked) -> int:

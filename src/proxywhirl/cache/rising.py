@@ -14,9 +14,10 @@ from proxywhirl.cache.record import Record
 from proxywhirl.cache.soundness import fault_of
 from proxywhirl.cache.tier import Stretch
 
-__all__ = ["RISING_KEPT", "Lift"]
+__all__ = ["RISING_KEPT", "RISING_MOST", "Lift"]
 
 RISING_KEPT = 500
+RISING_MOST = 2 * RISING_KEPT  # while the windows cannot be written to
 NO_KEYS: list[str] = []
 NO_RECORDS: dict[str, Record] = {}
 

@@ -142,12 +142,20 @@ class SqliteFile:
     def _find(self, key: str) -> Record | None:
         database = self._database
         try:
-            with database.reads:  # `reading` takes as long as the rest
-                row = database.reader.execute(table.SELECT_ONE, (key,)).fetchone()
+            if not database.lock.acquire(False):  # somebody writes
+                return self._find_beside(key)
+            try:  # `reading` takes as long as the rest
+                row = database.connection.execute(table.SELECT_ONE, (key,)).fetchone()
+            finally:
+                database.lock.release()
         except (apsw.ConnectionClosedError, UnicodeError):  # the process has forked; damage; no text for a key
-            row = self._read(lambda reader: reader.execute(table.SELECT_ONE, (key,)).fetchone(), [key])
+            return self._find_beside(key)
         except apsw.Error as exc:
             raise database.failure("reading", exc) from exc
+        return None if row is None else as_record(row)
+
+    def _find_beside(self, key: str) -> Record | None:
+        row = self._read(lambda reader: reader.execute(table.SELECT_ONE, (key,)).fetchone(), [key])
         return None if row is None else as_record(row)
 
     def _reading(self, read: Callable[[apsw.Connection], T]) -> T:

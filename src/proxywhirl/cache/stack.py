@@ -39,6 +39,7 @@ __all__ = ["TierStack"]
 PAGE = 1_000
 SWEEP_LIMIT = 500
 FEW = 64
+HITS_AT_ONCE = 250
 NO_KEYS: list[str] = []
 NO_RECORDS: list[Record] = []
 NOTHING: tuple[Record | None, ...] = ()
@@ -181,8 +182,11 @@ class TierStack:
                 self._hits.give_back(accesses)
                 return
             for window in self.windows:
-                if not self._write(window, partial(touched, accesses), False, len(accesses)):
-                    window.behind = window.miscounts = True
+                for first in range(0, len(accesses), HITS_AT_ONCE):  # reads of the window come in between
+                    few = accesses[first : first + HITS_AT_ONCE]
+                    if not self._write(window, partial(touched, few), False, len(few)):
+                        window.behind = window.miscounts = True
+                        break
             self.front.touched(accesses)
             self._hits.written()
 

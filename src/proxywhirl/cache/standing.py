@@ -50,6 +50,8 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "sieve": ("lap", "arrived"),
 }
 """What the keys of a tier are ordered by, the lowest one leaving first."""
+IN_TURN = frozenset({"lru", "fifo"})
+"""By these a newcomer leaves after all that is stored."""
 
 
 class Standing(NamedTuple):
@@ -128,13 +130,12 @@ class Admitted:
 
 
 def is_flooded(policy: str, bound: int | None, newcomers: Sequence[Record]) -> bool:
-    """Whether all that is stored leaves for newcomers, and these leave in the order in which they come."""
-    return (
-        policy in {"lru", "fifo"}
-        and bound is not None
-        and len(newcomers) >= bound
-        and len({record.key for record in newcomers}) == len(newcomers)
-    )
+    """Whether all that is stored leaves for newcomers, in whatever order."""
+    return policy in IN_TURN and bound is not None and len(newcomers) >= bound and _are_different(newcomers)
+
+
+def _are_different(records: Sequence[Record]) -> bool:
+    return len({record.key for record in records}) == len(records)
 
 
 class Admission:
@@ -176,8 +177,8 @@ class Admission:
 
     def admit(self, records: Sequence[Record]) -> Admitted:
         """Let records in, after those have left that are too many already; one may leave for a later one."""
-        if not self._changed and is_flooded(self._policy, self._bound, records):
-            return self._replace_all(records)
+        if not self._changed and self._policy in IN_TURN and _are_different(records):
+            return self._admit_newcomers(records)
         admitted = self._admitted
         self._leave(self._bound)
         for record in records:
@@ -199,18 +200,45 @@ class Admission:
             admitted.standings[key] = standing
         return admitted
 
-    def _replace_all(self, records: Sequence[Record]) -> Admitted:
-        """Do what `admit` does, where the result is plain: what a large import does to a small window."""
+    def _admit_newcomers(self, records: Sequence[Record]) -> Admitted:
+        """Do what `admit` does, where all are new and come after all that is stored: who leaves is known at once."""
         admitted = self._admitted
-        admitted.left.update((key, None) for key, _ in self._stored)
-        admitted.left.update((record.key, None) for record in records[: -self._bound])
-        for record in records[-self._bound :]:
-            key, tick = record.key, self._tick()
+        surplus = self._number + len(records) - self._bound
+        if surplus > 0:
+            for key in self._in_turn(all_leave=surplus >= self._number):  # which may give one twice
+                admitted.left[key] = None
+                if len(admitted.left) == surplus:
+                    break
+        beyond = max(0, len(records) - self._bound)
+        admitted.left.update(dict.fromkeys(record.key for record in records[:beyond]))
+        tick = self._tick()
+        for record in records[beyond:]:
+            key, tick = record.key, math.nextafter(tick, math.inf)
             admitted.kept[key] = record
             admitted.standings[key] = Standing(
                 tick, record.generation, tick, record.accessed_at, record.access_count, tick, 0
             )
+        admitted.ticked = tick
+        self._uses.see(tick)
         return admitted
+
+    def _in_turn(self, *, all_leave: bool) -> Iterator[str]:
+        """Give the keys of what is stored as they leave, their unsaved hits included."""
+        if all_leave or self._policy == "fifo":  # no hit changes anything
+            yield from (key for key, _ in self._stored)
+            return
+        later: list[tuple[Any, str]] = []
+        for key, standing in self._stored:
+            rank = self._rank(standing)
+            while later and later[0][0] < rank:
+                yield heapq.heappop(later)[1]
+            hits = self._uses.unsaved(key, standing.generation)
+            if hits is None:
+                yield key
+            else:
+                heapq.heappush(later, (self._rank(standing.used_again(*hits)), key))
+        while later:
+            yield heapq.heappop(later)[1]
 
     def _leave(self, most: int) -> None:
         """Let those go that go first, until there are no more than `most`."""

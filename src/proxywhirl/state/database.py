@@ -4,8 +4,9 @@ apsw carries its own SQLite: the system's may be older than 3.51.3, whose WAL-re
 database that several processes write. WAL, no mmap, every write in `BEGIN IMMEDIATE`. The version of the format is in
 `user_version`: an older one is migrated, a newer one refused.
 
-There are two connections, one that writes and one that reads, each with a lock of its own: in WAL mode a read waits for
-no writer, however long its transaction takes. Who holds the lock of reads takes no other one.
+There are two connections, each with a lock of its own: one that writes, and reads while nobody writes, and one that
+reads while somebody does. In WAL mode that waits for no writer, however long its transaction takes. Who holds the lock
+of reads takes no other one.
 
 A damaged file is set aside under another name, and what can be read of it is taken into a new one. A file is
 opened and replaced under the lock of its directory, and each write asks first whether the file is still in its
@@ -159,29 +160,42 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self, doing: str = "reading") -> Iterator[apsw.Connection]:
-        """Hold the lock of reads and give the connection that reads, turning SQLite's errors into `TierError`.
+        """Give a connection to read with, turning SQLite's errors into `TierError`; it waits for no writer.
 
-        It waits for no writer. Text that cannot be read leaves as `UnicodeDecodeError`.
+        Text that cannot be read leaves as `UnicodeDecodeError`.
         """
-        self.reads.acquire()
-        while self._parted:
-            self.reads.release()
-            with self.translated(doing):
-                pass  # the file is open again
-            self.reads.acquire()
+        lock, connection = self._free()
         error: Exception | None = None
         try:
-            yield self.reader
+            yield connection
         except UnicodeEncodeError:
             error = UnstorableValue(f"{doing} {self._path} failed: a text holds half a character")
         except apsw.Error as exc:
             error = exc
         finally:
-            self.reads.release()
+            lock.release()
         if isinstance(error, apsw.Error):  # out here: it may need the other lock
             raise self.failure(doing, error) from error
         if error is not None:
             raise error
+
+    def _free(self) -> tuple[threading.RLock, apsw.Connection]:
+        """Take the lock of the connection that writes where it is free: what it has in memory is what was written last.
+
+        The one that reads has to read anew what was in memory before each write. Opens the file after a fork.
+        """
+        while True:
+            if self.lock.acquire(False):
+                if not self._parted:
+                    return self.lock, self.connection
+                self.lock.release()
+            else:
+                self.reads.acquire()
+                if not self._parted:
+                    return self.reads, self.reader
+                self.reads.release()
+            with self.translated("reading"):
+                pass  # a fork has closed the file: it is open again
 
     def failure(self, doing: str, exc: Exception) -> TierError:
         """Return the `TierError` that tells of another library's error, naming the file and what to do."""
