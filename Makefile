@@ -34,7 +34,7 @@ layers: $(STAMP)
 	@$(BIN)/lint-imports
 
 unit: $(STAMP)
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 # The environment comes from exact versions with hashes, the locks being whole: nothing is left to resolve (a resolver given
 # hashes trips over a newer release of what is required with an extra). The package itself is installed in place.
