@@ -98,7 +98,7 @@ def test_the_commands_are_commands(line: str) -> None:
     """Each has the options that the page gives it."""
     _, name, *arguments = shlex.split(line)
     command = cli.commands[name]
-    parsed = command.make_context(name, arguments, parent=click.Context(cli))
+    parsed = command.make_context(name, arguments, parent=click.Context(cli, **cli.context_settings))
     assert parsed.params
 
 

@@ -22,7 +22,7 @@ def test_the_commands_are_commands(line: str) -> None:
     """Each has the options that the page gives it."""
     name, *arguments = shlex.split(line)
     command = cli.commands[name]
-    assert command.make_context(name, arguments, parent=click.Context(cli)).params
+    assert command.make_context(name, arguments, parent=click.Context(cli, **cli.context_settings)).params
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
