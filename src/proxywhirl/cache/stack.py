@@ -6,8 +6,8 @@ brought it there. While the authority is sick, `Debts` takes the writes. While a
 authority, `Removals` notes what goes, for the tier that is off.
 
 Locks, in the order in which they are taken: one of `_loading` (a load of a key at a time), `_writing` (a change at a
-time), a tier's own (a call at a time; beside a write one read, where the tier allows it), the front's (in memory only). A
-hit in L1 takes none. Who reads takes `_writing` only where it is free: see `guard.in_passing`.
+time), a tier's own (a call at a time; beside a write one read, where the tier allows it), the front's (in memory
+only). A hit in L1 takes none. Who reads takes `_writing` only where it is free: see `guard.in_passing`.
 """
 
 from __future__ import annotations
