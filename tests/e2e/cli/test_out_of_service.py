@@ -76,8 +76,11 @@ def judge(spawn: Spawn) -> Iterator[str]:
 
 
 def set_all(fleet: Fleet, fault: Fault) -> None:
-    """Have every proxy fail in a way."""
+    """Have every proxy fail in a way; a tunnel that is open would go on serving, so that it breaks then."""
     for proxy in fleet:
+        if fault is not Fault.NONE:
+            proxy.kill()
+            proxy.revive()
         proxy.fault = fault
 
 
