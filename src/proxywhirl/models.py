@@ -109,8 +109,8 @@ class Attributes:
             raise ValueError(f"anonymity must be one of {', '.join(_ANONYMITIES)}, not {self.anonymity!r}")
         if self.asn is not None:
             require_count("asn", self.asn)
-        if self.weight is not None:
-            require_within("weight", self.weight, 0.0, math.inf, "0 or more", kind="a number or None")
+        if self.weight is not None and self.weight != math.inf:
+            require_within("weight", self.weight, 0.0, _FINITE, "0 or more", kind="a number or None")
         _require_amounts(self, "0 or more and finite", "a number or None", "price_per_gb")
 
 
@@ -232,7 +232,7 @@ class Outcome:
             type(self.ok) is bool
             and (self.latency is None or (type(self.latency) is float and 0.0 <= self.latency <= _FINITE))
             and (self.blame is None or type(self.blame) is Blame)
-            and (self.status is None or type(self.status) is int)
+            and (self.status is None or (type(self.status) is int and 0 <= self.status <= LARGEST))
             and type(self.bytes_up) is type(self.bytes_down) is int
             and 0 <= self.bytes_up | self.bytes_down <= LARGEST
             and (self.error is None or type(self.error) is str)
@@ -245,7 +245,7 @@ class Outcome:
         require("ok", self.ok, bool, "True or False")
         if self.blame is not None:
             require("blame", self.blame, Blame, "a Blame, such as Blame.PROXY, or None")
-        if self.status is not None and type(self.status) is not int:
+        if self.status is not None:
             require_count("status", self.status, kind="a number or None")
         seconds = "0 seconds or more and finite", "a number of seconds or None"
         _require_amounts(self, *seconds, "latency", "retry_after")

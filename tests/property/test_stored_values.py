@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
@@ -186,6 +186,8 @@ def test_a_health_check_is_refused_by_name_or_recorded(changed: dict[str, Any]) 
 
 
 @settings(max_examples=300, deadline=None)
+@example(Outcome, {"status": 10**400})
+@example(Attributes, {"weight": 10**400})
 @given(
     st.sampled_from([Attributes, Outcome]),
     st.dictionaries(
