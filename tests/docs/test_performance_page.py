@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import startup
 from benchmarks.cache.table import BEGIN, END, markdown
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,13 @@ def test_every_limit_was_measured() -> None:
     """The results have each operation that has a limit."""
     limited = {row["name"] for row in RESULT["rows"] if row["used"] is not None}
     assert limited >= PROMISED
+
+
+def test_the_table_of_starting_is_that_of_the_results() -> None:
+    """The page shows the committed figures of each command that is started."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / "startup.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["command"] for row in rows] == list(startup.COMMANDS)
+    assert PAGE.partition(startup.BEGIN)[2].partition(END)[0].strip() == startup.markdown(rows).strip()
 
 
 def test_the_plot_is_that_of_three_sizes() -> None:
