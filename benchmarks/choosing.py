@@ -28,11 +28,11 @@ from benchmarks.conditions import conditions
 from benchmarks.measure import Figure, Side, compare, cost
 from benchmarks.yields.peers import at_once
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
-from proxywhirl.models import Attributes, Blame, Outcome, Proxy, Target
+from proxywhirl.errors import Blame
+from proxywhirl.models import Attributes, Outcome, Proxy, Target
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.slot import Slot
-from proxywhirl.rotation.stock import Stock
-from proxywhirl.rotation.strategy import find_strategy, strategy_names
+from proxywhirl.rotation.proxy_state import Slot, Stock
+from proxywhirl.rotation.strategies.base import find_strategy, strategy_names
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
 

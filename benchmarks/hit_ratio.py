@@ -31,10 +31,9 @@ from typing import Any
 
 from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
-from proxywhirl.cache.eviction import ORDERS
-from proxywhirl.cache.memory import MemoryTier
-from proxywhirl.cache.order import EvictionOrder
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.eviction import ORDERS, EvictionOrder
+from proxywhirl.cache.tiers.memory import MemoryTier
 
 RESULTS = Path(__file__).parent / "results" / "hit_ratio.json"
 PAGE = Path(__file__).parents[1] / "docs" / "eviction.md"

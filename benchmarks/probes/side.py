@@ -25,8 +25,8 @@ Check = Callable[[Crowd, int, float], Awaitable[list[bool]]]
 
 async def ours(crowd: Crowd, concurrency: int, timeout: float) -> list[bool]:  # noqa: ASYNC109 - handed on
     """Check with the prober."""
+    from proxywhirl.health.batch import probe_many  # noqa: PLC0415
     from proxywhirl.health.levels import Level, ProbeResult  # noqa: PLC0415 - the other side must not pay for it
-    from proxywhirl.health.many import probe_many  # noqa: PLC0415
     from proxywhirl.health.probe import Prober  # noqa: PLC0415
     from proxywhirl.urls import ProxyURL  # noqa: PLC0415
 

@@ -20,7 +20,8 @@ from benchmarks.yields.contestants import Enter
 from benchmarks.yields.population import PRICES, TrueProxy
 from benchmarks.yields.race import Arena, Choice
 from benchmarks.yields.reality import BROKEN
-from proxywhirl.models import Blame, Outcome
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
 
 __all__ = ["CRAWLEE", "CRAWLEE_TIERS", "SCRAPY", "CrawleeChoice", "ScrapyChoice", "at_once", "peer_contestants"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.yields.population import BanRule, Kind, Population
 from benchmarks.yields.world import World
-from proxywhirl.models import Blame, Outcome
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
 
 __all__ = ["BROKEN", "SILENT", "UNREACHABLE", "Reality", "Standing"]
 

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from proxywhirl.gateway.server import Gateway
     from proxywhirl.integrations.httpx import WhirlTransport
     from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome, Proxy, Target
+    from proxywhirl.rotation.affinity.sessions import SessionPolicy
     from proxywhirl.rotation.lease import Lease
-    from proxywhirl.rotation.limits import Limits
     from proxywhirl.rotation.pool import Pool
-    from proxywhirl.rotation.sessions import SessionPolicy
+    from proxywhirl.rotation.selection.limits import Limits
     from proxywhirl.urls import ProxyURL
     from proxywhirl.vendors.grammar import Wish
     from proxywhirl.vendors.sessions import vendor_sessions
@@ -79,9 +79,9 @@ _HOMES = {
     "integrations.httpx": ("WhirlTransport",),
     "models": ("Attributes", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Target"),
     "rotation.lease": ("Lease",),
-    "rotation.limits": ("Limits",),
+    "rotation.selection.limits": ("Limits",),
     "rotation.pool": ("Pool",),
-    "rotation.sessions": ("SessionPolicy",),
+    "rotation.affinity.sessions": ("SessionPolicy",),
     "urls": ("ProxyURL",),
     "vendors.grammar": ("Wish",),
     "vendors.sessions": ("vendor_sessions",),

@@ -13,19 +13,18 @@ from secrets import token_hex
 from proxywhirl.cache import CacheManager
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SettingsError, TierError, UpstreamError
+from proxywhirl.health.batch import probe_many
 from proxywhirl.health.budget import Budget, Spending
 from proxywhirl.health.claims import Claims
 from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.history import History
-from proxywhirl.health.levels import Level
-from proxywhirl.health.many import probe_many
+from proxywhirl.health.judges import Panel, Standing, reaches
+from proxywhirl.health.levels import Level, Tally
 from proxywhirl.health.monitor import Monitor, Pace
 from proxywhirl.health.outage import Outage
-from proxywhirl.health.panel import Panel, Standing, reaches
 from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.health.round import OnResult, Round
-from proxywhirl.health.tally import Tally
 from proxywhirl.models import Target
 from proxywhirl.net.trust import default_tls
 from proxywhirl.settings import Settings
@@ -34,8 +33,6 @@ from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.catalogue import guess
 from proxywhirl.vendors.decoding import decode_failure
 from proxywhirl.wire.judge import Judge
-
-__all__ = ["CheckPlan", "Checkups", "Report"]
 
 _log = logging.getLogger(__name__)
 

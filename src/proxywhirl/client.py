@@ -19,19 +19,17 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from proxywhirl.arguments import require, require_number
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.errors import LocalFailure
-from proxywhirl.integrations.httpx import WhirlTransport
-from proxywhirl.integrations.httpx_wish import extension
+from proxywhirl.integrations.httpx.request import extension
+from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.models import Attributes
-from proxywhirl.rotation.filters import Wishes
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import ProxyURL, parse
-
-__all__ = ["AsyncProxyWhirl", "ProxyWhirl"]
+from proxywhirl.validation import require, require_number
 
 T = TypeVar("T")
 Offer = tuple[ProxyURL, Attributes]

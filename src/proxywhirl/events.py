@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from proxywhirl.models import Outcome, Proxy, Target
 
-__all__ = ["AttemptFailed", "Event", "EventBus", "RequestFinished", "SessionMoved", "Subscriber"]
-
 _log = logging.getLogger(__name__)
 
 

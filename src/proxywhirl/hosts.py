@@ -15,8 +15,6 @@ import idna
 
 from proxywhirl.errors import ProxyURLError
 
-__all__ = ["IPV4", "canonical_host", "split_authority"]
-
 _LONGEST_HOST = 253  # RFC 1035 section 2.3.4, without the root's dot
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"

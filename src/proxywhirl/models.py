@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Self, get_args
 
-from proxywhirl.arguments import LARGEST, require, require_count, require_moment, require_within
 from proxywhirl.errors import Blame, ProxyURLError
-from proxywhirl.urls import ProxyURL, default_port, split_authority
-
-__all__ = ["Anonymity", "Attributes", "Blame", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Sketch", "Target"]
+from proxywhirl.hosts import split_authority
+from proxywhirl.urls import ProxyURL, default_port
+from proxywhirl.validation import LARGEST, require, require_count, require_moment, require_within
 
 Anonymity = Literal["transparent", "anonymous", "elite"]
 

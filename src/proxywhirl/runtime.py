@@ -20,31 +20,30 @@ from types import TracebackType
 from typing import Self
 
 from proxywhirl.cache import CacheManager, portray
-from proxywhirl.checkups import Checkups, Report
+from proxywhirl.checkups import Checkups
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, ProxyGone, SettingsError, TierError
 from proxywhirl.events import EventBus
-from proxywhirl.feeder import Feeder
 from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
+from proxywhirl.health.recorder import Report
 from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome
-from proxywhirl.rotation.conduct import Conduct
+from proxywhirl.repeating import Feeder
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.recipe import Recipe
-from proxywhirl.rotation.signs import SILENT
-from proxywhirl.rotation.verdicts import Classifier
+from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.selection.pool_options import Recipe
+from proxywhirl.rotation.verdicts.classify import Classifier
+from proxywhirl.rotation.verdicts.without_rules import SILENT
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
 from proxywhirl.state.blocklist import Block, Blocklist
 from proxywhirl.state.store import MemoryStore, StateStore, Store
-from proxywhirl.supply.register import Register
+from proxywhirl.supply.registry import Register
 from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.grammar import Wish, has_wish
 from proxywhirl.vendors.sessions import recognised, to_send, vendor_sessions
-
-__all__ = ["NO_JUDGE", "Intake", "Removal", "Runtime"]
 
 _log = logging.getLogger(__name__)
 

@@ -19,19 +19,6 @@ from urllib.parse import unquote
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.hosts import IPV4, split_authority
 
-__all__ = [
-    "BETWEEN",
-    "CONTROL",
-    "SEPARATOR",
-    "Reading",
-    "checked_credential",
-    "credential_fields",
-    "explain",
-    "host_then_port",
-    "is_attribute",
-    "joined",
-]
-
 _IPV6_GROUPS = 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates too: they have no UTF-8 form
 BETWEEN = r"(?:\s*[,;|]\s*|\s+)"

@@ -11,9 +11,6 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["Timetable"]
-
-
 K = TypeVar("K", str, tuple[str, str])
 
 _PASSED = 32  # keys that are not admitted, until it is cheaper to look at all than to take more from the heap

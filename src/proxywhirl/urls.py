@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from proxywhirl.errors import ProxyURLError
-from proxywhirl.hosts import IPV4, canonical_host, split_authority
+from proxywhirl.hosts import IPV4
 from proxywhirl.spellings import (
     BETWEEN,
     CONTROL,
@@ -31,24 +31,6 @@ from proxywhirl.spellings import (
     is_attribute,
     joined,
 )
-
-__all__ = [
-    "LONGEST",
-    "SCHEMES",
-    "Found",
-    "ProxyURL",
-    "canonical_host",
-    "default_port",
-    "is_plain_canonical",
-    "parse",
-    "parse_columns",
-    "parse_first",
-    "parse_plain",
-    "protocol_scheme",
-    "redact",
-    "split_authority",
-    "words_scheme",
-]
 
 SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proxywhirl.cache.jsonl import JsonlTier
-from proxywhirl.cache.memory import MemoryTier
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Tier
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Tier
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.testing.tiers import DurableTierContract, TierContract
 
 

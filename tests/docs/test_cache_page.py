@@ -19,8 +19,8 @@ import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager, CacheTierConfig
 from proxywhirl.cache.record import COLUMNS
-from proxywhirl.cache.shard import VERSION
-from proxywhirl.cache.standing import Standing
+from proxywhirl.cache.tiers.eviction import Standing
+from proxywhirl.cache.tiers.jsonl.format import VERSION
 from proxywhirl.cli.main import cli
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.runtime import Runtime

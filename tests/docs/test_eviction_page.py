@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import hit_ratio
 from benchmarks.cache.table import BEGIN, END
-from proxywhirl.cache.eviction import ORDERS
+from proxywhirl.cache.tiers.eviction import ORDERS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "eviction.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from proxywhirl.cli.main import cli
-from proxywhirl.feeder import FEED_INTERVAL_SECONDS
 from proxywhirl.knowledge import knowledge, patience, sessions, sweeper
+from proxywhirl.repeating import FEED_INTERVAL_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "knowledge.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^proxywhirl ([^#\n]+)", PAGE, re.MULTILINE)

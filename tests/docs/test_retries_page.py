@@ -9,14 +9,14 @@ import httpx2
 import pytest
 
 from proxywhirl.errors import Blame
-from proxywhirl.gateway.limits import HELD_RESPONSE, REPLAYED_BODY
-from proxywhirl.gateway.messages import RETRY_FIELD
-from proxywhirl.rotation.conduct import as_forwarded, is_repeated
-from proxywhirl.rotation.evidence import Evidence, Verdict
-from proxywhirl.rotation.filters import Wishes
-from proxywhirl.rotation.plain import plain_verdict
-from proxywhirl.rotation.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
-from proxywhirl.rotation.wish import Wish
+from proxywhirl.gateway.protocol.limits import HELD_RESPONSE, REPLAYED_BODY
+from proxywhirl.gateway.protocol.messages import RETRY_FIELD
+from proxywhirl.rotation.retries.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
+from proxywhirl.rotation.retries.send_policy import as_forwarded, is_repeated
+from proxywhirl.rotation.selection.filters import Wishes
+from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict
+from proxywhirl.rotation.verdicts.without_rules import plain_verdict
 from proxywhirl.settings import GatewaySettings, RetrySettings, Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retries.md").read_text(encoding="utf-8")

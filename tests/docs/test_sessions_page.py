@@ -6,9 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from proxywhirl.gateway.messages import MOVED_FIELD
-from proxywhirl.rotation.limits import Limits
-from proxywhirl.rotation.sessions import SessionPolicy
+from proxywhirl.gateway.protocol.messages import MOVED_FIELD
+from proxywhirl.rotation.affinity.sessions import SessionPolicy
+from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.settings.sections import PoolSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sessions.md").read_text(encoding="utf-8")

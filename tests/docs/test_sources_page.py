@@ -18,8 +18,8 @@ from proxywhirl.settings import Settings
 from proxywhirl.sources import Candidate, Rejected, parse_list
 from proxywhirl.sources.catalogue import built_in, plugged_in, with_file
 from proxywhirl.sources.definitions import Definition
-from proxywhirl.sources.parse import parser_names
-from proxywhirl.sources.record import rest_after
+from proxywhirl.sources.fetch_history import rest_after
+from proxywhirl.sources.parsing.parse import parser_names
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^proxywhirl (.+)$", PAGE, re.MULTILINE)

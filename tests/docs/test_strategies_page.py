@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from proxywhirl.cli.main import main
-from proxywhirl.errors import PoolEmpty
-from proxywhirl.models import Attributes, Blame, Outcome, Proxy
-from proxywhirl.rotation import strategy as protocols
-from proxywhirl.rotation.bans import Ban
-from proxywhirl.rotation.filters import Wishes
-from proxywhirl.rotation.limits import Limits
+from proxywhirl.errors import Blame, PoolEmpty
+from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.recipe import COMBINED, DEFAULT_STRATEGY, Recipe
-from proxywhirl.rotation.strategy import strategy_names
+from proxywhirl.rotation.selection.filters import Wishes
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.selection.pool_options import COMBINED, DEFAULT_STRATEGY, Recipe
+from proxywhirl.rotation.sites.bans import Ban
+from proxywhirl.rotation.strategies import base as protocols
+from proxywhirl.rotation.strategies.base import strategy_names
 from proxywhirl.settings import Settings
 from proxywhirl.testing.clock import ManualClock
 

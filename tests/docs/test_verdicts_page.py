@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from proxywhirl.cli.main import main
-from proxywhirl.models import Blame
-from proxywhirl.rotation.rule_file import CHANGEABLE, Definition, built_in_rules
-from proxywhirl.rotation.rules import Rule
-from proxywhirl.rotation.verdicts import LOOKED_AT, Classifier, Evidence, Verdict
-from proxywhirl.rotation.waiting import LONGEST_WAIT
+from proxywhirl.errors import Blame
+from proxywhirl.rotation.verdicts.classify import Classifier
+from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
+from proxywhirl.rotation.verdicts.retry_after import LONGEST_WAIT
+from proxywhirl.rotation.verdicts.rule_file import CHANGEABLE, Definition, built_in_rules
+from proxywhirl.rotation.verdicts.rules import Rule
 from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rules
 
 FILE = Path(__file__).parents[2] / "docs" / "verdicts.md"

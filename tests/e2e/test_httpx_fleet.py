@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from proxywhirl.errors import DecryptionError, PoolEmpty
-from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin

@@ -17,7 +17,7 @@ import trustme
 
 from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame, PoolEmpty
-from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.urls import ProxyURL

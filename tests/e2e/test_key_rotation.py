@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.keyfile import KeyFile
+from proxywhirl.cache.keys.keyring import KeyFile
+from proxywhirl.cache.keys.rekey import key_status
 from proxywhirl.cache.opening import open_tiers
-from proxywhirl.cache.rekeying import key_status
 
 OFF: dict[str, Any] = {"enabled": False}
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -33,7 +33,7 @@ INSTANTS = 30
 KILLED = """
 import json, os, shutil, signal, sys
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache import rekeying
+from proxywhirl.cache.keys import rekey as rekeying
 
 rekeying.SEALED_AT_ONCE = 7
 

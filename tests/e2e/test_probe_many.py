@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from proxywhirl.errors import Blame, SettingsError
+from proxywhirl.health.batch import probe_many
 from proxywhirl.health.judge_server import JudgeServer
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.many import probe_many
 from proxywhirl.health.probe import Prober
 from proxywhirl.testing import Fault, Fleet, FleetSpec
 from proxywhirl.urls import ProxyURL
@@ -84,7 +84,7 @@ async def test_what_cannot_work_is_refused_before_anything_is_taken() -> None:
 PROGRAM = """
 import asyncio, logging, resource, socket, sys
 from proxywhirl.health.levels import Level
-from proxywhirl.health.many import probe_many
+from proxywhirl.health.batch import probe_many
 from proxywhirl.health.probe import Prober
 from proxywhirl.urls import ProxyURL
 logging.basicConfig(format="%(message)s")

@@ -20,18 +20,18 @@ import pytest
 from proxywhirl.errors import Blame, PoolEmpty, SessionLost, SiteResting
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
-from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.budget import RetryBudget
-from proxywhirl.rotation.conduct import Conduct, Judge
-from proxywhirl.rotation.evidence import Evidence, Verdict
-from proxywhirl.rotation.limits import Limits
-from proxywhirl.rotation.plain import plain_verdict
+from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retry import RetryPolicy
-from proxywhirl.rotation.rule_file import built_in_rules
-from proxywhirl.rotation.sessions import SessionPolicy
-from proxywhirl.rotation.verdicts import Classifier
+from proxywhirl.rotation.retries.budget import RetryBudget
+from proxywhirl.rotation.retries.retry import RetryPolicy
+from proxywhirl.rotation.retries.send_policy import Conduct, Judge
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.verdicts.classify import Classifier
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules
+from proxywhirl.rotation.verdicts.without_rules import plain_verdict
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, RateLimit
 
 SENDERS = ["gateway", "transport"]

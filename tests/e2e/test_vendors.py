@@ -16,7 +16,7 @@ from proxywhirl.errors import ProxyGone
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
 from proxywhirl.health.levels import Level
-from proxywhirl.integrations.httpx_connections import Identities
+from proxywhirl.integrations.httpx.connections import Identities
 from proxywhirl.models import Attributes, Proxy, Target
 from proxywhirl.net.dial import dial
 from proxywhirl.runtime import Runtime

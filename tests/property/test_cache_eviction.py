@@ -17,19 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from proxywhirl.cache.border import Border
-from proxywhirl.cache.crypto import Sealer
-from proxywhirl.cache.eviction import ORDERS, LeastFrequentlyUsed, admit, order_for
-from proxywhirl.cache.jsonl import JsonlTier
+from proxywhirl.cache.entries import Border
+from proxywhirl.cache.keys.sealing import Sealer
 from proxywhirl.cache.manager import CacheManager
-from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import EVICTION_POLICIES, NEVER, CacheConfig, CacheEntry, CacheTierConfig
-from proxywhirl.cache.order import EvictionOrder
 from proxywhirl.cache.record import COLUMNS, Record
-from proxywhirl.cache.shard import decode_line, decode_record, encode_line, encode_record
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.standing import POLICIES as STORED_POLICIES
-from proxywhirl.cache.tier import Access, Batch, Stretch, Tier
+from proxywhirl.cache.tiers.eviction import ORDERS, EvictionOrder, LeastFrequentlyUsed, admit, order_for
+from proxywhirl.cache.tiers.eviction import POLICIES as STORED_POLICIES
+from proxywhirl.cache.tiers.jsonl.format import decode_line, decode_record, encode_line, encode_record
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch, Tier
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.models import Attributes, HealthStatus
 from proxywhirl.testing.tier_clauses.base import hit_times
 

@@ -8,7 +8,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.gateway.commands import (
+from proxywhirl.gateway.protocol.commands import (
     Choose,
     Dial,
     Ending,
@@ -22,10 +22,10 @@ from proxywhirl.gateway.commands import (
     WriteClient,
     WriteUpstream,
 )
-from proxywhirl.gateway.limits import Limits
-from proxywhirl.gateway.session import Session
+from proxywhirl.gateway.protocol.connection import Session
+from proxywhirl.gateway.protocol.limits import Limits
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.conduct import Conduct
+from proxywhirl.rotation.retries.send_policy import Conduct
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 

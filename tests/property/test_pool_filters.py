@@ -11,13 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
-from proxywhirl.rotation.choosing import Choosing
-from proxywhirl.rotation.filters import NO_FILTER, Filter
-from proxywhirl.rotation.index import _FACETS
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.strategy import Strategy, strategy_names
+from proxywhirl.rotation.selection.chooser import Choosing
+from proxywhirl.rotation.selection.filters import _FACETS, NO_FILTER, Filter
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.strategies.base import Strategy, strategy_names
 from proxywhirl.testing.clock import ManualClock
 
 KEYS = [f"k{number}" for number in range(8)]

@@ -15,8 +15,8 @@ from proxywhirl.errors import Blame, LeaseReported, PoolEmpty
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retry import FAILURES_TO_CAP, ceiling
-from proxywhirl.rotation.standing import TRIAL_SECONDS
+from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP, ceiling
+from proxywhirl.rotation.selection.availability import TRIAL_SECONDS
 from proxywhirl.testing.clock import ManualClock
 
 KEYS = [f"key-{n}" for n in range(6)]

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.bans import Ban
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.rotation.strategies.round_robin import RoundRobin
 from proxywhirl.testing.clock import ManualClock
 

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.strategies.urn import ScoredUrn
+from proxywhirl.rotation.strategies.sampling import ScoredUrn
 
 KEYS = [f"k{number}" for number in range(6)]
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "take", "score", "score"]), st.sampled_from(KEYS)))

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import ListFormatError, SourceError
-from proxywhirl.sources.inflate import Inflater
-from proxywhirl.sources.parse import parse_list, parser_names
-from proxywhirl.sources.record import SourceRecord, rest_after
-from proxywhirl.sources.wrapped import Unwrapped
+from proxywhirl.sources.fetch_history import SourceRecord, rest_after
+from proxywhirl.sources.fetching.inflate import Inflater
+from proxywhirl.sources.parsing.parse import parse_list, parser_names
+from proxywhirl.sources.parsing.wrapped import Unwrapped
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
 

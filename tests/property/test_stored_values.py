@@ -16,11 +16,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.border import Border
+from proxywhirl.cache.entries import Border
 from proxywhirl.cache.models import NEVER
-from proxywhirl.cache.record import Record
-from proxywhirl.cache.soundness import deep_fault_of
-from proxywhirl.cache.storable import check_storable
+from proxywhirl.cache.record import Record, check_storable, deep_fault_of
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome
 from proxywhirl.testing import ManualClock

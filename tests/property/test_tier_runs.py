@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.models import EVICTION_POLICIES
-from proxywhirl.cache.registry import TierPlan, make_tier
-from proxywhirl.cache.tier import Tier
+from proxywhirl.cache.opening import TierPlan, make_tier
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Tier
 from proxywhirl.testing import DurableTierContract, TierContract
 
 STEPS = 60

@@ -9,16 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import ProxyURLError
-from proxywhirl.urls import (
-    SCHEMES,
-    ProxyURL,
-    canonical_host,
-    parse,
-    parse_columns,
-    parse_plain,
-    redact,
-    split_authority,
-)
+from proxywhirl.hosts import canonical_host, split_authority
+from proxywhirl.urls import SCHEMES, ProxyURL, parse, parse_columns, parse_plain, redact
 
 _PIECES = st.sampled_from(
     [*"@:/?#%[],;| \t.\"'\\", "http", "://", "socks5", "203.0.113.9", "::1", "[::1]", ":80", "a.example", "%40", "%ff"]

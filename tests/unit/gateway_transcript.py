@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import Self
 
 from proxywhirl.events import Event
-from proxywhirl.gateway.authentication import Credentials
-from proxywhirl.gateway.commands import Choose, Command, Dial, Ending, Publish, ReadClient, Release, WriteClient
-from proxywhirl.gateway.limits import Limits
-from proxywhirl.gateway.session import Session
+from proxywhirl.gateway.protocol.client_fields import Credentials
+from proxywhirl.gateway.protocol.commands import (
+    Choose,
+    Command,
+    Dial,
+    Ending,
+    Publish,
+    ReadClient,
+    Release,
+    WriteClient,
+)
+from proxywhirl.gateway.protocol.connection import Session
+from proxywhirl.gateway.protocol.limits import Limits
 from proxywhirl.models import Outcome, Proxy, Target
-from proxywhirl.rotation.budget import RetryBudget
-from proxywhirl.rotation.conduct import Conduct
-from proxywhirl.rotation.retry import RetryPolicy
-from proxywhirl.rotation.wish import NO_WISH, Wish
+from proxywhirl.rotation.retries.budget import RetryBudget
+from proxywhirl.rotation.retries.retry import RetryPolicy
+from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
 from proxywhirl.urls import ProxyURL
 
 LIMITS = Limits()

@@ -21,8 +21,9 @@ from benchmarks.yields.report import contestants, markdown, measure, plain, run,
 from benchmarks.yields.tally import Tally
 from benchmarks.yields.world import World
 from benchmarks.yields.worlds import STANDARD, WORLDS
-from proxywhirl.models import Blame, Outcome, Proxy, Target
-from proxywhirl.rotation.strategy import strategy_names
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome, Proxy, Target
+from proxywhirl.rotation.strategies.base import strategy_names
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
 

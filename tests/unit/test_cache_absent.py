@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.occupancy import note_backend
+from proxywhirl.cache.tiers.directory_lock import note_backend
 from proxywhirl.errors import CacheError, TierError, UnknownNameError
 from proxywhirl.testing import ManualClock
 

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.guard import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS
+from proxywhirl.cache.coordination.breaker import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS
 from proxywhirl.errors import TierError
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.testing import ChaosTier, ManualClock

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.crypto import LazyPassword
+from proxywhirl.cache.keys.sealing import LazyPassword
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes, HealthStatus
 from proxywhirl.testing import ManualClock

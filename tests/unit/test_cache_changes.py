@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.cache.changes import CacheChanges, Outlines, Outlining, portray
+from proxywhirl.cache.change_feed import CacheChanges, Outlines, Outlining, portray
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, encode_attributes
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch, Changes
+from proxywhirl.cache.tiers.protocol import Batch, Changes
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.models import Attributes, HealthStatus, Proxy
 
 NOW = 1000.0

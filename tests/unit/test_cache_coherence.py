@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from proxywhirl.cache.memory import MemoryTier
+from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.stack import TierStack
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tier import Batch, Changes, Tier, TierName
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Batch, Changes, Tier, TierName
 from proxywhirl.testing import ManualClock
 
 

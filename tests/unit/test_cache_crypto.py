@@ -11,10 +11,10 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig
-from proxywhirl.cache.border import Border
-from proxywhirl.cache.crypto import LazyPassword, Sealer
-from proxywhirl.cache.keyfile import KeyFile
-from proxywhirl.cache.keys import key_file
+from proxywhirl.cache.entries import Border
+from proxywhirl.cache.keys.keyring import KeyFile
+from proxywhirl.cache.keys.keyset import key_file
+from proxywhirl.cache.keys.sealing import LazyPassword, Sealer
 from proxywhirl.cache.record import Record
 from proxywhirl.errors import CacheError, DecryptionError
 

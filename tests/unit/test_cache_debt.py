@@ -23,10 +23,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from proxywhirl.cache.debt import PAGE, SPARE_LINES, Debt, DebtFile
-from proxywhirl.cache.debtlines import FORMAT, HEADER, VERSION
+from proxywhirl.cache.coordination.handoff_file import FORMAT, HEADER, PAGE, SPARE_LINES, VERSION, DebtFile
+from proxywhirl.cache.policy import Debt
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import encode_line
+from proxywhirl.cache.tiers.jsonl.format import encode_line
 from proxywhirl.errors import FormatVersionError, TierError
 
 TIMEOUT = 60
@@ -377,7 +377,7 @@ def test_lines_can_be_read_by_other_programs(tmp_path: Path) -> None:
 FORKER = """
 import os, sys
 from pathlib import Path
-from proxywhirl.cache.debt import DebtFile
+from proxywhirl.cache.coordination.handoff_file import DebtFile
 
 debts = DebtFile(Path(sys.argv[1]))
 debts.note([], ["before"], base=1, at=1.0, merge=False)
@@ -410,7 +410,7 @@ def test_a_forked_child_goes_on_without_disturbing_its_parent(tmp_path: Path) ->
 WRITER = """
 import os, sys
 from pathlib import Path
-from proxywhirl.cache.debt import DebtFile
+from proxywhirl.cache.coordination.handoff_file import DebtFile
 from proxywhirl.cache.record import Record
 
 home, n, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[2])

@@ -16,12 +16,12 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheStatistics
-from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shardfile import Located
-from proxywhirl.cache.shards import Shards
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch, Tier
+from proxywhirl.cache.tiers.jsonl.directory import Shards
+from proxywhirl.cache.tiers.jsonl.shard_file import Located
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.protocol import Batch, Tier
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxywhirl.cache.journal import REMOVALS_KEPT, Journal, Position
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.change_log import REMOVALS_KEPT, Journal, Position
 
 
 def peek(key: str) -> Record:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import FORMAT, VERSION, decode_line, encode_line
-from proxywhirl.cache.shards import SHARDS
-from proxywhirl.cache.tier import Access, Batch, Stretch
+from proxywhirl.cache.tiers.jsonl.directory import SHARDS
+from proxywhirl.cache.tiers.jsonl.format import FORMAT, VERSION, decode_line, encode_line
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch
 from proxywhirl.errors import FormatVersionError, TierError
 
 

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.cache.damage import removal_in, whole_lines
-from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import decode_line, encode_evictions, encode_hit, encode_record, encode_removal
-from proxywhirl.cache.shardfile import ShardFile
-from proxywhirl.cache.shards import DAMAGED, MARK, shard_number
-from proxywhirl.cache.tier import Access, Batch, Stretch
+from proxywhirl.cache.tiers.jsonl.directory import DAMAGED, MARK, shard_number
+from proxywhirl.cache.tiers.jsonl.format import (
+    decode_line,
+    encode_evictions,
+    encode_hit,
+    encode_record,
+    encode_removal,
+    removal_in,
+    whole_lines,
+)
+from proxywhirl.cache.tiers.jsonl.shard_file import ShardFile
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch
 from proxywhirl.errors import TierError
 
 MASKS = (0x01, 0x02, 0x20, 0x80, 0xFF)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.cache.jsonl import JsonlTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import encode_record
-from proxywhirl.cache.shards import DAMAGED, shard_number
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.jsonl.directory import DAMAGED, shard_number
+from proxywhirl.cache.tiers.jsonl.format import encode_record
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.protocol import Batch
 
 KEY = "a"
 SHARD = f"shard-{shard_number(KEY):02x}.jsonl"

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxywhirl.cache.jsonl import JsonlTier
-from proxywhirl.cache.marker import Marker
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import decode_line
-from proxywhirl.cache.shards import MARK
-from proxywhirl.cache.tier import Access, Batch, Stretch
+from proxywhirl.cache.tiers.jsonl.directory import MARK
+from proxywhirl.cache.tiers.jsonl.format import decode_line
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.jsonl.write_lock import Marker
+from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch
 from proxywhirl.errors import TierError
 
 
@@ -223,7 +223,7 @@ def test_a_closed_tier_says_so(tmp_path: Path) -> None:
 
 def test_a_lock_that_stays_taken_is_an_error_and_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the directory and how long was waited; afterwards all is well."""
-    monkeypatch.setattr("proxywhirl.cache.marker.LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("proxywhirl.cache.tiers.jsonl.write_lock.LOCK_TIMEOUT_SECONDS", 0.05)
     tier = JsonlTier(tmp_path, authority=True)
     other = Marker(tmp_path / MARK)
     other.lock()

@@ -15,14 +15,14 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.crypto import LazyPassword, Sealer, fingerprint, generate_key, sealed_with
-from proxywhirl.cache.keyfile import KeyFile, exclusively
-from proxywhirl.cache.keys import KeyNotes, noted, tokens_by_key
-from proxywhirl.cache.memory import MemoryTier
+from proxywhirl.cache.keys.keyring import KeyFile, exclusively
+from proxywhirl.cache.keys.keyset import KeyNotes, noted, tokens_by_key
+from proxywhirl.cache.keys.rekey import KeyStatus, key_status
+from proxywhirl.cache.keys.sealing import LazyPassword, Sealer, fingerprint, generate_key, sealed_with
 from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.rekeying import KeyStatus, key_status
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Batch
 from proxywhirl.errors import CacheError, DecryptionError
 from proxywhirl.settings import Settings
 

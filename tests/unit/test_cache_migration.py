@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig, L2BackendType, migration
-from proxywhirl.cache.migration import migrate
+from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig, L2BackendType
+from proxywhirl.cache.maintenance import migrate as migration
+from proxywhirl.cache.maintenance.migrate import migrate
 from proxywhirl.cache.models import EVICTION_POLICIES
-from proxywhirl.cache.occupancy import moved_to
 from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.directory_lock import moved_to
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock

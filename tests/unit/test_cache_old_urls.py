@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheManager
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.protocol import Batch
 from proxywhirl.testing import ManualClock
 
 NOW = 1_700_000_000.0

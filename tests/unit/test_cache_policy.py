@@ -9,22 +9,24 @@ from typing import Any, cast
 
 import pytest
 
-from proxywhirl.cache.decisions import Merge, check_batch, merge_batch
 from proxywhirl.cache.policy import (
     Debt,
     Found,
+    Merge,
+    Selection,
     after_read,
+    check_batch,
     check_ttl,
     checked,
     failed,
     judged,
+    merge_batch,
     merged,
     settled,
     state_of,
 )
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
-from proxywhirl.cache.selection import Selection
-from proxywhirl.cache.tier import Batch, TierName
+from proxywhirl.cache.tiers.protocol import Batch, TierName
 from proxywhirl.models import HealthCheck, HealthStatus
 
 NOW = 1000.0

@@ -14,10 +14,10 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.debt import PAGE, REFUSED, DebtFile
+from proxywhirl.cache.coordination.handoff_file import PAGE, REFUSED, DebtFile
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import REPAIR
+from proxywhirl.cache.tiers.protocol import REPAIR
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.testing import ManualClock
 
 Opener = Callable[..., CacheManager]

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.jsonl import JsonlTier
-from proxywhirl.cache.opening import open_tiers
-from proxywhirl.cache.registry import TierPlan, make_tier, tier_names
-from proxywhirl.cache.sqlite import SqliteTier
+from proxywhirl.cache.opening import TierPlan, make_tier, open_tiers, tier_names
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import SettingsError, TierError, UnknownNameError
 
 MODULE = """
-from proxywhirl.cache.memory import MemoryTier
+from proxywhirl.cache.tiers.memory import MemoryTier
 from proxywhirl.errors import FormatVersionError
 
 plans = []

@@ -13,12 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.rows import TOMBSTONES_KEPT
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.table import MIGRATIONS
-from proxywhirl.cache.tier import Batch, Changes, Stretch, Tier
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Batch, Changes, Stretch, Tier
+from proxywhirl.cache.tiers.sqlite.schema import MIGRATIONS, TOMBSTONES_KEPT
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import FormatVersionError, TierError, UnstorableValue
 from proxywhirl.state.database import Database
 

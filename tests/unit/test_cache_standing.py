@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.cache import hits as hits_module
-from proxywhirl.cache import table
-from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.jsonl import JsonlTier
+from proxywhirl.cache.coordination import hit_counts as hits_module
+from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import Mark, encode_line, encode_mark, encode_record
-from proxywhirl.cache.shards import MARK, SHARDS, shard_name, shard_number
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.standing import POLICIES, Uses
-from proxywhirl.cache.tier import Access, Batch, Tier
+from proxywhirl.cache.tiers.eviction import POLICIES, Uses
+from proxywhirl.cache.tiers.jsonl.directory import MARK, SHARDS, shard_name, shard_number
+from proxywhirl.cache.tiers.jsonl.format import Mark, encode_line, encode_mark, encode_record
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.protocol import Access, Batch, Tier
+from proxywhirl.cache.tiers.sqlite import schema as table
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import FormatVersionError
 from proxywhirl.state.database import Database
 from proxywhirl.testing import ManualClock

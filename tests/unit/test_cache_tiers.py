@@ -17,12 +17,12 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheStatistics
-from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.memory import MemoryTier
+from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.stack import TierStack
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tier import Batch, Tier, TierName
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName
 from proxywhirl.errors import TierError
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock

@@ -19,7 +19,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.transfer import export_entries, read_entries
+from proxywhirl.cache.maintenance.transfer import export_entries, read_entries
 from proxywhirl.errors import CacheError, ListFormatError
 from proxywhirl.models import Attributes
 from proxywhirl.testing import ManualClock

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.cache.guard import GuardedTier
-from proxywhirl.cache.hits import HitLog
-from proxywhirl.cache.memory import MemoryTier
-from proxywhirl.cache.record import Record
-from proxywhirl.cache.shard import decode_record, encode_line, encode_record
-from proxywhirl.cache.stack import TierStack
+from proxywhirl.cache.coordination.breaker import GuardedTier
+from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.tier_stack import TierStack
+from proxywhirl.cache.record import Record, brought_in_range
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.storable import LARGEST, brought_in_range
-from proxywhirl.cache.tier import Access, Applied, Batch, Followed, Stretch, TierName
+from proxywhirl.cache.tiers.jsonl.format import decode_record, encode_line, encode_record
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Access, Applied, Batch, Followed, Stretch, TierName
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.testing import ManualClock
+from proxywhirl.validation import LARGEST
 
 
 def record(key: str, **fields: Any) -> Record:

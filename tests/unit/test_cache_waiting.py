@@ -18,9 +18,9 @@ import apsw
 import pytest
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.guard import SLOW_CALL_SECONDS
-from proxywhirl.cache.shards import MARK
-from proxywhirl.cache.tier import TierName
+from proxywhirl.cache.coordination.breaker import SLOW_CALL_SECONDS
+from proxywhirl.cache.tiers.jsonl.directory import MARK
+from proxywhirl.cache.tiers.protocol import TierName
 from proxywhirl.errors import TierBusyError, TierError
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock

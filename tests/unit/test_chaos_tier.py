@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Batch, Stretch, Tier
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Batch, Stretch, Tier
 from proxywhirl.errors import TierError
 from proxywhirl.testing import ChaosTier, Garbage, ManualClock, TierContract
 from proxywhirl.testing.trouble import METHODS

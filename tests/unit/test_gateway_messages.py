@@ -5,7 +5,7 @@ from __future__ import annotations
 import h11
 import pytest
 
-from proxywhirl.gateway.messages import (
+from proxywhirl.gateway.protocol.messages import (
     Destination,
     Refusal,
     declared_length,

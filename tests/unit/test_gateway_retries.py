@@ -8,7 +8,7 @@ import pytest
 
 from proxywhirl.errors import Blame, ProxyFailed
 from proxywhirl.events import AttemptFailed, RequestFinished, SessionMoved
-from proxywhirl.gateway.commands import (
+from proxywhirl.gateway.protocol.commands import (
     Dial,
     Moved,
     NoChoice,
@@ -19,8 +19,8 @@ from proxywhirl.gateway.commands import (
     WriteUpstream,
 )
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.retry import RetryPolicy
-from proxywhirl.rotation.wish import Wish
+from proxywhirl.rotation.retries.retry import RetryPolicy
+from proxywhirl.rotation.selection.request_options import Wish
 from proxywhirl.urls import ProxyURL
 from tests.unit.gateway_transcript import EMPTY, FIRST, GET, OK, ONE, SECOND, SENT, SOCKS, TARGET, TWO, Transcript
 

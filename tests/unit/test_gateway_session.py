@@ -8,7 +8,7 @@ import pytest
 
 from proxywhirl.errors import Blame, ProxyFailed, ProxyGone
 from proxywhirl.events import AttemptFailed, RequestFinished
-from proxywhirl.gateway.commands import (
+from proxywhirl.gateway.protocol.commands import (
     ClientGone,
     Dial,
     Ending,
@@ -24,7 +24,7 @@ from proxywhirl.gateway.commands import (
     WriteClient,
     WriteUpstream,
 )
-from proxywhirl.gateway.limits import REPLAYED_BODY
+from proxywhirl.gateway.protocol.limits import REPLAYED_BODY
 from proxywhirl.models import Target
 from tests.unit.gateway_transcript import (
     EMPTY,

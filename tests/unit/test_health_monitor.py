@@ -19,10 +19,10 @@ from proxywhirl.errors import Blame, TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget
 from proxywhirl.health.claims import Claims
 from proxywhirl.health.history import History
+from proxywhirl.health.judges import VERDICT_LASTS, Standing, reaches
 from proxywhirl.health.levels import Level, ProbeResult, Stage
 from proxywhirl.health.monitor import Monitor, Pace
 from proxywhirl.health.outage import Outage
-from proxywhirl.health.panel import VERDICT_LASTS, Standing, reaches
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.models import Attributes, HealthCheck, Outcome, Target

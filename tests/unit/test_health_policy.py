@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.arguments import LAST_MOMENT
 from proxywhirl.health import policy
 from proxywhirl.health.policy import DEAD_AFTER, HEALTHY_AFTER, UNHEALTHY_AFTER, Schedule
 from proxywhirl.models import HealthCheck, HealthStatus
+from proxywhirl.validation import LAST_MOMENT
 
 SCHEDULE = Schedule()
 

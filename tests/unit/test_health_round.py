@@ -11,9 +11,9 @@ import pytest
 from proxywhirl.errors import TierError
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.claims import Claims
+from proxywhirl.health.judges import Standing
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.outage import Outage
-from proxywhirl.health.panel import Standing
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Judge, Recorder
 from proxywhirl.health.round import Round

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from proxywhirl.errors import SessionLost, TierError
 from proxywhirl.knowledge import Knowledge
 from proxywhirl.knowledge.bans import merged
-from proxywhirl.knowledge.lines import (
+from proxywhirl.knowledge.format import (
     ban_key,
     ban_of,
     ban_text,
@@ -25,9 +25,10 @@ from proxywhirl.knowledge.lines import (
     session_of,
     session_text,
 )
-from proxywhirl.rotation.bans import Ban
-from proxywhirl.rotation.ledger import Assignment
-from proxywhirl.state.store import Change, MemoryStore, Perishable, StateStore, Store
+from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.rotation.sites.bans import Ban
+from proxywhirl.state.records import Perishable
+from proxywhirl.state.store import Change, MemoryStore, StateStore, Store
 from proxywhirl.testing import ManualClock
 
 NOW = 1_800_000_000.0

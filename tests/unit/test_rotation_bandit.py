@@ -6,10 +6,11 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from proxywhirl.models import Blame, Outcome, Proxy
-from proxywhirl.rotation.learning import Learning
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)

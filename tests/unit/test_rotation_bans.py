@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.bans import FIRST_BAN, LONGEST_ASKED, LONGEST_BAN, Ban, BanBook
-from proxywhirl.rotation.learning import CONNECT, EVERYBODY, Learning
-from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.sites.bans import FIRST_BAN, LONGEST_ASKED, LONGEST_BAN, Ban, BanBook
+from proxywhirl.rotation.sites.learning import CONNECT, EVERYBODY, Learning
+from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import parse
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from proxywhirl.models import Attributes, Blame, Outcome, Proxy
-from proxywhirl.rotation.bans import Ban
-from proxywhirl.rotation.limits import NO_LIMITS, Limits
+from proxywhirl.errors import Blame
+from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.selection.limits import NO_LIMITS, Limits
+from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)

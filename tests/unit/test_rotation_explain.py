@@ -9,10 +9,10 @@ import pytest
 
 from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy
-from proxywhirl.rotation.ledger import MemoryLedger
-from proxywhirl.rotation.limits import Limits
+from proxywhirl.rotation.affinity.ledger import MemoryLedger
+from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.sessions import SessionPolicy
+from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import parse
 

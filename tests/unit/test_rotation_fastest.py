@@ -6,7 +6,8 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from proxywhirl.models import Blame, Outcome, Proxy
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing.clock import ManualClock
 

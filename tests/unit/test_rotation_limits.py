@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.testing.clock import ManualClock
 
 SHOP = "http://shop.example/"

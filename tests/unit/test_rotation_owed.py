@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from proxywhirl.rotation.strategies.owed import LOOKED_AT, Owed
-from proxywhirl.rotation.strategies.round_robin import RoundRobin
+from proxywhirl.rotation.strategies.round_robin import LOOKED_AT, Owed, RoundRobin
 
 
 def test_each_kind_of_request_goes_along_the_line_by_itself() -> None:

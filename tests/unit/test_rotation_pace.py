@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxywhirl.errors import PoolEmpty
-from proxywhirl.models import Blame, Outcome, Proxy
-from proxywhirl.rotation.learning import Learning
-from proxywhirl.rotation.pace import Pace, Uses
+from proxywhirl.errors import Blame, PoolEmpty
+from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.learning import Learning
+from proxywhirl.rotation.sites.rate_limit import Pace, Uses
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)

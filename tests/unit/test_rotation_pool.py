@@ -15,7 +15,7 @@ import pytest
 from proxywhirl.errors import Blame, LeaseReported, PoolEmpty, ProxyGone
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
-from proxywhirl.rotation.retry import BACKOFF_CAP, FAILURES_TO_CAP
+from proxywhirl.rotation.retries.retry import BACKOFF_CAP, FAILURES_TO_CAP
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL

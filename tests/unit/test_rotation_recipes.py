@@ -9,10 +9,10 @@ import pytest
 
 from proxywhirl.errors import ProxyWhirlError, SettingsError, UnknownNameError
 from proxywhirl.models import Attributes, Proxy
-from proxywhirl.rotation.filters import Filter
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.recipe import COMBINED, Recipe
-from proxywhirl.rotation.strategy import strategy_names
+from proxywhirl.rotation.selection.filters import Filter
+from proxywhirl.rotation.selection.pool_options import COMBINED, Recipe
+from proxywhirl.rotation.strategies.base import strategy_names
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing.clock import ManualClock

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import Blame
-from proxywhirl.rotation.budget import RetryBudget
-from proxywhirl.rotation.retry import (
+from proxywhirl.rotation.retries.budget import RetryBudget
+from proxywhirl.rotation.retries.retry import (
     BACKOFF_BASE,
     BACKOFF_CAP,
     FAILURES_TO_CAP,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.errors import SettingsError
-from proxywhirl.models import Blame
-from proxywhirl.rotation.rule_file import built_in_rules, rules_with
-from proxywhirl.rotation.verdicts import LOOKED_AT, Classifier, Evidence, Verdict
+from proxywhirl.errors import Blame, SettingsError
+from proxywhirl.rotation.verdicts.classify import Classifier
+from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rules
@@ -205,7 +205,7 @@ def test_the_built_in_rules_explain_themselves() -> None:
 
 def test_a_packaged_file_is_written_as_a_users_is() -> None:
     """The package's rules keep to the grammar: taken as a user's under other names, they say the same."""
-    folder = Path(__file__).parents[2] / "src" / "proxywhirl" / "rotation"
+    folder = Path(__file__).parents[2] / "src" / "proxywhirl" / "rotation" / "verdicts"
     text = (folder / "ban_rules.toml").read_text(encoding="utf-8")
     renamed = text
     for name in tomllib.loads(text):

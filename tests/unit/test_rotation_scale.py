@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import pytest
 
-from proxywhirl.models import Attributes, Blame, Outcome, Proxy, Sketch
-from proxywhirl.rotation.bans import Ban
+from proxywhirl.errors import Blame
+from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.strategies.urn import Urn
-from proxywhirl.rotation.strategy import strategy_names
+from proxywhirl.rotation.sites.bans import Ban
+from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.sampling import Urn
 from proxywhirl.testing.clock import ManualClock
 
 MANY = 100_000

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Attributes
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.strategies.base import Strategy, find_strategy, strategy_names
 from proxywhirl.rotation.strategies.chance import RandomChoice
 from proxywhirl.rotation.strategies.round_robin import RoundRobin
-from proxywhirl.rotation.strategy import Strategy, find_strategy, strategy_names
 
 
 class Proxies:

@@ -11,11 +11,11 @@ import pytest
 
 from proxywhirl.errors import Blame, LeaseExpired, PoolEmpty, ProxyGone, SiteResting
 from proxywhirl.models import Attributes, Outcome, Proxy
-from proxywhirl.rotation.learning import EVERYBODY
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.limits import Limits
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.strategy import strategy_names
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.sites.learning import EVERYBODY
+from proxywhirl.rotation.strategies.base import strategy_names
 from proxywhirl.urls import parse
 
 SECONDS = 0.6

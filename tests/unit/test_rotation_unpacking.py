@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation import unpacking
-from proxywhirl.rotation.response import LOOKED_AT
-from proxywhirl.rotation.rule_file import built_in_rules
-from proxywhirl.rotation.unpacking import beginning
-from proxywhirl.rotation.verdicts import Classifier, Evidence
+from proxywhirl.rotation.verdicts import response as unpacking
+from proxywhirl.rotation.verdicts.classify import Classifier
+from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, beginning
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.models import Blame
-from proxywhirl.rotation.response import Response
-from proxywhirl.rotation.rule_file import built_in_rules, rules_with
-from proxywhirl.rotation.rules import Rule
-from proxywhirl.rotation.verdicts import LOOKED_AT, Classifier, Evidence, Verdict
-from proxywhirl.rotation.wording import Wording
+from proxywhirl.errors import Blame
+from proxywhirl.rotation.verdicts.classify import Classifier
+from proxywhirl.rotation.verdicts.patterns import Wording
+from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Response, Verdict
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
+from proxywhirl.rotation.verdicts.rules import Rule
 
 CORPUS = Path(__file__).with_name("verdicts")
 Page = dict[str, Any]

@@ -9,11 +9,11 @@ import pytest
 from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy
-from proxywhirl.rotation.filters import Filter
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.stock import Stock
+from proxywhirl.rotation.proxy_state import Stock
+from proxywhirl.rotation.selection.filters import Filter
+from proxywhirl.rotation.selection.views import MOST_VIEWS, Views
 from proxywhirl.rotation.strategies.chance import RandomChoice
-from proxywhirl.rotation.views import MOST_VIEWS, Views
 from proxywhirl.urls import parse
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from proxywhirl.errors import PoolEmpty
-from proxywhirl.models import Attributes, Blame, Outcome, Proxy
+from proxywhirl.errors import Blame, PoolEmpty
+from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.strategies.chance import RandomChoice
 from proxywhirl.testing.clock import ManualClock

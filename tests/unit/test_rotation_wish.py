@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.sessions import session_id, site_session_id
-from proxywhirl.rotation.wish import NO_WISH, Wish
+from proxywhirl.rotation.affinity.sessions import session_id, site_session_id
+from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
 
 
 def test_every_key_is_read_as_what_it_is() -> None:

@@ -9,8 +9,8 @@ import pytest
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
-from proxywhirl.rotation.retry import BACKOFF_CAP, FAILURES_TO_CAP
-from proxywhirl.rotation.signs import NO_CONNECT, SILENT
+from proxywhirl.rotation.retries.retry import BACKOFF_CAP, FAILURES_TO_CAP
+from proxywhirl.rotation.verdicts.without_rules import NO_CONNECT, SILENT
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)

@@ -13,7 +13,7 @@ import pytest
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.catalogue import built_in, plugged_in, with_file
 from proxywhirl.sources.definitions import defined, location_of, read_definitions
-from proxywhirl.sources.parse import parser_names
+from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import SCHEMES
 

@@ -18,7 +18,7 @@ import pytest
 
 from proxywhirl.errors import ListFormatError, SettingsError, UnknownNameError
 from proxywhirl.sources import Candidate, Rejected, parse_list
-from proxywhirl.sources.parse import parser_names
+from proxywhirl.sources.parsing.parse import parser_names
 
 PLAIN = "203.0.113.1:8080\n203.0.113.2:3128\nsocks5://203.0.113.3:1080\n"
 FOUND = ["http://203.0.113.1:8080", "http://203.0.113.2:3128", "socks5://203.0.113.3:1080"]
@@ -175,7 +175,7 @@ def test_without_the_extra_a_page_is_read_as_text(
     def missing(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "selectolax" else importlib.util.find_spec(name, package)
 
-    monkeypatch.setattr("proxywhirl.sources.pages.find_spec", missing)
+    monkeypatch.setattr("proxywhirl.sources.parsing.pages.find_spec", missing)
     assert found("<html>\n<td>203.0.113.1</td><td>8080</td>\n</html>") == FOUND[:1]
     assert "proxywhirl[html]" in caplog.text
     with pytest.raises(SettingsError, match=re.escape("proxywhirl[html]")):
@@ -234,7 +234,7 @@ def test_what_is_called_base64_and_is_not_is_an_error(text: str) -> None:
 def third_party(tmp_path: Path) -> Iterator[None]:
     """A package with a parser, and an entry point to nothing, as they are installed."""
     (tmp_path / "whirl_upside.py").write_text(
-        "from proxywhirl.sources.lines import parse_text\n"
+        "from proxywhirl.sources.parsing.lines import parse_text\n"
         "def read(texts, reading):\n"
         "    return parse_text(''.join(texts)[::-1].splitlines(), scheme=reading.scheme)\n"
     )

@@ -11,8 +11,8 @@ import apsw
 import pytest
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.protocol import Batch
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import FormatVersionError, TierError
 from proxywhirl.state.database import Database
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.cache.watcher import Watcher
+from proxywhirl.cache.maintenance.periodic import Watcher
 from proxywhirl.state.forking import hold
 
 START = """
@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from cryptography.fernet import Fernet
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.protocol import Batch
 from proxywhirl.state.store import StateStore
 
 warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # of forks beside threads, which are the point

@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.keys import NOTE
+from proxywhirl.cache.keys.keyset import NOTE
 from proxywhirl.errors import DecryptionError
 
 URLS = [f"http://h{n}.example:80" for n in range(5)]

@@ -14,9 +14,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.record import Record
-from proxywhirl.cache.rising import RISING_KEPT
-from proxywhirl.cache.soundness import deep_fault_of, fault_of
+from proxywhirl.cache.coordination.near_cache import RISING_KEPT
+from proxywhirl.cache.record import Record, deep_fault_of, fault_of
 from proxywhirl.models import Attributes
 from proxywhirl.urls import parse
 

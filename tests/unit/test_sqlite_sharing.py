@@ -14,8 +14,8 @@ import apsw
 import pytest
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.protocol import Batch
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
@@ -28,8 +28,8 @@ import os, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
+from proxywhirl.cache.tiers.protocol import Batch
 
 path, processes, threads, writes = Path(sys.argv[1]), *map(int, sys.argv[2:])
 
@@ -168,8 +168,8 @@ def test_a_child_that_ends_in_the_ordinary_way_closes_nothing_of_its_parent(tmp_
 import os, sys
 from pathlib import Path
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.sqlite import SqliteTier
-from proxywhirl.cache.tier import Batch
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
+from proxywhirl.cache.tiers.protocol import Batch
 tier = SqliteTier(Path(sys.argv[1]), authority=True)
 pid = os.fork()
 if pid == 0:

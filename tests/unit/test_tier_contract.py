@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 import pytest
 
-from proxywhirl.cache.memory import MemoryTier
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Access, Applied, Changes, Decision, Followed, Stretch, Tier
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import Access, Applied, Changes, Decision, Followed, Stretch, Tier
 from proxywhirl.testing import DurableTierContract, TierContract
 
 

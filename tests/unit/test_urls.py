@@ -7,15 +7,8 @@ import hashlib
 import pytest
 
 from proxywhirl.errors import ProxyURLError
-from proxywhirl.urls import (
-    canonical_host,
-    default_port,
-    parse,
-    parse_first,
-    protocol_scheme,
-    redact,
-    split_authority,
-)
+from proxywhirl.hosts import canonical_host, split_authority
+from proxywhirl.urls import default_port, parse, parse_first, protocol_scheme, redact
 
 SPELLINGS = {
     "203.0.113.9:8080": "http://203.0.113.9:8080",

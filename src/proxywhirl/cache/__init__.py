@@ -1,7 +1,6 @@
 """Remember proxies: three tiers behind one manager."""
 
-from proxywhirl.cache.changes import CacheChanges, portray
-from proxywhirl.cache.decisions import Merge
+from proxywhirl.cache.change_feed import CacheChanges, portray
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import (
     NEVER,
@@ -14,7 +13,8 @@ from proxywhirl.cache.models import (
     L2BackendType,
     TierStatistics,
 )
-from proxywhirl.cache.tier import Finding
+from proxywhirl.cache.policy import Merge
+from proxywhirl.cache.tiers.protocol import Finding
 
 __all__ = [
     "NEVER",

@@ -6,23 +6,18 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
-from proxywhirl.arguments import require, require_several
 from proxywhirl.cache import policy
-from proxywhirl.cache.casualties import contain
-from proxywhirl.cache.changes import CheckTimes
-from proxywhirl.cache.engine import Engine
-from proxywhirl.cache.lifecycle import Lifecycle
+from proxywhirl.cache.change_feed import CheckTimes
+from proxywhirl.cache.coordination.reads import Reading, contain
+from proxywhirl.cache.engine import Engine, Lifecycle
 from proxywhirl.cache.models import CacheEntry
-from proxywhirl.cache.reading import Reading
-from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes
-from proxywhirl.cache.soundness import UnsoundError, fault_of
+from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, UnsoundError, decode_attributes, fault_of
 from proxywhirl.cache.statistics import L1_HITS
-from proxywhirl.cache.tier import Changes
+from proxywhirl.cache.tiers.protocol import Changes
 from proxywhirl.errors import DecryptionError, SettingsError, TierError
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["Lookups"]
+from proxywhirl.validation import require, require_several
 
 _log = logging.getLogger(__name__)
 

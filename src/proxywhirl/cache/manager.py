@@ -15,26 +15,23 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from proxywhirl import urls
-from proxywhirl.arguments import require, require_several
-from proxywhirl.cache import policy, rekeying, transfer
-from proxywhirl.cache.border import is_withheld, text_of
-from proxywhirl.cache.changes import CacheChanges, read_changes
-from proxywhirl.cache.decisions import Check, Merge, check_batch, merge_batch
-from proxywhirl.cache.history import ProcessStatistics, StatisticsPoint
-from proxywhirl.cache.ladder import Committed
+from proxywhirl.cache import policy
+from proxywhirl.cache.change_feed import CacheChanges, read_changes
+from proxywhirl.cache.coordination.replicas import Committed
+from proxywhirl.cache.entries import is_withheld, text_of
+from proxywhirl.cache.keys import rekey as rekeying
+from proxywhirl.cache.keys.rekey import Rotation, Store
 from proxywhirl.cache.lookups import Lookups
+from proxywhirl.cache.maintenance import transfer
+from proxywhirl.cache.maintenance.history import ProcessStatistics, StatisticsPoint
+from proxywhirl.cache.maintenance.verify import inspect
 from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
-from proxywhirl.cache.policy import Judge
-from proxywhirl.cache.record import Record
-from proxywhirl.cache.rekeying import Rotation, Store
-from proxywhirl.cache.selection import Selection
-from proxywhirl.cache.storable import storable_attributes
-from proxywhirl.cache.tier import Batch, Decision, Finding
-from proxywhirl.cache.verification import inspect
+from proxywhirl.cache.policy import Check, Judge, Merge, Selection, check_batch, merge_batch
+from proxywhirl.cache.record import Record, storable_attributes
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["CacheManager"]
+from proxywhirl.validation import require, require_several
 
 BATCH = 5_000
 

@@ -2,39 +2,33 @@
 
 No clock, no I/O: the time, the records and what was found are arguments. Records that are given are never
 changed; a changed one is a new value.
+
+What a whole batch does to the records that are there: the pure functions that a transaction runs.
+
+Each is given the records that are stored under the batch's keys and returns what to write; what is expired
+is as good as gone, and none of them brings it back.
+
+Which entries a scan gives. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache
 
-from proxywhirl.arguments import require, require_several
-from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, decode_attributes, encode_attributes
-from proxywhirl.cache.storable import counted, storable_text
-from proxywhirl.cache.tier import Batch, TierName
+from proxywhirl.cache.record import (
+    NEVER_TIMESTAMP,
+    Record,
+    counted,
+    decode_attributes,
+    encode_attributes,
+    storable_text,
+)
+from proxywhirl.cache.tiers.protocol import Batch, TierName
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
-
-__all__ = [
-    "Debt",
-    "Found",
-    "Judge",
-    "Movement",
-    "after_read",
-    "check_key",
-    "check_keys",
-    "check_ttl",
-    "checked",
-    "described",
-    "failed",
-    "is_key",
-    "judged",
-    "merged",
-    "settled",
-    "state_of",
-]
+from proxywhirl.validation import require, require_several
 
 Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
 """Status, successes in a row, failures in a row and whether any check has succeeded to the next health check."""
@@ -262,3 +256,96 @@ def judged(record: Record, judge: Judge) -> HealthCheck:
     check = judge(HealthStatus(record.status), record.check_successes, record.check_failures, worked)
     require("what a judge returns", check, HealthCheck, "a HealthCheck")
     return check
+
+
+Check = HealthCheck | Judge | None
+"""A health check, what judges the stored state to one, or None: a failure that no check has found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """How many identities were new or came with another password, and how many were known as they are."""
+
+    loaded: int
+    skipped: int
+
+
+def merge_batch(
+    present: Mapping[str, Record],
+    offered: Iterable[Record],
+    now: float,
+    *,
+    only_known: Collection[str] = (),
+    password_changed: Callable[[Record, Record], bool],
+) -> tuple[list[Record], Merge]:
+    """Merge records with those present, in their order; return what to write, and the counts.
+
+    Those of `only_known` lack credentials that they had: where they are not known, they are left out and
+    count as neither.
+    """
+    latest: dict[str, Record] = {key: record for key, record in present.items() if now < record.expires_at}
+    changed: dict[str, Record] = {}
+    loaded = skipped = 0
+    for record in offered:
+        if record.key in only_known and record.key not in latest:
+            continue
+        result, new = merged(latest.get(record.key), record, now, password_changed=password_changed)
+        loaded, skipped = loaded + new, skipped + (not new)
+        if result is not None:
+            latest[record.key] = changed[record.key] = result
+    return list(changed.values()), Merge(loaded, skipped)
+
+
+def check_batch(
+    present: Mapping[str, Record], checks: Mapping[str, Sequence[Check]], now: float, *, threshold: int | None
+) -> tuple[list[Record], list[str]]:
+    """Apply health checks in their order; return the changed records, and the keys that are retired by it.
+
+    `threshold` is the number of failures in a row that retires a record, None where none does.
+    """
+    results = []
+    for key, record in present.items():
+        if state_of(record, now) is Found.EXPIRED:
+            continue
+        result = record
+        for check in checks[key]:
+            if check is None:
+                result = failed(result, threshold=threshold)
+            else:
+                verdict = check if isinstance(check, HealthCheck) else judged(result, check)
+                result = checked(result, verdict, threshold=threshold)
+        results.append(result)
+    return results, [record.key for record in results if record.retired and not present[record.key].retired]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """All that is asked for must fit; None asks for nothing. `retired` asks for those out of service instead."""
+
+    status: HealthStatus | None = None
+    source: str | None = None
+    scheme: str | None = None
+    country: str | None = None
+    tag: str | None = None
+    retired: bool | None = False
+
+    def takes(self, record: Record, now: float) -> bool:
+        """Whether a record is among those asked for."""
+        if state_of(record, now) is Found.EXPIRED or self.retired not in (None, record.retired):
+            return False
+        return self._fits_fields(record) and self._fits_attributes(record)
+
+    def _fits_fields(self, record: Record) -> bool:
+        return (
+            (self.status is None or record.status == self.status.value)
+            and (self.source is None or record.source == self.source)
+            and (self.scheme is None or record.url.startswith(f"{self.scheme}://"))
+        )
+
+    def _fits_attributes(self, record: Record) -> bool:
+        if self.country is None and self.tag is None:
+            return True
+        known = decode_attributes(record.attributes)
+        return (self.country is None or known.country == self.country.upper()) and (
+            self.tag is None or self.tag in known.tags
+        )

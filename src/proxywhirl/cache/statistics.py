@@ -6,9 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from proxywhirl.cache.models import CacheStatistics, TierStatistics
-from proxywhirl.cache.tier import TIER_NAMES, TierName
-
-__all__ = ["L1_HITS", "Counters"]
+from proxywhirl.cache.tiers.protocol import TIER_NAMES, TierName
 
 _TIER_COUNTS = ("hits", "misses", "evictions_lru", "evictions_ttl", "evictions_health")
 _NAMES = tuple(f"{tier}.{name}" for tier in TIER_NAMES for name in _TIER_COUNTS)

@@ -9,8 +9,6 @@ import click
 from proxywhirl.cli.options import anywhere
 from proxywhirl.cli.render import print_json
 
-__all__ = ["demo"]
-
 
 @click.command()
 @click.option("--once", is_flag=True, help="End after the requests; else the gateway stays up for you to try.")

@@ -26,8 +26,6 @@ from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin
 
-__all__ = ["REQUESTS", "Tally", "demonstrate"]
-
 REQUESTS = 1_000
 CONCURRENCY = 20
 SLOW_SECONDS = 0.2

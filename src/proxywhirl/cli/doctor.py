@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from proxywhirl.cache import Finding
-from proxywhirl.cache.diagnosis import diagnose
-from proxywhirl.cache.surroundings import set_aside, too_open
-from proxywhirl.cache.tier import REPAIR
+from proxywhirl.cache.doctor import diagnose
+from proxywhirl.cache.maintenance.files import set_aside, too_open
+from proxywhirl.cache.tiers.protocol import REPAIR
 from proxywhirl.cli.options import home_option, json_option
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.errors import ProxyWhirlError, SettingsError
@@ -22,8 +22,6 @@ from proxywhirl.settings import SETTINGS_FILE, Settings
 from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rule_faults
 from proxywhirl.state.salvage import BESIDE
 from proxywhirl.state.store import StateStore
-
-__all__ = ["doctor"]
 
 SECRETS = {"encryption_key", "key_previous", "password"}
 

@@ -20,13 +20,11 @@ from proxywhirl.cli.options import (
     ttl_option,
 )
 from proxywhirl.cli.render import acknowledge, print_json, warn
-from proxywhirl.cli.sessions import add_sessions, of_provider, vendor_options, wish_of
+from proxywhirl.cli.vendor_options import add_sessions, of_provider, vendor_options, wish_of
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Attributes, Proxy
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["add", "clear", "remove"]
 
 
 @click.command()

@@ -12,12 +12,10 @@ from proxywhirl.cli.options import country_code, home_option, json_option, open_
 from proxywhirl.cli.render import print_json, printable
 from proxywhirl.errors import PoolEmpty
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.explain import Explanation
-from proxywhirl.rotation.rules import Rule
-from proxywhirl.rotation.wish import Wish
+from proxywhirl.rotation.selection.explain import Explanation
+from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.verdicts.rules import Rule
 from proxywhirl.urls import SCHEMES
-
-__all__ = ["explain"]
 
 
 @click.command()

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import click
 
-from proxywhirl.cache.transfer import export_entries, write_entries
+from proxywhirl.cache.maintenance.transfer import export_entries, write_entries
 from proxywhirl.cli.options import home_option, open_runtime
 from proxywhirl.cli.render import note
-
-__all__ = ["export"]
 
 FORMATS = ("jsonl", "json", "csv")
 

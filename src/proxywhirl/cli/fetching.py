@@ -11,10 +11,7 @@ from proxywhirl.cli.checking import run_checks
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime
 from proxywhirl.cli.progress import steps
 from proxywhirl.cli.render import note, print_json, print_table, warn
-from proxywhirl.supply.report import SourceOutcome, SourceReport
-from proxywhirl.supply.supply import Supply
-
-__all__ = ["fetch"]
+from proxywhirl.supply.supply import SourceOutcome, SourceReport, Supply
 
 COLUMNS = ("SOURCE", "RESULT", "NEW", "KNOWN", "REJECTED", "ERROR")
 EXPENDABLE = ("REJECTED", "KNOWN")

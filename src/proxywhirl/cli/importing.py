@@ -32,8 +32,6 @@ from proxywhirl.runtime import Intake, Runtime
 from proxywhirl.sources import Candidate, Ignored, Item, Rejected, parse_list
 from proxywhirl.urls import SCHEMES
 
-__all__ = ["import_lists"]
-
 BATCH = 50_000
 COLLECT_AFTER = 50_000
 EXPORT_MARKS = (b"proxy_url", b"fetch_time")

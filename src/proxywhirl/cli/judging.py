@@ -13,8 +13,6 @@ from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.health.judge_server import HTTPS_PORT, MAX_CONNECTIONS, PORT, JudgeServer, server_tls
 from proxywhirl.net.descriptors import make_room
 
-__all__ = ["judge"]
-
 _PORT = click.IntRange(0, 65535)
 _FILE = click.Path(path_type=Path)
 

@@ -8,17 +8,15 @@ from typing import cast
 import click
 from pydantic import SecretStr
 
-from proxywhirl.cache.absent import AbsentTier
-from proxywhirl.cache.crypto import generate_key
+from proxywhirl.cache.coordination.breaker import AbsentTier
+from proxywhirl.cache.keys.rekey import KeyStatus, key_status
+from proxywhirl.cache.keys.sealing import generate_key
 from proxywhirl.cache.opening import open_tiers
-from proxywhirl.cache.rekeying import KeyStatus, key_status
-from proxywhirl.cache.tier import Tier, TierName
+from proxywhirl.cache.tiers.protocol import Tier, TierName
 from proxywhirl.cli.options import home_option, json_option, open_runtime
 from proxywhirl.cli.render import acknowledge, note, print_json, print_table, warn
 from proxywhirl.errors import TierError
 from proxywhirl.settings import Settings
-
-__all__ = ["keys"]
 
 
 @click.group()

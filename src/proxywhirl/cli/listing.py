@@ -15,8 +15,6 @@ from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import SCHEMES
 
-__all__ = ["list_entries"]
-
 TERMINAL_ROWS = 100
 COLUMNS = ("KEY", "PROXY", "LABEL", "STATUS", "CC", "SOURCE", "EXPIRES", "USED")
 EXPENDABLE = ("USED", "LABEL", "EXPIRES", "SOURCE", "CC")

@@ -17,6 +17,8 @@ from typing import NoReturn
 import click
 
 from proxywhirl import __version__
+from proxywhirl.cli.bans_and_sessions import bans, sessions
+from proxywhirl.cli.check_report import verdict
 from proxywhirl.cli.checking import check, monitor
 from proxywhirl.cli.demo import demo
 from proxywhirl.cli.doctor import doctor
@@ -27,7 +29,6 @@ from proxywhirl.cli.fetching import fetch
 from proxywhirl.cli.importing import import_lists
 from proxywhirl.cli.judging import judge
 from proxywhirl.cli.keys import keys
-from proxywhirl.cli.learnt import bans, sessions
 from proxywhirl.cli.listing import list_entries
 from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import offer_anywhere
@@ -36,10 +37,7 @@ from proxywhirl.cli.serving import serve
 from proxywhirl.cli.show import show
 from proxywhirl.cli.sources import sources
 from proxywhirl.cli.stats import stats
-from proxywhirl.cli.verdict import verdict
 from proxywhirl.errors import ProxyWhirlError
-
-__all__ = ["cli", "main"]
 
 INTERRUPTED = 130
 

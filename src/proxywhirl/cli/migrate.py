@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
-from proxywhirl.cache.migration import migrate as move
-from proxywhirl.cache.occupancy import BACKENDS
+from proxywhirl.cache.maintenance.migrate import migrate as move
+from proxywhirl.cache.tiers.directory_lock import BACKENDS
 from proxywhirl.cli.options import home_option
 from proxywhirl.cli.render import acknowledge, note, warn
 from proxywhirl.settings import SETTINGS_FILE, Settings
-
-__all__ = ["migrate"]
 
 
 @click.command()

@@ -19,24 +19,6 @@ from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import ProxyURL, parse
 
-__all__ = [
-    "AMOUNT",
-    "TEXT",
-    "KeyOrProxy",
-    "ProxyArgument",
-    "Said",
-    "Site",
-    "anywhere",
-    "attribute_options",
-    "country_code",
-    "home_option",
-    "json_option",
-    "offer_anywhere",
-    "open_runtime",
-    "open_to_write",
-    "ttl_option",
-]
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SECONDS = re.compile(r"0*[1-9][0-9]{0,14}")  # a longer number would be no number any more

@@ -10,8 +10,6 @@ from typing import BinaryIO
 
 from proxywhirl.cli.render import is_on, moving, stderr
 
-__all__ = ["counting", "progress", "size_of", "steps"]
-
 
 @contextlib.contextmanager
 def progress(label: str, size: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:

@@ -18,19 +18,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-__all__ = [
-    "acknowledge",
-    "is_on",
-    "moving",
-    "note",
-    "print_json",
-    "print_table",
-    "printable",
-    "stderr",
-    "stdout",
-    "warn",
-]
-
 GAP = 2  # columns of the terminal between those of a table
 
 

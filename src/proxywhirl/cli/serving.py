@@ -13,8 +13,6 @@ from proxywhirl.cli.render import note, warn
 from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.runtime import Runtime
 
-__all__ = ["serve"]
-
 
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Where to listen. [default: 127.0.0.1]")

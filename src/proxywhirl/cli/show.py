@@ -16,8 +16,6 @@ from proxywhirl.health.policy import reason
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["show", "sparkline"]
-
 BARS = "▁▂▃▄▅▆▇█"
 FAILED = "✗"
 UNTIMED = "·"

@@ -15,13 +15,11 @@ from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime,
 from proxywhirl.cli.render import acknowledge, note, print_json, print_table, printable
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import defined, read_definitions, tables_of
-from proxywhirl.sources.parse import parser_names
-from proxywhirl.sources.record import SourceRecord
+from proxywhirl.sources.fetch_history import SourceRecord
+from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.supply.supply import Supply
 from proxywhirl.urls import SCHEMES
-
-__all__ = ["sources"]
 
 COLUMNS = ("NAME", "ENABLED", "FROM", "FORMAT", "SCHEME", "FETCHED", "PROXIES", "LOCATION", "ERROR")
 EXPENDABLE = ("FORMAT", "FROM", "SCHEME", "PROXIES", "ERROR", "FETCHED")

@@ -8,12 +8,10 @@ from datetime import datetime
 import click
 
 from proxywhirl.cache import CacheConfig, CacheStatistics
-from proxywhirl.cache.history import ProcessStatistics, totals
+from proxywhirl.cache.maintenance.history import ProcessStatistics, totals
 from proxywhirl.cache.opening import L3_TIER
 from proxywhirl.cli.options import home_option, json_option, open_runtime
 from proxywhirl.cli.render import print_json, print_table
-
-__all__ = ["stats"]
 
 KINDS = {"jsonl": "JSON lines", "sqlite": "SQLite"}  # a plug-in's is shown by its name
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 
-__all__ = ["told_to_stop"]
-
 
 def told_to_stop() -> asyncio.Event:
     """Return what is set at the first SIGINT or SIGTERM, in place of the running loop's death by it."""

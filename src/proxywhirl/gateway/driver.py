@@ -25,7 +25,7 @@ from proxywhirl.errors import (
     UpstreamError,
 )
 from proxywhirl.events import EventBus
-from proxywhirl.gateway.commands import (
+from proxywhirl.gateway.protocol.commands import (
     Choose,
     ClientGone,
     Command,
@@ -55,8 +55,6 @@ from proxywhirl.net.relay import relay
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["Driver"]
 
 _LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
 

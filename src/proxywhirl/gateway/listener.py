@@ -14,10 +14,8 @@ import socket
 from collections.abc import Callable
 
 from proxywhirl.errors import GatewayError
-from proxywhirl.gateway.exposure import is_loopback, open_without_credentials
+from proxywhirl.gateway.options import is_loopback, open_without_credentials
 from proxywhirl.net.connection import Connection
-
-__all__ = ["Listener", "bind"]
 
 _log = logging.getLogger(__name__)
 

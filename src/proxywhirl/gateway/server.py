@@ -13,12 +13,10 @@ from proxywhirl.events import EventBus
 from proxywhirl.gateway.driver import Driver
 from proxywhirl.gateway.listener import Listener, bind
 from proxywhirl.gateway.options import GatewayOptions
-from proxywhirl.gateway.session import Session
+from proxywhirl.gateway.protocol.connection import Session
 from proxywhirl.net.connection import READ_LIMIT, Connection
-from proxywhirl.rotation.conduct import Conduct
 from proxywhirl.rotation.pool import Pool
-
-__all__ = ["Gateway"]
+from proxywhirl.rotation.retries.send_policy import Conduct
 
 _log = logging.getLogger(__name__)
 

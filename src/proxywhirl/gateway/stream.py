@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["Stream"]
-
 _CHUNK = 64 * 1024  # bytes
 
 

@@ -19,8 +19,6 @@ import re
 from proxywhirl.models import Anonymity
 from proxywhirl.wire.judge import QUESTION_HEADERS, Sighting
 
-__all__ = ["anonymity"]
-
 _ADDRESSES = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 _PORT = re.compile(r":[0-9]{1,5}$")
 

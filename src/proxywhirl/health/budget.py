@@ -14,8 +14,6 @@ from proxywhirl.errors import TierError
 from proxywhirl.health.levels import Level
 from proxywhirl.state.store import Store
 
-__all__ = ["EXPECTED_BYTES", "Budget", "Spending"]
-
 EXPECTED_BYTES = {Level.TCP: 0, Level.HANDSHAKE: 300, Level.HTTP: 900, Level.TLS: 7_000, Level.FULL: 8_000}
 """What a probe is reckoned with until it has ended, both ways together."""
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 
 from proxywhirl.state.store import Store
 
-__all__ = ["Claims"]
-
 _KIND = "claim"
 
 

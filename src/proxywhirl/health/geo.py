@@ -16,8 +16,6 @@ from proxywhirl.errors import SettingsError
 if TYPE_CHECKING:
     import maxminddb
 
-__all__ = ["GeoDatabase", "Place"]
-
 
 @dataclass(frozen=True, slots=True)
 class Place:

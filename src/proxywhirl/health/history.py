@@ -13,8 +13,6 @@ from typing import Self
 
 from proxywhirl.state.store import Store
 
-__all__ = ["KEPT", "History", "Sample", "Summary"]
-
 KEPT = 50
 _KIND = "history"
 

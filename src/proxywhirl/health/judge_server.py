@@ -18,8 +18,6 @@ import h11
 from proxywhirl.errors import SettingsError
 from proxywhirl.wire.judge import answer
 
-__all__ = ["HTTPS_PORT", "MAX_CONNECTIONS", "PORT", "JudgeServer", "server_tls"]
-
 PORT, HTTPS_PORT = 8898, 8443
 MAX_CONNECTIONS = 4096
 

@@ -23,14 +23,12 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import ProxyWhirlError
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.claims import Claims
+from proxywhirl.health.judges import VERDICT_LASTS
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.panel import VERDICT_LASTS
 from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.models import Attributes
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["Checkable", "Monitor", "MonitorThread", "Pace"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class Pace:
     per_second: float
 
 
-class Times(Protocol):
+class _Times(Protocol):
     """A page of the log: when each key is due (0: never checked), which are gone; see `Checkable`."""
 
     @property
@@ -67,7 +65,7 @@ class Times(Protocol):
 class Checkable(Protocol):
     """What is to be checked: a cache."""
 
-    def check_times_since(self, revision: int, limit: int, /) -> Times:
+    def check_times_since(self, revision: int, limit: int, /) -> _Times:
         """Return a page of what changed after a revision."""
         ...
 

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-from proxywhirl.health.panel import Standing
-
-__all__ = ["Outage"]
+from proxywhirl.health.judges import Standing
 
 _log = logging.getLogger(__name__)
 

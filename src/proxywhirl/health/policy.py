@@ -28,10 +28,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from proxywhirl.arguments import LAST_MOMENT
 from proxywhirl.models import HealthCheck, HealthStatus
-
-__all__ = ["DEAD_AFTER", "HEALTHY_AFTER", "UNHEALTHY_AFTER", "Schedule", "after", "reason"]
+from proxywhirl.validation import LAST_MOMENT
 
 UNHEALTHY_AFTER = 3
 """Failures in a row: two may be one lost connection and its retry. One that never worked is dead by then."""

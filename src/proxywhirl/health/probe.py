@@ -16,19 +16,17 @@ from random import Random
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame, LocalFailure, SettingsError, TargetFailed, UpstreamError
 from proxywhirl.health.anonymity import anonymity
-from proxywhirl.health.climb import Climb
-from proxywhirl.health.direct import DirectSightings
-from proxywhirl.health.equipment import Equipment
+from proxywhirl.health.baseline import DirectSightings
 from proxywhirl.health.geo import GeoDatabase, Place
+from proxywhirl.health.judges import Panel
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.panel import Panel
+from proxywhirl.health.probe_steps import Climb
+from proxywhirl.health.requirements import Equipment
 from proxywhirl.models import Anonymity, Target
 from proxywhirl.net.failures import FOREIGN, translated
 from proxywhirl.net.lag import LagMeter
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.judge import Judge, Sighting
-
-__all__ = ["Prober"]
 
 _TRIES = 3
 _STALLED = 0.5  # the share of a timeout in which nobody looked at the sockets that makes a failure void

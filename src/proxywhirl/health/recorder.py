@@ -20,8 +20,6 @@ from proxywhirl.health.outage import Outage
 from proxywhirl.health.policy import Schedule
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome
 
-__all__ = ["Recorded", "Recorder", "Report", "Verdicts"]
-
 Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
 
 

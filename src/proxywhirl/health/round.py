@@ -10,14 +10,11 @@ from itertools import islice
 from proxywhirl.clock import Clock
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.claims import Claims
-from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.levels import Level, ProbeResult, Tally
 from proxywhirl.health.monitor import Checkable
 from proxywhirl.health.recorder import Recorder
-from proxywhirl.health.tally import Tally
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["OnResult", "Round"]
 
 LARGEST_CHUNK = 200
 RECORD_EVERY = 0.5  # seconds

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from proxywhirl.clock import Clock
-from proxywhirl.knowledge.lines import ban_key, ban_of, ban_text, bans_of, pair_of
-from proxywhirl.rotation.bans import Ban, Pair
-from proxywhirl.state.store import Perishable, Store
-
-__all__ = ["BATCH", "KIND", "LIFTED", "Bans", "merged"]
+from proxywhirl.knowledge.format import ban_key, ban_of, ban_text, bans_of, pair_of
+from proxywhirl.rotation.sites.bans import Ban, Pair
+from proxywhirl.state.records import Perishable
+from proxywhirl.state.store import Store
 
 KIND = "ban"
 LIFTED = "lifted"

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from proxywhirl.knowledge.bans import KIND as BANS
-from proxywhirl.knowledge.holds import KIND as HOLDS
-from proxywhirl.knowledge.holds import LAST_TOKEN
-from proxywhirl.knowledge.lines import ban_of, hold_of, pair_of, session_of
+from proxywhirl.knowledge.exclusive import KIND as HOLDS
+from proxywhirl.knowledge.exclusive import LAST_TOKEN
+from proxywhirl.knowledge.format import ban_of, hold_of, pair_of, session_of
 from proxywhirl.knowledge.sessions import KIND as SESSIONS
-from proxywhirl.rotation.bans import Ban, Pair
-from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.store import Store
-
-__all__ = ["Follower"]
 
 _log = logging.getLogger(__name__)
 

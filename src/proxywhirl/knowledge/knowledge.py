@@ -19,18 +19,16 @@ from typing import Protocol
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError
 from proxywhirl.knowledge.bans import BATCH, Bans
+from proxywhirl.knowledge.exclusive import Holds
 from proxywhirl.knowledge.follower import Follower
-from proxywhirl.knowledge.holds import Holds
 from proxywhirl.knowledge.patience import Patience
 from proxywhirl.knowledge.sessions import Sessions
 from proxywhirl.knowledge.sweeper import Sweeper
-from proxywhirl.knowledge.unsaved import Unsaved
-from proxywhirl.rotation.bans import Ban, Pair
-from proxywhirl.rotation.ledger import Assignment
+from proxywhirl.knowledge.write_buffer import Unsaved
+from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.store import Store
-
-__all__ = ["Knowledge", "Learner"]
 
 KEPT = 200_000
 USES_SECONDS = 1.0

@@ -8,8 +8,6 @@ import threading
 from proxywhirl.clock import Clock
 from proxywhirl.errors import CacheError
 
-__all__ = ["Patience"]
-
 _log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 1.0

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from proxywhirl.clock import Clock
-from proxywhirl.knowledge.lines import session_of, session_text
-from proxywhirl.rotation.ledger import Assignment
-from proxywhirl.state.store import Perishable, Store
-
-__all__ = ["KIND", "LIFE_SECONDS", "Sessions"]
+from proxywhirl.knowledge.format import session_of, session_text
+from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.state.records import Perishable
+from proxywhirl.state.store import Store
 
 KIND = "session"
 LIFE_SECONDS = 7 * 86_400.0

@@ -6,11 +6,9 @@ import logging
 
 from proxywhirl.clock import Clock
 from proxywhirl.knowledge.bans import KIND as BANS
-from proxywhirl.knowledge.holds import KIND as HOLDS
+from proxywhirl.knowledge.exclusive import KIND as HOLDS
 from proxywhirl.knowledge.sessions import KIND as SESSIONS
 from proxywhirl.state.store import Store
-
-__all__ = ["Sweeper"]
 
 _log = logging.getLogger(__name__)
 

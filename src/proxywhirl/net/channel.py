@@ -21,8 +21,6 @@ from typing import TypeAlias, TypeVar
 
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
 
-__all__ = ["Channel", "Line", "TLSChannel"]
-
 T = TypeVar("T")
 
 _CHUNK = 16 * 1024  # bytes

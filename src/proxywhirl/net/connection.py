@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
 
-__all__ = ["READ_LIMIT", "Connection", "drive"]
-
 T = TypeVar("T")
 
 READ_LIMIT = 64 * 1024

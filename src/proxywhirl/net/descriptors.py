@@ -8,8 +8,6 @@ from pathlib import Path
 
 from proxywhirl.errors import SettingsError
 
-__all__ = ["Room", "make_room"]
-
 _SPARE = 64  # descriptors for files, logs and databases that are opened meanwhile
 
 

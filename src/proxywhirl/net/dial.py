@@ -18,8 +18,6 @@ from proxywhirl.net.handshakes import handshake_with
 from proxywhirl.net.trust import default_tls
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["Connection", "dial", "drive"]
-
 LAST_PORT = 65535
 
 

@@ -13,8 +13,6 @@ from ipaddress import ip_address
 from proxywhirl.errors import LocalFailure, ProxyFailed, UpstreamError
 from proxywhirl.urls import ProxyURL
 
-__all__ = ["FOREIGN", "translated"]
-
 FOREIGN = (OSError, EOFError, asyncio.LimitOverrunError, ValueError, OverflowError)
 """All that connecting to a proxy and speaking to it raises: the last two where its address is none."""
 

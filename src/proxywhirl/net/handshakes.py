@@ -15,8 +15,6 @@ from proxywhirl.urls import ProxyURL
 from proxywhirl.wire import http, socks4, socks5
 from proxywhirl.wire.steps import Handshake
 
-__all__ = ["handshake_with"]
-
 
 async def handshake_with(endpoint: ProxyURL, target: Target) -> Handshake[None]:
     """Return the handshake that has `endpoint` open a tunnel to `target`, with the endpoint's own credential.

@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-__all__ = ["LagMeter"]
-
 _TURN = 0.02  # seconds between two looks
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["Transferred", "relay"]
-
 _CHUNK = 64 * 1024  # bytes
 _ANSWER_GRACE = 5.0  # seconds without a byte, once the end of the questions could not be passed on
 

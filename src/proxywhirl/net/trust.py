@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import ssl
 
-__all__ = ["default_tls"]
-
 
 @functools.cache
 def default_tls() -> ssl.SSLContext:

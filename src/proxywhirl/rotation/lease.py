@@ -13,11 +13,9 @@ from typing import Protocol, Self
 
 from proxywhirl.errors import LeaseReported
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.slot import Slot
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["Because", "Grantor", "Lease", "Why"]
 
 Because = tuple[str, int, Sized, object, str]
 """The fields of a `Why`: a tuple costs a third of a value for each request."""

@@ -17,28 +17,26 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self, Unpack
 
-from proxywhirl.arguments import require
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import LeaseExpired, PoolEmpty, ProxyGone, SessionLost
 from proxywhirl.models import Outcome, Proxy, Sketch, Target
-from proxywhirl.rotation.bans import Ban, Pair
-from proxywhirl.rotation.choosing import Choosing
-from proxywhirl.rotation.explain import Explanation, explain
-from proxywhirl.rotation.filters import Wishes
-from proxywhirl.rotation.holding import Holding
-from proxywhirl.rotation.learning import EVERYBODY
+from proxywhirl.rotation.affinity.ledger import Assignment, Ledger, MemoryLedger
+from proxywhirl.rotation.affinity.sessions import SessionPolicy
+from proxywhirl.rotation.exclusive import Holding
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.ledger import Assignment, Ledger, MemoryLedger
-from proxywhirl.rotation.limits import NO_LIMITS, Limits
-from proxywhirl.rotation.question import ANYTHING, Question
-from proxywhirl.rotation.recipe import DEFAULT_STRATEGY, Recipe
-from proxywhirl.rotation.retry import FAILURES_TO_CAP
-from proxywhirl.rotation.sessions import SessionPolicy
-from proxywhirl.rotation.slot import Slot
-from proxywhirl.rotation.sticking import Sticking
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP
+from proxywhirl.rotation.selection.chooser import Choosing
+from proxywhirl.rotation.selection.explain import Explanation, explain
+from proxywhirl.rotation.selection.filters import Wishes
+from proxywhirl.rotation.selection.limits import NO_LIMITS, Limits
+from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY, Recipe
+from proxywhirl.rotation.selection.request_options import ANYTHING, Question
+from proxywhirl.rotation.sites.bans import Ban, Pair
+from proxywhirl.rotation.sites.learning import EVERYBODY
+from proxywhirl.rotation.sticky import Sticking
 from proxywhirl.urls import ProxyURL, parse
-
-__all__ = ["Pool", "ProxyUse"]
+from proxywhirl.validation import require
 
 _DEFAULT_POLICY = SessionPolicy()
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.rotation.rule_faults import RuleFault, faults_of
-from proxywhirl.rotation.rule_file import built_in_rules, rules_with
-from proxywhirl.rotation.rules import Rule
-
-__all__ = ["BAN_RULES_FILE", "ban_rule_faults", "ban_rules"]
+from proxywhirl.rotation.verdicts.rule_checks import RuleFault, faults_of
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
+from proxywhirl.rotation.verdicts.rules import Rule
 
 BAN_RULES_FILE = "ban-rules.toml"
 

@@ -14,8 +14,6 @@ from proxywhirl.errors import SettingsError
 from proxywhirl.settings.sections import SECTIONS
 from proxywhirl.state.directory import make_private_directory
 
-__all__ = ["SETTINGS_FILE", "changed_text", "read_file", "replace_file"]
-
 SETTINGS_FILE = "settings.toml"
 
 

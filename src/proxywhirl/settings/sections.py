@@ -14,14 +14,12 @@ from proxywhirl.errors import SettingsError
 from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.health.levels import Level
 from proxywhirl.health.policy import Schedule
-from proxywhirl.rotation.budget import RetryBudget
-from proxywhirl.rotation.limits import Limits
-from proxywhirl.rotation.recipe import DEFAULT_STRATEGY
-from proxywhirl.rotation.retry import RetryPolicy
-from proxywhirl.rotation.sessions import SessionPolicy
-from proxywhirl.sources.options import FetchOptions
-
-__all__ = ["SECTIONS", "GatewaySettings", "HealthSettings", "PoolSettings", "RetrySettings", "SourcesSettings"]
+from proxywhirl.rotation.affinity.sessions import SessionPolicy
+from proxywhirl.rotation.retries.budget import RetryBudget
+from proxywhirl.rotation.retries.retry import RetryPolicy
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY
+from proxywhirl.sources.fetching.options import FetchOptions
 
 Seconds = Annotated[float, Field(gt=0)]
 

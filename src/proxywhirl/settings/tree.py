@@ -32,8 +32,6 @@ from proxywhirl.settings.sections import (
     SourcesSettings,
 )
 
-__all__ = ["Settings"]
-
 
 class Settings(BaseSettings):
     """Everything that can be set, as one frozen value. Make it with `Settings.load` or `Settings.in_memory`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxywhirl.sources.items import Candidate, Ignored, Item, Rejected
-from proxywhirl.sources.parse import parse_list
+from proxywhirl.sources.parsing.items import Candidate, Ignored, Item, Rejected
+from proxywhirl.sources.parsing.parse import parse_list
 
 __all__ = ["Candidate", "Ignored", "Item", "Rejected", "parse_list"]

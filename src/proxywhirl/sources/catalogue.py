@@ -20,8 +20,6 @@ from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import defined, tables_of
 from proxywhirl.sources.spec import Provenance, SourceSpec
 
-__all__ = ["ENTRY_POINT_GROUP", "SOURCES_FILE", "built_in", "plugged_in", "with_file"]
-
 ENTRY_POINT_GROUP = "proxywhirl.sources"
 SOURCES_FILE = "sources.toml"
 

@@ -16,12 +16,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from proxywhirl.errors import SettingsError, UnknownNameError
-from proxywhirl.sources.parse import has_parser, parser_names
+from proxywhirl.sources.parsing.parse import has_parser, parser_names
 from proxywhirl.sources.spec import DEFAULT_REFRESH, DEFAULT_TTL, Provenance, SourceSpec
-from proxywhirl.tables import what_is_wrong
 from proxywhirl.urls import SCHEMES
-
-__all__ = ["Definition", "defined", "location_of", "read_definitions", "tables_of"]
+from proxywhirl.validation import what_is_wrong
 
 _NAME = re.compile(r"[^\x00-\x20\x7f,](?:[^\x00-\x1f\x7f,]{0,98}[^\x00-\x20\x7f,])?")
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from proxywhirl.errors import ListFormatError, SettingsError, SourceError, UnknownNameError
 from proxywhirl.models import Attributes
-from proxywhirl.sources.addresses import is_public_host
-from proxywhirl.sources.decode import Readable
-from proxywhirl.sources.items import Candidate, Rejected
-from proxywhirl.sources.lines import CUT_OFF
-from proxywhirl.sources.parse import parse_list
+from proxywhirl.sources.fetching.addresses import is_public_host
+from proxywhirl.sources.parsing.decode import Readable
+from proxywhirl.sources.parsing.items import Candidate, Rejected
+from proxywhirl.sources.parsing.lines import CUT_OFF
+from proxywhirl.sources.parsing.parse import parse_list
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import ProxyURL
-
-__all__ = ["Harvest", "harvest"]
 
 _PAGE_MARKS = (b"<!doctype html", b"<html")
 _SNIFFED = 512

@@ -9,8 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["DEFAULT_REFRESH", "DEFAULT_TTL", "Provenance", "SourceSpec"]
-
 DEFAULT_REFRESH = 3600  # seconds
 DEFAULT_TTL = 21_600  # seconds: a list that cannot be had for some hours keeps its proxies
 

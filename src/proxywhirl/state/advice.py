@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-__all__ = ["explained"]
-
 _DEEDS = {
     errno.EACCES: "let this user read and write it (`proxywhirl doctor --repair` can, where it is this user's own)",
     errno.EPERM: "let this user read and write it",

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from proxywhirl.state.store import Store
 
-__all__ = ["Block", "Blocklist"]
-
 _KIND = "blocked"
 
 

@@ -33,8 +33,6 @@ from proxywhirl.state.directory import make_private_directory
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
 
-__all__ = ["Database"]
-
 _log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["make_private_directory"]
-
 
 def make_private_directory(path: Path) -> None:
     """Make a directory and those above it that are missing, each with mode 0700; one that is there stays as it is.

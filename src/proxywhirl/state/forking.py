@@ -17,8 +17,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-__all__ = ["Forked", "hold", "take_part"]
-
 _log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 5.0

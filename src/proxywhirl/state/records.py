@@ -16,20 +16,6 @@ from dataclasses import dataclass
 
 import apsw
 
-__all__ = [
-    "MIGRATIONS",
-    "SETTLE",
-    "Changes",
-    "Perishable",
-    "below",
-    "changed",
-    "keep",
-    "lasting",
-    "selected",
-    "swept",
-    "whole",
-]
-
 MIGRATIONS = (
     (
         """CREATE TABLE records (

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import apsw
 
-__all__ = ["BESIDE", "Salvaged", "locked", "put_aside", "salvage"]
-
 BESIDE = ("", "-wal", "-shm")
 MOST_FAILURES = 10_000
 LAST_ROWID = 2**63 - 1

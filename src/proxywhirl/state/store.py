@@ -22,8 +22,6 @@ from proxywhirl.state import records
 from proxywhirl.state.database import Database
 from proxywhirl.state.records import Changes, Perishable
 
-__all__ = ["Change", "Changes", "MemoryStore", "Perishable", "StateStore", "Store", "Swept"]
-
 Change = Callable[[dict[str, str]], Mapping[str, str | Perishable | None]]
 """From the values that are there, by key, to those to keep from now on: None to forget a key."""
 

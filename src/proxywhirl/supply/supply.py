@@ -2,6 +2,8 @@
 
 Sources are asked at once, within the bounds of the settings; what they give is taken in one after the other, so that
 a limit holds for all together. A source that fails costs the others nothing.
+
+What became of a source in one fetch.
 """
 
 from __future__ import annotations
@@ -12,26 +14,63 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.models import Attributes
-from proxywhirl.sources.body import NOTHING_KNOWN, Validators
-from proxywhirl.sources.decode import Readable
+from proxywhirl.sources.fetch_history import SourceRecord
+from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
+from proxywhirl.sources.fetching.options import FetchOptions
 from proxywhirl.sources.harvest import Harvest, harvest
-from proxywhirl.sources.options import FetchOptions
-from proxywhirl.sources.record import SourceRecord
+from proxywhirl.sources.parsing.decode import Readable
 from proxywhirl.sources.spec import SourceSpec
-from proxywhirl.supply.register import Register
-from proxywhirl.supply.report import SourceOutcome, SourceReport
+from proxywhirl.supply.registry import Register
 from proxywhirl.urls import ProxyURL
 
 if TYPE_CHECKING:
-    from proxywhirl.sources.fetch import Fetcher
+    from proxywhirl.sources.fetching.fetch import Fetcher
 
-__all__ = ["Stock", "Supply", "Tell"]
+
+class SourceOutcome(StrEnum):
+    """How a source's part of a fetch ended."""
+
+    FETCHED = "fetched"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    RESTING = "resting"  # it failed before, and is left alone for a while
+    SKIPPED = "skipped"  # enough proxies were found without it
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """The proxies of one source, each counted once: `new`, `known` before, or `removed` by the user and kept out.
+
+    `rejected` counts wrong lines, `reason` says what is wrong with the first. `error` says why nothing came. `keys`
+    are those of the new proxies.
+    """
+
+    name: str
+    outcome: SourceOutcome
+    keys: tuple[str, ...] = ()
+    known: int = 0
+    removed: int = 0
+    rejected: int = 0
+    reason: str | None = None
+    error: str | None = None
+
+    @property
+    def new(self) -> int:
+        """How many proxies are new."""
+        return len(self.keys)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the source did what it should, if it was asked."""
+        return self.outcome not in (SourceOutcome.FAILED, SourceOutcome.RESTING)
+
 
 _BATCH = 50_000  # proxies in one transaction
 
@@ -136,7 +175,7 @@ class Supply:
         return [spec for spec in chosen if not due or records.get(spec.name, SourceRecord()).due_at(spec) <= now]
 
     async def _fetch_all(self, wanted: list[tuple[SourceSpec, SourceRecord]], limit: int | None, told: Tell) -> None:
-        from proxywhirl.sources.fetch import Fetcher  # noqa: PLC0415  # the HTTP client, which few commands need
+        from proxywhirl.sources.fetching.fetch import Fetcher  # noqa: PLC0415  # the HTTP client, which few commands need
 
         places = asyncio.Semaphore(self._options.concurrency)
         left = limit
@@ -225,7 +264,7 @@ class Supply:
         return report, len(new) == len(fresh)
 
     async def _examined(self, spec: SourceSpec) -> Harvest:
-        from proxywhirl.sources.fetch import Fetcher  # noqa: PLC0415  # as above
+        from proxywhirl.sources.fetching.fetch import Fetcher  # noqa: PLC0415  # as above
 
         async with Fetcher(self._options, clock=self._clock) as fetcher:
             answer = await self._ask(fetcher, spec, SourceRecord())

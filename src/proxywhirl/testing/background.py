@@ -13,8 +13,6 @@ from proxywhirl.testing.fleet import Fleet
 from proxywhirl.testing.origin import Origin
 from proxywhirl.testing.proxy import FleetSpec
 
-__all__ = ["running_fleet"]
-
 
 @contextlib.contextmanager
 def running_fleet(

@@ -14,8 +14,6 @@ from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.testing.exits import Exits
 from proxywhirl.testing.faults import Fault, obstructed
 
-__all__ = ["Behaviour", "ProxiedRequest", "RememberedAnswer"]
-
 _REMEMBERED = 10_000
 
 

@@ -14,12 +14,10 @@ from threading import Lock
 from typing import Any, TypeVar, cast
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Access, Applied, Changes, Decision, Finding, Followed, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Access, Applied, Changes, Decision, Finding, Followed, Stretch, Tier
 from proxywhirl.errors import TierError
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.testing.trouble import METHODS, Delay, Failure, Garbage, Garbled, Held, Trouble
-
-__all__ = ["ChaosTier"]
 
 T = TypeVar("T")
 
@@ -35,7 +33,7 @@ class ChaosTier:
     `calls` counts how often each of `METHODS` was called, troubled or not. May be called from several threads, where
     the tier may.
 
-    >>> from proxywhirl.cache.memory import MemoryTier
+    >>> from proxywhirl.cache.tiers.memory import MemoryTier
     >>> chaos = ChaosTier(MemoryTier(authority=True))
     >>> trouble = chaos.fail(OSError("the disk is away"), "get", times=1)
     >>> chaos.get("k")

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["Exits"]
-
 
 class Exits:
     """The open connections that the proxies of a fleet have made to targets."""

@@ -7,8 +7,6 @@ from enum import Enum
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["FORGED_PAGE", "Fault", "obstructed"]
-
 FORGED_PAGE = b"<html><body>Welcome! This page comes from the proxy.</body></html>\n"
 
 _GARBAGE = b"\x00\xff\xfe\x01 this is neither HTTP nor SOCKS \x80\x81\r\n\r\n" * 4

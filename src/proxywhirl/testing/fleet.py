@@ -15,8 +15,6 @@ from typing import Self
 from proxywhirl.testing.exits import Exits
 from proxywhirl.testing.proxy import FleetProxy, FleetSpec
 
-__all__ = ["Fleet"]
-
 
 class Fleet:
     """Running proxies, by place and by name. Made by `Fleet.start`.

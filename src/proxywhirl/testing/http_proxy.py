@@ -9,14 +9,12 @@ import re
 import h11
 
 from proxywhirl.errors import ProxyURLError
+from proxywhirl.hosts import split_authority
 from proxywhirl.net.connection import Connection
 from proxywhirl.testing.behaviour import Behaviour, ProxiedRequest, RememberedAnswer
 from proxywhirl.testing.faults import FORGED_PAGE, Fault
 from proxywhirl.testing.http_stream import HttpStream
 from proxywhirl.testing.tunnel import carry
-from proxywhirl.urls import split_authority
-
-__all__ = ["serve"]
 
 _ABSOLUTE = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
 # RFC 9110 section 7.6.1, and what each hop says anew: the framing (by h11), Host (from the URL), Expect

@@ -6,8 +6,6 @@ import h11
 
 from proxywhirl.net.connection import Connection
 
-__all__ = ["HttpStream"]
-
 _CHUNK = 64 * 1024  # bytes
 
 

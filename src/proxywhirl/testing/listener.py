@@ -19,8 +19,6 @@ import h11
 from proxywhirl.errors import AccountRefused, BadHandshake
 from proxywhirl.net.connection import READ_LIMIT, Connection
 
-__all__ = ["Listener"]
-
 _BACKLOG = 1024
 
 

@@ -22,8 +22,6 @@ from proxywhirl.testing.listener import Listener
 from proxywhirl.testing.origin_pages import Framing, Page, page_for
 from proxywhirl.testing.rate_limit import Counts, RateLimit
 
-__all__ = ["Origin", "SeenRequest"]
-
 _REMEMBERED = 10_000
 _BODILESS = frozenset({204, 304})
 

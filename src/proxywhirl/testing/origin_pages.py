@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Framing", "Page", "page_for"]
-
 _PATTERN = bytes(range(256)) * 256
 _PATHS = re.compile(
     r"/(?:(status)/([2-5]\d\d)|(bytes)/(\d{1,10})|(slow)\?ms=(\d{1,6})|(stream)\?chunks=(\d{1,6})|(close))"

@@ -17,8 +17,6 @@ from proxywhirl.testing.faults import Fault
 from proxywhirl.testing.listener import Listener
 from proxywhirl.urls import SCHEMES, ProxyURL
 
-__all__ = ["FleetProxy", "FleetSpec"]
-
 
 @dataclass(frozen=True, slots=True)
 class FleetSpec:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from proxywhirl.clock import Clock
 
-__all__ = ["Counts", "RateLimit"]
-
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:

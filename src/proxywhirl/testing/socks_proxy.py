@@ -10,8 +10,6 @@ from proxywhirl.testing.tunnel import carry
 from proxywhirl.wire import socks4, socks5
 from proxywhirl.wire.steps import Requested
 
-__all__ = ["serve"]
-
 
 async def serve(behaviour: Behaviour, connection: Connection) -> None:
     """Serve the one request of a client connection."""

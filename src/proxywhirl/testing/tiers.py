@@ -1,8 +1,8 @@
 """The contract of a tier: the suite that a tier's author runs against it, with a test framework or without.
 
-`proxywhirl.cache.tier` says what a tier is; each test here holds a tier to one sentence of it. Nothing is imported
-that tests need: pytest collects the `test_` methods of a subclass, and `run_all` does without pytest. How to write a
-tier, and one to begin with, is in `docs/extending.md`.
+`proxywhirl.cache.tiers.protocol` says what a tier is. Each test here holds a tier to one sentence of it. Nothing is
+imported that tests need: pytest collects the `test_` methods of a subclass, and `run_all` does without pytest. How to
+write a tier, and one to begin with, is in `docs/extending.md`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from proxywhirl.testing.tier_clauses.reading import ReadingClauses
 from proxywhirl.testing.tier_clauses.sharing import SharingClauses
 from proxywhirl.testing.tier_clauses.transactions import TransactionClauses
 from proxywhirl.testing.tier_clauses.windows import WindowClauses
-
-__all__ = ["DurableTierContract", "TierContract"]
 
 
 class TierContract(

@@ -10,10 +10,8 @@ from threading import Event
 from typing import Any
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Changes
+from proxywhirl.cache.tiers.protocol import Changes
 from proxywhirl.testing.clock import ManualClock
-
-__all__ = ["METHODS", "Delay", "Failure", "Garbage", "Garbled", "Held", "Trouble"]
 
 METHODS = frozenset(
     {

@@ -12,8 +12,6 @@ from proxywhirl.net.relay import relay
 from proxywhirl.testing.certificate import own_certificate
 from proxywhirl.testing.faults import FORGED_PAGE, Fault
 
-__all__ = ["carry"]
-
 _IDLE = 60.0  # seconds: longer than any test should wait
 _CHUNK = 64 * 1024  # bytes
 _TLS_HANDSHAKE = b"\x16"  # a record's type (RFC 8446 section 5.1)

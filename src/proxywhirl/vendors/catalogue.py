@@ -10,8 +10,6 @@ from importlib.resources import files
 from proxywhirl.errors import UnknownNameError
 from proxywhirl.vendors.provider import Provider
 
-__all__ = ["guess", "provider", "providers"]
-
 
 @cache
 def providers() -> Mapping[str, Provider]:

@@ -13,8 +13,6 @@ from proxywhirl.vendors.catalogue import provider as provider_of
 from proxywhirl.vendors.grammar import Wish, duration
 from proxywhirl.vendors.provider import Lifetimes, Provider
 
-__all__ = ["compile_credential", "session_name", "spelled_session"]
-
 ESCAPE = "zx"
 _UNIT_SECONDS = {"s": 1, "m": 60}
 _UNIT_WORDS = {"s": "seconds", "m": "minutes"}

@@ -9,11 +9,9 @@ import re
 from collections.abc import Iterable
 
 from proxywhirl.errors import UpstreamError
-from proxywhirl.rotation.verdicts import Verdict
+from proxywhirl.rotation.verdicts.response import Verdict
 from proxywhirl.vendors.catalogue import providers
 from proxywhirl.vendors.provider import ErrorRule
-
-__all__ = ["decode", "decode_answer", "decode_failure"]
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -16,8 +16,6 @@ from urllib.parse import unquote
 
 from proxywhirl.errors import SettingsError
 
-__all__ = ["KEYS", "Wish", "duration", "has_wish", "parse", "read_duration", "write"]
-
 KEYS = ("session", "country", "region", "city", "lifetime")
 
 LONGEST_SESSION = 64

@@ -11,8 +11,6 @@ from typing import Any
 from proxywhirl.errors import Blame
 from proxywhirl.vendors.grammar import KEYS
 
-__all__ = ["ErrorRule", "Lifetimes", "Provider", "SessionNames"]
-
 _MARK = re.compile(r"[-_][a-z]+[-_]")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 

@@ -10,17 +10,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from proxywhirl.arguments import require
 from proxywhirl.errors import SettingsError
 from proxywhirl.models import Attributes
 from proxywhirl.urls import ProxyURL
+from proxywhirl.validation import require
 from proxywhirl.vendors.catalogue import guess, providers
 from proxywhirl.vendors.catalogue import provider as provider_of
 from proxywhirl.vendors.compiling import compile_credential
 from proxywhirl.vendors.grammar import Wish, duration, has_wish, parse, write
 from proxywhirl.vendors.provider import Provider, SessionNames
-
-__all__ = ["MOST_SESSIONS", "recognised", "to_send", "vendor_sessions"]
 
 MOST_SESSIONS = 100_000
 _WITHOUT_PASSWORD = frozenset({"socks4", "socks4a"})

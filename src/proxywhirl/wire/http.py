@@ -17,8 +17,6 @@ from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send
 from proxywhirl.wire.text import quoted, sendable
 
-__all__ = ["HEAD_LIMIT", "authorization", "basic_credentials", "connect"]
-
 HEAD_LIMIT = 64 * 1024
 """How many bytes all response heads of one handshake may have together."""
 

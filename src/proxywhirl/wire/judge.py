@@ -20,8 +20,6 @@ from proxywhirl.errors import AccountRefused, ForgedAnswer, LocalFailure, ProxyF
 from proxywhirl.models import Target
 from proxywhirl.wire.steps import Handshake, ReceiveSome, Send
 
-__all__ = ["ANSWER_LIMIT", "NONCE_HEADER", "QUESTION_HEADERS", "Judge", "Sighting", "answer", "question"]
-
 ANSWER_LIMIT = 64 * 1024
 """How many bytes a judge's whole answer may have, head and body."""
 

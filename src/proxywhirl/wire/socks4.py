@@ -12,8 +12,6 @@ from proxywhirl.errors import AccountRefused, BadHandshake, LocalFailure, ProxyF
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveUntil, Requested, Send, Verify
 from proxywhirl.wire.text import packed_port, sendable
 
-__all__ = ["GRANTED", "IDENTITY_REFUSED", "REJECTED", "accept", "connect", "reply"]
-
 GRANTED, REJECTED, NO_IDENTD, IDENTITY_REFUSED = 0x5A, 0x5B, 0x5C, 0x5D
 _VERSION = 4
 _CONNECT = 1

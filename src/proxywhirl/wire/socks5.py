@@ -21,8 +21,6 @@ from proxywhirl.errors import (
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, Requested, Send, Step, Verify
 from proxywhirl.wire.text import packed_port, sendable
 
-__all__ = ["Reply", "accept", "connect", "reply"]
-
 _VERSION = 5
 _AUTHENTICATION_VERSION = 1
 _NO_AUTHENTICATION, _PASSWORD, _NO_METHOD = 0, 2, 0xFF

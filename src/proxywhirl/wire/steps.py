@@ -14,8 +14,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-__all__ = ["Handshake", "ReceiveExactly", "ReceiveSome", "ReceiveUntil", "Requested", "Send", "Step", "Verify"]
-
 T = TypeVar("T")
 
 

@@ -6,8 +6,6 @@ from contextlib import suppress
 
 from proxywhirl.errors import AccountRefused, LocalFailure
 
-__all__ = ["packed_port", "quoted", "sendable"]
-
 _LONGEST = 60  # characters
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.models import Blame, Outcome
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 

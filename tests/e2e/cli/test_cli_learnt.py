@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from proxywhirl.models import Attributes
-from proxywhirl.rotation.bans import Ban
-from proxywhirl.rotation.ledger import Assignment
-from proxywhirl.rotation.sessions import session_id
+from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.rotation.affinity.sessions import session_id
+from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import parse

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.rotation.rule_file import built_in_rules
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules
 
 Run = Callable[..., Any]
 

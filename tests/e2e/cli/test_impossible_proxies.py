@@ -15,7 +15,7 @@ import pytest
 from proxywhirl import AsyncProxyWhirl, ProxyWhirl
 from proxywhirl.events import AttemptFailed, EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
-from proxywhirl.integrations.httpx import WhirlTransport
+from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing import Fleet, FleetSpec, Origin, running_fleet
 from proxywhirl.urls import ProxyURL

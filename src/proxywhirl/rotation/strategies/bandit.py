@@ -6,13 +6,11 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.belief import belief
-from proxywhirl.rotation.sites import Arm, Site
-from proxywhirl.rotation.slot import Slot
-from proxywhirl.rotation.strategies.urn import ScoredUrn, admitted
-from proxywhirl.rotation.strategy import Barred, Roster
-
-__all__ = ["Bandit"]
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.estimate import belief
+from proxywhirl.rotation.sites.sites import Arm, Site
+from proxywhirl.rotation.strategies.base import Barred, Roster
+from proxywhirl.rotation.strategies.sampling import ScoredUrn, admitted
 
 _LOOKED_AT = 16
 """Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.strategies.urn import ScoredUrn, Urn, admitted, draws_worth
-from proxywhirl.rotation.strategy import Barred, Roster
-
-__all__ = ["RandomChoice", "WeightedChoice"]
+from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.strategies.base import Barred, Roster
+from proxywhirl.rotation.strategies.sampling import ScoredUrn, Urn, admitted, draws_worth
 
 _FEW_DRAWS = 8  # before it is looked at who may not serve: mostly nobody who weighs much
 _SMALL = 32  # keys of an urn that are worth a look at each

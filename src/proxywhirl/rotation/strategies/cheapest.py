@@ -7,12 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.slot import Slot
-from proxywhirl.rotation.strategies.urn import Urn
-from proxywhirl.rotation.strategy import Barred, Roster
-
-__all__ = ["Cheapest"]
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.strategies.base import Barred, Roster
+from proxywhirl.rotation.strategies.sampling import Urn
 
 _WEIGHT = 0.1  # of the newest outcome in a tier's success rate: it follows the last twenty or so
 _TROUBLE = 0.5  # success rate below which a tier is left

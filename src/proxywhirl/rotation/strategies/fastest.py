@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.slot import Slot
-from proxywhirl.rotation.strategies.urn import ScoredUrn, admitted
-from proxywhirl.rotation.strategy import Barred, Roster
-
-__all__ = ["FAILURE_SECONDS", "Fastest", "seconds_to_answer"]
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.strategies.base import Barred, Roster
+from proxywhirl.rotation.strategies.sampling import ScoredUrn, admitted
 
 FAILURE_SECONDS = 2.0
 """What a failure is taken to cost: time, a retry, and a bad name with the target. A proxy that fails once in three

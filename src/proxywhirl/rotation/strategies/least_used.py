@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from proxywhirl.rotation.sites import Site
-from proxywhirl.rotation.slot import Slot
-from proxywhirl.rotation.strategies.urn import Urn
-from proxywhirl.rotation.strategy import Barred, Roster
-
-__all__ = ["LeastUsed"]
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.strategies.base import Barred, Roster
+from proxywhirl.rotation.strategies.sampling import Urn
 
 _IDLE_LISTED_FROM, _IDLE_LISTED_TO = 1 / 2, 1 / 4
 """Shares of proxies in use: above the first the idle ones are few enough to be listed, until it falls below the second.

@@ -14,9 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
-from proxywhirl.cache.tier import Access, Applied, Batch, Tier
-
-__all__ = ["Clauses", "all_records", "delete", "expect", "full", "hit_times", "keys", "put", "record", "same", "there"]
+from proxywhirl.cache.tiers.protocol import Access, Applied, Batch, Tier
 
 T = TypeVar("T")
 LONGEST_SCAN = 100_000

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxywhirl.cache.models import EVICTION_POLICIES
-from proxywhirl.cache.tier import Batch, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Batch, Stretch, Tier
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, expect, keys, put, record, same, there
-
-__all__ = ["BoundClauses"]
 
 VICTIMS = {"lru": "b", "fifo": "a", "lfu": "c", "sieve": "a"}
 

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from proxywhirl.cache.models import EVICTION_POLICIES
-from proxywhirl.cache.tier import Access, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Access, Stretch, Tier
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, full, keys, put, record, same
 from proxywhirl.testing.tier_clauses.log import Follower
-
-__all__ = ["DurableClauses", "StoredClauses"]
 
 
 class StoredClauses(Clauses):

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Tier
+from proxywhirl.cache.tiers.protocol import Tier
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, expect, keys, put, record, same
-
-__all__ = ["Follower", "LogClauses"]
 
 LONGEST_READING = 1_000
 

@@ -12,13 +12,11 @@ from random import Random
 
 from proxywhirl.cache.models import EVICTION_POLICIES
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
-from proxywhirl.cache.tier import Access, Batch, Tier
+from proxywhirl.cache.tiers.protocol import Access, Batch, Tier
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, expect, hit_times, keys, record, same
 from proxywhirl.testing.tier_clauses.log import Follower
 from proxywhirl.testing.tier_clauses.naive import NaiveOrder
 from proxywhirl.testing.tier_clauses.window_model import WindowRun
-
-__all__ = ["AuthorityRun", "ModelClauses", "run"]
 
 KEYS = [f"k{n}" for n in range(9)] + ["ünï", "\U00010000", "a\x00b"]
 STEPS = 150

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from proxywhirl.cache.record import Record
 
-__all__ = ["NaiveOrder"]
-
 
 class NaiveOrder:
     """The keys of a tier of `bound` entries, with everything that was ever noted of their use.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from proxywhirl.cache.tier import Tier
+from proxywhirl.cache.tiers.protocol import Tier
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, full, put, record, same
-
-__all__ = ["NoteClauses"]
 
 NAMES = ["a", "a_b", "a.b", "axb", "revision", "floor", "store_id", "key-check", "n0.tmp", "schema_version"]
 TEXTS = ["", "plain", "ünï ☃ \U0001f9ea", "two\r\nlines\n", ' " \\ ', "x" * 70_000]

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP
-from proxywhirl.cache.tier import Tier
+from proxywhirl.cache.tiers.protocol import Tier
 from proxywhirl.testing.tier_clauses.base import (
     Clauses,
     all_records,
@@ -20,8 +20,6 @@ from proxywhirl.testing.tier_clauses.base import (
     same,
     there,
 )
-
-__all__ = ["ReadingClauses"]
 
 ODD_KEYS = ["a", "a\x00b", "a b", "a%_", "line\nbreak", 'quo"te', "ünï", "\u2028", "\uffff", "\U00010000", "z" * 300]
 ROUNDS = 15

@@ -9,12 +9,10 @@ from threading import Barrier
 from typing import TypeVar
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Batch, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Batch, Stretch, Tier
 from proxywhirl.testing.tier_clauses.base import all_records, delete, expect, keys, put, record, same, there
 from proxywhirl.testing.tier_clauses.durable import StoredClauses
 from proxywhirl.testing.tier_clauses.log import Follower
-
-__all__ = ["SharingClauses"]
 
 T = TypeVar("T")
 RACERS, LAPS = 4, 12

@@ -7,11 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Access, Batch
+from proxywhirl.cache.tiers.protocol import Access, Batch
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, delete, expect, keys, put, record, same, there
-
-__all__ = ["TransactionClauses"]
 
 FAR = 1_000
 _ODD: tuple[dict[str, Any], ...] = (

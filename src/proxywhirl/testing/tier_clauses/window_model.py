@@ -7,11 +7,9 @@ from dataclasses import replace
 from random import Random
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tier import Access, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Access, Stretch, Tier
 from proxywhirl.testing.tier_clauses.base import all_records, expect, hit_times, record, same, there
 from proxywhirl.testing.tier_clauses.naive import NaiveOrder
-
-__all__ = ["WindowRun"]
 
 KEYS = [f"k{n}" for n in range(9)]
 OFTEN, SELDOM = 0.8, 0.2

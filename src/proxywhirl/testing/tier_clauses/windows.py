@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proxywhirl.cache.tier import Followed, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Followed, Stretch, Tier
 from proxywhirl.testing.tier_clauses.base import Clauses, all_records, expect, record, same, there
-
-__all__ = ["WindowClauses"]
 
 
 class WindowClauses(Clauses):

@@ -1,0 +1,153 @@
+"""The log of changes as the pool reads it: proxies that came or changed, keys that went.
+
+A pool needs a third of a record's columns, and of a million proxies it uses a few at a time. So a tier may offer
+the log as outlines, and the pool keeps sketches, from which a `Proxy` is made when one is chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from sys import intern
+from typing import Protocol, Self, runtime_checkable
+
+from proxywhirl.cache.policy import Found, state_of
+from proxywhirl.cache.record import UNREADABLE, Record, decode_attributes, split_url
+from proxywhirl.cache.tiers.change_log import NOWHERE
+from proxywhirl.cache.tiers.protocol import Changes, Tier
+from proxywhirl.models import Attributes, HealthStatus, Proxy, Sketch
+
+Outline = tuple[str, str, str, int, int]
+"""Of a record: key, URL, traits, standing, revision.
+
+Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
+line break, or nothing. Its standing is one of the three below: gone, serving, or set aside since it is dead or retired.
+"""
+GONE, SERVING, ASIDE = range(3)
+
+_STATUSES = {status.value: status for status in HealthStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """A page of the log like `Changes`, with outlines instead of records."""
+
+    revision: int
+    outlines: list[Outline]
+    removed: list[str]
+    reset: bool = False
+    more: bool = False
+
+    @classmethod
+    def of(cls, changes: Changes, now: float) -> Self:
+        """Return the outlines, at a time, of a page of records."""
+        outlines = [_outline(record, now) for record in changes.records]
+        return cls(changes.revision, outlines, changes.removed, changes.reset, changes.more)
+
+
+@runtime_checkable
+class Outlining(Protocol):
+    """What a tier may offer beside `Tier`, where it reads a part of a record in less time than the whole."""
+
+    def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
+        """Return a page of the log after `revision` as `changes_since` does, of records as they stand at `now`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChanges:
+    """A page of what changed. With `reset`, forget all that was known before; with `more`, another page follows.
+
+    `revision` is what to ask with next, and says nothing else. `aside` are those that are retired or dead, and to be
+    tried now and then only; `sketches` the others. A key is in one of them or in `removed`, once.
+    """
+
+    revision: int
+    sketches: dict[str, Sketch]
+    aside: dict[str, Sketch]
+    removed: list[str]
+    reset: bool
+    more: bool
+
+    @classmethod
+    def of(cls, page: Outlines) -> Self:
+        """Return a page of a tier's log as it is to a pool: what has expired is removed."""
+        sketches: dict[str, Sketch] = {}
+        aside: dict[str, Sketch] = {}
+        removed = list(page.removed)
+        shared: dict[str, str] = {}  # the same text is in memory once for each page
+        share = shared.setdefault
+        for key, url, traits, standing, _ in page.outlines:
+            if standing == SERVING:
+                sketches[key] = (url, share(traits, traits))
+            elif standing == ASIDE:
+                aside[key] = (url, share(traits, traits))
+            else:
+                removed.append(key)
+        return cls(page.revision, sketches, aside, removed, page.reset, page.more)
+
+    @classmethod
+    def nothing(cls, revision: int) -> Self:
+        """Return the page of a log that cannot be read now."""
+        return cls(revision, {}, {}, [], reset=False, more=False)
+
+    @classmethod
+    def standing_in(cls, records: list[Record], now: float) -> Self:
+        """Return what is known while the log cannot be read; who asks with its revision then starts anew."""
+        return cls.of(Outlines.of(Changes(NOWHERE, records, []), now))
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        """Those that came or changed, made anew at each call. O(n)."""
+        return [portray(*item) for sketches in (self.sketches, self.aside) for item in sketches.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTimes:
+    """A page of the log as a health monitor reads it: like `CacheChanges`, with what is retired too.
+
+    `due` says when each is to be checked next, in Unix seconds; 0 where it never was checked.
+    """
+
+    revision: int
+    due: dict[str, float]
+    removed: list[str]
+    reset: bool = False
+    more: bool = False
+
+    @classmethod
+    def of(cls, changes: Changes, now: float) -> Self:
+        """Return the times, at a time, of a page of records; what is expired is removed."""
+        alive = [record for record in changes.records if now < record.expires_at]
+        expired = [record.key for record in changes.records if now >= record.expires_at]
+        due = {record.key: record.next_check_at or 0.0 for record in alive}
+        return cls(changes.revision, due, [*changes.removed, *expired], changes.reset, changes.more)
+
+
+def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:
+    """Read a page of a tier's log after a revision, the fastest way that the tier offers."""
+    if isinstance(tier, Outlining):
+        return CacheChanges.of(tier.outlines_since(revision, limit, now))
+    return CacheChanges.of(Outlines.of(tier.changes_since(revision, limit), now))
+
+
+def portray(key: str, sketch: Sketch) -> Proxy:
+    """Make the value that a sketch stands for."""
+    url, traits = sketch
+    facts, _, source = traits.partition("\n")
+    status, credential, attributes = facts.split(" ", 2)
+    scheme, host, port = split_url(url)
+    try:
+        known, health = decode_attributes(attributes), _STATUSES[status]
+    except UNREADABLE:  # a damaged row: the cache contains it when it reads the whole of it
+        known, health = Attributes(), HealthStatus.UNKNOWN
+    label = known.label or (f"user-{key[:6]}" if credential == "1" else None)
+    return Proxy(key, intern(scheme), host, port, label, intern(source), health, known)
+
+
+def _outline(record: Record, now: float) -> Outline:
+    state = state_of(record, now)
+    standing = GONE if state is Found.EXPIRED else SERVING
+    if state is Found.RETIRED or (state is Found.LIVE and record.status == "dead"):
+        standing = ASIDE
+    traits = f"{record.status} {record.has_credentials:d} {record.attributes}\n{record.source}"
+    return record.key, record.url, traits, standing, record.revision

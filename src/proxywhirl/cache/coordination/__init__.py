@@ -1,0 +1,1 @@
+"""How the three tiers work together: reads, promotion, replication, failures."""

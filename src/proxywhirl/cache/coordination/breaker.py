@@ -1,0 +1,360 @@
+"""Keep a sick tier from failing a request: mark it degraded, leave it out, try it again with back-off.
+
+The rules:
+
+- A tier that raises while it is read, whatever it raises, is left out. One that answers what it cannot have been asked
+  for is left out too.
+- A tier that raises while it is written to is left out of writes alone: its reads speak for themselves, and a read that
+  goes well says nothing of writes.
+- A slow answer is used, and a slow write counts. Two slow calls, one after the other, are a sickness.
+- Another process that is writing is no sickness. A write waits for it, outside the lock of the tier, so that reads go
+  on; how long is the caller's to say.
+
+A durable tier that cannot be opened, beside another one that can: it is left out like one that is sick.
+
+A window holds nothing that the authority does not hold, so that nothing is lost without it. Without the authority the
+window above it serves, and keeps what is to be written to the authority.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import partial
+from typing import NoReturn, Protocol, TypeVar, runtime_checkable
+
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
+from proxywhirl.clock import Clock
+from proxywhirl.errors import TierBusyError, TierError, UnstorableValue
+from proxywhirl.state.contention import pauses
+
+
+class AbsentTier:
+    """Stands for a tier until `reopen` returns that. Whatever it is asked is a `TierError` that says why."""
+
+    corrupted = 0
+
+    def __init__(self, reason: TierError, reopen: Callable[[], Tier]) -> None:
+        self.reason = str(reason)
+        self.reopen = reopen
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+    def abandon(self) -> None:
+        """Do nothing, as above."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if hasattr(Tier, name):
+            raise TierError(self.reason)
+        raise AttributeError(name)
+
+    def __len__(self) -> NoReturn:
+        raise TierError(self.reason)
+
+    def __contains__(self, key: object) -> NoReturn:
+        raise TierError(self.reason)
+
+
+_log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+PATIENCE_SECONDS = 10.0
+SLOW_CALL_SECONDS = 2.0
+SLOW_RECORD_SECONDS = 0.001
+MUCH = 500
+AT_ONCE = (None,)
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """What a tier may offer beside `Tier`: whether its writes wait for other processes, or raise `TierBusyError`."""
+
+    patient: bool
+
+
+class DecisionError(Exception):
+    """What a decision raised inside a transaction: not the tier's fault."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+_patience: ContextVar[float] = ContextVar("patience", default=math.inf)
+
+
+@contextlib.contextmanager
+def in_passing() -> Iterator[None]:
+    """Let what is written meanwhile wait for nobody: a read writes what it can at once, and leaves the rest."""
+    token = _patience.set(0.0)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def may_wait() -> bool:
+    """Whether what is written may wait for other writers: not `in_passing`."""
+    return _patience.get() > 0
+
+
+class LeftOut:
+    """Stands for the answer of a tier that was not asked, or gave none."""
+
+
+LEFT_OUT = LeftOut()
+
+
+def guarded_decision(decide: Decision) -> Decision:
+    """Return the decision so that its own errors are told from the tier's."""
+
+    def decided(present: Mapping[str, Record]) -> Batch:
+        try:
+            return decide(present)
+        except Exception as exc:
+            raise DecisionError(exc) from exc
+
+    return decided
+
+
+class _BackOff:
+    """When something that failed is tried again: after pauses that double until it goes well."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._failures = 0
+        self._retry_at = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether to try again."""
+        return self._monotonic() >= self._retry_at
+
+    def fail(self) -> float:
+        """Begin the next pause, the first one or one twice as long; return its seconds."""
+        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        self._retry_at = self._monotonic() + pause
+        return pause
+
+    def recover(self) -> None:
+        """Begin with the first pause the next time."""
+        self._failures = 0
+
+
+class GuardedTier:
+    """A tier with its name, its locks and its health.
+
+    `degraded` is one that is not asked, `unwritable` one that is read alone. `changing` says that reads have to wait
+    for a write that takes its time. `behind` is true for a window that was left out of a change: it follows the log
+    before it is used again. With `miscounts` it was left out of hits, which are not in the log: it is emptied then.
+    `patience` is for how many seconds a write waits for another process. `alone` says that nothing else takes its
+    writes, so that each of them waits, also after one has waited in vain.
+    """
+
+    def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
+        self.name = name
+        self.tier = _impatient(tier)
+        self.degraded = False
+        self.unwritable = False
+        self.behind = False
+        self.miscounts = False
+        self.patience = PATIENCE_SECONDS
+        self.alone = False
+        self.changing = False
+        self._lock = threading.RLock()
+        self._reads = _lock_of_reads(self.tier, self._lock)
+        self._monotonic = clock.monotonic
+        self._asking = _BackOff(clock.monotonic)
+        self._writing = _BackOff(clock.monotonic)
+        self._reason = ""
+        self._slow_until: float | None = None
+        if isinstance(tier, AbsentTier):
+            self.behind = True
+            self._degrade(tier.reason)
+
+    @property
+    def absent(self) -> str | None:
+        """Why the tier could not be opened; None where it is open."""
+        return self._reason if isinstance(self.tier, AbsentTier) else None
+
+    @property
+    def available(self) -> bool:
+        """Whether to ask the tier now: it is well, or its back-off has ended."""
+        return not self.degraded or self._asking.over
+
+    @property
+    def writable(self) -> bool:
+        """Whether to write to the tier now."""
+        return self.available and (not self.unwritable or self._writing.over)
+
+    @property
+    def sick(self) -> bool:
+        """Whether it could not do lately what it was asked, be it reading or writing."""
+        return self.degraded or self.unwritable
+
+    def write(self, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
+        """Change the tier as `call` asks it; one that could not be written to lately is left out.
+
+        Another process that is writing is waited for up to `patience` seconds, or not at all `in_passing`. Who reads
+        meanwhile does not wait: the tier's lock is free between two tries.
+        """
+        return self._try(change, default, size, self.patience, writes=True)
+
+    def call(self, ask: Callable[[Tier], T], default: T, size: int = 1, *, waits: bool = False) -> T:
+        """Ask the tier about `size` records; `default` where it is left out or fails.
+
+        A question that needs the lock of writers may have to wait as `write` does: it `waits` then.
+        """
+        return self._try(ask, default, size, self.patience if waits else 0.0, writes=False)
+
+    def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
+        alone = writes or patience > 0  # it needs the lock of writers
+        why = ""
+        for wait in (0.0, min(patience, _patience.get())):  # nearly all go well at once
+            for _ in pauses(wait) if wait else AT_ONCE:
+                try:
+                    return self._turn(ask, default, size, writes=writes, alone=alone)
+                except TierBusyError as exc:
+                    why = str(exc)
+        if writes and wait and not self.alone:
+            self._bar_writes(f"{why}: it was waited for {wait:g} s")
+        else:
+            _log.debug("tier %s gave no answer: %s", self.name, why)
+        return default
+
+    def _turn(self, ask: Callable[[Tier], T], default: T, size: int, *, writes: bool, alone: bool) -> T:
+        lock = self._lock if alone else self._reads
+        if not (self.writable if writes else self.available) or not _taken(lock, size):
+            return default
+        try:
+            if alone:
+                self.changing = size > MUCH and self._reads is self._lock
+            ready = self.writable if writes else self.available  # it may have failed another one meanwhile
+            return self._call(ask, default, size, writes=writes) if ready else default
+        finally:
+            if alone:
+                self.changing = False
+            lock.release()
+
+    def get(self, key: str) -> Record | LeftOut | None:
+        """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
+        if (
+            self.degraded or self._slow_until is not None or not self._reads.acquire(False)
+        ):  # by its name it costs twice
+            nothing: Record | LeftOut | None = LEFT_OUT
+            return self.call(partial(_fetch, key), nothing)
+        try:
+            began = self._monotonic()
+            answer = self.tier.get(key)
+            took = self._monotonic() - began
+            if took <= SLOW_CALL_SECONDS and (answer is None or (type(answer) is Record and answer.key == key)):
+                return answer
+            self._is_too_slow(began, began + took, SLOW_CALL_SECONDS)
+            return sound(key, answer)
+        except TierBusyError:
+            return LEFT_OUT
+        except UnstorableValue:
+            raise
+        except Exception as exc:  # noqa: BLE001  # as in `_call`
+            self._degrade(_reason(exc))
+            return LEFT_OUT
+        finally:
+            self._reads.release()
+
+    def _call(self, ask: Callable[[Tier], T], default: T, size: int, *, writes: bool) -> T:
+        began = self._monotonic()
+        try:
+            if isinstance(self.tier, AbsentTier):
+                self.tier = _impatient(self.tier.reopen())
+                self._reads = _lock_of_reads(self.tier, self._lock)
+            answer = ask(self.tier)
+        except DecisionError as exc:
+            raise exc.cause from exc.cause.__cause__
+        except (TierBusyError, UnstorableValue):  # the tier is well
+            raise
+        except Exception as exc:  # noqa: BLE001  # whatever is wrong with a tier, the others serve
+            if writes and not isinstance(self.tier, AbsentTier):
+                self._bar_writes(_reason(exc))
+            else:
+                self._degrade(_reason(exc))
+            return default
+        if self._is_too_slow(began, self._monotonic(), SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
+            return answer
+        if self.degraded:
+            self.degraded = False
+            self._asking.recover()
+            _log.warning("tier %s works again", self.name)
+        if writes and self.unwritable:
+            self.unwritable = False
+            self._writing.recover()
+            _log.warning("tier %s can be written to again", self.name)
+        return answer
+
+    def _is_too_slow(self, began: float, ended: float, longest: float) -> bool:
+        """Whether two calls took too long, one after the other: one may be a process that was stopped meanwhile."""
+        slow_until, self._slow_until = self._slow_until, ended if ended - began > longest else None
+        if self._slow_until is None or slow_until is None or began < slow_until:
+            return False
+        self._degrade(f"a call took {ended - began:.1f} s, as the one before did")
+        return True
+
+    def _degrade(self, reason: str) -> None:
+        pause = self._asking.fail()
+        self.degraded = True
+        known = isinstance(self.tier, AbsentTier) and reason == self._reason  # it is tried again all the time
+        self._reason = reason
+        level = logging.DEBUG if known else logging.WARNING
+        _log.log(level, "tier %s is degraded, next try in %g s: %s", self.name, pause, reason)
+
+    def _bar_writes(self, reason: str) -> None:
+        pause = self._writing.fail()
+        self.unwritable = True
+        _log.warning("tier %s is read and not written to, next try in %g s: %s", self.name, pause, reason)
+
+
+def _impatient(tier: Tier) -> Tier:
+    """Have `GuardedTier.write` wait for other processes instead of the tier."""
+    if not isinstance(tier, AbsentTier) and isinstance(tier, Patient):
+        tier.patient = False
+    return tier
+
+
+def _lock_of_reads(tier: Tier, lock: threading.RLock) -> threading.RLock:
+    """Return what keeps reads of a tier apart: a lock of their own where it can be read while it is written to."""
+    return threading.RLock() if getattr(tier, "reads_beside_writes", False) else lock
+
+
+def _taken(lock: threading.RLock, size: int) -> bool:
+    """Wait for a call that is under way; one that hangs will be the one to say so."""
+    return lock.acquire(False) or lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
+
+
+def _fetch(key: str, tier: Tier) -> Record | LeftOut | None:
+    return sound(key, tier.get(key))
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc) if isinstance(exc, TierError) else f"{type(exc).__name__}: {exc}"
+
+
+def sound(key: str, answer: object) -> Record | None:
+    """Return the answer of a tier that was asked for a key.
+
+    Raises:
+        TierError: it is no answer to that.
+    """
+    if answer is None:
+        return None
+    if type(answer) is not Record or answer.key != key:
+        raise TierError(f"asked for an entry, it answered with {type(answer).__name__}")
+    return answer

@@ -1,0 +1,234 @@
+"""Reads from the tiers below the first: who is asked, what is counted, what is filled on the way up.
+
+A read waits for no writer. What it has to write it writes in passing: where another one is at it, it stays to be done.
+This is the path of every miss in L1, where a call of a function costs a hundredth of a read: so it is written out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from proxywhirl.cache.coordination.breaker import GuardedTier, LeftOut, in_passing
+from proxywhirl.cache.coordination.following import sound_many
+from proxywhirl.cache.coordination.handoff import Debts
+from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import RISING_KEPT, RISING_MOST, Front
+from proxywhirl.cache.coordination.replicas import Ladder
+from proxywhirl.cache.policy import Found, after_read, state_of
+from proxywhirl.cache.record import Record, fault_of
+from proxywhirl.cache.statistics import Counters
+from proxywhirl.cache.tiers.protocol import Sifting, Tier, TierName
+
+LOADING_LOCKS = 64  # a power of two
+
+Asked = tuple[TierName, ...]
+Reading = tuple[Record, bool]
+"""A live record that was handed out, and whether it came from below after its eviction from L1."""
+
+
+class Served(NamedTuple):
+    """What follows a read that was served by the last of some tiers: remembered, since it is always the same.
+
+    `place` is where it is counted, `place_full` where L1 lets another one go for it; `rises` says whether a durable
+    window is filled.
+    """
+
+    place: int
+    place_full: int
+    rises: bool
+
+
+class Reader:
+    """Finds records below L1, one loader for each key at a time, and takes them up.
+
+    `lift` writes what waits for L2, `remove_expired` deletes what is expired still.
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        front: Front,
+        *,
+        counters: Counters,
+        hits: HitLog,
+        debts: Debts | None,
+        lift: Callable[[], None],
+        remove_expired: Callable[[Collection[str], float], None],
+    ) -> None:
+        self._ladder = ladder
+        self._front = front
+        self._counters = counters
+        self._hits = hits
+        self._debts = debts
+        self._lift = lift
+        self._remove_expired = remove_expired
+        self._above: Asked = () if front.l1 is None else ("l1",)
+        self._below = ladder.durable or ladder.tiers
+        self._served: dict[Asked, Served] = {}
+        self._crowded: dict[Asked, Served] = {}
+        self._unserved: dict[Asked, int] = {}
+        self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
+
+    def read(self, key: str, now: float) -> Reading | None:
+        """Return what is alive under a key, its use noted; fill the tiers above."""
+        front = self._front
+        with self._loading[hash(key) & (LOADING_LOCKS - 1)]:
+            if front.l1 is not None:
+                record = front.l1.get(key)  # another thread may have loaded it meanwhile
+                if record is not None and now < record.expires_at and not record.retired:
+                    self._counters.add("l1.hits")
+                    self._hits.note(record, now)
+                    return record, False
+            began = front.begin()
+            record, asked = self._find(key)
+            if record is not None and now < record.expires_at and not record.retired:
+                served = self._served.get(asked) or self._serving(asked)
+                if served.rises and front.waiting >= RISING_MOST:
+                    served = self._crowded.get(asked) or self._serving(asked, crowded=True)
+                self._hits.hand_out((record,), now)
+                reading = record, front.was_evicted(key)
+                victim = front.end(began, record, rises=served.rises)
+                self._counters.count(served.place if victim is None else served.place_full)
+                if served.rises and front.waiting >= RISING_KEPT:
+                    with in_passing():
+                        self._lift()
+                return reading
+            movement = after_read(asked, state_of(record, now))
+            self._counters.count(self._missing(asked))
+        if movement.remove:
+            with in_passing():
+                self._remove_expired([key], now)
+        return None
+
+    def read_many(self, keys: Collection[str], now: float) -> tuple[list[Record], Collection[str]]:
+        """Return what is alive under keys that L1 does not have, and which of them this process evicted from L1.
+
+        As `read` does for one; the tiers above are filled a tier at a time.
+        """
+        front, ladder, counters = self._front, self._ladder, self._counters
+        began = front.begin()
+        found: list[Record] = []
+        rise: list[Record] = []
+        expired: list[str] = []
+        missing = list(keys)
+        asked = self._above
+        if self._debts is not None and self._debts.owing:
+            found, missing = self._read_owed(missing, now)
+        looked_up, owed = len(missing), len(found)
+        for guarded in self._below if missing else ():
+            if guarded.changing and guarded is not ladder.authority and not ladder.authority.degraded:
+                continue  # as in `_find`
+            rising = {} if guarded is ladder.authority else front.rising_among(missing)  # first: see `Front.rising`
+            answer = ladder.ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
+            if answer is None:
+                continue
+            asked = (*asked, guarded.name)
+            answer |= rising
+            served = self._following(asked)
+            alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
+            found += alive
+            if served.rises:
+                rise += alive
+            if len(alive) < len(answer):
+                expired += [key for key, record in answer.items() if state_of(record, now) is Found.EXPIRED]
+            counters.count(served.place, len(alive))
+            if len(answer) == len(missing):
+                break
+            missing = [key for key in missing if key not in answer]
+        counters.count(self._missing(asked), looked_up - (len(found) - owed))
+        self._hits.hand_out(found, now)
+        evicted = front.evicted_among(found)
+        ladder.note_evictions("l1", len(front.end_many(began, found, rise=rise)))
+        with in_passing():
+            if front.waiting >= RISING_KEPT:
+                self._lift()
+            if expired:
+                self._remove_expired(expired, now)
+        return found, evicted
+
+    def _read_owed(self, keys: Collection[str], now: float) -> tuple[list[Record], list[str]]:
+        """Return what is alive of what is owed to the authority, and the keys for which nothing is: as `_find` does."""
+        found: list[Record] = []
+        others: list[str] = []
+        unserved = 0
+        for key in keys:
+            debt = self._debts.get(key) if self._debts is not None else None
+            if debt is None:
+                others.append(key)
+            elif debt.record is not None and now < debt.record.expires_at and not debt.record.retired:
+                found.append(replace(debt.record))  # hits are counted on what is handed out
+            else:
+                unserved += 1
+        asked = (*self._above, self._ladder.durable[0].name)
+        self._counters.count((self._served.get(asked) or self._serving(asked)).place, len(found))
+        self._counters.count(self._missing(asked), unserved)
+        return found, others
+
+    def _following(self, asked: Asked) -> Served:
+        """Return what follows a read that was served by the last of some tiers now."""
+        served = self._served.get(asked) or self._serving(asked)
+        if served.rises and self._front.waiting >= RISING_MOST:
+            return self._crowded.get(asked) or self._serving(asked, crowded=True)
+        return served
+
+    def _serving(self, asked: Asked, *, crowded: bool = False) -> Served:
+        """Return what follows; where too much waits for a `crowded` window, that is not filled."""
+        movement = after_read(asked, Found.LIVE)
+        counts = movement.counts()
+        rises = len(movement.fill) > len(self._above)
+        if crowded:
+            counts, rises = counts[:-1], False  # the last one is a promotion
+        full = (*counts, *self._ladder.eviction_counts("l1"))
+        place = self._counters.place
+        known = self._crowded if crowded else self._served
+        served = known[asked] = Served(place(*counts), place(*full), rises)
+        return served
+
+    def _missing(self, asked: Asked) -> int:
+        """Return where a read is counted that asked these tiers in vain: in one place, whatever was found instead."""
+        place = self._unserved.get(asked)
+        if place is None:
+            place = self._unserved[asked] = self._counters.place(*after_read(asked, Found.NOTHING).counts())
+        return place
+
+    def _find(self, key: str) -> tuple[Record | None, Asked]:
+        """Return what the durable tiers have under a key, and which were asked."""
+        asked = self._above
+        if self._debts is not None and (debt := self._debts.get(key)) is not None:
+            owed = None if debt.record is None else replace(debt.record)  # hits are counted on what is handed out
+            return owed, (*asked, self._ladder.durable[0].name)
+        authority = self._ladder.authority
+        for guarded in self._below:
+            if guarded.changing and guarded is not authority and not authority.degraded:
+                continue  # what is below can be read meanwhile
+            if guarded.behind:
+                with in_passing():
+                    if not self._ladder.is_in_line(guarded):
+                        continue
+            answer: Record | LeftOut | None = self._front.rising(key) if guarded is not authority else None
+            if answer is None:
+                answer = guarded.get(key)
+            if answer is None:
+                asked = (*asked, guarded.name)
+            elif not isinstance(answer, LeftOut):
+                return answer, (*asked, guarded.name)
+        return None, asked
+
+
+def contain(key: str, durable: Sequence[GuardedTier], front: Front) -> None:
+    """Take what is damaged under a key out of every tier; what is sound there may be read again."""
+
+    def sift(tier: Tier) -> bool:
+        if isinstance(tier, Sifting):
+            tier.sift([key])
+        elif (record := tier.peek(key)) is not None and fault_of(record) is not None:
+            tier.drop([key])
+        return True
+
+    for guarded in reversed(durable):
+        if guarded is not durable[-1] or isinstance(guarded.tier, Sifting):  # an authority drops nothing
+            guarded.write(sift, False)
+    front.replace((), [key])

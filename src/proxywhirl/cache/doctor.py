@@ -1,0 +1,68 @@
+"""Say what is wrong with a store, whether it can be opened or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from proxywhirl.cache.keys.keyset import tokens_by_key
+from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys, out_of_reach
+from proxywhirl.cache.manager import CacheManager
+from proxywhirl.cache.models import CacheConfig
+from proxywhirl.cache.opening import enabled_tiers, open_tier
+from proxywhirl.cache.tiers.protocol import Finding, Tier, TierName
+from proxywhirl.errors import CacheError, DecryptionError, ProxyWhirlError, TierError
+
+OPENED_AGAIN = "then run `proxywhirl doctor` again"
+
+
+def diagnose(config: CacheConfig, others: Iterable[Path] = (), *, repair: bool = False) -> list[Finding]:
+    """Open the store and verify it; where it does not open, look at each of its parts alone.
+
+    With `repair`, what can be mended is, and says so. Before the store is opened, its files and `others` are looked at:
+    whether their user can read and write them.
+    """
+    closed = list(out_of_reach(config, others, repair=repair))
+    try:
+        with CacheManager(config) as cache:
+            found = cache.verify(repair=repair)
+    except ProxyWhirlError as exc:
+        found = _of_a_closed_store(config, exc, repair=repair)
+    known = {finding.where for finding in closed}
+    return [*closed, *(finding for finding in found if finding.where not in known)]
+
+
+def _of_a_closed_store(config: CacheConfig, error: ProxyWhirlError, *, repair: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    seals: dict[str, int] = {}
+    for name in enabled_tiers(config):
+        try:
+            tier = open_tier(config, name)
+        except ProxyWhirlError as exc:
+            findings.append(Finding(name, str(exc), OPENED_AGAIN))
+            continue
+        try:
+            findings += _of_a_tier(name, tier, seals, repair=repair)
+        finally:
+            tier.close()
+    known, ill_kept = ask_keys(config)
+    findings += [*ill_kept, *missing_keys(config, known, seals)]
+    if not findings or not (isinstance(error, DecryptionError) or _is_told(error, findings)):
+        findings.insert(0, Finding("store", f"it cannot be opened: {error}", OPENED_AGAIN))
+    return findings + look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
+
+
+def _of_a_tier(name: TierName, tier: Tier, seals: dict[str, int], *, repair: bool) -> list[Finding]:
+    """Let a tier examine itself; count in `seals` which keys its credentials need."""
+    try:
+        found = [replace(each, where=f"{name}: {each.where}") for each in tier.examine(repair=repair)]
+        for check, count in tokens_by_key(tier).items():
+            seals[check] = max(seals.get(check, 0), count)  # the tiers hold the same ones
+    except TierError as exc:
+        return [Finding(name, str(exc), OPENED_AGAIN)]
+    return found
+
+
+def _is_told(error: ProxyWhirlError, findings: list[Finding]) -> bool:
+    return isinstance(error, CacheError) and any(str(error) == each.what for each in findings)

@@ -1,0 +1,1 @@
+"""The encryption keys of a store: made, sealed with, kept, changed."""

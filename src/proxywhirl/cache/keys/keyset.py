@@ -1,0 +1,237 @@
+"""Which key seals and which keys open: where they come from, and which of them the stored credentials need.
+
+Each durable tier has a note for each key that something in it may be sealed with. Rules that keep credentials
+readable while the key is changed under processes that run:
+
+- a note is there before anything is sealed with its key (`KeyNotes.prepare`);
+- a writer looks for its key's note inside the transaction that seals (`KeyNotes.guard`). A rotation takes the note of
+  the old key away before it looks for the last of what that key sealed, so nothing can come after it;
+- the keys are read before the notes, and again if these speak of an unknown key: a rotation writes keys first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from proxywhirl.cache.keys.keyring import KeyFile, KeyKeeper, OsKeyring
+from proxywhirl.cache.keys.sealing import Sealer, fingerprint, sealed_with
+from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
+from proxywhirl.cache.tiers.sqlite.schema import SALVAGED
+from proxywhirl.errors import DecryptionError
+
+_log = logging.getLogger(__name__)
+
+NOTE = "key_check."
+PAGE = 1_000
+CONFIGURATION = "this process's configuration"
+
+Tiers = Sequence[tuple[TierName, Tier]]
+
+
+def key_file(config: CacheConfig) -> Path:
+    """Return where the key is kept when none is configured."""
+    if config.key_file is not None:
+        return Path(config.key_file).expanduser()
+    if config.l3_config.holds_entries:
+        return Path(config.l3_database_path).expanduser().with_suffix(".key")
+    return Path(config.l2_cache_dir).expanduser().with_suffix(".key")
+
+
+def key_keeper(config: CacheConfig) -> KeyKeeper | None:
+    """Return what keeps the key: the key file, or where there is none and it is asked for the keyring of the system.
+
+    None where the key is configured, so that nobody but the user can change it.
+    """
+    if config.encryption_key is not None:
+        return None
+    path = key_file(config)
+    return OsKeyring(path) if config.use_keyring and not path.exists() else KeyFile(path)
+
+
+def origin(config: CacheConfig) -> str:
+    """Say where the key comes from."""
+    keeper = key_keeper(config)
+    return f"encryption_key or {KEY_VARIABLE}" if keeper is None else keeper.origin
+
+
+def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sealer | None:
+    """Find the keys and check them against what is stored; None for a cache in memory alone.
+
+    With `whole` false there are durable tiers beside these that cannot be read. No key is made then, since they may
+    hold what another one sealed: None where there is none.
+
+    Raises:
+        DecryptionError: credentials are stored and a key that they need is missing.
+        CacheError: the key cannot be read, or not be made.
+    """
+    durable = [tier for name, tier in tiers if name != "l1"]
+    if not durable:
+        return None
+    keeper = key_keeper(config)
+    read = keeper.read if keeper is not None else lambda: [k for k in (config.encryption_key,) if k is not None]
+    kept = _matching(read, config.previous_keys, durable, origin(config))
+    if not kept and not whole:
+        return None
+    if keeper is not None and not kept:
+        if keeper.create():
+            _log.warning(
+                "made an encryption key in %s: keep a copy, credentials cannot be read without it", keeper.origin
+            )
+        kept = keeper.read()
+    sealer = Sealer(kept[0], [*kept[1:], *config.previous_keys], reread=None if keeper is None else keeper.read)
+    checks = {check for tier in durable for check in noted(tier)}
+    for tier in durable:
+        copy_notes(tier, checks)
+    return sealer
+
+
+def copy_notes(tier: Tier, checks: Collection[str]) -> None:
+    """Leave the notes of other tiers in one that has none: it was lost, and has come back without."""
+    if not noted(tier):
+        for check in checks:
+            leave_note(tier, check)
+
+
+def noted(tier: Tier) -> set[str]:
+    """Return the fingerprints of the keys that something in a tier may be sealed with."""
+    return {name.removeprefix(NOTE) for name in tier.metas(NOTE)}
+
+
+def leave_note(tier: Tier, check: str) -> None:
+    """Note that something in a tier may be sealed with a key."""
+    tier.set_meta(NOTE + check, check)
+
+
+def forget(tier: Tier, check: str) -> None:
+    """Take the note of a key away."""
+    tier.set_meta(NOTE + check, None)
+
+
+def tokens_by_key(tier: Tier) -> dict[str, int]:
+    """Count the entries with credentials by the fingerprint that sealed them, reading all; decrypts nothing."""
+    counts: dict[str, int] = {}
+    page = tier.scan("", PAGE)
+    while page:
+        for record in page:
+            if record.sealed is not None:
+                check = sealed_with(record.sealed)
+                counts[check] = counts.get(check, 0) + 1
+        page = tier.scan(page[-1].key, PAGE)
+    return counts
+
+
+class KeyNotes:
+    """The notes of the key that seals in this process."""
+
+    def __init__(self, sealer: Sealer, authority: Callable[[], Tier]) -> None:
+        self._sealer = sealer
+        self._authority = authority
+        self._prepared = ""
+
+    def prepare(self, each_durable: Callable[[Callable[[Tier], bool]], bool]) -> None:
+        """Leave the note in each durable tier, where it is not there yet: before a transaction that seals.
+
+        `each_durable` does something to each of them and tells whether all answered True.
+
+        Raises:
+            DecryptionError: another process has sealed with a key that is unknown here.
+        """
+        if self._prepared == self._sealer.key_check:
+            return
+        unknown: set[str] = set()
+
+        def note(tier: Tier) -> bool:
+            unknown.update(self._note(tier))
+            return not unknown
+
+        if each_durable(note):
+            self._prepared = self._sealer.key_check
+        if unknown:
+            raise _another_key(CONFIGURATION, unknown)
+
+    def _note(self, tier: Tier) -> set[str]:
+        """Leave the note in a tier, unless there are notes of unknown keys; return these."""
+        while (check := self._sealer.key_check) not in (there := noted(tier)):
+            if self._sealer.reload():
+                continue
+            if unknown := there - self._sealer.known:
+                return unknown
+            leave_note(tier, check)
+            if self._sealer.reload():  # a rotation that began meanwhile has not seen this note
+                forget(tier, check)
+        return set()
+
+    def guard(self, decide: Decision) -> Decision:
+        """Return a decision, for a transaction of the authority, that seals only with a key whose note is there then.
+
+        Raises, when it runs:
+            DecryptionError: the key was changed, and the new one cannot be found by this process.
+        """
+
+        def guarded(present: Mapping[str, Record]) -> Batch:
+            if not self._is_noted(self._sealer.key_check):
+                self._sealer.reload()
+                check = next(filter(self._is_noted, self._sealer.kept), None)  # the first of a new rotation is not yet
+                if check is None:
+                    raise _another_key(CONFIGURATION, noted(self._authority()) - self._sealer.known)
+                self._sealer.seal_with(check)
+            return decide(present)
+
+        return guarded
+
+    def _is_noted(self, check: str) -> bool:
+        return self._authority().get_meta(NOTE + check) is not None
+
+
+def _matching(
+    read: Callable[[], list[SecretStr]], previous: list[SecretStr], durable: list[Tier], place: str
+) -> list[SecretStr]:
+    """Return the keys that are kept, when they and the previous ones are all that is needed."""
+    kept = read()
+    while True:
+        known = {fingerprint(key) for key in (*kept, *previous)}
+        in_doubt = any(_is_salvaged(tier) for tier in durable)
+        unknown = {check for tier in durable for check in noted(tier)} - known
+        if not unknown and not in_doubt:
+            return kept
+        again = read()
+        if again == kept:
+            break
+        kept = again
+    sealed = [(tier, set(tokens_by_key(tier)) - {""}) for tier in durable]
+    needed = {check for _, checks in sealed for check in checks} - known
+    if needed:
+        raise _another_key(place, needed) if kept else _missing_key(place, needed)
+    for tier, checks in sealed:
+        for check in unknown:  # whatever these keys sealed is gone, or damage made their names
+            forget(tier, check)
+        for check in checks:
+            leave_note(tier, check)
+        if _is_salvaged(tier):
+            tier.set_meta(SALVAGED, None)
+    return kept
+
+
+def _is_salvaged(tier: Tier) -> bool:
+    """Whether notes of a tier may have been lost with a damaged file, so that its records are to be asked."""
+    return tier.get_meta(SALVAGED) is not None
+
+
+def _missing_key(place: str, needed: set[str]) -> DecryptionError:
+    return DecryptionError(
+        f"credentials are stored and there is no key: restore {place}, or set {KEY_VARIABLE} to the key that sealed "
+        f"them (its fingerprint is {', '.join(sorted(needed))})"
+    )
+
+
+def _another_key(place: str, needed: set[str]) -> DecryptionError:
+    return DecryptionError(
+        f"the stored credentials were sealed with another key than the one from {place}: set {KEY_VARIABLE} to the key "
+        f"that sealed them (its fingerprint is {', '.join(sorted(needed))}), or {PREVIOUS_VARIABLE}, which only reads"
+    )

@@ -1,0 +1,1 @@
+"""What keeps a store whole: checks, repairs, moves, transfers, periodic work."""

@@ -1,0 +1,1 @@
+"""The tiers: what one is, and the three that are built in."""

@@ -1,0 +1,1 @@
+"""The tier of JSON-lines shards on disk."""

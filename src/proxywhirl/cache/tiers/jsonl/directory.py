@@ -1,0 +1,374 @@
+"""The directory of shard files: find a record, follow other writers, write lines to several files as one.
+
+A write is: the mark says busy, lines are appended to their shards, the mark names the new revision. Whoever dies
+between leaves lines that are newer than the mark, which is what a window may hold, and a busy mark, which
+makes the next writer look at every file. All but reading is done under the lock. Errors are `OSError`.
+
+Notes beside the shards: each a small file of its own, replaced whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.eviction import Standing
+from proxywhirl.cache.tiers.jsonl.format import (
+    Mark,
+    decode_mark,
+    encode_evictions,
+    encode_hit,
+    encode_passes,
+    encode_record,
+    encode_removal,
+)
+from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, Passed, Put, ShardFile
+from proxywhirl.cache.tiers.jsonl.write_lock import Marker
+from proxywhirl.cache.tiers.protocol import Access
+from proxywhirl.state.files import replace_file, write_all
+
+SUFFIX = ".meta"
+
+
+class Notes:
+    """The notes in a directory. Errors are `OSError`; the directory's lock is held for `write`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> str | None:
+        """Return a note, None where there is none; what damage made unreadable is unlike all that was written."""
+        try:
+            return self._path(name).read_bytes().decode(errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, value: str | None) -> None:
+        """Replace a note, or remove it."""
+        path = self._path(name)
+        if value is None:
+            path.unlink(missing_ok=True)
+        else:
+            temporary = path.with_name(f"{path.name}.tmp")
+            os.close(replace_file(path, value.encode(), temporary=temporary))
+
+    def beginning_with(self, prefix: str) -> dict[str, str]:
+        """Return the notes whose names begin with something."""
+        names = sorted(path.name.removesuffix(SUFFIX) for path in self._directory.glob(f"*{SUFFIX}"))
+        notes = {name: self.read(name) for name in names if name.startswith(prefix)}
+        return {name: value for name, value in notes.items() if value is not None}
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}{SUFFIX}"
+
+
+_log = logging.getLogger(__name__)
+
+SHARDS = 16
+DAMAGED = "damaged.jsonl"
+MARK = "mark.json"
+
+
+class Line(NamedTuple):
+    """A line to be written: the shard it goes to, and what it says of whom."""
+
+    shard: int
+    encoded: bytes
+    what: Put | Access | Passed | Sequence[str]
+
+    @property
+    def moved(self) -> Sequence[str]:
+        """Whose standing it changes."""
+        what = self.what
+        if isinstance(what, Put):
+            return (what.record.key,)
+        return (what.key,) if isinstance(what, Access) else what.keys if isinstance(what, Passed) else ()
+
+    @classmethod
+    def put(cls, record: Record, standing: Standing) -> Line:
+        """Make the line of a record."""
+        return cls(shard_number(record.key), encode_record(record, standing), Put(record, standing))
+
+    @classmethod
+    def removal(cls, key: str, revision: int) -> Line:
+        """Make the line of a removal that is in the log."""
+        return cls(shard_number(key), encode_removal(key, revision), (key,))
+
+    @classmethod
+    def evictions(cls, shard: int, keys: Sequence[str]) -> Line:
+        """Make the line of keys of one shard that leave the window."""
+        return cls(shard, encode_evictions(keys), keys)
+
+    @classmethod
+    def passes(cls, shard: int, keys: Sequence[str], at: float) -> Line:
+        """Make the line of keys of one shard that the hand has passed."""
+        return cls(shard, encode_passes(keys, at), Passed(keys, at))
+
+    @classmethod
+    def hit(cls, access: Access) -> Line:
+        """Make the line of some uses of a key."""
+        return cls(shard_number(access.key), encode_hit(access), access)
+
+
+@dataclass(slots=True)
+class CaughtUp:
+    """What other writers did: where they stand, the lines they wrote in the order of their revisions.
+
+    `right_at` is a revision at which all that is there was right, None where nothing is known to be lost; `fresh`
+    says that files were read from their start.
+    """
+
+    mark: Mark | None = None
+    lines: list[LineRead] = field(default_factory=list)
+    revision: int = 0
+    floor: int = 0
+    fresh: bool = False
+    right_at: int | None = None
+
+
+@lru_cache(maxsize=4_096)  # each write asks several times
+def shard_number(key: str) -> int:
+    """Return the number of the shard in which a key belongs."""
+    return zlib.crc32(key.encode(errors="surrogatepass")) % SHARDS
+
+
+def shard_name(number: int) -> str:
+    """Return the name of a shard's file."""
+    return f"shard-{number:02x}.jsonl"
+
+
+def _belonging(number: int) -> Callable[[str], bool]:
+    return lambda key: shard_number(key) == number
+
+
+class Shards:
+    """`SHARDS` files and the mark of one directory.
+
+    `damaged` counts lines that were set aside, and files that were gone: these are in `lost`. `marker` has the lock.
+    """
+
+    def __init__(self, directory: Path, *, fsync: bool = False) -> None:
+        self.directory = directory
+        self.damaged = 0
+        self.lost: dict[Path, None] = {}
+        self.files = [ShardFile(directory / shard_name(n), _belonging(n), fsync=fsync) for n in range(SHARDS)]
+        self._fsync = fsync
+        self._caught = CaughtUp()  # what was read and not handed on
+        self._aside: list[tuple[ShardFile, list[bytes]]] = []  # what is to be set aside
+        self._torn: list[ShardFile] = []  # files that end in a piece of a line
+        self._broken: list[ShardFile] = []  # files to be rewritten
+        self._mark = Mark()
+        self._read = b""  # the mark's line that is being caught up with
+        self._seen = b""  # the one that was; b"" where the files must be looked at
+        self.marker = Marker(directory / MARK)
+
+    def locate(self, key: str) -> Located | None:
+        """Return where a key's record is."""
+        return self.files[shard_number(key)].index.get(key)
+
+    def read(self, key: str) -> Record | None:
+        """Return a record; None where there is none, or none that can be read."""
+        shard = self.files[shard_number(key)]
+        located = shard.index.get(key)
+        return None if located is None else shard.read(key, located)
+
+    def located(self) -> Iterator[tuple[str, Located]]:
+        """Return every key with where it is."""
+        for shard in self.files:
+            yield from shard.index.items()
+
+    def number(self) -> int:
+        """How many records are there, served or not."""
+        return sum([len(shard.index) for shard in self.files])
+
+    def __len__(self) -> int:
+        """How many records are there and served."""
+        return sum(len(shard.index) - shard.retired for shard in self.files)
+
+    def is_behind(self) -> bool:
+        """Whether another writer may have been here: two system calls of about a microsecond."""
+        return not self._seen or self.marker.read() != self._seen or self.marker.is_gone()
+
+    def lock(self) -> None:
+        """Wait until no other writer is here.
+
+        Raises:
+            TierBusyError: one stays too long.
+        """
+        if self.marker.lock():
+            self._seen = b""
+
+    def unlock(self) -> None:
+        """Let others write."""
+        self.marker.unlock()
+
+    def doubt(self, shard: ShardFile | None = None) -> None:
+        """Have the next `catch_up` look at all files, and read one of them from its start."""
+        self._seen = b""
+        if shard is not None:
+            shard.forget()
+
+    def file_of(self, key: str) -> ShardFile:
+        """Return the file in which a key belongs."""
+        return self.files[shard_number(key)]
+
+    def catch_up(self) -> CaughtUp | None:
+        """Index what other writers wrote, None where there is nothing new; `settle` is to be called then.
+
+        Raises:
+            FormatVersionError: a newer version wrote here.
+        """
+        line = self.marker.read()
+        if line and line == self._seen:
+            return None
+        self._seen = b""  # should this fail, the next one goes on with the files that were not read
+        self._read = line
+        self._caught.mark = mark = decode_mark(line, str(self.marker.path))
+        self._mark = mark or Mark()
+        for shard in self.files:
+            self._take(shard, self._caught)
+        caught, self._caught = self._caught, CaughtUp()
+        caught.lines.sort(key=lambda line: line[2])  # the log is one, the shards are many
+        caught.revision = max(caught.revision, self._mark.revision)
+        caught.floor = max(caught.floor, self._mark.floor)
+        return caught
+
+    def settle(self, caught: CaughtUp, revision: int, floor: int, removals: Iterable[tuple[str, int]]) -> None:
+        """Stand at a revision after catching up; count and keep aside what is damaged, and bring the files in order."""
+        while self._aside:
+            self._set_aside(*self._aside[-1])
+            self._aside.pop()
+        while self._torn:
+            self._torn[-1].cut()
+            self._torn.pop()
+        done = self._mark._replace(revision=revision, floor=floor)
+        missing = [shard for shard in self.files if not shard.exists and shard not in self._broken]
+        if self._broken or missing:
+            self._mark = done
+            self.rewrite([*self._broken, *missing], revision, floor, removals)
+            self._broken.clear()
+        elif caught.mark == done and not done.busy:
+            self._seen = self._read
+        else:
+            self._say_done(revision, floor)
+
+    def commit(self, lines: Iterable[Line], revision: int, floor: int) -> list[ShardFile]:
+        """Write lines and stand at a revision then: all of it or, but for a crash, nothing.
+
+        Returns the files that are worth rewriting.
+        """
+        by_shard: dict[int, list[Line]] = {}
+        for line in lines:
+            by_shard.setdefault(line.shard, []).append(line)
+        touched = [(self.files[number], group) for number, group in by_shard.items()]
+        written: list[ShardFile] = []
+        try:
+            if touched:
+                self._say_busy()
+            for shard, group in touched:
+                shard.check()
+                written.append(shard)
+                shard.write(b"".join([line.encoded for line in group]))
+            self._say_done(revision, floor)
+        except BaseException:
+            self._undo(written)
+            raise
+        for shard, group in touched:
+            for line in group:
+                shard.note(line.what, len(line.encoded))
+        return [shard for shard, _ in touched if shard.is_wasteful()]
+
+    def rewrite(
+        self, shards: Sequence[ShardFile], revision: int, floor: int, removals: Iterable[tuple[str, int]]
+    ) -> None:
+        """Replace files by what the index holds of them and the removals that belong there."""
+        self._say_busy()  # or another writer might append to a file that was replaced
+        belonging: dict[ShardFile, list[tuple[str, int]]] = {shard: [] for shard in shards}
+        for key, at in removals:
+            belonging.get(self.files[shard_number(key)], []).append((key, at))
+        for shard, gone in belonging.items():
+            if damaged := shard.rewrite(gone, revision=revision, floor=floor):
+                self._set_aside(shard, damaged)
+        self._say_done(revision, floor)
+
+    def clear(self, revision: int, floor: int) -> None:
+        """Empty every file."""
+        for shard in self.files:
+            shard.forget()
+        self.rewrite(self.files, revision, floor, ())
+
+    def close(self) -> None:
+        """Give the descriptors back; a lock that a parent process holds stays with it. Idempotent."""
+        self.marker.close()
+        for shard in self.files:
+            shard.close()
+
+    def _take(self, shard: ShardFile, caught: CaughtUp) -> None:
+        """Catch up with one file."""
+        try:
+            news = shard.catch_up() or News()
+        except IsADirectoryError:
+            self._make_way(shard.path)
+            news = News(shorter=True)
+        caught.lines += news.lines
+        caught.revision = max(caught.revision, news.revision, *(line[2] for line in news.lines), 0)
+        caught.floor = max(caught.floor, news.floor)
+        caught.fresh = caught.fresh or news.fresh
+        lost = bool(news.damaged) or news.shorter
+        if aside := [*news.damaged, *([news.torn] if news.torn else [])]:
+            self._aside.append((shard, aside))
+        elif caught.mark is not None and not shard.exists:  # the mark is written when every file is there
+            lost = True
+            self.damaged += 1
+            self.lost[shard.path] = None
+            _log.warning("%s was removed or emptied: what it held is lost", shard.path)
+        if news.torn:
+            lost = lost or not self._mark.busy  # else its writer died, and never said that it was done
+            self._torn.append(shard)
+        if news.damaged:
+            self._broken.append(shard)
+        if lost:
+            caught.right_at = shard.base if caught.right_at is None else min(caught.right_at, shard.base)
+
+    def _make_way(self, path: Path) -> None:
+        """Move a directory aside that stands where a file belongs."""
+        aside = path.with_name(f"{path.name}.set-aside-{os.getpid()}")
+        path.rename(aside)
+        _log.warning("%s is a directory and was moved to %s", path, aside)
+
+    def _set_aside(self, shard: ShardFile, lines: Sequence[bytes]) -> None:
+        path = self.directory / DAMAGED
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, b"".join([line.rstrip(b"\0") + b"\n" for line in lines]))
+        finally:
+            os.close(fd)
+        self.damaged += len(lines)
+        _log.warning("%s: %d damaged lines were set aside in %s", shard.path, len(lines), path)
+
+    def _undo(self, written: Sequence[ShardFile]) -> None:
+        """Take back lines that are not all there. Where even this fails, the next writer finds the mark busy."""
+        self._say_busy()  # first: the mark must not name a revision whose lines are missing
+        for shard in written:
+            shard.cut()
+        self._say_done(self._mark.revision, self._mark.floor)
+        self._seen = b""  # it may be the files that are not as they were
+
+    def _say_busy(self) -> None:
+        mark = self._mark._replace(writes=self._mark.writes + 1, busy=True)
+        self._seen = b""
+        self.marker.write(mark)
+        self._mark = mark
+
+    def _say_done(self, revision: int, floor: int) -> None:
+        mark = Mark(revision, floor, self._mark.writes + 1)
+        self._seen = b""
+        self._seen = self.marker.write(mark, fsync=self._fsync)
+        self._mark = mark

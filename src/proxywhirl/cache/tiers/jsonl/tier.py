@@ -1,0 +1,490 @@
+"""The JSONL tier: append-only sharded files that people and `jq` can read.
+
+Rules: every write happens under the directory's lock, after catching up with what other processes
+appended; a line is never changed in place; a shard whose lines are mostly outdated is rewritten into a new
+file that replaces the old one by an atomic rename, so a reader always sees one or the other.
+Only the index is in memory: a record is read from its line when it is asked for.
+
+Damage costs the lines that it hit. What a lost line said may be missed later: a window goes back to a revision
+at which it was right and follows the log from there, an authority has all who read its log start anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from proxywhirl.cache.record import Record
+from proxywhirl.cache.tiers.change_log import Journal
+from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, is_flooded, rank_for
+from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Notes, Shards, shard_number
+from proxywhirl.cache.tiers.jsonl.inspect import differing, left_over, lost, mend, too_open
+from proxywhirl.cache.tiers.jsonl.shard_file import Put
+from proxywhirl.cache.tiers.memory import Expiries
+from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
+from proxywhirl.errors import TierError
+from proxywhirl.state.advice import explained
+from proxywhirl.state.directory import make_private_directory
+
+_log = logging.getLogger(__name__)
+
+KEYS_IN_A_LINE = 256
+
+
+class JsonlTier:
+    """Records in the shards of one directory, which is made with mode 0700."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_entries: int | None = None,
+        policy: str = "lru",
+        authority: bool = False,
+        fsync: bool = False,
+        uses: Uses | None = None,
+    ) -> None:
+        self._directory = directory
+        self._authority = authority
+        self._notes = Notes(directory)
+        self._policy = policy
+        self._bound = max_entries
+        self._rank = rank_for(policy)
+        self._queue: list[tuple[Any, str]] | None = None
+        self._most_queued = 0
+        self._uses = uses or Uses()
+        self._ticked = 0.0
+        self._journal = Journal()
+        self._expiries = Expiries(self._expires_at)
+        self._sorted: list[str] | None = None
+        self._in_order = False
+        self._changed = False
+        self._locked = False
+        with self._translated("opening"):
+            make_private_directory(directory)
+            self._shards = Shards(directory, fsync=fsync)
+        try:
+            self.changed_elsewhere()  # reads what is there
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def revision(self) -> int:
+        """See `Tier`."""
+        return self._journal.revision
+
+    @property
+    def corrupted(self) -> int:
+        """See `Tier`."""
+        return self._shards.damaged
+
+    @property
+    def patient(self) -> bool:
+        """See `Patient`."""
+        return self._shards.marker.patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        self._shards.marker.patient = patient
+
+    def get(self, key: str) -> Record | None:
+        """See `Tier`."""
+        return self.peek(key)
+
+    def peek(self, key: str) -> Record | None:
+        """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
+        try:
+            record = self._shards.read(key)
+        except OSError as exc:
+            raise self._error("reading", exc) from exc
+        return self._read_again(key) if record is None and self._shards.locate(key) is not None else record
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """See `Tier`."""
+        found = ((key, self.get(key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
+
+    def transact(self, keys: Collection[str], decide: Decision) -> Applied:
+        """See `Tier`."""
+        with self._writing():
+            applied = Applied(revision_before=self.revision)
+            batch = decide({key: record for key in keys if (record := self.peek(key)) is not None})
+            applied.deletes = [key for key in batch.deletes if self._shards.locate(key) is not None]
+            admitted = self._admit(batch.puts, applied.deletes)
+            applied.puts, applied.evicted = list(admitted.kept.values()), list(admitted.left)
+            gone = [*applied.deletes, *(key for key in applied.evicted if self._shards.locate(key) is not None)]
+            first = self.revision + 1 + len(gone)
+            given = [record.generation for record in applied.puts]
+            for revision, record in enumerate(applied.puts, start=first):
+                record.revision = revision
+                record.generation = record.generation or revision
+            lines = [Line.removal(key, self.revision + n) for n, key in enumerate(gone, start=1)]
+            try:
+                last = first - 1 + len(applied.puts)
+                self._commit([*lines, *self._admissions(admitted)], last, gone=gone, puts=applied.puts)
+            except BaseException:
+                for record, generation in zip(applied.puts, given, strict=True):
+                    record.revision, record.generation = 0, generation  # it may be put again
+                raise
+            applied.revision = self.revision
+        return applied
+
+    def follow(self, stretch: Stretch) -> Followed | None:
+        """See `Tier`."""
+        with self._writing():
+            if stretch.since != self.revision:
+                return None
+            followed = Followed([key for key in stretch.removed if key in self])
+            removed = [key for key in stretch.removed if self._shards.locate(key) is not None]
+            records = [record for record in stretch.records if self._takes(record, admit=stretch.admit)]
+            admitted = self._admit(records, removed)
+            followed.evicted = list(admitted.left)
+            lines = [*self._evictions([*removed, *followed.evicted]), *self._admissions(admitted)]
+            self._commit(lines, stretch.revision)
+            return followed
+
+    def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
+        """See `Tier`."""
+        with self._writing():
+            if self.revision > revision:
+                return None
+            admitted = self._admit([record for record in records if self._is_news(record)])
+            self._commit([*self._evictions(admitted.left), *self._admissions(admitted)], self.revision)
+            return list(admitted.left)
+
+    def drop(self, keys: Collection[str]) -> list[str]:
+        """See `Tier`."""
+        with self._writing():
+            held = [key for key in keys if key in self]
+            self._commit(self._evictions(keys), self.revision)
+            return held
+
+    def touch_many(self, accesses: Sequence[Access]) -> None:
+        """See `Tier`."""
+        with self._writing():
+            known = [(access, self._shards.locate(access.key)) for access in accesses]
+            hits = [access for access, where in known if where and where.standing.generation == access.generation]
+            self._commit([Line.hit(access) for access in hits], self.revision)
+
+    def standings(self) -> dict[str, Standing]:
+        """See `Moving`."""
+        return {key: where.standing for key, where in self._shards.located()}
+
+    def take_standings(self, standings: Mapping[str, Standing]) -> None:
+        """See `Moving`."""
+        with self._writing():
+            for key, standing in standings.items():
+                if (where := self._shards.locate(key)) is not None:
+                    where.standing, where.moved = standing, True
+                    self._note_standing(key, standing)
+            revision = self.revision
+            self._shards.rewrite(self._shards.files, revision, self._floor(revision), self._journal.removals())
+
+    def expired(self, now: float, limit: int) -> list[str]:
+        """See `Tier`."""
+        return self._expiries.due(now, limit)
+
+    def scan(self, after: str, limit: int) -> list[Record]:
+        """See `Tier`. The order of the keys is kept until one comes or goes."""
+        if self._sorted is None:
+            self._sorted = sorted(key for key, _ in self._shards.located())
+        keys = self._sorted
+        later = (keys[n] for n in range(bisect_right(keys, after), len(keys)))
+        found = (record for key in later if (record := self.peek(key)) is not None)
+        return list(islice(found, limit))
+
+    def changes_since(self, revision: int, limit: int) -> Changes:
+        """See `Tier`."""
+        return self._journal.page(revision, limit, self.peek)
+
+    def changed_elsewhere(self) -> bool:
+        """See `Tier`: two system calls where nothing changed."""
+        with self._translated("looking at"):
+            behind = self._shards.is_behind()
+        if behind:
+            with self._writing():
+                pass  # catching up is all
+        changed, self._changed = self._changed, False
+        return changed
+
+    def clear(self, revision: int | None = None) -> int:
+        """See `Tier`."""
+        with self._writing():
+            held = len(self)
+            reached = self.revision if revision is None else revision
+            if self._authority:
+                self._journal.restart(revision or 0)
+                reached = self.revision
+            self._journal.revision = reached
+            self._shards.clear(reached, self._floor(reached))
+            self._queue = None
+            self._sorted = None
+            return held
+
+    def get_meta(self, name: str) -> str | None:
+        """See `Tier`: each note is a small file beside the shards."""
+        with self._translated("reading"):
+            return self._notes.read(name)
+
+    def set_meta(self, name: str, value: str | None) -> None:
+        """See `Tier`."""
+        with self._writing():
+            self._notes.write(name, value)
+
+    def metas(self, prefix: str) -> dict[str, str]:
+        """See `Tier`."""
+        with self._translated("reading"):
+            return self._notes.beginning_with(prefix)
+
+    def examine(self, *, repair: bool = False) -> list[Finding]:
+        """See `Tier`: reads every file from its start."""
+        with self._writing():
+            gone = lost(self._shards, authority=self._authority)
+            files = differing(self._shards)
+            around = [*left_over(self._directory), *too_open(self._directory)]
+            if repair:
+                for shard, _ in files:
+                    self._shards.doubt(shard)
+                self._catch_up()
+                self._shards.lost.clear()  # it is told of below
+                mend(around)
+            where = {finding.where for _, finding in (*files, *around) if repair and finding.advice.startswith(REPAIR)}
+            found = [replace(finding, repaired=finding.where in where) for _, finding in (*files, *around)]
+            return [*gone, *found]
+
+    def abandon(self) -> None:
+        """Give descriptors back in a child process; the lock stays with the parent, which may hold it."""
+        self._shards.close()
+
+    def close(self) -> None:
+        """See `Tier`."""
+        self._shards.close()
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __contains__(self, key: object) -> bool:
+        located = self._shards.locate(key) if isinstance(key, str) else None
+        return located is not None and not located.retired
+
+    def _expires_at(self, key: str) -> float | None:
+        located = self._shards.locate(key)
+        return None if located is None else located.expires_at
+
+    def _takes(self, record: Record, *, admit: bool) -> bool:
+        """Whether a window wants a changed record: one that it holds in another state, or any."""
+        known = self._shards.locate(record.key)
+        return (
+            admit
+            if known is None
+            else (known.revision, known.standing.generation) != (record.revision, record.generation)
+        )
+
+    def _is_news(self, record: Record) -> bool:
+        known = self._shards.locate(record.key)
+        return known is None or known.revision < record.revision
+
+    def _error(self, doing: str, exc: OSError) -> TierError:
+        return TierError(explained(exc, doing, self._directory))
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise self._error(doing, exc) from exc
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the directory's lock, caught up with what others wrote."""
+        with self._translated("writing to"):
+            self._shards.lock()
+            self._locked = True
+            try:
+                self._catch_up()
+                yield
+            except BaseException:
+                self._in_order = False  # the log may name keys that were not written
+                self._queue = None
+                raise
+            finally:
+                self._locked = False
+                self._shards.unlock()
+
+    def _catch_up(self) -> None:
+        caught = self._shards.catch_up()
+        if caught is not None:
+            self._changed = True
+            self._sorted = None
+            self._in_order = self._in_order and not caught.fresh
+            self._take_position(caught)
+            for op, key, revision in caught.lines:
+                self._follow_line(op, key, revision)
+                if (located := self._shards.locate(key)) is not None:
+                    self._note_standing(key, located.standing)
+            self._uses.see(self._ticked)
+            self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
+        if not self._in_order:
+            self._restore_order()
+
+    def _take_position(self, caught: CaughtUp) -> None:
+        """Stand where the writers stand; where something was lost, so that it will be missed nowhere."""
+        revision, floor = caught.revision, max(caught.floor, self._journal.floor)
+        if not self._authority:
+            revision, floor = caught.mark.revision if caught.mark is not None else 0, 0
+            if caught.right_at is not None:
+                revision = min(revision, caught.right_at)
+        else:
+            revision = max(revision, self.revision)
+            if revision and (caught.mark is None or caught.right_at is not None):
+                revision = floor = revision + 1
+        self._journal.revision, self._journal.floor = revision, floor
+
+    def _floor(self, revision: int) -> int:
+        """Return from where on the log is whole when it stands at a revision: a window keeps none."""
+        return self._journal.floor if self._authority else revision
+
+    def _read_again(self, key: str) -> Record | None:
+        """Read a shard anew in which a line is not what it was; what is damaged there is set aside."""
+        self._shards.doubt(self._shards.file_of(key))
+        if self._locked:
+            self._catch_up()
+        else:
+            with self._writing():
+                pass
+        with self._translated("reading"):
+            return self._shards.read(key)
+
+    def _restore_order(self) -> None:
+        """Order the log as it was written."""
+        self._queue = None
+        if self._authority:
+            located = dict(self._shards.located())
+            changes = [(key, where.revision, False) for key, where in located.items()]
+            changes += [(key, at, True) for key, at in self._journal.removals() if key not in located]
+            self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
+        self._in_order = True
+
+    def _commit(
+        self, lines: Iterable[Line], revision: int, *, gone: Sequence[str] = (), puts: Sequence[Record] = ()
+    ) -> None:
+        """Write lines, and stand at a revision then; rewrite files that are mostly outdated.
+
+        `gone` and `puts` are what is new in the log by that.
+        """
+        written = list(lines)
+        if not written and revision == self.revision:
+            return
+        wasteful = self._shards.commit(written, revision, self._floor(revision))
+        self._note_changes(gone, puts, self.revision)  # before a file is rewritten: it has the removals of the log
+        self._journal.revision = revision
+        self._sorted = None
+        for line in written:
+            if isinstance(line.what, Put):
+                self._note_standing(line.what.record.key, line.what.standing)
+                continue
+            for key in line.moved:
+                if (located := self._shards.locate(key)) is not None:
+                    self._note_standing(key, located.standing)
+        if wasteful:
+            try:
+                self._shards.rewrite(wasteful, revision, self._floor(revision), self._journal.removals())
+            except OSError as exc:  # what was to be written is: this costs only space
+                self._shards.doubt()
+                _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
+
+    def _evictions(self, keys: Iterable[str]) -> Iterator[Line]:
+        """Make the lines of those of the keys that are in the window, and leave it."""
+        for number, group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
+            yield Line.evictions(number, group)
+
+    def _follow_line(self, op: str, key: str, revision: int) -> None:
+        """Bring the log in line with a line that is in the file and in its shard's index."""
+        if self._authority and op in {"put", "del"}:
+            self._journal.note(key, revision, removed=op != "put")
+            if (located := self._shards.locate(key)) is not None:
+                self._expiries.add(key, located.expires_at)
+
+    def _note_standing(self, key: str, standing: Standing) -> None:
+        """Give a key its place among those that wait to leave; one that it had before is skipped when it comes up."""
+        self._ticked = max(self._ticked, standing.used)
+        if self._queue is not None:
+            heapq.heappush(self._queue, (self._rank(standing), key))
+            if len(self._queue) > self._most_queued:
+                self._queue = None
+
+    def _in_order_of_leaving(self, given: list[tuple[Any, str]]) -> Iterator[tuple[str, Standing]]:
+        """Give all that is stored in the order of the policy; whom `given` holds then is not in the queue any more."""
+        if self._queue is None:
+            self._queue = [(self._rank(where.standing), key) for key, where in self._shards.located()]
+            heapq.heapify(self._queue)
+            self._most_queued = 2 * len(self._queue) + 1_000
+        queue = self._queue
+        while queue:
+            rank, key = queue[0]
+            located = self._shards.locate(key)
+            if located is not None and self._rank(located.standing) == rank:
+                yield key, located.standing
+                given.append(queue[0])
+            heapq.heappop(queue)
+
+    def _admit(self, records: Sequence[Record], gone: Collection[str] = ()) -> Admitted:
+        """Choose who leaves for these records, when those of `gone` have left."""
+        number = 0 if self._bound is None else self._shards.number() - len(gone)
+        if not records and (self._bound is None or number <= self._bound):
+            return Admitted(self._ticked)
+        known = {r.key: where.standing for r in records if (where := self._shards.locate(r.key)) is not None}
+        given: list[tuple[Any, str]] = []
+        stored = self._in_order_of_leaving(given)
+        if not known and not gone and is_flooded(self._policy, self._bound, records):
+            stored = ((key, where.standing) for key, where in self._shards.located())  # all of it leaves
+            self._queue = None
+        admission = Admission(
+            self._policy,
+            self._bound,
+            self._uses,
+            number=number,
+            ticked=self._ticked,
+            known=known,
+            stored=stored,
+            gone=gone,
+        )
+        admitted = admission.admit(records)
+        if self._queue is not None:
+            for place in given:  # who leaves all the same is skipped when it comes up
+                heapq.heappush(self._queue, place)
+        return admitted
+
+    def _admissions(self, admitted: Admitted) -> Iterator[Line]:
+        """Make the lines of those that the hand has passed, and of those that come in."""
+        spared = {key: standing for key, standing in admitted.spared.items() if key not in admitted.kept}
+        for number, group in _by_shard(spared) if spared else ():
+            yield Line.passes(number, group, max(spared[key].passed for key in group))
+        for key, record in admitted.kept.items():
+            yield Line.put(record, admitted.standings[key])
+
+    def _note_changes(self, gone: Iterable[str], puts: Iterable[Record], revision: int) -> None:
+        """Bring the log in line with what this tier wrote after a revision."""
+        for at, key in enumerate(gone, start=revision + 1):
+            self._journal.note(key, at, removed=True)
+        for record in puts:
+            self._journal.note(record.key, record.revision, removed=False)
+            self._expiries.add(record.key, record.expires_at)
+
+
+def _by_shard(keys: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Give keys in groups, each for a line of one shard."""
+    by_shard: dict[int, list[str]] = {}
+    for key in keys:
+        by_shard.setdefault(shard_number(key), []).append(key)
+    for number, group in by_shard.items():
+        for n in range(0, len(group), KEYS_IN_A_LINE):
+            yield number, group[n : n + KEYS_IN_A_LINE]

@@ -1,0 +1,246 @@
+"""What a tier is: the protocol that memory, JSONL and SQLite share, and the values that cross it.
+
+One tier is the authority: it holds everything, gives each change its revision and keeps the log of
+changes. The others are bounded windows on it, which keep the revisions they are given and remember up to
+which one they have applied the log. Every tier can play either part.
+
+A window never has to hold anything, but what it holds must be what the log says at its revision. Two rules keep
+this true without a lock across tiers or processes: `follow` applies a stretch of the log only where the window
+stands at its start, and `fill` takes what was read at one revision only while the window is not past it.
+
+Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: a lock for each tier guards
+the rest. What a tier cannot do is a `TierError`, from whatever library it came. A value that it cannot hold is an
+`UnstorableValue`, which names the entry: the tier is well, and the caller is told. Anything else that it raises is
+taken for its sickness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+from proxywhirl.cache.record import Record
+
+TierName = Literal["l1", "l2", "l3"]
+TIER_NAMES: tuple[TierName, ...] = get_args(TierName)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a decision wants written: whole records, and keys to delete."""
+
+    puts: Sequence[Record] = ()
+    deletes: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a transaction wrote: records with their new revisions, keys that were there and went."""
+
+    puts: list[Record] = field(default_factory=list)
+    deletes: list[str] = field(default_factory=list)
+    evicted: list[str] = field(default_factory=list)
+    revision_before: int = 0
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Cache hits of one key since the last flush; `generation` is the incarnation that was hit."""
+
+    key: str
+    generation: int
+    count: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A page of the log. With `reset`, forget everything known before applying it.
+
+    `revision` is what to ask with next. It is negative where `more` follows of a log that is read from its
+    start: what was removed from it before cannot have been known to such a reader.
+    """
+
+    revision: int
+    records: list[Record]
+    removed: list[str]
+    reset: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the log for a window: what changed after `since`, up to and with `revision`.
+
+    `records` replace what a window holds of them; with `admit` they enter where it holds nothing. `removed` are
+    gone, for whatever reason. A key is in one of the two, once.
+    """
+
+    since: int
+    revision: int
+    records: Sequence[Record] = ()
+    removed: Collection[str] = ()
+    admit: bool = False
+
+
+@dataclass(slots=True)
+class Followed:
+    """What a stretch did to a window: which of the removed keys it served, which keys left for new ones."""
+
+    held: list[str] = field(default_factory=list)
+    evicted: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be: where, what, what to do, and whether it was mended."""
+
+    where: str
+    what: str
+    advice: str
+    repaired: bool = False
+
+
+REPAIR = "run `proxywhirl doctor --repair`"
+"""The advice where a repair mends what is found."""
+
+Decision = Callable[[Mapping[str, Record]], Batch]
+"""A pure function of the records that are there now to what shall be written."""
+
+
+class Tier(Protocol):
+    """A store of records. Sizes leave out retired records; `get` gives them, marked."""
+
+    @property
+    def revision(self) -> int:
+        """The last revision written (authority) or applied (window)."""
+        ...
+
+    @property
+    def corrupted(self) -> int:
+        """How many damaged records were found and set aside since opening."""
+        ...
+
+    def get(self, key: str) -> Record | None:
+        """Return the record. A tier in memory notes its use; others are told of uses by `touch_many`."""
+        ...
+
+    def peek(self, key: str) -> Record | None:
+        """Return the record, noting no use."""
+        ...
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Return the records that are there, as `get` does."""
+        ...
+
+    def transact(self, keys: Collection[str], decide: Decision) -> Applied:
+        """Read `keys`, let `decide` choose, write its choice: one atomic, logged change (authority).
+
+        Reading notes no use. A batch names each key once. A record that cannot be held is an `UnstorableValue` with
+        its key, and nothing of the batch is written.
+        """
+        ...
+
+    def follow(self, stretch: Stretch) -> Followed | None:
+        """Apply a part of the log and stand at its end; None, and nothing done, unless `revision == since` (window).
+
+        Check and change are one step for every process that shares the tier. A record that cannot be held may be an
+        `UnstorableValue`, with nothing done: the stretch comes again without it.
+        """
+        ...
+
+    def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
+        """Take records read when the log stood at `revision`; return the keys evicted for them (window).
+
+        None, and nothing done, where the window has applied a later part of the log: it may know better. A
+        record that is held already in the same or a later revision is left alone. `revision` itself is not stored. What
+        cannot be held is refused as by `follow`.
+        """
+        ...
+
+    def drop(self, keys: Collection[str]) -> list[str]:
+        """Forget keys without logging it; return those that were held and served (window)."""
+        ...
+
+    def touch_many(self, accesses: Sequence[Access]) -> None:
+        """Add hits to the stored counts, where the generation is still the same, and note the uses. Never inserts.
+
+        A count stays at the largest number that the tier can store.
+        """
+        ...
+
+    def expired(self, now: float, limit: int) -> list[str]:
+        """Return up to `limit` keys whose time to live has ended, without looking at the others."""
+        ...
+
+    def scan(self, after: str, limit: int) -> list[Record]:
+        """Return up to `limit` records in the order of their keys, those after `after`."""
+        ...
+
+    def changes_since(self, revision: int, limit: int) -> Changes:
+        """Return a page of the log after `revision` (authority)."""
+        ...
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process may have written since the last call; costs microseconds."""
+        ...
+
+    def clear(self, revision: int | None = None) -> int:
+        """Forget everything; return how many records were held and served.
+
+        The authority logs it, with a new revision of at least `revision`. A window stands at `revision` then,
+        even where it was past it.
+        """
+        ...
+
+    def get_meta(self, name: str) -> str | None:
+        """Return a note kept beside the records."""
+        ...
+
+    def set_meta(self, name: str, value: str | None) -> None:
+        """Keep a note beside the records, durably where the tier is durable; None removes it."""
+        ...
+
+    def metas(self, prefix: str) -> dict[str, str]:
+        """Return the notes whose names begin with `prefix`, by name. Names are made of `a-z0-9_.-`."""
+        ...
+
+    def examine(self, *, repair: bool = False) -> list[Finding]:
+        """Compare what the tier knows with what is stored, all of it; with `repair`, mend what can be mended."""
+        ...
+
+    def close(self) -> None:
+        """Give files and locks back. Idempotent."""
+        ...
+
+    def __len__(self) -> int:
+        """How many records are held and served."""
+        ...
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a served record is held under a key; notes no use."""
+        ...
+
+
+Rescue = Callable[[str, int], Record | None]
+"""From a key and a revision to a sound copy of that record, None where no other tier has one."""
+
+
+@runtime_checkable
+class Sifting(Protocol):
+    """What a tier may offer beside `Tier`, where damage can be in a record that it gives."""
+
+    rescue: Rescue | None
+
+    def sift(self, keys: Collection[str], *, deep: bool = False) -> list[str]:
+        """Set aside those of the records that are damaged; return their keys. With `deep`, look as `unsound` does."""
+        ...
+
+    def unsound(self, after: int, limit: int) -> tuple[dict[str, str], int | None]:
+        """Look through up to `limit` records after a revision; return what is wrong, by key, and the last revision.
+
+        That is None at the end.
+        """
+        ...

@@ -1,0 +1,194 @@
+"""What the gateway's session asks of the world, as plain values.
+
+A session is a generator: it yields one of these commands, is sent the answer, and so looks as if it
+waited, while it never does. The driver (`proxywhirl.gateway.driver`) carries the commands out; the
+tests write both sides down as a transcript. Two rules hold:
+
+- Every command that can wait carries its own patience in seconds, and an answer says when it ran out.
+- What went wrong upstream is thrown into the session as an `UpstreamError`, a client that went away as
+  `ClientGone`; nothing else is thrown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from proxywhirl.events import Event
+from proxywhirl.models import Outcome, Proxy, Target
+from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
+
+
+class ClientGone(Exception):
+    """The client closed, reset or no longer reads its connection: a signal inside the gateway."""
+
+
+class Ending(Enum):
+    """How the client's connection ends: `CLOSE` in order, `ABORT` as what can only be a failure."""
+
+    CLOSE = auto()
+    ABORT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadClient:
+    """Answer: bytes, `b""` at the end of the stream, None when `patience` ran out.
+
+    `idle` says that the client owes nothing: a gateway that shuts down answers `b""` at once.
+    """
+
+    patience: float
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WriteClient:
+    """Answer: None, when the client's connection has room again; `ClientGone` when `patience` ran out."""
+
+    data: bytes
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Answer: a leased `Proxy` for the target, as wished and with a key that is not in `exclude`, or `NoChoice`.
+
+    Where the session of the wish moved to that proxy, the answer is `Moved`.
+    """
+
+    target: Target
+    exclude: frozenset[str]
+    wish: Wish = NO_WISH
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A leased `proxy` that a session has instead of another one, whose key is `moved_from`; and `why`."""
+
+    proxy: Proxy
+    moved_from: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoChoice:
+    """There is no proxy, and `why`.
+
+    `free_in` is in how many seconds there may be one, None where time does not help; `waits` says that it makes sense
+    to wait for that, and not to come back another time.
+    """
+
+    why: str
+    free_in: float | None = None
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let time pass. Answer: None, after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Connect through the chosen proxy, to `target` or, where it is None, to the proxy alone.
+
+    Answer: the `ProxyURL` with its credential. Thrown: `UpstreamError`, `ProxyGone`.
+    """
+
+    target: Target | None
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriteUpstream:
+    """Hand `data` (which may hold a credential) to the upstream's buffer. Answer: None, at once.
+
+    A broken connection is not told here: what the upstream still has to say comes first.
+    """
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUpstream:
+    """Answer: bytes, `b""` at the end of the stream, None when `patience` ran out."""
+
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEither:
+    """Read whichever speaks first; the client only once the upstream's buffer has room (back-pressure).
+
+    Answer: `FromUpstream` (preferred), `FromClient` or, when `patience` ran out, `Nothing`.
+    """
+
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class FromClient:
+    """Bytes of the client, `b""` at the end of its stream."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FromUpstream:
+    """Bytes of the upstream, `b""` at the end of its stream."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nobody spoke; `blocked` says that the upstream did not even take what it was sent."""
+
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Carry bytes both ways until both sides ended or nothing moved for `patience` seconds.
+
+    Answer: the counts (bytes up, bytes down).
+    """
+
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Close the upstream's connection and give the lease back, with a report unless `outcome` is None."""
+
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Put an event on the bus."""
+
+    event: Event
+
+
+Command = (
+    ReadClient
+    | WriteClient
+    | Choose
+    | Wait
+    | Dial
+    | WriteUpstream
+    | ReadUpstream
+    | ReadEither
+    | Relay
+    | Release
+    | Publish
+)
+
+T = TypeVar("T")
+# The answer's type follows from the command; each `yield` names it where it is used.
+Steps = Generator[Command, Any, T]

@@ -1,0 +1,97 @@
+"""Probe a list of any length, many at once, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from proxywhirl.errors import Blame, SettingsError
+from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.probe import Prober
+from proxywhirl.net.descriptors import make_room
+from proxywhirl.urls import ProxyURL
+
+_log = logging.getLogger(__name__)
+
+_BEGUN_AT_ONCE = 10  # probes in one turn of the loop, so that those under way get their turns in time
+_SOCKETS_EACH = 1  # a probe never has two open
+
+Listed = tuple[str, ProxyURL]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of all: how many were probed, reached their level, or failed, by who is to blame.
+
+    `concurrency` is how many were probed at once at most, `note` what to tell the user about the limit of open files.
+    """
+
+    probed: int
+    ok: int
+    failed: Mapping[Blame, int] = field(default_factory=dict)
+    concurrency: int = 0
+    note: str | None = None
+
+
+async def probe_many(
+    prober: Prober,
+    proxies: Iterable[Listed] | AsyncIterable[Listed],
+    level: Level,
+    *,
+    concurrency: int,
+    on_result: Callable[[ProbeResult], object],
+) -> Summary:
+    """Probe each proxy of a list; the next one is taken from it only when there is room.
+
+    Args:
+        prober: Probes each.
+        proxies: Pairs of a key and its endpoint; an iterable that blocks holds up everything, an async one nothing.
+        level: How deep.
+        concurrency: How many at once; fewer where the limit of open files does not allow it, which is logged.
+        on_result: Gets each result as it comes, in the loop's thread: it must be quick. What it raises ends it all.
+
+    Raises:
+        SettingsError: The level lacks something, the concurrency is below 1, or no file may be opened any more.
+    """
+    if concurrency < 1:
+        raise SettingsError(f"the concurrency must be 1 or more, not {concurrency}")
+    prober.require(level)
+    room = make_room(concurrency * _SOCKETS_EACH)
+    if room.note is not None:
+        _log.warning("%s", room.note)
+    failed: Counter[Blame] = Counter()
+    slots = asyncio.Semaphore(room.sockets)
+    ok = begun = 0
+
+    async def one(key: str, endpoint: ProxyURL) -> None:
+        nonlocal ok
+        try:
+            result = await prober.probe(endpoint, level, key=key)
+        finally:
+            slots.release()
+        if result.blame is None:
+            ok += 1
+        else:
+            failed[result.blame] += 1
+        on_result(result)
+
+    async with asyncio.TaskGroup() as group:
+        async for key, endpoint in _as_async(proxies):
+            await slots.acquire()
+            group.create_task(one(key, endpoint))
+            begun += 1
+            if begun % _BEGUN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+    return Summary(begun, ok, dict(failed), room.sockets, room.note)
+
+
+async def _as_async(proxies: Iterable[Listed] | AsyncIterable[Listed]) -> AsyncIterator[Listed]:
+    if isinstance(proxies, AsyncIterable):
+        async for listed in proxies:
+            yield listed
+    else:
+        for listed in proxies:
+            yield listed

@@ -1,0 +1,279 @@
+"""One attempt to serve an httpx2 request through one proxy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
+
+import httpcore2
+import httpx2
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import AccountRefused
+from proxywhirl.integrations.httpx.connections import Identities
+from proxywhirl.integrations.httpx.failure import NETWORK_ERRORS, Failure, diagnose
+from proxywhirl.integrations.httpx.request import EXTENSION
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.retries.send_policy import Judge, as_forwarded, is_repeated
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict
+from proxywhirl.urls import ProxyURL
+from proxywhirl.vendors.decoding import decode_answer
+from proxywhirl.wire.http import authorization
+
+HELD_RESPONSE = 64 * 1024
+"""A response that declares at most so many bytes is read whole before it is handed on, so that one which is
+cut short can still be had through another proxy."""
+
+
+class _Progress:
+    """How far an attempt came, told by httpcore2's `trace` extension; an own one of the request goes on.
+
+    `dialled` is false where a connection was reused; `sent` becomes true before the first byte of the
+    request leaves.
+    """
+
+    def __init__(self, request: httpx2.Request) -> None:
+        self.dialled = False
+        self.sent = False
+        self._onward = request.extensions.get("trace")
+
+    async def trace(self, name: str, info: dict[str, object]) -> None:
+        """Take an event of httpcore2's."""
+        if name == "connection.connect_tcp.started":
+            self.dialled = True
+        elif name == "http11.send_request_headers.started":
+            self.sent = True
+        if self._onward is not None:
+            await self._onward(name, info)
+
+
+class RequestBody(httpx2.AsyncByteStream):
+    """A request's body, counted. `replayable` until it is begun, and for good where it is in memory."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+        self.replayable = True
+        self.sent = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.replayable = isinstance(self._stream, httpx2.ByteStream)
+        self.sent = 0
+        chunks = aiter(self._stream)
+        try:
+            async for chunk in chunks:
+                self.sent += len(chunk)
+                yield chunk
+        finally:
+            if isinstance(chunks, AsyncGenerator):  # of a failed attempt: not left to the garbage collector
+                await chunks.aclose()
+
+
+class Exchange(httpx2.AsyncByteStream):
+    """One attempt: its lease and its connection, from the request to the last byte of the response.
+
+    It is the stream of the response; closing it settles the lease and gives the connection back. `verdict` is who is to
+    blame for the response by what has come of it; `held` once all of that is in memory.
+
+    Args:
+        site: Whom the request is for.
+        judge: Judges the response.
+        repeatable: Whether another attempt may follow: then a response that is not good is held, if it is not too long.
+    """
+
+    def __init__(
+        self,
+        request: httpx2.Request,
+        body: RequestBody,
+        *,
+        lease: Lease,
+        endpoint: ProxyURL,
+        identities: Identities,
+        clock: Clock,
+        site: str,
+        judge: Judge,
+        repeatable: bool,
+    ) -> None:
+        self.verdict = Verdict()
+        self.held = False
+        self._told = {"proxy": lease.proxy.key, "why": lease.why}
+        self._site = site
+        self._judge = judge
+        self._repeatable = repeatable
+        self._lease = lease
+        self._identities = identities
+        self._identity = identities.check_out(lease.proxy.key, endpoint)
+        self._request = request
+        self._body = body
+        self._clock = clock
+        self._progress = _Progress(request)
+        self._started = clock.monotonic()
+        self._latency: float | None = None
+        self._at: float | None = None
+        self._response: httpcore2.Response | None = None
+        self._received = 0
+        self._first = bytearray()  # for the verdict
+        self._ahead = bytearray()  # read, and still to be handed on
+        self._chunks: AsyncGenerator[bytes] | None = None
+        self._whole = False
+        self._open = True
+
+    async def response(self) -> httpx2.Response:
+        """Send the request and return the response: whole where it is small, else with this as its stream."""
+        response = await self._identity.send(self._outgoing())
+        self._response = response
+        self._latency = self._clock.monotonic() - self._started
+        self._at = self._clock.now()
+        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._identity.forwards(
+            self._request.url.scheme
+        ):
+            raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
+        self.verdict = self._judged()
+        await self._hold(response)
+        return httpx2.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=httpx2.ByteStream(bytes(self._ahead)) if self.held else self,
+            extensions={**response.extensions, EXTENSION: self._told},
+        )
+
+    async def _hold(self, response: httpcore2.Response) -> None:
+        """Read a short response, and one for which another attempt may get a better one, up to what is ever held."""
+        short = _is_short(response)
+        if not short and not (self._repeatable and is_repeated(self.verdict)):
+            return
+        while (chunk := await self._next()) is not None:
+            self._ahead += chunk
+            if self._received > HELD_RESPONSE:
+                return
+        self.held = True
+        await self.aclose()
+
+    async def fail(self, exc: Exception) -> Failure:
+        """Report the failure and end the attempt."""
+        tunnel_tls = self._request.url.scheme == "https"
+        progress = self._progress
+        failure = diagnose(
+            exc, self._lease.proxy, sent=progress.sent, reused=not progress.dialled, tunnel_tls=tunnel_tls
+        )
+        try:
+            if self._open:
+                self._lease.report(self._outcome(failure))
+        finally:
+            await self.close()
+        return failure
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            if self._ahead:
+                yield bytes(self._ahead)
+            while (chunk := await self._next()) is not None:
+                yield chunk
+        except NETWORK_ERRORS as exc:
+            failure = await self.fail(exc)
+            raise failure.error(1) from failure.cause
+
+    async def _next(self) -> bytes | None:
+        """Read on, None at the end. The first bytes are kept for the verdict, as they came."""
+        if self._chunks is None:
+            self._chunks = self._streaming().aiter_stream()
+        chunk = await anext(self._chunks, None)
+        if chunk is None:
+            self._whole = True
+            self.verdict = self._judged()
+            return None
+        self._received += len(chunk)
+        self._first += chunk[: HELD_RESPONSE - len(self._first)]
+        return chunk
+
+    async def aclose(self) -> None:
+        """End the attempt with a response, read to its end or not: it is a success where that is a good one."""
+        try:
+            if self._open:
+                self._lease.report(self._outcome(None))
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Give back what the attempt holds; an unreported lease is released."""
+        if not self._open:
+            return
+        self._open = False
+        self._lease.release()
+        try:
+            if self._chunks is not None:
+                await self._chunks.aclose()
+            if self._response is not None:
+                await self._response.aclose()
+        finally:
+            await self._identities.check_in(self._identity)
+
+    def _outgoing(self) -> httpcore2.Request:
+        url = self._request.url
+        self._body.sent = 0
+        target = url.raw_path
+        # The credential for the proxy is the lease's; one in the request would go to a target in a tunnel.
+        headers = [(n, v) for n, v in self._request.headers.raw if n.lower() != b"proxy-authorization"]
+        if self._identity.forwards(url.scheme):  # absolute-form, in which httpcore2 forgets IPv6's brackets
+            target = b"%s://%s%s" % (url.raw_scheme, url.netloc, url.raw_path)
+            headers += authorization(self._identity.endpoint)
+        return httpcore2.Request(
+            self._request.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
+            headers=headers,
+            content=self._body,
+            extensions={**self._request.extensions, "trace": self._progress.trace},
+        )
+
+    def _streaming(self) -> httpcore2.Response:
+        if self._response is None:
+            raise httpx2.StreamClosed
+        return self._response
+
+    def _judged(self) -> Verdict:
+        """Judge the response by what has come of it; where the proxy's vendor says that it is its own, that goes."""
+        response = self._streaming()
+        forwarded = self._identity.forwards(self._request.url.scheme)
+        if forwarded:
+            said = decode_answer(self._lease.proxy.attributes.provider, response.status, response.headers)
+            if said is not None:
+                return said
+        is_head = self._request.method == "HEAD"
+        verdict = self._judge(
+            Evidence(
+                site=self._site,
+                method=self._request.method,
+                status=response.status,
+                headers=tuple((name.lower(), value) for name, value in response.headers),
+                body=bytes(self._first),
+                length=None if is_head else self._received if self._whole else _declared(response),
+                latency=self._latency,
+                at=self._at,
+            )
+        )
+        return as_forwarded(verdict, response.status) if forwarded else verdict
+
+    def _outcome(self, failure: Failure | None) -> Outcome:
+        blame = failure.blame if failure else self.verdict.blame
+        return Outcome(
+            blame is None,
+            blame=blame,
+            latency=self._latency,
+            status=self._response.status if self._response else None,
+            error=failure.text if failure else None,
+            rule=failure.rule if failure else self.verdict.rule,
+            retry_after=failure.retry_after if failure else self.verdict.retry_after,
+            bytes_up=self._body.sent,
+            bytes_down=self._received,
+        )
+
+
+def _declared(response: httpcore2.Response) -> int | None:
+    """Return the length in bytes that a response declares, None where it does not."""
+    lengths = [value for name, value in response.headers if name.lower() == b"content-length"]
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else None
+
+
+def _is_short(response: httpcore2.Response) -> bool:
+    length = _declared(response)
+    return length is not None and length <= HELD_RESPONSE

@@ -1,0 +1,80 @@
+"""What was learnt and is not written down yet: newest first in value, bounded in number."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from heapq import nsmallest
+from itertools import islice
+
+from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.rotation.sites.bans import Ban, Pair
+
+_log = logging.getLogger(__name__)
+
+
+class Unsaved:
+    """What waits for a store that may be sick. Not thread-safe.
+
+    Attributes:
+        bans: by proxy and site.
+        lifted: those of them that end a ban: they had ended when the pool told of them.
+        uses: when sessions were last used, by id.
+        sessions: what was assigned without the store, by id.
+        gone: proxies whose bans are to be forgotten.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self.bans: dict[Pair, Ban] = {}
+        self.lifted: set[Pair] = set()
+        self.uses: dict[str, float] = {}
+        self.sessions: dict[str, Assignment] = {}
+        self.gone: set[str] = set()
+        self._kept = kept
+        self._told = False
+
+    def take_bans(self, bans: Mapping[Pair, Ban], now: float) -> None:
+        """Add bans, in the place of older ones of the same pairs."""
+        for pair, ban in bans.items():
+            self.bans[pair] = ban
+            if ban.until <= now:
+                self.lifted.add(pair)
+            else:
+                self.lifted.discard(pair)
+        if len(self.bans) > self._kept:
+            self._drop(len(self.bans) - self._kept)
+
+    def take_uses(self, uses: Mapping[str, float]) -> None:
+        """Add when sessions were used."""
+        self.uses.update(uses)
+        surplus = len(self.uses) - self._kept
+        if surplus > 0:
+            for session in nsmallest(surplus, self.uses, key=lambda session: self.uses[session]):
+                del self.uses[session]
+
+    def take_session(self, session: str, assignment: Assignment) -> None:
+        """Add what a session was assigned."""
+        self.sessions[session] = assignment
+        if len(self.sessions) > self._kept:
+            del self.sessions[next(iter(self.sessions))]
+
+    def some_bans(self, most: int) -> dict[Pair, Ban]:
+        """Return bans that are to be written next."""
+        return dict(islice(self.bans.items(), most))
+
+    def saved(self, bans: Iterable[Pair]) -> None:
+        """Forget what is written down now."""
+        for pair in bans:
+            del self.bans[pair]
+            self.lifted.discard(pair)
+
+    def forget(self, gone: set[str]) -> None:
+        """Let nothing of proxies be written that are gone."""
+        self.gone |= gone
+        self.saved([pair for pair in self.bans if pair[0] in gone])
+
+    def _drop(self, surplus: int) -> None:
+        if not self._told:
+            _log.warning("more than %d bans wait to be saved: those that are forgotten soonest go first", self._kept)
+            self._told = True
+        self.saved(nsmallest(surplus, self.bans, key=lambda pair: self.bans[pair].forget_at))

@@ -1,0 +1,1 @@
+"""Which proxy a session keeps."""

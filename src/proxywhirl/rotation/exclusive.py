@@ -1,0 +1,147 @@
+"""How a proxy is given to one holder alone, in all processes on a home."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
+from proxywhirl.rotation.affinity.ledger import Ledger
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.selection.chooser import Choosing
+from proxywhirl.rotation.selection.emptiness import free_in
+from proxywhirl.rotation.selection.request_options import Question
+from proxywhirl.validation import require, require_number
+
+if TYPE_CHECKING:
+    from proxywhirl.rotation.pool import Pool
+
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_TTL = 60.0
+"""Seconds that an exclusive lease lasts where none are named."""
+
+_ELSEWHERE = 1.0
+"""Seconds for which a proxy is passed over that turned out to be another's; `learn` knows better soon."""
+
+
+class Holding:
+    """Grants exclusive leases. Who holds what is decided by the ledger; what is known here keeps others off it."""
+
+    def __init__(self, pool: Pool, choosing: Choosing, lock: threading.Lock, ledger: Ledger, clock: Clock) -> None:
+        self._pool = pool
+        self._choosing = choosing
+        self._lock = lock
+        self._ledger = ledger
+        self._clock = clock
+
+    def acquire(self, question: Question, session: str | None, ttl: float | None, *, exclusive: bool) -> Lease:
+        """Grant an exclusive lease on a proxy that nobody uses.
+
+        Raises:
+            PoolEmpty: all who could serve are used or held; `retry_after` says when one may be free.
+            SiteResting: the site is left alone for now.
+            ValueError: the arguments do not fit each other.
+            TierError: the ledger cannot be read or written.
+        """
+        seconds = _checked(session, ttl, exclusive=exclusive)
+        tried = set(question.exclude)
+        while True:
+            asked = Question(question.site, tried, question.wanted, question.tunnels)
+            wall = self._clock.now()  # before the pool's own time is read, which keeps others off for as long
+            lease = self._take(asked, seconds, tried, question)
+            if lease is None:
+                continue
+            token = None
+            try:
+                token = self._ledger.hold(lease.proxy.key, now=wall, until=wall + seconds)
+            finally:
+                if token is None:
+                    self._give_back(lease)
+            if token is not None:
+                lease.token, lease.expires_at = token, wall + seconds
+                return lease
+            tried.add(lease.proxy.key)
+
+    def renew(self, lease: Lease, ttl: float) -> None:
+        """See `Lease.renew`."""
+        if lease.token is None or lease.expires_at is None:
+            raise ValueError("only an exclusive lease can be renewed")
+        seconds = _checked(None, ttl, exclusive=True)
+        key, wall = lease.proxy.key, self._clock.now()
+        if lease.settled or lease.lapsed or not self._ledger.extend(key, lease.token, now=wall, until=wall + seconds):
+            raise LeaseExpired(f"the exclusive lease on {lease.proxy} ended: acquire another, or renew in time")
+        with self._lock:
+            lease.expires_at = wall + seconds
+            if not lease.settled and not lease.lapsed:
+                self._choosing.holds.hold(lease, self._clock.monotonic() + seconds)
+
+    def free(self, lease: Lease) -> None:
+        """End an exclusive lease that was settled. One that cannot be written off ends by itself."""
+        if lease.token is None:
+            return
+        with self._lock:
+            self._choosing.holds.unhold(lease)
+        try:
+            self._ledger.free(lease.proxy.key, lease.token)
+        except TierError as exc:
+            _log.warning("the exclusive lease on %s is over, which others learn when its time is: %s", lease.proxy, exc)
+
+    def learn(self, holds: Mapping[str, float]) -> None:
+        """Take in who is held by others until when (Unix seconds). Called under the lock."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for key, until in holds.items():
+            self._choosing.holds.elsewhere(key, now + until - wall if until > wall else None)
+
+    def _take(self, question: Question, seconds: float, tried: set[str], first: Question) -> Lease | None:
+        """Take a proxy here; None, and one more in `tried`, where the one that was chosen is in use."""
+        with self._lock:
+            now = self._clock.monotonic()
+            self._pool.tidy(now)
+            self._choosing.bring_back(now)
+            site = self._choosing.site(question, now)
+            barred = self._choosing.barred(site, question, now)
+            try:
+                key, why = self._choosing.choose(question, site, barred)
+            except PoolEmpty as exc:
+                used = len(tried) - len(first.exclude)
+                if used <= 0:
+                    raise
+                words = f"{used} who could serve are in use or held by others, and an exclusive lease needs one alone"
+                wait = free_in(self._choosing, first, self._choosing.recipe.ladder(first.wanted)[-1], site, now)
+                raise PoolEmpty(words, retry_after=wait) from exc
+            slot = self._choosing.stock.slot(key)
+            if slot is not None and slot.in_flight:
+                tried.add(key)
+                return None
+            lease = self._choosing.begin(self._pool, key, site, why, now)
+            self._choosing.holds.hold(lease, now + seconds)
+            return lease
+
+    def _give_back(self, lease: Lease) -> None:
+        lease.release()
+        with self._lock:
+            self._choosing.holds.unhold(lease)
+            holds, key = self._choosing.holds, lease.proxy.key
+            if key not in holds:  # else it was told meanwhile who has it, and for how long
+                holds.put(key, self._clock.monotonic() + _ELSEWHERE)
+
+
+def _checked(session: str | None, ttl: float | None, *, exclusive: bool) -> float:
+    if not exclusive:
+        raise ValueError("ttl is the time of an exclusive lease: say exclusive=True, or leave it out")
+    if session is not None:
+        raise ValueError("a lease is exclusive or for a session, not both: a session shares its proxy")
+    require("exclusive", exclusive, bool, "True or False")
+    seconds = DEFAULT_TTL if ttl is None else ttl
+    require_number("ttl", seconds, "seconds")
+    if seconds == math.inf:
+        raise ValueError(
+            "ttl must be more than 0 seconds and finite: who dies while holding would keep the proxy for ever"
+        )
+    return seconds

@@ -1,0 +1,133 @@
+"""What the pool learns of one proxy that was used; changed only under the pool's lock.
+
+The proxies of a pool: sketches until they are used, then slots.
+
+What comes as a sketch stays one until it is used: a pool of a million is filled in a second or two, and the values are
+made one by one. What many sketches have in common is read once for all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from proxywhirl.clock import Clock
+from proxywhirl.models import Attributes, Proxy, Sketch
+from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP
+
+HALF_LIFE = 6 * 3600.0
+"""Seconds after which an outcome weighs half: a proxy that was repaired is no longer what it was."""
+
+MEMORY = 40.0
+_KEPT = 1.0 - 1.0 / MEMORY
+DECAY_STEP = 1.0  # seconds that are not worth a decay
+
+_NEWEST = 0.3  # weight of the newest latency in their mean
+_PRIOR_GOOD, _PRIOR = 0.9, 1.0  # a success rate begins as if nine in ten had served, with the weight of one outcome
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Counts and decayed means. Times are on the pool's monotonic clock.
+
+    `failures` are those in a row. `incident` is raised each time the proxy is set aside: leases that were
+    out together carry the same number, and only the first of them to fail counts. `good` and `bad` count outcomes that
+    tell of the proxy, decayed by `HALF_LIFE` since `stamp`; `latency` is a moving mean of its successes in seconds.
+    `next_use` is when the limit of requests per second allows the next one. `withheld` says that the store has it
+    retired or dead, and that no request has served since that was told: it has failures then.
+    """
+
+    # What each use reads and writes comes first, side by side in memory.
+    key: str
+    proxy: Proxy
+    failures: int = 0
+    in_flight: int = 0
+    incident: int = 0
+    served: int = 0
+    good: float = 0.0
+    bad: float = 0.0
+    stamp: float = 0.0
+    latency: float | None = None
+    failed: int = 0
+    next_use: float = 0.0
+    withheld: bool = False
+
+    @property
+    def chance(self) -> float:
+        """The chance in 0..1 that it serves the next request, as far as was seen; never quite 0 or 1."""
+        return (self.good + _PRIOR_GOOD) / (self.good + self.bad + _PRIOR)
+
+    def age(self, now: float) -> None:
+        """Let what was counted weigh less."""
+        if now is not self.stamp and now - self.stamp > DECAY_STEP:
+            kept = 0.5 ** ((now - self.stamp) / HALF_LIFE)
+            self.good *= kept
+            self.bad *= kept
+            self.stamp = now
+
+    def learn(self, now: float, latency: float | None, *, ok: bool) -> None:
+        """Take in an outcome that tells of the proxy."""
+        self.age(now)
+        if self.good + self.bad > MEMORY:
+            self.good *= _KEPT
+            self.bad *= _KEPT
+        if ok:
+            self.good += 1.0
+            if latency is not None:
+                self.latency = latency if self.latency is None else self.latency + _NEWEST * (latency - self.latency)
+        else:
+            self.bad += 1.0
+
+
+_TEXTS = 65_536  # of sketches, that are read once
+
+
+class Stock:
+    """Slots and sketches by key, in the order in which they came. Also the `Roster` of the strategies."""
+
+    def __init__(self, rng: random.Random, clock: Clock, portray: Callable[[str, Sketch], Proxy] | None) -> None:
+        self.rng = rng
+        self.monotonic = clock.monotonic
+        self.held: dict[str, Slot | Sketch] = {}
+        self._portray = portray
+        self._alike = lru_cache(maxsize=_TEXTS)(self._read)
+
+    def slot(self, key: str) -> Slot | None:
+        """See `Roster`."""
+        held = self.held.get(key)
+        return held if type(held) is Slot else None
+
+    def attributes(self, key: str) -> Attributes:
+        """See `Roster`."""
+        return self.known(key).attributes
+
+    def known(self, key: str) -> Proxy:
+        """Return a proxy of which all but address and label is that of a key's."""
+        held = self.held[key]
+        if isinstance(held, Slot):
+            return held.proxy
+        return self._alike(held[0].partition("://")[0], held[1])
+
+    def make(self, key: str, sketch: Sketch) -> Proxy:
+        """Make the value of a sketch.
+
+        Raises:
+            TypeError: the pool was made without what makes them.
+        """
+        if self._portray is None:
+            raise TypeError("a pool that is filled with sketches needs to be made with `portray`")
+        return self._portray(key, sketch)
+
+    def open(self, key: str, *, aside: bool = False) -> Slot:
+        """Return the slot of a key; of a sketch it is made now: `aside` says that it is one of those withheld."""
+        held = self.held[key]
+        if isinstance(held, Slot):
+            return held
+        slot = Slot(key, self.make(key, held), failures=FAILURES_TO_CAP if aside else 0, withheld=aside)
+        self.held[key] = slot
+        return slot
+
+    def _read(self, scheme: str, text: str) -> Proxy:
+        return self.make("", (f"{scheme}://host.invalid:1", text))

@@ -1,0 +1,57 @@
+"""How a sender pursues its requests and judges what comes back: what the gateway and the library's clients share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+from proxywhirl.errors import Blame
+from proxywhirl.rotation.retries.budget import RetryBudget
+from proxywhirl.rotation.retries.retry import Retries, RetryPolicy
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict
+from proxywhirl.rotation.verdicts.without_rules import plain_verdict
+
+Judge = Callable[[Evidence], Verdict]
+"""From a response to the party to blame; pure, quick, and raises nothing."""
+
+_OF_GATEWAYS = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+_REPEATED = frozenset({Blame.PROXY, Blame.ACCOUNT, Blame.TARGET_THROUGH_PROXY})
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """Senders that share a conduct share its budget.
+
+    Attributes:
+        policy: How far a request is pursued.
+        budget: How many retries there may be.
+        judge: Who is to blame for a response.
+        rng: Draws the jitter of waits.
+    """
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    judge: Judge = plain_verdict
+    rng: random.Random = field(default_factory=random.Random, repr=False)
+
+    def begin(self, method: str, *, until: float, unsafe: bool) -> Retries:
+        """Begin a request; see `Retries`."""
+        return Retries(self.policy, self.budget, method=method, until=until, rng=self.rng, unsafe=unsafe)
+
+
+def is_repeated(verdict: Verdict) -> bool:
+    """Tell whether another proxy may get a better response: not where all is well, or the target itself failed."""
+    return verdict.blame in _REPEATED
+
+
+def as_forwarded(verdict: Verdict, status: int) -> Verdict:
+    """Weaken a verdict on what a proxy forwarded outside of a tunnel: it is a gateway too (RFC 9110 section 15.6.3).
+
+    That the target failed by 502, 503 or 504 may be the proxy's own word, so that another one is tried. Where it was
+    the target's, several proxies fail alike.
+    """
+    if verdict.blame is Blame.TARGET and status in _OF_GATEWAYS:
+        return replace(verdict, blame=Blame.TARGET_THROUGH_PROXY)
+    return verdict

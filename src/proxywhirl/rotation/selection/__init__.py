@@ -1,0 +1,1 @@
+"""Which proxies may serve a request, and which one does."""

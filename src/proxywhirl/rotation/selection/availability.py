@@ -1,0 +1,246 @@
+"""Who is ready to serve: not set aside, not at a limit. Pure.
+
+The rules:
+
+- a failing proxy is set aside for an exponential back-off with full jitter;
+- when it is due it comes back on trial: one request at a time, until one succeeds. A trial that is neither reported nor
+  released ends by itself, so that it cannot starve;
+- trials are few, as long as others are ready (see `Line`): those with a good record that hardly failed yet come back as
+  soon as they are due; of others that have served one in 33 requests tries one, of those that never served one in 50,
+  and of these one in 100 where they have failed again and again. Each trial that succeeds makes room for up to three
+  more of its kind, and so does each request that nobody could serve, for one;
+- what the store calls retired or dead is withheld: set aside as one that failed often enough for the longest back-off.
+  One that failed here anyway keeps its own back-off. A success here brings it back, and so does the store's word that
+  it serves again;
+- a proxy at a limit is ready again when that allows it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+
+from proxywhirl.rotation.proxy_state import Slot, Stock
+from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP, backoff
+from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.selection.views import Views
+from proxywhirl.timetable import Timetable
+
+TRIAL_SECONDS = 30.0
+"""After so long without a word another request may try the proxy."""
+
+_GOOD_RECORD = 0.8  # chance of success of one whose failures are probably mere chance
+_FEW = 2  # failures in a row
+_RETURNS_AT_ONCE = 64  # thousands may be due at once; no single request pays for the return of them all
+_TRIALS_AT_ONCE = float(_RETURNS_AT_ONCE)
+_FIRST_TRIALS = 4.0
+_FOR_A_SUCCESS = 3.0  # times the success rate of the last trials
+_LUCK_WEIGHT = 0.1
+
+
+class Line:
+    """Some of those who are set aside, when each is due, and how many may be tried.
+
+    Args:
+        share: Trials for each request.
+    """
+
+    __slots__ = ("_luck", "_share", "due", "trials")
+
+    def __init__(self, share: float) -> None:
+        self.due: Timetable[str] = Timetable()
+        self.trials = _FIRST_TRIALS
+        self._share = share
+        self._luck = 0.5
+
+    def grow(self) -> None:
+        """Make room for some of a trial, since there is a request."""
+        self.trials = min(self.trials + self._share, _TRIALS_AT_ONCE)
+
+    def succeeded(self) -> None:
+        """Make room for more trials like one that succeeded."""
+        self._luck += _LUCK_WEIGHT * (1.0 - self._luck)
+        self.grant(_FOR_A_SUCCESS * self._luck)
+
+    def failed(self) -> None:
+        """Take note of a trial that failed."""
+        self._luck -= _LUCK_WEIGHT * self._luck
+
+    def grant(self, trials: float) -> None:
+        """Make room for trials."""
+        self.trials = min(self.trials + trials, _TRIALS_AT_ONCE)
+
+
+class Standing:
+    """Keeps `views` in line with who is set aside and who is at a limit. Times are on the pool's monotonic clock."""
+
+    def __init__(self, stock: Stock, limits: Limits, rng: random.Random) -> None:
+        self.aside: Timetable[str] = Timetable()
+        self.limited: Timetable[str] = Timetable()
+        self.views: Views
+        self._stock = stock
+        self._limits = limits
+        self._rng = rng
+        self._lines = Line(1.0), Line(0.03), Line(0.02), Line(0.01)
+        self._trusted, self._proven, self._doubtful, self._hopeless = self._lines
+
+    def ready(self, key: str) -> bool:
+        """Whether a proxy may serve now."""
+        return key not in self.aside.at and not self.at_limit(key)
+
+    def at_limit(self, key: str) -> bool:
+        """Whether a proxy is used as much as it may be."""
+        if key in self.limited.at:
+            return True
+        slot = self._stock.slot(key)
+        return slot is not None and self._limits.in_flight is not None and slot.in_flight >= self._limits.in_flight
+
+    def enter(self, key: str) -> None:
+        """Let a proxy serve if nothing stands in the way any more."""
+        if self.ready(key):
+            self.views.add(key)
+
+    def bring_back(self, now: float, *, for_request: bool) -> None:
+        """Let those serve who are due, as many as may be on trial."""
+        if self.aside.at:
+            for line in self._lines:
+                if for_request:
+                    line.grow()
+                while line.trials >= 1.0:
+                    key = line.due.pop_due(now)
+                    if key is None:
+                        break
+                    line.trials -= 1.0
+                    self.aside.discard(key)
+                    self._stock.open(key, aside=True)
+                    self.enter(key)
+        if self.limited.at:
+            for _ in range(_RETURNS_AT_ONCE):
+                key = self.limited.pop_due(now)
+                if key is None:
+                    break
+                self.enter(key)
+
+    def begin(self, slot: Slot, now: float) -> float | None:
+        """Take note of a use; return when its trial ends by itself, None where it is no trial."""
+        key, limits = slot.key, self._limits
+        slot.in_flight += 1
+        trial: float | None = None
+        if slot.failures and key not in self.aside.at:
+            trial = now + TRIAL_SECONDS
+            self._put(key, trial, self._trusted)
+            self.views.remove(key)
+        if limits.requests_per_second is not None:
+            slot.next_use = max(slot.next_use, now) + 1.0 / limits.requests_per_second
+            self.limited.put(key, slot.next_use)
+            self.views.remove(key)
+        if limits.in_flight is not None and slot.in_flight >= limits.in_flight:
+            self.views.remove(key)
+        self.views.moved(slot)
+        return trial
+
+    def end(self, slot: Slot, trial: float | None) -> None:
+        """Take note of the end of a use of which nothing is told yet."""
+        slot.in_flight -= 1
+        self.views.moved(slot)
+        if trial is not None and self.aside.due_at(slot.key) == trial:
+            self._take(slot.key)  # it was one request, and that is over
+            self.enter(slot.key)
+        elif self._limits.in_flight is not None:
+            self.enter(slot.key)
+
+    def succeeded(self, slot: Slot, trial: float | None) -> None:
+        """Bring a proxy back for good that had failed."""
+        before, slot.failures, slot.withheld = slot.failures, 0, False
+        self._take(slot.key)
+        if trial is not None:
+            self._line(slot.key, before, proven=slot.served > 1).succeeded()
+        self.enter(slot.key)
+
+    def set_aside(self, slot: Slot, trial: float | None, now: float) -> None:
+        """Set a proxy aside for one more failure in a row."""
+        if trial is not None:
+            self._line(slot.key, slot.failures, proven=slot.served > 0).failed()
+        slot.incident += 1
+        slot.failures += 1
+        self.put_aside(slot.key, slot.failures, now, proven=slot.served > 0)
+
+    def pardon(self, slot: Slot) -> None:
+        """Take back the last failure of a proxy, which was another's."""
+        slot.failed -= 1
+        slot.bad = max(slot.bad - 1.0, 0.0)
+        slot.failures = max(slot.failures - 1, 1 if slot.withheld else 0)
+        if not slot.failures:
+            self._take(slot.key)
+            self.enter(slot.key)
+
+    def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
+        """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
+        self.views.remove(key)
+        line = self._line(key, failures, proven=proven)
+        self._put(key, now + backoff(failures, self._rng, proven=proven), line)
+
+    def withhold(self, key: str, now: float) -> None:
+        """Set a proxy aside that the store calls retired or dead."""
+        slot = self._stock.slot(key)
+        if slot is not None:
+            slot.withheld = True
+            if slot.failures:
+                return  # it has its back-off, or is on trial
+            slot.failures = FAILURES_TO_CAP
+            slot.incident += 1
+        elif key in self.aside:
+            return
+        self.put_aside(key, FAILURES_TO_CAP, now)
+
+    def restore(self, key: str) -> None:
+        """Let a proxy serve that the store calls retired or dead no more; one that failed here alone stays aside."""
+        slot = self._stock.slot(key)
+        if slot is not None:
+            if not slot.withheld:
+                return
+            slot.failures, slot.withheld = 0, False
+        elif key not in self.aside:
+            return
+        self._take(key)
+        self.enter(key)
+
+    def grant(self) -> None:
+        """Let one more of each kind be tried, since nobody can serve a request."""
+        for line in self._lines:
+            line.grant(1.0)
+
+    def _line(self, key: str, failures: int, *, proven: bool) -> Line:
+        """Return where one belongs that has failed so often in a row."""
+        if not proven:
+            return self._doubtful if failures <= _FEW else self._hopeless
+        slot = self._stock.slot(key)
+        good = slot is not None and slot.chance >= _GOOD_RECORD
+        return self._trusted if good and failures <= _FEW else self._proven
+
+    def _put(self, key: str, at: float, line: Line) -> None:
+        self._take(key)
+        self.aside.put(key, at)
+        line.due.put(key, at)
+
+    def _take(self, key: str) -> None:
+        self.aside.discard(key)
+        for line in self._lines:
+            line.due.discard(key)
+
+    def forget(self, key: str) -> None:
+        """Drop a proxy that leaves the pool."""
+        self._take(key)
+        self.limited.discard(key)
+        self.views.remove(key)
+
+    def due_first(self, admits: Callable[[str], bool], candidates: Collection[str]) -> str | None:
+        """Return who is due first of those who are set aside, are at no limit and are admitted.
+
+        Nobody is beside `candidates`: where they are few, nobody else is looked at.
+        """
+        if len(candidates) >= len(self.aside):
+            return self.aside.first(lambda key: admits(key) and not self.at_limit(key))
+        at = self.aside.at
+        due = ((at[key], key) for key in candidates if key in at and admits(key) and not self.at_limit(key))
+        return min(due, default=(0.0, None))[1]

@@ -1,0 +1,122 @@
+"""The strategies of a pool: one over all who are ready, and one for each filter that was asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from proxywhirl.models import Outcome, Proxy
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.selection.filters import NO_FILTER, Filter
+from proxywhirl.rotation.strategies.base import CountsUses, Learns, ReadsAttributes, Roster, Strategy, StrategyFactory
+
+MOST_VIEWS = 64
+"""Filters that are kept at once: each costs a step when a proxy leaves or returns. The least recently used goes."""
+
+
+class Views:
+    """Passes on what happens to proxies to every strategy that they concern.
+
+    Args:
+        factory: Makes the strategies.
+        roster: What they may ask.
+        known: Gives a value with what is known of a key.
+        ready: Gives the keys that are ready and in a filter, for a new view.
+    """
+
+    def __init__(
+        self,
+        factory: StrategyFactory,
+        roster: Roster,
+        known: Callable[[str], Proxy],
+        ready: Callable[[Filter], list[str]],
+    ) -> None:
+        self._factory = factory
+        self._roster = roster
+        self._known = known
+        self._ready = ready
+        self.all: Strategy = factory(roster)
+        self._views: OrderedDict[Filter, Strategy] = OrderedDict()
+        self._at_hand: dict[int, tuple[Filter, Strategy]] = {}
+        self._sort()
+
+    @property
+    def read(self) -> bool:
+        """Whether anything depends on what is known of a proxy: a filter, or how the strategy chooses."""
+        return bool(self._views) or isinstance(self.all, ReadsAttributes)
+
+    def get(self, wanted: Filter) -> Strategy:
+        """Return the strategy over those who are wanted; a new one costs O(candidates)."""
+        if wanted is NO_FILTER:
+            return self.all
+        at_hand = self._at_hand.get(id(wanted))  # which holds the filter, so that no other gets its id
+        if at_hand is not None:
+            return at_hand[1]
+        view = self._views.get(wanted)
+        if view is None:
+            view = self._factory(self._roster)
+            view.add(self._ready(wanted))
+            self._views[wanted] = view
+            if len(self._views) > MOST_VIEWS:
+                self._views.popitem(last=False)
+            self._sort()
+            self._at_hand.clear()  # so that each one that is still asked for is moved to the end again
+        else:
+            self._views.move_to_end(wanted)
+            if len(self._at_hand) > MOST_VIEWS:
+                self._at_hand.clear()
+            self._at_hand[id(wanted)] = wanted, view
+        return view
+
+    def add(self, key: str) -> None:
+        """Let a proxy serve again; one that does already is no error."""
+        self.all.add((key,))
+        if self._views:
+            proxy = self._known(key)
+            for wanted, view in self._views.items():
+                if wanted.admits(proxy):
+                    view.add((key,))
+
+    def add_many(self, keys: Collection[str]) -> None:
+        """Let new proxies serve."""
+        self.all.add(keys)
+        for wanted, view in self._views.items():
+            view.add([key for key in keys if wanted.admits(self._known(key))])
+
+    def remove(self, key: str) -> None:
+        """Let a proxy serve no more; one that does not already is no error."""
+        for _, view in self._each():
+            view.remove(key)
+
+    def redrawn(self, keys: Iterable[str], ready: Callable[[str], bool]) -> None:
+        """Take note that other things are known of proxies now."""
+        for key in keys:
+            proxy, serves = self._known(key), ready(key)
+            for wanted, view in self._each():
+                if not wanted.admits(proxy):
+                    view.remove(key)
+                elif serves:
+                    view.add((key,))
+                    if isinstance(view, ReadsAttributes):
+                        view.redrawn(key)
+
+    def moved(self, slot: Slot) -> None:
+        """Tell how many requests are under way through a proxy."""
+        for view in self._counting:
+            view.moved(slot)
+
+    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+        """Tell what became of a use: of a success all, which is soonest done, of a failure whom the proxy concerns."""
+        for wanted, view in self._learning:
+            if outcome.ok or wanted is NO_FILTER or wanted.admits(slot.proxy):
+                view.learnt(slot, outcome)
+
+    def _sort(self) -> None:
+        """Note who wants to be told what: to ask a strategy costs more than to tell it."""
+        views = list(self._each())
+        self._counting = [view for _, view in views if isinstance(view, CountsUses)]
+        self._learning = [(wanted, view) for wanted, view in views if isinstance(view, Learns)]
+
+    def _each(self) -> Iterator[tuple[Filter, Strategy]]:
+        yield NO_FILTER, self.all
+        yield from self._views.items()

@@ -1,0 +1,316 @@
+"""What an outcome teaches about a proxy, a site, and one on the other. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from http import HTTPStatus
+from itertools import islice
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.sites.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
+from proxywhirl.rotation.sites.sites import (
+    MOST_SITES,
+    Arm,
+    Failure,
+    Site,
+    Sites,
+    alike,
+    limits_each,
+    out_of_order,
+    weight_of,
+)
+
+CONNECT = "*:connect"
+"""Stands for a site from which those are barred that open no tunnels."""
+
+EVERYBODY = "*"
+"""Stands for a proxy where it is the site that is left alone."""
+
+_REST_REMEMBERED = 3600.0  # seconds
+
+MOST_ARMS = 300_000
+"""Pairs of proxy and site of which it is remembered how well they do: at most some 190 MB. When there are more, the
+oldest go."""
+
+_ARMS_AT_ONCE = 1024  # that are dropped
+
+_LONGER, _SHORTER = 1.5, 0.97  # so that of those that come back after a ban one in 14 comes too early
+_LONGEST_FIRST = 3600.0  # seconds; the ban of one that came too early doubles beside it
+
+
+class Learning:
+    """The knowledge of a pool about sites. Called under the pool's lock."""
+
+    def __init__(
+        self,
+        rng: random.Random,
+        clock: Clock,
+        *,
+        arms: bool,
+        most_bans: int = MOST_BANS,
+        most_sites: int = MOST_SITES,
+        most_arms: int = MOST_ARMS,
+    ) -> None:
+        self.sites = Sites(self._bar, self._close, most=most_sites)
+        self.connect = Site(CONNECT)
+        self.book = BanBook(rng, most=most_bans, dropped=self._let_in)
+        self._rng = rng
+        self._clock = clock
+        self._with_arms = arms
+        self._arms = 0
+        self._most_arms = most_arms
+
+    def used(self, slot: Slot, site: Site, now: float) -> None:
+        """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
+        arm = site.arms.get(slot.key) or self._new_arm(slot, site)
+        arm.uses.open.append(now)
+
+    def unused(self, slot: Slot, site: Site, use: float | None) -> None:
+        """Take note that a use did not count for a site: the proxy failed before it came there."""
+        arm = site.arms.get(slot.key)
+        if arm is not None:
+            arm.uses.end(use)
+
+    def untold(self, slot: Slot, site: Site, use: float | None) -> None:
+        """Take note of a use of which nothing is told: it may count."""
+        arm = site.arms.get(slot.key)
+        if use is not None and arm is not None and arm.uses.end(use):
+            arm.uses.count(use)
+
+    def served(self, slot: Slot, site: Site, now: float, use: float | None = None) -> None:
+        """Take note that a proxy has served a site."""
+        rested = site.rests
+        if site.run or site.at_fault or rested or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
+            site.succeed()
+        if rested:
+            self._note_awake(site)
+        pair = (slot.key, site.name)
+        if self.book and self.book.get(pair) is not None:
+            self.book.forgive(pair, now=self._clock.now())
+            site.first_ban = max(site.first_ban * _SHORTER, FIRST_BAN)
+            site.barred.discard(slot.key)
+        if site.arms:
+            arm = self._count(slot, site, now, ok=True)
+            if use is not None and arm.uses.end(use):
+                before = arm.uses.count(use)
+                if site.pace.known:
+                    site.pace.served(before, use)
+
+    def failed(
+        self,
+        slot: Slot,
+        site: Site,
+        outcome: Outcome,
+        now: float,
+        *,
+        proxies: int,
+        use: float | None = None,
+        again: bool = False,
+    ) -> list[Failure]:
+        """Take note that a proxy was refused by a site, or that the site itself failed.
+
+        `use` is when the use began, where that counts; `again` says that the request was tried before. Returns the
+        failures, this one among them, that turn out to be the site's; their bans are taken back already, but for those
+        that the site asked each of them for.
+        """
+        sign = alike(outcome)
+        tried = site.trying == slot.key
+        if tried and not out_of_order(outcome):
+            site.recover()  # to refuse it has to be there
+            self._note_awake(site)
+        if site.at_fault == sign or tried:
+            if out_of_order(outcome):
+                self._rest(site, sign, outcome, now)
+            if site.at_fault == sign or site.rests:
+                self._refused_alike(slot, site, outcome, now, use, again=again)
+                return []
+        before = self.book.get((slot.key, site.name))
+        expected = self._expected(slot, site, use, before)
+        banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
+        if banned:
+            self._ban(slot, site, outcome, now, use, again=again)
+            if expected:
+                return []
+        reversible = banned and not limits_each(outcome)
+        failure = Failure(slot.key, before, reversible, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
+        run = site.fail(failure, sign, now, proxies=proxies)
+        if run:
+            self._take_back(run, site)
+            if out_of_order(outcome):
+                self._rest(site, sign, outcome, now)
+        return run
+
+    def _refused_alike(
+        self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
+    ) -> None:
+        """Take note that a site refused a proxy as it does all: it may all the same have been banned among them."""
+        if limits_each(outcome):
+            self._ban(slot, site, outcome, now, use, again=again)
+        elif not out_of_order(outcome) and (arm := site.arms.get(slot.key)) is not None:
+            arm.uses.begin_anew()
+
+    def _expected(self, slot: Slot, site: Site, use: float | None, ban: Ban | None) -> bool:
+        """Whether a proxy is refused for what it did itself, which tells of no other.
+
+        It comes back from a ban, or too early for what is known of the site's limit.
+        """
+        arm = site.arms.get(slot.key)
+        if ban is not None and ban.strikes > 0 and not (arm is not None and arm.served):
+            return True
+        if use is None or arm is None or not site.pace.known:
+            return False
+        return site.pace.explains(arm.uses.before(use), use)
+
+    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool) -> None:
+        wall = self._clock.now()
+        arm = site.arms.get(slot.key)
+        unwanted = self._with_arms and (arm is None or not arm.good)
+        pair, asked = (slot.key, site.name), outcome.retry_after
+        known = self.book.get(pair)
+        returned = known is not None and known.strikes > 0 and known.until <= wall and asked is None
+        if known is not None and returned and arm is not None and arm.good and not arm.served:
+            too_short = arm.banned_for / GROWTH ** (known.strikes - 1)  # the others of its wave tell the same
+            site.first_ban = min(max(site.first_ban, too_short * _LONGER), _LONGEST_FIRST)
+        first = site.first_ban
+        ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted, first=first)
+        site.barred.put(slot.key, now + ban.until - wall)
+        if self._with_arms:
+            arm = self._count(slot, site, now, ok=False)
+            arm.banned_for = ban.until - wall
+            self._learn_limit(arm, site, outcome, use, again=again)
+
+    def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
+        """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
+        wall = self._clock.now()
+        ban = self.book.strike((slot.key, CONNECT), alike(outcome), now=wall, retry_after=None)
+        self.connect.barred.put(slot.key, now + ban.until - wall)
+
+    def learn_bans(self, bans: Mapping[Pair, Ban], now: float) -> None:
+        """Take in bans that others found out."""
+        wall = self._clock.now()
+        for pair, ban in self.book.learn(bans, now=wall).items():
+            key, name = pair
+            site = self._known(name)  # one that is not known yet is told when it is
+            if site is None:
+                continue
+            if key == EVERYBODY:
+                self._learn_rest(site, ban, now, wall)
+            elif ban.until > wall:
+                site.barred.put(key, now + ban.until - wall)
+            else:
+                site.barred.discard(key)
+
+    def peek(self, name: str) -> Site:
+        """Return what is known of a site, without remembering that somebody asked."""
+        site = self.sites.find(name)
+        if site is None:
+            site = Site(name)
+            self._bar(site)
+        return site
+
+    def barred(self, site: Site, now: float) -> bool:
+        """Whether a site has barred anyone, once those are let in again whose time is over."""
+        barred = site.barred
+        for _ in range(64):
+            if not barred or barred.pop_due(now) is None:
+                break
+        return bool(barred)
+
+    def _known(self, name: str) -> Site | None:
+        return self.connect if name == CONNECT else self.sites.find(name)
+
+    def _bar(self, site: Site) -> None:
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for key, ban in self.book.of(site.name).items():
+            if key == EVERYBODY:
+                self._learn_rest(site, ban, now, wall)
+            elif ban.until > wall:
+                site.barred.put(key, now + ban.until - wall)
+
+    # That a site is left alone is written down as a ban of everybody, so that it outlives the process too.
+
+    def _rest(self, site: Site, sign: str, outcome: Outcome, now: float) -> None:
+        site.rest(now, self._rng, None if limits_each(outcome) else outcome.retry_after)
+        wall = self._clock.now()
+        until = wall + site.rest_until - now
+        self.book.note((EVERYBODY, site.name), Ban(until, site.rests, sign, until + _REST_REMEMBERED), wall)
+
+    def _note_awake(self, site: Site) -> None:
+        pair, wall = (EVERYBODY, site.name), self._clock.now()
+        known = self.book.get(pair)
+        if known is not None and known.strikes:
+            self.book.note(pair, Ban(min(known.until, wall), 0, known.rule, known.forget_at), wall)
+
+    def _learn_rest(self, site: Site, ban: Ban, now: float, wall: float) -> None:
+        if ban.strikes:
+            site.at_fault, site.rests = ban.rule, max(site.rests, ban.strikes)
+            site.rest_until = max(site.rest_until, now + ban.until - wall)
+        elif site.rests:
+            site.at_fault = ""
+            site.recover()
+
+    def _let_in(self, pair: Pair) -> None:
+        site = self._known(pair[1])
+        if site is not None:
+            site.barred.discard(pair[0])
+
+    def _close(self, site: Site) -> None:
+        self._arms -= len(site.arms)
+
+    def _take_back(self, run: list[Failure], site: Site) -> None:
+        wall = self._clock.now()
+        for failure in run:
+            if failure.banned:
+                pair = (failure.key, site.name)
+                self.book.restore(pair, failure.before, now=wall)
+                site.barred.discard(failure.key)
+                ban = self.book.get(pair)
+                if ban is not None and ban.until > wall:  # it was banned by others before
+                    site.barred.put(failure.key, self._clock.monotonic() + ban.until - wall)
+
+    def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> Arm:
+        arm = site.arms.get(slot.key) or self._new_arm(slot, site)
+        arm.age(now)
+        arm.served = ok
+        if ok:
+            arm.good += 1.0
+        else:
+            arm.bad += 1.0
+        arm.believe(slot.good, slot.bad)
+        return arm
+
+    def _learn_limit(self, arm: Arm, site: Site, outcome: Outcome, use: float | None, *, again: bool) -> None:
+        """Learn from a ban how often a proxy may come; what it was used for before counts no more."""
+        if use is None or use not in arm.uses.open:
+            return  # it was under way when another one was refused
+        whole, before = arm.uses.whole, arm.uses.before(use)
+        arm.uses.begin_anew()
+        if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
+            site.pace.refused(before, use, whole=whole, again=again)
+
+    def _new_arm(self, slot: Slot, site: Site) -> Arm:
+        arm = site.arms[slot.key] = Arm(stamp=self._clock.monotonic())
+        arm.believe(slot.good, slot.bad)
+        self._arms += 1
+        if self._arms > self._most_arms:
+            self._drop_arms(site)
+        return arm
+
+    def _drop_arms(self, kept: Site) -> None:
+        """Forget what was learnt of the oldest site, or where there is no other, the oldest of this one."""
+        self._arms = sum(len(site.arms) for site in self.sites)  # some have gone with their sites
+        if self._arms <= self._most_arms:
+            return
+        for site in self.sites:
+            if site.arms and site is not kept:
+                self._arms -= len(site.arms)
+                site.arms.clear()
+                return
+        dropped = list(islice(kept.arms, min(_ARMS_AT_ONCE, len(kept.arms) // 2)))
+        for key in dropped:
+            del kept.arms[key]
+        self._arms -= len(dropped)

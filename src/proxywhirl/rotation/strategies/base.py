@@ -1,0 +1,138 @@
+"""What a strategy is, and how one is found by its name.
+
+A strategy keeps the keys of proxies that are ready and picks one. It knows nothing of set-aside proxies or leases: the
+pool adds and removes, and makes one strategy for all proxies and one for each filter that is asked for. Every call is
+made under the pool's lock, so a strategy needs none of its own and must neither wait nor call back.
+
+Another package offers strategies by entry points of the group `proxywhirl.strategies`: the name is what the user
+writes, the object is a `StrategyFactory`. A built-in name cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from proxywhirl.errors import SettingsError, UnknownNameError
+from proxywhirl.models import Attributes, Outcome
+
+if TYPE_CHECKING:
+    from proxywhirl.rotation.proxy_state import Slot
+    from proxywhirl.rotation.sites.sites import Site
+
+
+ENTRY_POINT_GROUP = "proxywhirl.strategies"
+
+Barred = tuple[Collection[str], ...]
+"""Keys that may not serve a request for another reason than that it excludes them; none of these is empty."""
+
+
+class Roster(Protocol):
+    """What a strategy may ask of the pool about a proxy, and where it gets chance and time from."""
+
+    rng: random.Random
+
+    def monotonic(self) -> float:
+        """Return the pool's monotonic time in seconds."""
+        ...
+
+    def slot(self, key: str) -> Slot | None:
+        """Return what was learnt of a proxy, None of one that never was used."""
+        ...
+
+    def attributes(self, key: str) -> Attributes:
+        """Return what is known of a proxy that is in the pool."""
+        ...
+
+
+class Strategy(Protocol):
+    """Keeps the proxies that are ready and picks among them."""
+
+    def add(self, keys: Collection[str]) -> None:
+        """Take in proxies, each once; one that is in already keeps its place."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Forget a proxy; one that is not in is no error."""
+        ...
+
+    def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
+        """Return the key of the proxy to use now, None where no one is admitted.
+
+        Args:
+            exclude: Keys that the request does not want, mostly few.
+            barred: Keys that it may not have, such as those that are banned by the site; there may be many.
+            site: What is known of where the request goes; None where that is not known.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsUses(Protocol):
+    """A strategy that is told how many requests are under way through a proxy."""
+
+    def moved(self, slot: Slot) -> None:
+        """Take note of a proxy's new `in_flight`; it may be one that is not in."""
+        ...
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A strategy that is told what became of each use, beside what the pool learns itself."""
+
+    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+        """Take note of an outcome; it may be of a proxy that is not in: of one that failed not now, of others never."""
+        ...
+
+
+@runtime_checkable
+class ReadsAttributes(Protocol):
+    """A strategy that chooses by what is known of a proxy: it is told when that changes."""
+
+    def redrawn(self, key: str) -> None:
+        """Read the attributes of a proxy again that may serve and was handed to `add`."""
+        ...
+
+
+@runtime_checkable
+class Declines(Protocol):
+    """A strategy under which some proxies never serve: not as the last ones, and not a session either."""
+
+    def declines(self, key: str) -> str:
+        """Return why a proxy of the pool never serves, as in "it is …"; nothing where it may."""
+        ...
+
+
+StrategyFactory = Callable[[Roster], Strategy]
+
+
+def strategy_names() -> list[str]:
+    """Return every known name, sorted."""
+    return sorted({*_built_in(), *entry_points(group=ENTRY_POINT_GROUP).names})
+
+
+def find_strategy(name: str) -> StrategyFactory:
+    """Return what makes the strategies of that name.
+
+    Raises:
+        UnknownNameError: No strategy has that name; the message lists the known ones.
+        SettingsError: The package that offers the strategy cannot be loaded.
+    """
+    built_in = _built_in().get(name)
+    if built_in is not None:
+        return built_in
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        try:
+            factory: StrategyFactory = entry_point.load()
+        except (ImportError, AttributeError) as exc:
+            raise SettingsError(f"strategy {name!r} cannot be loaded from {entry_point.value}: {exc}") from exc
+        return factory
+    raise UnknownNameError("strategy", name, strategy_names())
+
+
+def _built_in() -> dict[str, StrategyFactory]:
+    from proxywhirl.rotation.strategies.registry import BUILT_IN  # noqa: PLC0415  # they are made of what is above
+
+    return BUILT_IN

@@ -1,0 +1,145 @@
+"""An urn of keys: draw one evenly, put in, take out, each in O(1)."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Collection
+
+from proxywhirl.rotation.strategies.base import Barred
+
+_LEAST_DRAWS = 32
+_KEYS_FOR_A_DRAW = 16
+_MOST_SEEN = 1024
+
+
+def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
+    """Whether a request that excludes some, and from which others are barred, may have this one."""
+    if key in exclude:
+        return False
+    for refused in barred:  # noqa: SIM110  # a generator costs more than what it does here
+        if key in refused:
+            return False
+    return True
+
+
+def draws_worth(count: int) -> int:
+    """Return how often to draw from so many keys before those that are admitted are counted out.
+
+    Where one in p is admitted p draws find it: to look at all keys pays only where hardly anyone is.
+
+    >>> draws_worth(100), draws_worth(100_000)
+    (32, 6250)
+    """
+    return max(_LEAST_DRAWS, count // _KEYS_FOR_A_DRAW)
+
+
+class Urn:
+    """Keys, each with the same chance. `keys` is in no order, `places` says where each is; they are only read."""
+
+    __slots__ = ("_random", "keys", "places")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng.random
+        self.keys: list[str] = []
+        self.places: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def add(self, keys: Collection[str]) -> None:
+        """Put keys in; one that is in has its chance already."""
+        if not self.places.keys().isdisjoint(keys):
+            keys = [key for key in keys if key not in self.places]
+        self.places.update(zip(keys, range(len(self.keys), len(self.keys) + len(keys)), strict=True))
+        self.keys.extend(keys)
+
+    def put(self, key: str) -> None:
+        """Put one key in that is not in."""
+        self.places[key] = len(self.keys)
+        self.keys.append(key)
+
+    def remove(self, key: str) -> bool:
+        """Take a key out, and tell whether it was in; the last one of the list fills its place."""
+        place = self.places.pop(key, None)
+        if place is None:
+            return False
+        last = self.keys.pop()
+        if last != key:
+            self.keys[place] = last
+            self.places[last] = place
+        return True
+
+    def draw(self, exclude: Collection[str], barred: Barred) -> str | None:
+        """Draw evenly among those that are admitted; the key stays in. None where there is none.
+
+        Expected O(n / admitted), O(n) where nearly nobody is.
+        """
+        keys = self.keys
+        count = len(keys)
+        if not count:
+            return None
+        draw = self._random
+        if not exclude and not barred:
+            return keys[int(draw() * count)]
+        for _ in range(draws_worth(count)):
+            key = keys[int(draw() * count)]
+            if admitted(key, exclude, barred):
+                return key
+        rest = [key for key in keys if admitted(key, exclude, barred)]
+        return rest[int(draw() * len(rest))] if rest else None
+
+
+class ScoredUrn(Urn):
+    """An urn in which each key has two numbers: those of the key at place p are at 2p and 2p + 1 of `numbers`.
+
+    They are side by side, and short: at 100,000 keys most of the time of a choice is spent on waiting for memory. For
+    the same reason `seen` has the places of those who were chosen of late: a small table in the place of a large one.
+    """
+
+    __slots__ = ("_standard", "numbers", "seen")
+
+    def __init__(self, rng: random.Random, standard: tuple[float, float]) -> None:
+        super().__init__(rng)
+        self._standard = standard
+        self.numbers = array("f")
+        self.seen: dict[str, int] = {}
+
+    def add(self, keys: Collection[str]) -> None:
+        """Put keys in, with the standard numbers."""
+        super().add(keys)
+        self.numbers.extend(array("f", self._standard) * (len(self.keys) - len(self.numbers) // 2))
+
+    def remove(self, key: str) -> bool:
+        """Take a key out with its numbers."""
+        place = self.places.get(key)
+        if place is None:
+            return False
+        super().remove(key)
+        numbers = self.numbers
+        second, first = numbers.pop(), numbers.pop()
+        if place < len(self.keys):
+            numbers[2 * place], numbers[2 * place + 1] = first, second
+        return True
+
+    def score(self, key: str, first: float, second: float) -> None:
+        """Give a key other numbers, where it is in."""
+        place = self.place(key)
+        if place is not None:
+            self.numbers[2 * place] = first
+            self.numbers[2 * place + 1] = second
+
+    def take(self, place: int) -> str:
+        """Return the key at a place, which is soon asked for again."""
+        key = self.keys[place]
+        if len(self.seen) > _MOST_SEEN:  # of some nothing is ever told
+            self.seen.clear()
+        self.seen[key] = place
+        return key
+
+    def place(self, key: str) -> int | None:
+        """Return where a key is, None where it is not in."""
+        place = self.seen.pop(key, None)
+        if place is not None and place < len(self.keys) and self.keys[place] == key:
+            return place
+        return self.places.get(key)

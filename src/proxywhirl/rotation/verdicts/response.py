@@ -1,0 +1,206 @@
+"""What rules ask of a response. Whatever takes time is found out once, and only when a rule first asks for it.
+
+The beginning of a body as text, whatever coding it was sent in.
+
+Whether a body is gzip (RFC 1952) or zstd (RFC 8878) is told by its beginning, whether it is another by trying: clients
+hand on what they unpacked themselves together with the header that says it is packed. What is packed in a way that is
+not known here, such as br and zstd without the extra `bodies`, gives no text in which anything could be found: status
+and headers speak alone.
+
+What is known of a response, and what was made of it.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import sys
+import zlib
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from types import ModuleType
+
+from proxywhirl.errors import Blame
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What came back through a proxy.
+
+    Attributes:
+        site: Whom the request was for (`Target.site`).
+        method: Of the request.
+        status: Of the final response.
+        headers: Of the final response, names in lower case.
+        body: The first bytes of the body, decoded from no coding; `b""` where none were read.
+        length: Bytes of the whole body, None where that is not known.
+        latency: Seconds to the head of the response.
+        at: When the head came, in Unix seconds. None leaves out what is asked for as a moment of our clock.
+    """
+
+    site: str
+    method: str
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+    length: int | None = None
+    latency: float | None = None
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who is to blame: None where all is well. `rule` names why, `retry_after` is in seconds."""
+
+    blame: Blame | None = None
+    rule: str | None = None
+    retry_after: float | None = None
+
+
+_GZIP = b"\x1f\x8b"
+_GZIP_BITS = zlib.MAX_WBITS | 16
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_WINDOW = 23  # log₂ of bytes: no more may be asked of who unpacks a response (RFC 9659 section 3)
+
+
+def beginning(body: bytes, coding: bytes, limit: int) -> bytes:
+    """Return at most `limit` bytes of the content, of a damaged or cut body what can be had.
+
+    What a body can cost is bounded by its coding: gzip and deflate unpack no more than `limit`, zstd keeps 8 MB
+    meanwhile, and br unpacks up to 16 MB, its largest window (RFC 7932 section 9.1), which takes some 30 ms.
+
+    Args:
+        body: As it was sent, or already unpacked.
+        coding: The last one that Content-Encoding names, in lower case.
+        limit: Bytes, of what is read too: a body that unpacks to nothing without an end costs no more.
+    """
+    body = body[:limit]
+    if body.startswith(_GZIP):
+        return _inflated(body, _GZIP_BITS, limit)
+    if body.startswith(_ZSTD):
+        return _unpacked_zstd(body, limit)
+    if coding == b"br":
+        return _unpacked_brotli(body, limit) or body
+    if coding == b"deflate":  # RFC 9110 section 8.4.1.2: some leave the wrapper out
+        return _inflated(body, zlib.MAX_WBITS, limit) or _inflated(body, -zlib.MAX_WBITS, limit) or body
+    return body
+
+
+def _inflated(body: bytes, bits: int, limit: int) -> bytes:
+    unpacker = zlib.decompressobj(bits)
+    try:
+        return unpacker.decompress(body, limit)
+    except zlib.error:
+        return b""
+
+
+def _unpacked_brotli(body: bytes, limit: int) -> bytes:
+    brotli = _brotli()
+    if brotli is None:
+        return b""
+    try:
+        content: bytes = brotli.Decompressor().process(body, output_buffer_limit=limit)
+    except brotli.error:
+        return b""
+    return content[:limit]  # it keeps to its limit by whole buffers
+
+
+def _unpacked_zstd(body: bytes, limit: int) -> bytes:
+    zstd = _zstd()
+    if zstd is None:
+        return b""
+    try:
+        unpacker = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW})
+        content: bytes = unpacker.decompress(body, max_length=limit)
+    except zstd.ZstdError:
+        return b""
+    return content
+
+
+@cache  # an import that fails is looked for in every directory of the path
+def _brotli() -> ModuleType | None:
+    try:
+        import brotli  # noqa: PLC0415  # an extra
+    except ImportError:
+        return None
+    module: ModuleType = brotli
+    return module
+
+
+@cache
+def _zstd() -> ModuleType | None:
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd  # noqa: PLC0415  # not in every build
+        else:
+            from backports import zstd  # noqa: PLC0415  # an extra
+    except ImportError:
+        return None
+    return zstd
+
+
+LOOKED_AT = 1 << 16
+"""Bytes of a body in which wordings are looked for, unpacked: block pages are small, and this bounds the cost."""
+
+LONGEST_TITLE = 512
+"""Bytes of a title, before its tags and entities are read."""
+_TAG = re.compile(rb"<[^<>]*>")
+
+# Parts of a page and not pages: a script holds the very marks that it writes into a page, and pictures hold none.
+_NO_PAGES = (b"image/", b"audio/", b"video/", b"font/", b"text/css", b"application/octet-stream", b"application/pdf")
+_SCRIPT = (b"javascript", b"ecmascript", b"wasm")
+
+
+class Response:
+    """The evidence as rules look at it: texts in lower case, the body unpacked."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.headers: dict[bytes, list[bytes]] = {}
+        for name, value in evidence.headers:
+            self.headers.setdefault(name.lower(), []).append(value.strip().lower())
+
+    @cached_property
+    def text(self) -> bytes:
+        """The first `LOOKED_AT` bytes of the body in lower case; nothing of what is no page."""
+        kind = self._last(b"content-type")
+        if not self.evidence.body or kind.startswith(_NO_PAGES) or any(word in kind for word in _SCRIPT):
+            return b""
+        coding = self._last(b"content-encoding").rpartition(b",")[2].strip()
+        return beginning(self.evidence.body, coding, LOOKED_AT).lower()
+
+    @cached_property
+    def title(self) -> bytes:
+        """The page's title, else its first heading, as it reads: without tags, with single spaces."""
+        return self._inside(b"title") or self._inside(b"h1")
+
+    @cached_property
+    def place(self) -> tuple[str, str]:
+        """Where the response leads: a host, `""` for the same one, and a path, `""` where it leads nowhere."""
+        location = self._last(b"location").decode("latin-1")
+        address = location.partition("#")[0].partition("?")[0]
+        if not address:
+            return "", ""
+        scheme, separator, rest = address.partition("//")
+        if not separator or not (scheme == "" or scheme in ("http:", "https:")):
+            return "", address if address.startswith("/") else f"/{address}"
+        authority, slash, path = rest.partition("/")
+        host = authority.rpartition("@")[2]
+        return host if host.endswith("]") else host.partition(":")[0], slash + path or "/"
+
+    def _inside(self, tag: bytes) -> bytes:
+        start = self.text.find(b"<" + tag)
+        begin = self.text.find(b">", start) + 1 if start >= 0 else 0
+        end = self.text.find(b"</" + tag, begin) if begin else -1
+        if end < 0:
+            return b""
+        inside = _TAG.sub(b" ", self.text[begin : min(end, begin + LONGEST_TITLE)])
+        if b"&" in inside:
+            inside = " ".join(html.unescape(inside.decode("utf-8", "replace")).lower().split()).encode(
+                "utf-8", "replace"
+            )
+        return b" ".join(inside.split())
+
+    def _last(self, name: bytes) -> bytes:
+        values = self.headers.get(name)
+        return values[-1] if values else b""

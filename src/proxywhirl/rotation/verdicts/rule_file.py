@@ -1,0 +1,273 @@
+"""Rules as they are written: TOML, a table for each rule by its name.
+
+The rules of the package and those of the user have the same grammar. The user's own go before; a table of theirs that
+has the name of a built-in rule changes that one where it stands, in a few settings alone, so that no name that was
+taken by chance replaces a rule unseen.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, field_validator
+from pydantic import StrictFloat as Real
+from pydantic import StrictInt as Whole
+from pydantic import StrictStr as Text
+
+from proxywhirl.errors import Blame, ProxyURLError, SettingsError
+from proxywhirl.hosts import canonical_host
+from proxywhirl.rotation.verdicts.patterns import Pattern, Wording
+from proxywhirl.rotation.verdicts.retry_after import LONGEST_WAIT
+from proxywhirl.rotation.verdicts.rules import Place, Rule
+from proxywhirl.validation import what_is_wrong
+
+CHANGEABLE = ("enabled", "domain", "retry_after")
+"""What a user's table may change of a built-in rule."""
+
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""What names a header: a token, RFC 9110 section 5.6.2."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
+_STATUS = re.compile(r"[1-9]xx|[1-9][0-9][0-9]")
+
+
+def _several(value: Any) -> Any:
+    """Take one value for a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def _several_by_name(value: Any) -> Any:
+    return {name: _several(texts) for name, texts in value.items()} if isinstance(value, dict) else value
+
+
+OneOrMore = BeforeValidator(_several)
+Texts = Annotated[list[Text], OneOrMore, Field(min_length=1)]
+Seconds = Annotated[Whole | Real, Field(gt=0, le=LONGEST_WAIT)]
+
+
+class Definition(BaseModel):
+    """What can be said of a rule; one condition at least."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    about: Text = ""
+    domain: Texts | None = None
+    status: Annotated[list[Whole | Text], OneOrMore, Field(min_length=1)] | None = None
+    method: Texts | None = None
+    header: Annotated[dict[Text, list[Text]], BeforeValidator(_several_by_name), Field(min_length=1)] | None = None
+    redirect_to: Texts | None = None
+    title: Texts | None = None
+    body: Texts | None = None
+    body_regex: Texts | None = None
+    shorter_than: Annotated[Whole, Field(ge=1)] | None = None
+    faster_than: Seconds | None = None
+    ok: StrictBool = False
+    blame: Literal["target-through-proxy", "target", "proxy", "account"] | None = None
+    retry_after: Seconds | None = None
+    enabled: StrictBool = True
+
+    @field_validator("domain")
+    @classmethod
+    def _hosts(cls, value: list[str] | None) -> list[str] | None:
+        return value and [_host(domain) for domain in value]
+
+    @field_validator("status")
+    @classmethod
+    def _statuses(cls, value: list[int | str] | None) -> list[int | str] | None:
+        for status in value or ():
+            if not _STATUS.fullmatch(str(status)):
+                raise ValueError(f'{status!r} is no status: write a number from 100 to 999, or such as "5xx"')
+        return value
+
+    @field_validator("method")
+    @classmethod
+    def _methods(cls, value: list[str] | None) -> list[str] | None:
+        for method in value or ():
+            if not _METHOD.fullmatch(method):
+                raise ValueError(f"{method!r} is no method: write it in capitals, such as GET")
+        return value
+
+    @field_validator("header")
+    @classmethod
+    def _headers(cls, value: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        for name in value or ():
+            if not HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a header")
+        return value
+
+    @field_validator("redirect_to")
+    @classmethod
+    def _places(cls, value: list[str] | None) -> list[str] | None:
+        for place in value or ():
+            if not place.strip("/") or "//" in place or not place.isprintable() or set(" ?#*") & set(place):
+                raise ValueError(f"{place!r} is no place: write a path such as /captcha, or a host, or host/path")
+        return value
+
+    @field_validator("title", "body")
+    @classmethod
+    def _wordings(cls, value: list[str] | None) -> list[str] | None:
+        for text in value or ():
+            if Wording.of(text).says_nothing:
+                raise ValueError("a text is empty, or has nothing but stars: it would be found in every page")
+        return value
+
+    def rule(self, name: str, *, built_in: bool) -> Rule:
+        """Return the rule.
+
+        Raises:
+            SettingsError: it asks for nothing, or contradicts itself.
+        """
+        conditions = self.model_dump(
+            include={
+                "status",
+                "method",
+                "header",
+                "redirect_to",
+                "title",
+                "body",
+                "body_regex",
+                "shorter_than",
+                "faster_than",
+            },
+            exclude_none=True,
+        )
+        if not conditions and not (self.ok and self.domain):
+            if self.model_fields_set and self.model_fields_set.issubset(CHANGEABLE):
+                raise SettingsError(
+                    "no built-in rule has this name, and one of yours needs a condition: "
+                    "`proxywhirl verdict --rules` lists the names"
+                )
+            raise SettingsError("it asks for nothing, so that it would hold of every response: give it a condition")
+        if self.ok and (self.blame or self.retry_after):
+            raise SettingsError("where all is ok, there is nobody to blame and nothing to wait for: leave those out")
+        return Rule(
+            name=name,
+            blame=None if self.ok else Blame(self.blame or Blame.TARGET_THROUGH_PROXY),
+            about=self.about,
+            domains=tuple(self.domain or ()),
+            statuses=frozenset(code for status in self.status or () for code in _codes(str(status))),
+            methods=frozenset(self.method or ()),
+            headers=tuple((n.lower().encode(), _wordings(texts)) for n, texts in (self.header or {}).items()),
+            redirects=tuple(map(Place.of, self.redirect_to or ())),
+            titles=_wordings(self.title or ()),
+            bodies=_wordings(self.body or ()),
+            patterns=tuple(map(Pattern.of, self.body_regex or ())),
+            shorter_than=self.shorter_than,
+            faster_than=self.faster_than,
+            retry_after=self.retry_after,
+            enabled=self.enabled,
+            built_in=built_in,
+        )
+
+
+@cache
+def built_in_rules() -> tuple[Rule, ...]:
+    """Return the rules that come with the package, in their order."""
+    text = files("proxywhirl.rotation.verdicts").joinpath("ban_rules.toml").read_text(encoding="utf-8")
+    where = "the built-in rules"
+    return tuple(_rule(name, table, where, built_in=True) for name, table in read_tables(text, where).items())
+
+
+def rules_with(text: str, where: str) -> tuple[Rule, ...]:
+    """Return the rules of the user's text, and behind them the built-in ones as it leaves them.
+
+    Raises:
+        SettingsError: the text is wrong; the message names `where`, the rule, and what to do.
+    """
+    tables = read_tables(text, where)
+    theirs = {name: read_rule(name, table, where) for name, table in tables.items()}
+    own = [rule for rule in theirs.values() if not rule.built_in]
+    return (*own, *(theirs.get(rule.name, rule) for rule in built_in_rules()))
+
+
+def read_rule(name: str, table: Mapping[str, Any], where: str) -> Rule:
+    """Return the rule of one of the user's tables: their own, or a built-in one as the table leaves it.
+
+    Raises:
+        SettingsError: the table is wrong; the message names `where`, the rule, and what to do.
+    """
+    known = next((rule for rule in built_in_rules() if rule.name == name), None)
+    return _rule(name, table, where, built_in=False) if known is None else _changed(known, table, where)
+
+
+def read_tables(text: str, where: str) -> dict[str, dict[str, Any]]:
+    """Return the tables of a file, by the names of their rules.
+
+    Raises:
+        SettingsError: the text is not TOML, or what stands in it is no table or has no name of a rule.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{where} is not TOML: {exc}") from None  # the cause holds the text
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise SettingsError(f"{where}: {name} must be a table: write [{name}] and its settings below it")
+        if not _NAME.fullmatch(name):
+            raise SettingsError(
+                f"{where}: {name!r} cannot name a rule: it takes 1 to 64 letters, digits, dots, dashes and underscores"
+            )
+    return tables
+
+
+def _definition(name: str, table: Mapping[str, Any], where: str) -> Definition:
+    try:
+        return Definition.model_validate(table)
+    except ValidationError as exc:
+        raise SettingsError(
+            f"{where}: rule {name!r}: {what_is_wrong(exc, Definition)}"
+        ) from None  # the cause repeats values
+
+
+def _rule(name: str, table: Mapping[str, Any], where: str, *, built_in: bool) -> Rule:
+    try:
+        return _definition(name, table, where).rule(name, built_in=built_in)
+    except SettingsError as exc:
+        prefix = f"{where}: rule {name!r}: "
+        raise SettingsError(prefix + str(exc).removeprefix(prefix)) from None
+
+
+def _changed(rule: Rule, table: Mapping[str, Any], where: str) -> Rule:
+    """Return a built-in rule with the settings of a table."""
+    begin = f"{where}: rule {rule.name!r} is built in"
+    for name in table:
+        if name not in CHANGEABLE:
+            raise SettingsError(f"{begin}: of it only {', '.join(CHANGEABLE)} can be set; give your rule another name")
+    definition = _definition(rule.name, table, where)
+    if definition.domain and not definition.enabled:
+        raise SettingsError(
+            f"{begin}: to switch it off for a domain alone, write a rule of another name with the domain and ok = true"
+        )
+    return replace(
+        rule,
+        enabled=definition.enabled if "enabled" in table else rule.enabled,
+        domains=tuple(definition.domain or ()),
+        retry_after=definition.retry_after or rule.retry_after,
+    )
+
+
+def _host(domain: str) -> str:
+    name = domain.removeprefix("*.").removeprefix(".")
+    try:
+        return canonical_host(name)
+    except ProxyURLError:
+        raise ValueError(
+            f"{domain!r} is no domain: write it such as example.com, without a scheme, a port or a path"
+        ) from None
+
+
+def _codes(status: str) -> range:
+    if status.endswith("xx"):
+        return range(int(status[0]) * 100, int(status[0]) * 100 + 100)
+    return range(int(status), int(status) + 1)
+
+
+def _wordings(texts: list[str] | tuple[()]) -> tuple[Wording, ...]:
+    return tuple(map(Wording.of, texts))

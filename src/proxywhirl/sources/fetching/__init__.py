@@ -1,0 +1,1 @@
+"""How a list is fetched."""

@@ -1,0 +1,239 @@
+"""Fetch what a source has: within bounds, from where it may be, and whole or not at all.
+
+A body that breaks off, grows too large or does not end is an error of its source, and nothing of it is used: the
+last line of a list that was cut may look like another proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpcore2
+import httpx2
+import stamina
+
+from proxywhirl.clock import SYSTEM_CLOCK, Clock
+from proxywhirl.errors import SourceError
+from proxywhirl.sources.fetching.addresses import is_public
+from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Body, Fetched, Validators, read_file
+from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, resolve
+from proxywhirl.sources.fetching.inflate import ENCODINGS
+from proxywhirl.sources.fetching.options import FetchOptions
+from proxywhirl.sources.fetching.transport import guarded_client
+from proxywhirl.sources.spec import Provenance, SourceSpec
+
+_PATIENCE = 5.0  # seconds: a source that wants a longer pause is left for another time
+_LONGEST_PAUSE = 86_400.0  # seconds
+_OK = frozenset({200, 203})
+_NOT_MODIFIED = 304
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({408, 425, 429})
+_SERVER_ERROR = 500
+_HEADERS = {
+    "User-Agent": f"proxywhirl/{version('proxywhirl')}",
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate",
+}
+
+
+class Fetcher:
+    """Fetches sources, in asyncio. An asynchronous context manager that belongs to one event loop.
+
+    Args:
+        options: The bounds.
+        clock: Tells how long a `Retry-After` with a date is.
+        tls: For https; None for the system's authorities.
+        resolver: Looks names up.
+        public: Tells which addresses are public.
+    """
+
+    def __init__(
+        self,
+        options: FetchOptions,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        tls: ssl.SSLContext | None = None,
+        resolver: Resolve = resolve,
+        public: IsPublic = is_public,
+    ) -> None:
+        self._options = options
+        self._public = public
+        self._clock = clock
+        timeout = httpx2.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
+        context = tls or httpx2.create_ssl_context(trust_env=False)
+        self._anywhere, self._outside = (
+            guarded_client(GuardedBackend(allowed, resolver), context, timeout, options.concurrency)
+            for allowed in (_any_address, public)
+        )
+
+    async def fetch(self, spec: SourceSpec, known: Validators = NOTHING_KNOWN) -> Fetched:
+        """Return what a source has; with what is `known` of it, only where that has changed.
+
+        Raises:
+            SourceError: it cannot be had; the message holds no credential.
+        """
+        if spec.is_file:
+            return await asyncio.to_thread(read_file, Path(spec.location), self._options.max_bytes)
+        options = self._options
+        try:
+            async with asyncio.timeout(options.total_timeout):
+                async for attempt in stamina.retry_context(
+                    _again, options.attempts, None, options.wait, _PATIENCE, options.wait
+                ):
+                    with attempt:
+                        return await self._attempt(spec, known)
+        except TimeoutError as exc:
+            raise SourceError(f"it was not done within {options.total_timeout:g} s", passing=True) from exc
+        raise AssertionError("an attempt returns or raises")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._anywhere.aclose()
+        await self._outside.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _attempt(self, spec: SourceSpec, known: Validators) -> Fetched:
+        """Follow redirects to an answer; where one leads from the public internet, it may not lead out of it."""
+        first = url = _url(spec.location)
+        seen: set[httpx2.URL] = set()
+        inside = spec.provenance is Provenance.USER
+        while url not in seen:
+            if len(seen) > self._options.max_redirects:
+                raise SourceError(f"more than {self._options.max_redirects} redirects")
+            seen.add(url)
+            async with self._answer(url, first, known, inside=inside) as response:
+                if response.status_code not in _REDIRECTS:
+                    return await self._taken(response, known)
+                peer = _peer(response)
+                inside = inside and bool(peer) and not self._public(peer)
+                url = _redirected(url, response.headers.get("location"))
+        raise SourceError("its redirects lead in a circle")
+
+    @asynccontextmanager
+    async def _answer(
+        self, url: httpx2.URL, first: httpx2.URL, known: Validators, *, inside: bool
+    ) -> AsyncIterator[httpx2.Response]:
+        """Ask for a URL; the credential of the first one is for its server alone."""
+        client = self._anywhere if inside else self._outside
+        ours = (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port) and first.userinfo
+        request = client.build_request("GET", url.copy_with(userinfo=b""), headers={**_HEADERS, **known.headers()})
+        auth = httpx2.BasicAuth(first.username, first.password) if ours else None
+        try:
+            response = await client.send(request, auth=auth, stream=True)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except (httpx2.HTTPError, *_NETWORK_ERRORS) as exc:
+            raise self._translated(exc) from exc
+
+    async def _taken(self, response: httpx2.Response, known: Validators) -> Fetched:
+        status, headers = response.status_code, response.headers
+        if status == _NOT_MODIFIED and known.headers():
+            return Fetched(None, known)
+        if status not in _OK:
+            passing = status in _PASSING or status >= _SERVER_ERROR
+            pause = self._pause(headers.get("retry-after")) if passing else None
+            raise SourceError(f"it answers {status}", passing=passing, retry_after=pause)
+        encoding = headers.get("content-encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
+            raise SourceError(f"it answers in the encoding {encoding[:40]!r}, which it was not asked for")
+        with Body(encoding, self._options.max_bytes) as body:
+            async for piece in response.aiter_raw():
+                body.take(piece)
+            return body.whole(Validators(headers.get("etag"), headers.get("last-modified")))
+
+    def _pause(self, text: str | None) -> float | None:
+        """Return the seconds that a `Retry-After` asks for (RFC 9110 section 10.2.3), None where it says nothing."""
+        if text is None:
+            return None
+        if text.strip().isdecimal():
+            return min(float(text), _LONGEST_PAUSE)
+        try:
+            until = parsedate_to_datetime(text).timestamp()
+        except (ValueError, OverflowError):
+            return None
+        return min(max(0.0, until - self._clock.now()), _LONGEST_PAUSE)
+
+    def _translated(self, exc: Exception) -> SourceError:
+        match exc:
+            case httpcore2.ConnectTimeout() | httpx2.ConnectTimeout():
+                words = f"it does not take a connection within {self._options.connect_timeout:g} s"
+            case httpcore2.TimeoutException() | httpx2.TimeoutException():
+                words = f"nothing came from it for {self._options.read_timeout:g} s"
+            case httpcore2.ConnectError():
+                words = f"it cannot be connected to: {_cause(exc)}"
+            case httpcore2.NetworkError():
+                words = "the connection was cut"
+            case _:
+                words = "the answer breaks off, or is not HTTP"
+        return SourceError(words, passing=True)
+
+
+_NETWORK_ERRORS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
+
+
+def _any_address(_: str) -> bool:
+    return True
+
+
+def _again(exc: Exception) -> bool | float:
+    """Tell stamina whether to try again: not where it cannot help, and after the pause that the source asked for."""
+    if not isinstance(exc, SourceError) or not exc.passing:
+        return False
+    if exc.retry_after is None:
+        return True
+    return exc.retry_after if exc.retry_after <= _PATIENCE else False
+
+
+def _url(text: str) -> httpx2.URL:
+    try:
+        return httpx2.URL(text)
+    except httpx2.InvalidURL:
+        raise SourceError("its URL is none: correct its definition") from None  # the cause may quote the URL
+
+
+def _redirected(url: httpx2.URL, location: str | None) -> httpx2.URL:
+    try:
+        target = url.join(location) if location else None
+    except httpx2.InvalidURL:
+        target = None
+    if target is not None and target.scheme not in ("http", "https"):
+        raise SourceError(f"it redirects to a {target.scheme[:20]}: URL, which is not followed")
+    if target is None or not target.host:
+        raise SourceError("it redirects to nowhere")
+    return target.copy_with(fragment=None)
+
+
+def _peer(response: httpx2.Response) -> str:
+    """Return the address that the answer came from."""
+    address = response.extensions["network_stream"].get_extra_info("server_addr")
+    return str(address[0]) if address else ""
+
+
+def _cause(exc: BaseException) -> str:
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):
+            return "TLS fails"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(exc) or "the connection fails"
