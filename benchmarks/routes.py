@@ -286,7 +286,7 @@ ROUTES = (
     Route("import of one line with a credential", importing, limit=(41, 205), aim=(25, 150)),
     Route("pool.acquire(target), bandit", choosing, limit=(9, 14), aim=(9, 14)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(22, 83), aim=(14, 60)),
-    Route("a failing lease.report, then fed", failing, limit=(67, 552), aim=(30, 200)),
+    Route("a failing lease.report, then fed", failing, limit=(67, 579), aim=(30, 200)),
     Route("the gateway, one GET", forwarding, limit=(40, 315), aim=(22, 150)),
 )
 
