@@ -32,7 +32,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy, Target
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import Slot, Stock
-from proxywhirl.rotation.strategies.base import find_strategy, strategy_names
+from proxywhirl.rotation.strategies.registry import find_strategy, strategy_names
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
 

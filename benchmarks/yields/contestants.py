@@ -10,7 +10,7 @@ from benchmarks.yields.race import Arena, Choice, Contestant
 from proxywhirl.errors import PoolEmpty, SiteResting
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 
 __all__ = ["BLIND", "ORACLE", "Blind", "Enter", "Oracle", "PoolChoice", "own_contestants"]
 

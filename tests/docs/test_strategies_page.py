@@ -22,7 +22,7 @@ from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.pool_options import COMBINED, DEFAULT_STRATEGY, Recipe
 from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.rotation.strategies import base as protocols
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.settings import Settings
 from proxywhirl.testing.clock import ManualClock
 

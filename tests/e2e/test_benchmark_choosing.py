@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.cache.table import END, markdown
 from benchmarks.choosing import BEGIN, CHEAP, DEAR, GROWTH, PAUSE, PICK
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")

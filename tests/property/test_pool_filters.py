@@ -16,7 +16,8 @@ from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.selection.chooser import Choosing
 from proxywhirl.rotation.selection.filters import _FACETS, NO_FILTER, Filter
 from proxywhirl.rotation.selection.limits import Limits
-from proxywhirl.rotation.strategies.base import Strategy, strategy_names
+from proxywhirl.rotation.strategies.base import Strategy
+from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.testing.clock import ManualClock
 
 KEYS = [f"k{number}" for number in range(8)]

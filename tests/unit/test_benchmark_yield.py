@@ -23,7 +23,7 @@ from benchmarks.yields.world import World
 from benchmarks.yields.worlds import STANDARD, WORLDS
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome, Proxy, Target
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
 

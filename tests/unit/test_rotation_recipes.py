@@ -12,7 +12,7 @@ from proxywhirl.models import Attributes, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.selection.filters import Filter
 from proxywhirl.rotation.selection.pool_options import COMBINED, Recipe
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing.clock import ManualClock

@@ -12,7 +12,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.sites.bans import Ban
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.rotation.strategies.sampling import Urn
 from proxywhirl.testing.clock import ManualClock
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Attributes
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.strategies.base import Strategy, find_strategy, strategy_names
+from proxywhirl.rotation.strategies.base import Strategy
 from proxywhirl.rotation.strategies.chance import RandomChoice
+from proxywhirl.rotation.strategies.registry import find_strategy, strategy_names
 from proxywhirl.rotation.strategies.round_robin import RoundRobin
 
 

@@ -15,7 +15,7 @@ from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.sites.learning import EVERYBODY
-from proxywhirl.rotation.strategies.base import strategy_names
+from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.urls import parse
 
 SECONDS = 0.6

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from proxywhirl import plugins
 from proxywhirl.cache.coordination.breaker import AbsentTier
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.tiers.directory_lock import backend_of, check_backend
@@ -23,7 +23,7 @@ from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.memory import MemoryTier
 from proxywhirl.cache.tiers.protocol import TIER_NAMES, Tier, TierName
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
-from proxywhirl.errors import ProxyWhirlError, SettingsError, TierError, UnknownNameError, WrongPlaceError
+from proxywhirl.errors import ProxyWhirlError, SettingsError, TierError, WrongPlaceError
 
 ENTRY_POINT_GROUP = "proxywhirl.tiers"
 
@@ -79,7 +79,7 @@ _MEMBERS = {name for name in vars(Tier) if not name.startswith("_")} | {"__len__
 
 def tier_names() -> list[str]:
     """Return every known name, sorted."""
-    return sorted({*_BUILT_IN, *entry_points(group=ENTRY_POINT_GROUP).names})
+    return plugins.known_names(ENTRY_POINT_GROUP, _BUILT_IN)
 
 
 def make_tier(name: str, plan: TierPlan) -> Tier:
@@ -90,16 +90,8 @@ def make_tier(name: str, plan: TierPlan) -> Tier:
         SettingsError: The package that offers the tier cannot be loaded, or what it offers is no tier.
         TierError: The tier cannot be opened.
     """
-    built_in = _BUILT_IN.get(name)
-    if built_in is not None:
-        return built_in(plan)
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        try:
-            factory: TierFactory = entry_point.load()
-        except (ImportError, AttributeError) as exc:
-            raise SettingsError(f"tier {name!r} cannot be loaded from {entry_point.value}: {exc}") from exc
-        return _checked(name, _opened(name, factory, plan))
-    raise UnknownNameError("tier", name, tier_names())
+    factory = plugins.find("tier", ENTRY_POINT_GROUP, name, _BUILT_IN)
+    return factory(plan) if name in _BUILT_IN else _checked(name, _opened(name, factory, plan))
 
 
 def _opened(name: str, factory: TierFactory, plan: TierPlan) -> Tier:

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from proxywhirl import plugins
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import defined, tables_of
 from proxywhirl.sources.spec import Provenance, SourceSpec
@@ -44,7 +45,7 @@ def plugged_in() -> dict[str, SourceSpec]:
     with a warning: its defect must not cost the other sources.
     """
     specs: dict[str, SourceSpec] = {}
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+    for entry_point in plugins.offered(ENTRY_POINT_GROUP):
         try:
             offered = _offered(entry_point)
         except Exception as exc:  # noqa: BLE001  # foreign code may fail in any way

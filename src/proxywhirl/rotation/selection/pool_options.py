@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from proxywhirl.errors import SettingsError, UnknownNameError
+from proxywhirl.errors import SettingsError
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter
-from proxywhirl.rotation.strategies.base import StrategyFactory, find_strategy, strategy_names
+from proxywhirl.rotation.strategies.base import StrategyFactory
+from proxywhirl.rotation.strategies.registry import find_strategy, strategy_names
 from proxywhirl.validation import require
 
 DEFAULT_STRATEGY = "bandit"
@@ -51,7 +52,7 @@ class Recipe:
         if name not in COMBINED:
             if wishes:
                 raise SettingsError(f"strategy {text!r}: {name} takes no wishes; write composite:{rest},chooser={name}")
-            return cls(name, _found(name))
+            return cls(name, find_strategy(name, also=COMBINED))
         chooser = wishes.pop("chooser", ["random"])
         if len(chooser) > 1 or chooser[0] in COMBINED:
             raise SettingsError(f"strategy {text!r}: the chooser is one of {', '.join(strategy_names())}")
@@ -63,7 +64,9 @@ class Recipe:
             base = Filter.of({wish: _typed(wish, values) for wish, values in wishes.items()})
         except ValueError as exc:
             raise SettingsError(f"strategy {text!r}: {exc}") from exc
-        return cls(name, _found(chooser[0]), base, yielding=name == "geo", sticky=name == "sticky")
+        return cls(
+            name, find_strategy(chooser[0], also=COMBINED), base, yielding=name == "geo", sticky=name == "sticky"
+        )
 
     def ladder(self, asked: Filter) -> tuple[Filter, ...]:
         """Return the filters to try, one after another, for a request that asks for something itself."""
@@ -77,13 +80,6 @@ def _ladder(base: Filter, asked: Filter, yielding: bool) -> tuple[Filter, ...]:
     wanted = base.joined(asked)
     steps = [wanted.without(given_up) for given_up in _RELAXED] if yielding else [wanted]
     return tuple(NO_FILTER if step == NO_FILTER else step for step in dict.fromkeys(steps))
-
-
-def _found(name: str) -> StrategyFactory:
-    try:
-        return find_strategy(name)
-    except UnknownNameError:
-        raise UnknownNameError("strategy", name, [*strategy_names(), *COMBINED]) from None
 
 
 def _wishes(text: str, rest: str) -> dict[str, list[str]]:

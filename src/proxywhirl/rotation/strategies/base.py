@@ -1,29 +1,21 @@
-"""What a strategy is, and how one is found by its name.
+"""What a strategy is.
 
 A strategy keeps the keys of proxies that are ready and picks one. It knows nothing of set-aside proxies or leases: the
 pool adds and removes, and makes one strategy for all proxies and one for each filter that is asked for. Every call is
 made under the pool's lock, so a strategy needs none of its own and must neither wait nor call back.
-
-Another package offers strategies by entry points of the group `proxywhirl.strategies`: the name is what the user
-writes, the object is a `StrategyFactory`. A built-in name cannot be taken over.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Attributes, Outcome
 
 if TYPE_CHECKING:
     from proxywhirl.rotation.proxy_state import Slot
     from proxywhirl.rotation.sites.sites import Site
-
-
-ENTRY_POINT_GROUP = "proxywhirl.strategies"
 
 Barred = tuple[Collection[str], ...]
 """Keys that may not serve a request for another reason than that it excludes them; none of these is empty."""
@@ -106,33 +98,3 @@ class Declines(Protocol):
 
 
 StrategyFactory = Callable[[Roster], Strategy]
-
-
-def strategy_names() -> list[str]:
-    """Return every known name, sorted."""
-    return sorted({*_built_in(), *entry_points(group=ENTRY_POINT_GROUP).names})
-
-
-def find_strategy(name: str) -> StrategyFactory:
-    """Return what makes the strategies of that name.
-
-    Raises:
-        UnknownNameError: No strategy has that name; the message lists the known ones.
-        SettingsError: The package that offers the strategy cannot be loaded.
-    """
-    built_in = _built_in().get(name)
-    if built_in is not None:
-        return built_in
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        try:
-            factory: StrategyFactory = entry_point.load()
-        except (ImportError, AttributeError) as exc:
-            raise SettingsError(f"strategy {name!r} cannot be loaded from {entry_point.value}: {exc}") from exc
-        return factory
-    raise UnknownNameError("strategy", name, strategy_names())
-
-
-def _built_in() -> dict[str, StrategyFactory]:
-    from proxywhirl.rotation.strategies.registry import BUILT_IN  # noqa: PLC0415  # they are made of what is above
-
-    return BUILT_IN

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from itertools import chain
 
-from proxywhirl.errors import ListFormatError, SettingsError, UnknownNameError
+from proxywhirl import plugins
+from proxywhirl.errors import ListFormatError
 from proxywhirl.sources.parsing.decode import Readable, lines_of, text_of
 from proxywhirl.sources.parsing.items import Item
 from proxywhirl.sources.parsing.lines import parse_text
@@ -64,18 +64,20 @@ def parse_list(
             damage has been yielded.
     """
     default_port(scheme)
-    parser = None if format_name in (None, "base64") else _parser(format_name)
+    parser = None
+    if format_name is not None and format_name != "base64":
+        parser = plugins.find("format", ENTRY_POINT_GROUP, format_name, _BUILT_IN, also=("base64",))
     return _parsed(stream, Reading(scheme, path), format_name, parser, _DEEPEST)
 
 
 def has_parser(name: str) -> bool:
     """Whether a format of that name can be read."""
-    return name in _BUILT_IN or name == "base64" or name in entry_points(group=ENTRY_POINT_GROUP).names
+    return name in _BUILT_IN or name in parser_names()
 
 
 def parser_names() -> list[str]:
     """Return the name of every format that can be read, sorted."""
-    return sorted({*_BUILT_IN, "base64", *entry_points(group=ENTRY_POINT_GROUP).names})
+    return plugins.known_names(ENTRY_POINT_GROUP, [*_BUILT_IN, "base64"])
 
 
 def _parsed(
@@ -92,19 +94,6 @@ def _parsed(
     if not deepest:
         raise ListFormatError(f"more than {_DEEPEST} wrappings in base64")
     return _parsed(Unwrapped(whole), reading, None, None, deepest - 1)
-
-
-def _parser(name: str) -> Parser:
-    built_in = _BUILT_IN.get(name)
-    if built_in is not None:
-        return built_in
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        try:
-            parser: Parser = entry_point.load()
-        except (ImportError, AttributeError) as exc:
-            raise SettingsError(f"format {name!r} cannot be loaded from {entry_point.value}: {exc}") from exc
-        return parser
-    raise UnknownNameError("format", name, parser_names())
 
 
 def _head(texts: Iterable[str]) -> str:
