@@ -2,7 +2,7 @@
 
 The pool follows the log of the cache's changes and asks the cache for a credential when a connection is made.
 What is reported to the pool goes back to the cache as health checks, in batches, and what it learns of sites and
-sessions goes through `knowledge` to the other processes of the home. A `Feeder` thread does all of that while
+sessions goes through `knowledge` to the other processes of the home. A thread does all of that while
 requests are being served.
 """
 
@@ -29,7 +29,7 @@ from proxywhirl.health.monitor import Monitor, MonitorThread
 from proxywhirl.health.recorder import Report
 from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome
-from proxywhirl.repeating import Feeder
+from proxywhirl.repeating import Repeating
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import Conduct
 from proxywhirl.rotation.selection.pool_options import Recipe
@@ -47,6 +47,7 @@ from proxywhirl.vendors.sessions import recognised, to_send, vendor_sessions
 
 _log = logging.getLogger(__name__)
 
+FEED_SECONDS = 0.1
 REPORTS_KEPT = 100_000
 NO_JUDGE = (
     "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES (and do not set "
@@ -89,7 +90,7 @@ class Runtime:
         self._revision = 0
         self._stale: set[str] = set()
         self._next_record = 0.0
-        self._feeder: Feeder | None = None
+        self._feeder: Repeating | None = None
         self._monitoring: MonitorThread | None = None
         Recipe.read(settings.pool.strategy)  # a wrong one is refused before a file is made
         with contextlib.ExitStack() as files:
@@ -260,7 +261,12 @@ class Runtime:
             self._monitoring = MonitorThread(made)
         self.feed()
         if self._feeder is None:
-            self._feeder = Feeder(self.feed)
+            self._feeder = Repeating(
+                self.feed,
+                FEED_SECONDS,
+                name="proxywhirl-feeder",
+                failing="the pool stays as it is until the store can be read again",
+            )
 
     def gateway(self) -> Gateway:
         """Make the gateway of the settings; `start` the runtime too, or its pool stays empty.

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from proxywhirl.cli.main import cli
-from proxywhirl.knowledge import knowledge, patience, sessions, sweeper
-from proxywhirl.repeating import FEED_INTERVAL_SECONDS
+from proxywhirl.knowledge import knowledge, sessions, sweeper
+from proxywhirl.runtime import FEED_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "knowledge.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^proxywhirl ([^#\n]+)", PAGE, re.MULTILINE)
@@ -30,7 +30,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
     assert PAGE.count(f"at most {knowledge.KEPT:,}") == 2
     assert f"{sessions.LIFE_SECONDS / 86_400:g} days after its last use" in PAGE
     assert f"at most once every {sweeper.INTERVAL_SECONDS:g} seconds" in PAGE
-    assert f"after {patience.FIRST_SECONDS:g} second, then {patience.FIRST_SECONDS * 2:g}" in PAGE
-    assert f"up to {patience.LONGEST_SECONDS:g};" in PAGE
+    assert f"after {knowledge.BACKOFF.first:g} second, then {knowledge.BACKOFF.first * 2:g}" in PAGE
+    assert f"up to {knowledge.BACKOFF.longest:g};" in PAGE
     assert (knowledge.USES_SECONDS, "written once every second" in PAGE) == (1, True)
-    assert (FEED_INTERVAL_SECONDS, "ten times a second" in PAGE) == (0.1, True)
+    assert (FEED_SECONDS, "ten times a second" in PAGE) == (0.1, True)

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.coordination.breaker import FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS
+from proxywhirl.cache.coordination.breaker import BACKOFF
 from proxywhirl.errors import TierError
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.testing import ChaosTier, ManualClock
@@ -84,7 +84,7 @@ def test_reading_many_is_reading_each_while_something_is_owed(opened: Opener, cl
     cache.put("z", entry("z"))  # nothing of it is in L1 any more
     assert passwords(cache, "abd") == {"b": "two", "d": "two"}
     chaos.recover()
-    clock.advance(FIRST_BACKOFF_SECONDS)
+    clock.advance(BACKOFF.first)
     assert passwords(cache, "abd") == {"b": "two", "d": "two"}
     assert [password(cache.get(key)) for key in "abd"] == [None, "two", "two"]
     assert {found.key for found in cache.scan()} == set("bcdz")
@@ -184,7 +184,7 @@ def test_hits_that_the_authority_did_not_take_are_not_counted_twice_in_l2(opened
     chaos = unwell(cache)
     chaos.fail(TierError("no room"), "touch_many", times=1)
     cache.flush()
-    clock.advance(FIRST_BACKOFF_SECONDS)
+    clock.advance(BACKOFF.first)
     cache.flush()
     counts = [tier.tier.peek("k") for tier in cache._running().stack.durable]
     assert [record.access_count for record in counts if record is not None] == [3, 3]
@@ -234,7 +234,7 @@ class TestATierThatCanOnlyBeRead:
         cache.put("k", entry("k"))
         chaos = unwell(cache)
         chaos.fail(TierError("the disk is full"), *self.WRITES)
-        pause, tries = FIRST_BACKOFF_SECONDS, []
+        pause, tries = BACKOFF.first, []
         for _ in range(8):
             before = self.writes(chaos)
             assert not cache.put("x", entry("x"))
@@ -243,10 +243,10 @@ class TestATierThatCanOnlyBeRead:
                 assert not cache.put("x", entry("x"))
             tries.append(self.writes(chaos) - before)
             assert cache.get_statistics().l3_degraded
-            clock.advance(min(pause, LONGEST_BACKOFF_SECONDS) * 0.99)
+            clock.advance(min(pause, BACKOFF.longest) * 0.99)
             assert not cache.put("x", entry("x"))
             assert self.writes(chaos) - before == 1
-            clock.advance(min(pause, LONGEST_BACKOFF_SECONDS) * 0.02)
+            clock.advance(min(pause, BACKOFF.longest) * 0.02)
             pause *= 2
         assert tries == [1] * 8
         chaos.recover()

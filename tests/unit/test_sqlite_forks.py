@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.cache.maintenance.periodic import Watcher
+from proxywhirl.repeating import Repeating
 from proxywhirl.state.forking import hold
 
 START = """
@@ -290,7 +290,7 @@ def test_a_watcher_that_is_busy_is_waited_for_no_longer_than_is_said() -> None:
             self.release.wait(60)
 
     slow = Slow()
-    watcher = Watcher(slow.look)
+    watcher = Repeating(slow.look, 0.05, name="slow", failing="nothing is seen")
     slow.begun.wait()
     began = time.monotonic()
     watcher.stop(0.1)

@@ -34,7 +34,7 @@ from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import Border
 from proxywhirl.cache.keys.keyset import KeyNotes, copy_notes, noted, open_sealer
 from proxywhirl.cache.maintenance.history import PREFIX, ProcessStatistics, Publisher, published
-from proxywhirl.cache.maintenance.periodic import Upkeep, Watcher
+from proxywhirl.cache.maintenance.periodic import Upkeep
 from proxywhirl.cache.models import KEY_VARIABLE, CacheConfig, CacheStatistics
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
@@ -44,6 +44,7 @@ from proxywhirl.cache.tiers.memory import MemoryTier
 from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, TierError
+from proxywhirl.repeating import Repeating
 from proxywhirl.state.advice import explained
 from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require
@@ -51,6 +52,7 @@ from proxywhirl.validation import require
 OPENING_TIMEOUT_SECONDS = 60.0
 PAGE = 1_000
 FORK_WAIT_SECONDS = 5.0
+LOOK_SECONDS = 0.05
 
 _log = logging.getLogger(__name__)
 _running: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -109,7 +111,7 @@ class Engine:
             sweep=lambda: self.stack.sweep(clock.now()),
             remember=self.remember,
         )
-        self._watcher: Watcher | None = None
+        self._watcher: Repeating | None = None
         self._is_open = True
         self.resume()
         _running.add(self)
@@ -142,7 +144,9 @@ class Engine:
     def resume(self) -> None:
         """Start the thread that looks after the files, or that cleans up in the background."""
         if self._watcher is None and (self.durable or self.config.enable_background_cleanup):
-            self._watcher = Watcher(self._look)
+            self._watcher = Repeating(
+                self._look, LOOK_SECONDS, name="proxywhirl-cache", failing="the files of the cache are not looked after"
+            )
 
     def pause(self, timeout: float | None = None) -> None:
         """Stop that thread; wait for it up to `timeout` seconds."""

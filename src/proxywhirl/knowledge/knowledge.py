@@ -11,17 +11,18 @@ is no agreement.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError
 from proxywhirl.knowledge.bans import BATCH, Bans
 from proxywhirl.knowledge.exclusive import Holds
 from proxywhirl.knowledge.follower import Follower
-from proxywhirl.knowledge.patience import Patience
 from proxywhirl.knowledge.sessions import Sessions
 from proxywhirl.knowledge.sweeper import Sweeper
 from proxywhirl.knowledge.write_buffer import Unsaved
@@ -30,6 +31,9 @@ from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.store import Store
 
+_log = logging.getLogger(__name__)
+
+BACKOFF = Backoff(1.0, 30.0)
 KEPT = 200_000
 USES_SECONDS = 1.0
 """A session in use is written down so often: that it was used is of interest when it has not been for minutes."""
@@ -59,6 +63,33 @@ class Learner(Protocol):
         ...
 
 
+class _Access:
+    """Whether a store is well enough to be asked; `meanwhile` says what its sickness means. Thread-safe."""
+
+    def __init__(self, clock: Clock, meanwhile: str) -> None:
+        self._trials = Trials(BACKOFF, clock.monotonic)
+        self._meanwhile = meanwhile
+        self._lock = threading.Lock()
+
+    def may_ask(self) -> bool:
+        """Whether it is well, or has failed and been left alone for long enough."""
+        return self._trials.due
+
+    def failed(self, exc: CacheError) -> None:
+        """Leave the store alone for a while."""
+        with self._lock:
+            if not self._trials.failing:
+                _log.warning("%s until the state is well again: %s", self._meanwhile, exc)
+            self._trials.fail()
+
+    def succeeded(self) -> None:
+        """Ask the store as ever."""
+        if self._trials.failing:
+            with self._lock:
+                self._trials.succeed()
+            _log.warning("the state is well again: it is read and written as before")
+
+
 class Knowledge:
     """What is learnt in one process, and its share in what all of them know. Thread-safe.
 
@@ -80,8 +111,8 @@ class Knowledge:
         self._holds = Holds(store, clock)
         self._follower = Follower(store)
         self._sweeper = Sweeper(store, clock, kept)
-        self._readable = Patience(clock, "what other processes find out is not seen")
-        self._writable = Patience(clock, "what choosing learns stays in memory")
+        self._readable = _Access(clock, "what other processes find out is not seen")
+        self._writable = _Access(clock, "what choosing learns stays in memory")
         self._unsaved = Unsaved(kept)
         self._next_uses = 0.0
         self._known: OrderedDict[str, Assignment] = OrderedDict()  # the last assigned at the end

@@ -27,6 +27,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
+from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
 from proxywhirl.clock import Clock
@@ -63,8 +64,7 @@ class AbsentTier:
 
 _log = logging.getLogger(__name__)
 
-FIRST_BACKOFF_SECONDS = 1.0
-LONGEST_BACKOFF_SECONDS = 60.0
+BACKOFF = Backoff(1.0, 60.0)
 PATIENCE_SECONDS = 10.0
 SLOW_CALL_SECONDS = 2.0
 SLOW_RECORD_SECONDS = 0.001
@@ -126,31 +126,6 @@ def guarded_decision(decide: Decision) -> Decision:
     return decided
 
 
-class _BackOff:
-    """When something that failed is tried again: after pauses that double until it goes well."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._failures = 0
-        self._retry_at = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Whether to try again."""
-        return self._monotonic() >= self._retry_at
-
-    def fail(self) -> float:
-        """Begin the next pause, the first one or one twice as long; return its seconds."""
-        pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures, 10))
-        self._failures += 1
-        self._retry_at = self._monotonic() + pause
-        return pause
-
-    def recover(self) -> None:
-        """Begin with the first pause the next time."""
-        self._failures = 0
-
-
 class GuardedTier:
     """A tier with its name, its locks and its health.
 
@@ -174,8 +149,8 @@ class GuardedTier:
         self._lock = threading.RLock()
         self._reads = _lock_of_reads(self.tier, self._lock)
         self._monotonic = clock.monotonic
-        self._asking = _BackOff(clock.monotonic)
-        self._writing = _BackOff(clock.monotonic)
+        self._asking = Trials(BACKOFF, clock.monotonic)
+        self._writing = Trials(BACKOFF, clock.monotonic)
         self._reason = ""
         self._slow_until: float | None = None
         if isinstance(tier, AbsentTier):
@@ -190,12 +165,12 @@ class GuardedTier:
     @property
     def available(self) -> bool:
         """Whether to ask the tier now: it is well, or its back-off has ended."""
-        return not self.degraded or self._asking.over
+        return not self.degraded or self._asking.due
 
     @property
     def writable(self) -> bool:
         """Whether to write to the tier now."""
-        return self.available and (not self.unwritable or self._writing.over)
+        return self.available and (not self.unwritable or self._writing.due)
 
     @property
     def sick(self) -> bool:
@@ -292,11 +267,11 @@ class GuardedTier:
             return answer
         if self.degraded:
             self.degraded = False
-            self._asking.recover()
+            self._asking.succeed()
             _log.warning("tier %s works again", self.name)
         if writes and self.unwritable:
             self.unwritable = False
-            self._writing.recover()
+            self._writing.succeed()
             _log.warning("tier %s can be written to again", self.name)
         return answer
 
