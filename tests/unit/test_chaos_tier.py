@@ -14,7 +14,7 @@ from proxywhirl.cache.tiers.memory import MemoryTier
 from proxywhirl.cache.tiers.protocol import Batch, Stretch, Tier
 from proxywhirl.errors import TierError
 from proxywhirl.testing import ChaosTier, Garbage, ManualClock, TierContract
-from proxywhirl.testing.trouble import METHODS
+from proxywhirl.testing.chaos import METHODS
 
 
 def record(key: str) -> Record:

@@ -7,19 +7,105 @@ test's clock, and a call that is held waits until the test lets it go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from functools import partial
 from random import Random
-from threading import Lock
-from typing import Any, TypeVar, cast
+from threading import Event, Lock
+from typing import Any, NoReturn
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.protocol import Access, Applied, Changes, Decision, Finding, Followed, Stretch, Tier
+from proxywhirl.cache.tiers.protocol import Changes, Tier
 from proxywhirl.errors import TierError
 from proxywhirl.testing.clock import ManualClock
-from proxywhirl.testing.trouble import METHODS, Delay, Failure, Garbage, Garbled, Held, Trouble
 
-T = TypeVar("T")
+METHODS = frozenset(
+    {
+        *("get", "peek", "get_many", "transact", "follow", "fill", "drop", "touch_many", "expired", "scan"),
+        *("changes_since", "changed_elsewhere", "clear", "get_meta", "set_meta", "metas", "examine", "close"),
+        *("revision", "len", "contains"),
+    }
+)
+"""What can be troubled; `len` and `contains` are the operators, `revision` the property."""
+
+LONGEST_HOLD_SECONDS = 30.0
+
+
+class Garbage(Enum):
+    """What a tier answers that has lost its mind."""
+
+    WRONG_TYPE = auto()  # an object that is none of what could be answered
+    OTHER_KEY = auto()  # records under other keys than their own
+    TRUNCATED = auto()  # the first half of what there is, as if it were all
+
+
+class Nonsense:
+    """What `Garbage.WRONG_TYPE` answers."""
+
+
+def _nothing() -> None:
+    """Let a call go on."""
+
+
+def _as_it_is(answer: Any) -> Any:
+    return answer
+
+
+@dataclass(slots=True, eq=False)
+class Trouble:
+    """One kind of misbehaviour: of which calls, after how many that go well, how often, how likely.
+
+    `strike` is done to the call's thread, `spoil` to its answer. `after` lets the call do its work first: what was
+    written is written. `met` counts the calls that were troubled.
+    """
+
+    methods: frozenset[str]
+    skip: int = 0
+    times: int | None = None
+    chance: float = 1.0
+    after: bool = False
+    strike: Callable[[], None] = _nothing
+    spoil: Callable[[Any], Any] = _as_it_is
+    met: int = 0
+
+    def meets(self, method: str, rng: Random) -> bool:
+        """Whether a call is troubled; counts it."""
+        if method not in self.methods or self.met == self.times:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if rng.random() >= self.chance:
+            return False
+        self.met += 1
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class Held(Trouble):
+    """Calls that wait until the test releases them, really and not by the clock."""
+
+    _arrived: Event = field(default_factory=Event)
+    _released: Event = field(default_factory=Event)
+
+    def __post_init__(self) -> None:
+        """Hold each call that is met."""
+        self.strike = self._wait
+
+    def wait_until_called(self) -> None:
+        """Wait until a call is held. Raises `TimeoutError` after 30 s."""
+        if not self._arrived.wait(LONGEST_HOLD_SECONDS):
+            raise TimeoutError(f"none of {', '.join(sorted(self.methods))} was called")
+
+    def release(self) -> None:
+        """Let all calls go on, those to come too."""
+        self._released.set()
+
+    def _wait(self) -> None:
+        self._arrived.set()
+        if not self._released.wait(LONGEST_HOLD_SECONDS):  # a forgotten one hangs no test run
+            raise TimeoutError("a held call was not released")
 
 
 class ChaosTier:
@@ -30,8 +116,8 @@ class ChaosTier:
         clock: What `delay` moves: the clock that the cache under test was given.
         rng: What decides where a trouble has a chance below 1.
 
-    `calls` counts how often each of `METHODS` was called, troubled or not. May be called from several threads, where
-    the tier may.
+    `calls` counts how often each of `METHODS` was called, troubled or not. What a tier offers beyond the protocol is
+    handed through. May be called from several threads, where the tier may.
 
     >>> from proxywhirl.cache.tiers.memory import MemoryTier
     >>> chaos = ChaosTier(MemoryTier(authority=True))
@@ -69,8 +155,11 @@ class ChaosTier:
         Raises:
             ValueError: there is no method of a name.
         """
-        names = _known(methods)
-        return self._add(Failure(names, skip, times, chance, after, error=error))
+
+        def strike() -> NoReturn:
+            raise error.with_traceback(None) if isinstance(error, BaseException) else error()
+
+        return self._add(Trouble(_known(methods), skip, times, chance, after, strike))
 
     def delay(
         self, seconds: float, *methods: str, skip: int = 0, times: int | None = None, chance: float = 1.0
@@ -78,17 +167,18 @@ class ChaosTier:
         """Let calls take a time by the clock. Arguments and errors as of `fail`; `ValueError` without a clock."""
         if self._clock is None:
             raise ValueError("a delay needs the clock that the cache was given: ChaosTier(tier, clock=…)")
-        return self._add(Delay(_known(methods), skip, times, chance, clock=self._clock, seconds=seconds))
+        strike = partial(self._clock.advance, seconds)
+        return self._add(Trouble(_known(methods), skip, times, chance, strike=strike))
 
     def garble(
         self, garbage: Garbage, *methods: str, skip: int = 0, times: int | None = None, chance: float = 1.0
     ) -> Trouble:
         """Answer garbage; what the call does is done. Arguments and errors as of `fail`."""
-        return self._add(Garbled(_known(methods), skip, times, chance, garbage=garbage))
+        return self._add(Trouble(_known(methods), skip, times, chance, spoil=partial(_garbled, garbage)))
 
     def hold(self, *methods: str, skip: int = 0, times: int | None = None, chance: float = 1.0) -> Held:
         """Hold calls until they are released, 30 s at most. Arguments and errors as of `fail`."""
-        held = Held(_known(methods), skip=skip, times=times, chance=chance)
+        held = Held(_known(methods), skip, times, chance)
         self._add(held)
         return held
 
@@ -105,120 +195,64 @@ class ChaosTier:
             self._troubles.append(trouble)
         return trouble
 
-    @contextmanager
-    def _troubled(self, method: str) -> Iterator[list[Trouble]]:
+    def _do(self, method: str, act: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         with self._lock:
             self.calls[method] += 1
             met = [trouble for trouble in self._troubles if trouble.meets(method, self._rng)]
         for trouble in met:
             if not trouble.after:
                 trouble.strike()
-        yield met
+        answer = act(*arguments, **named)
+        for trouble in met:
+            answer = trouble.spoil(answer)
         for trouble in met:
             if trouble.after:
                 trouble.strike()
-
-    def _do(self, method: str, act: Callable[[], T]) -> T:
-        with self._troubled(method) as met:
-            answer: Any = act()
-            for trouble in met:
-                answer = trouble.spoil(answer)
-        return cast("T", answer)
+        return answer
 
     def __getattr__(self, name: str) -> Any:
-        """Hand through what a tier offers beyond the protocol."""
-        return getattr(self.tier, name)
-
-    @property
-    def revision(self) -> int:
-        """See `Tier`."""
-        return self._do("revision", lambda: self.tier.revision)
-
-    @property
-    def corrupted(self) -> int:
-        """See `Tier`."""
-        return self.tier.corrupted
-
-    def get(self, key: str) -> Record | None:
-        """See `Tier`."""
-        return self._do("get", lambda: self.tier.get(key))
-
-    def peek(self, key: str) -> Record | None:
-        """See `Tier`."""
-        return self._do("peek", lambda: self.tier.peek(key))
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """See `Tier`."""
-        return self._do("get_many", lambda: self.tier.get_many(keys))
-
-    def transact(self, keys: Collection[str], decide: Decision) -> Applied:
-        """See `Tier`."""
-        return self._do("transact", lambda: self.tier.transact(keys, decide))
-
-    def follow(self, stretch: Stretch) -> Followed | None:
-        """See `Tier`."""
-        return self._do("follow", lambda: self.tier.follow(stretch))
-
-    def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
-        """See `Tier`."""
-        return self._do("fill", lambda: self.tier.fill(records, revision))
-
-    def drop(self, keys: Collection[str]) -> list[str]:
-        """See `Tier`."""
-        return self._do("drop", lambda: self.tier.drop(keys))
-
-    def touch_many(self, accesses: Sequence[Access]) -> None:
-        """See `Tier`."""
-        self._do("touch_many", lambda: self.tier.touch_many(accesses))
-
-    def expired(self, now: float, limit: int) -> list[str]:
-        """See `Tier`."""
-        return self._do("expired", lambda: self.tier.expired(now, limit))
-
-    def scan(self, after: str, limit: int) -> list[Record]:
-        """See `Tier`."""
-        return self._do("scan", lambda: self.tier.scan(after, limit))
-
-    def changes_since(self, revision: int, limit: int) -> Changes:
-        """See `Tier`."""
-        return self._do("changes_since", lambda: self.tier.changes_since(revision, limit))
-
-    def changed_elsewhere(self) -> bool:
-        """See `Tier`."""
-        return self._do("changed_elsewhere", self.tier.changed_elsewhere)
-
-    def clear(self, revision: int | None = None) -> int:
-        """See `Tier`."""
-        return self._do("clear", lambda: self.tier.clear(revision))
-
-    def get_meta(self, name: str) -> str | None:
-        """See `Tier`."""
-        return self._do("get_meta", lambda: self.tier.get_meta(name))
-
-    def set_meta(self, name: str, value: str | None) -> None:
-        """See `Tier`."""
-        self._do("set_meta", lambda: self.tier.set_meta(name, value))
-
-    def metas(self, prefix: str) -> dict[str, str]:
-        """See `Tier`."""
-        return self._do("metas", lambda: self.tier.metas(prefix))
-
-    def examine(self, *, repair: bool = False) -> list[Finding]:
-        """See `Tier`."""
-        return self._do("examine", lambda: self.tier.examine(repair=repair))
-
-    def close(self) -> None:
-        """See `Tier`."""
-        self._do("close", self.tier.close)
+        """Return a method of the tier that meets the troubles; what is none of `METHODS` as it is."""
+        if name == "revision":
+            return self._do(name, lambda: self.tier.revision)
+        found = getattr(self.tier, name)
+        return partial(self._do, name, found) if name in METHODS else found
 
     def __len__(self) -> int:
-        return self._do("len", lambda: len(self.tier))
+        length: int = self._do("len", lambda: len(self.tier))
+        return length
 
     def __contains__(self, key: object) -> bool:
-        return self._do("contains", lambda: key in self.tier)
+        is_there: bool = self._do("contains", lambda: key in self.tier)
+        return is_there
 
 
 def _known(methods: Sequence[str]) -> frozenset[str]:
     if unknown := set(methods) - METHODS:
         raise ValueError(f"a tier has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(METHODS))}")
     return frozenset(methods) or METHODS - {"close"}
+
+
+def _garbled(garbage: Garbage, answer: Any) -> Any:
+    """Return another answer of the chosen kind."""
+    if garbage is Garbage.WRONG_TYPE:
+        return Nonsense()
+    change = _renamed if garbage is Garbage.OTHER_KEY else _halved
+    if isinstance(answer, Changes):
+        return replace(answer, records=change(answer.records), removed=change(answer.removed))
+    return change(answer)
+
+
+def _halved(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return dict(list(answer.items())[: len(answer) // 2])
+    return answer[: len(answer) // 2] if isinstance(answer, list) else answer
+
+
+def _renamed(answer: Any) -> Any:
+    if isinstance(answer, Record):
+        return replace(answer, key=f"not-{answer.key}")
+    if isinstance(answer, dict):
+        return {key: _renamed(each) for key, each in answer.items()}
+    if isinstance(answer, list):
+        return [_renamed(each) for each in answer]
+    return f"not-{answer}" if isinstance(answer, str) else answer

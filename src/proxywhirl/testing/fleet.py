@@ -7,13 +7,16 @@ ports, connections, tasks.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Self
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Self
 
-from proxywhirl.testing.exits import Exits
-from proxywhirl.testing.proxy import FleetProxy, FleetSpec
+from proxywhirl.testing import http_proxy, socks_proxy
+from proxywhirl.testing.origin import Origin
+from proxywhirl.testing.proxy import Exits, FleetProxy, FleetSpec
 
 
 class Fleet:
@@ -46,7 +49,8 @@ class Fleet:
                 name = spec.name or f"{spec.scheme}-{index}"
                 if name in (proxy.name for proxy in fleet):
                     raise ValueError(f"two proxies are named {name!r}")
-                proxy = FleetProxy(spec, name, fleet.exits, tls)
+                serve = (socks_proxy if spec.scheme.startswith("socks") else http_proxy).serve
+                proxy = FleetProxy(spec, name, fleet.exits, serve, tls)
                 stack.push_async_callback(proxy.aclose)
                 fleet.proxies.append(proxy)
             yield fleet
@@ -71,3 +75,39 @@ class Fleet:
     def __len__(self) -> int:
         """Count the proxies."""
         return len(self.proxies)
+
+
+@contextlib.contextmanager
+def running_fleet(
+    specs: Iterable[FleetSpec], *, tls: ssl.SSLContext | None = None, origin_tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[Fleet, Origin]]:
+    """Run a fleet and an origin that knows it in a thread of their own, for the length of a block.
+
+    For tests that are not async or drive another process.
+
+    Args:
+        specs: What each proxy is to be.
+        tls: The server's context for proxies of the scheme https.
+        origin_tls: Make the origin serve https with this context.
+
+    Raises:
+        ValueError: As `Fleet.start`.
+    """
+    ready: Future[tuple[Fleet, Origin]] = Future()
+    stop: Future[None] = Future()
+
+    async def run() -> None:
+        async with Fleet.start(specs, tls=tls) as fleet, Origin.start(fleet.exits, tls=origin_tls) as origin:
+            ready.set_result((fleet, origin))
+            await asyncio.wrap_future(stop)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="fleet") as threads:
+        ended = threads.submit(asyncio.run, run())
+        started: tuple[Future[Any], ...] = (ready, ended)
+        wait(started, return_when=FIRST_COMPLETED)
+        try:
+            if ready.done():
+                yield ready.result()
+        finally:
+            stop.set_result(None)
+            ended.result()  # raises what kept the fleet from starting, or a defect of one of its servers

@@ -1,9 +1,11 @@
-"""A listening socket that can refuse and accept by turns without losing its port.
+"""What the servers of a fleet stand on: a listening socket that can refuse by turns, and HTTP/1.1 on a connection.
 
-Rules: the port is held by a second socket that never listens, so that no other program can take it
-while the listener is shut; opening and shutting take effect at once; every connection is served by a
-task that the listener owns, and none survives it. A peer may break off as it likes; any other failure
-of a server is a defect, kept and raised when the listener closes.
+Rules of a `Listener`:
+
+- A second socket that never listens holds the port, so that no other program takes it while the listener is shut.
+- Opening and shutting take effect at once.
+- A task that the listener owns serves each connection, and none survives it.
+- A peer may break off as it likes. Any other failure of a server is a defect, raised when the listener closes.
 """
 
 from __future__ import annotations
@@ -19,17 +21,12 @@ import h11
 from proxywhirl.errors import AccountRefused, BadHandshake
 from proxywhirl.net.connection import READ_LIMIT, Connection
 
+CHUNK = 64 * 1024  # bytes
 _BACKLOG = 1024
 
 
 class Listener:
-    """Serve connections on a free port of a loopback address.
-
-    Args:
-        serve: Serves one connection; the listener closes it afterwards.
-        host: The address to listen on.
-        tls: Speak TLS with this context.
-    """
+    """Call `serve` with each connection to a free port of a loopback address, and close it afterwards."""
 
     def __init__(
         self, serve: Callable[[Connection], Awaitable[None]], *, host: str, tls: ssl.SSLContext | None = None
@@ -129,3 +126,41 @@ class Listener:
             connection.abort()
             raise
         await connection.aclose()
+
+
+class HttpStream:
+    """One side of HTTP/1.1 on a connection."""
+
+    def __init__(self, connection: Connection, role: type[h11.CLIENT | h11.SERVER]) -> None:
+        self.connection = connection
+        self.protocol = h11.Connection(role, max_incomplete_event_size=CHUNK)
+
+    async def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        """Return the next event, reading as needed; tell a client that waits for it to continue."""
+        while (event := self.protocol.next_event()) is h11.NEED_DATA:
+            if self.protocol.they_are_waiting_for_100_continue:
+                await self.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+            self.protocol.receive_data(await self.connection.reader.read(CHUNK))
+        return event
+
+    async def send(self, *events: h11.Event) -> None:
+        """Write events, in one piece."""
+        self.connection.writer.write(b"".join(self.protocol.send(event) or b"" for event in events))
+        await self.connection.writer.drain()
+
+    async def answer(self, method: bytes, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+        """Send a whole response to a request with `method`; a HEAD gets the head alone."""
+        head = h11.Response(status_code=status, headers=[*headers, ("Content-Length", str(len(body)))])
+        await self.send(head, h11.Data(b"" if method == b"HEAD" else body), h11.EndOfMessage())
+
+    async def skip_body(self) -> None:
+        """Read the rest of the request, unless its client waits to be told to continue."""
+        while self.protocol.their_state is h11.SEND_BODY and not self.protocol.they_are_waiting_for_100_continue:
+            await self.next_event()
+
+    def next_cycle(self) -> bool:
+        """Make ready for another request on this connection; False when there can be none."""
+        if self.protocol.our_state is not h11.DONE or self.protocol.their_state is not h11.DONE:
+            return False
+        self.protocol.start_next_cycle()
+        return True
