@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from proxywhirl.cache.entries import Border
+from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.sealing import Sealer
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import EVICTION_POLICIES, NEVER, CacheConfig, CacheEntry, CacheTierConfig
@@ -392,8 +392,8 @@ entries = st.builds(
 @given(entries)
 def test_an_entry_comes_back_from_its_record_equal(entry: CacheEntry) -> None:
     """Entry → record → line of a shard → record → entry is the identity, with the credentials sealed on the way."""
-    border = Border(Sealer(SecretStr(Fernet.generate_key().decode())))
-    record = border.sealed(border.record(entry))
+    mapping = EntryMapping(Sealer(SecretStr(Fernet.generate_key().decode())))
+    record = mapping.sealed(mapping.record(entry))
     line = encode_record(record)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -401,7 +401,7 @@ def test_an_entry_comes_back_from_its_record_equal(entry: CacheEntry) -> None:
     assert stored is not None
     assert all(getattr(stored, name) == getattr(record, name) for name in COLUMNS)
     assert stored.plain is None
-    assert border.entry(stored) == entry
+    assert mapping.entry(stored) == entry
 
 
 @settings(max_examples=100, deadline=None)
@@ -423,5 +423,5 @@ def test_a_moment_past_the_end_of_time_is_the_end_of_time(ttl: int) -> None:
     entry = CacheEntry(key="k", proxy_url="http://192.0.2.1:80", source="s", fetch_time=fetched, ttl_seconds=ttl)
     expected = NEVER if ttl > (NEVER - fetched).total_seconds() else fetched + timedelta(seconds=ttl)
     assert entry.expires_at == expected
-    border = Border(None)
-    assert border.entry(border.record(entry)).expires_at == expected
+    mapping = EntryMapping(None)
+    assert mapping.entry(mapping.record(entry)).expires_at == expected

@@ -70,7 +70,7 @@ def leaving(config: CacheConfig, steps: list[tuple[str, str]], *, reopen: bool) 
         if reopen:
             cache.close()
             cache = CacheManager(config, clock=clock)
-        tiers = {guarded.name: guarded for guarded in cache._running().stack.tiers}
+        tiers = {breaker.name: breaker for breaker in cache._running().stack.tiers}
         bounded = tiers.get("l2") or tiers["l3"]
         nothing: list[Record] = []
         held = [{record.key for record in bounded.call(lambda tier: tier.scan("", 99), nothing)}]

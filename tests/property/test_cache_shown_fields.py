@@ -173,7 +173,7 @@ def test_what_several_serve_adds_up(arrangement: str, tmp_path: Path) -> None:
         cache.close()
     with closing(CacheManager(run.config, clock=run.clock)) as cache:
         stored = {key: found.access_count for key in KEYS if (found := cache.look(key)) is not None}
-        windows = [guarded.tier.scan("", 9) for guarded in cache._running().stack.windows]
+        windows = [breaker.tier.scan("", 9) for breaker in cache._running().stack.windows]
     assert stored == served
     assert all(record.access_count == served[record.key] for window in windows for record in window)
 

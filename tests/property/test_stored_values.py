@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.entries import Border
+from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.models import NEVER
 from proxywhirl.cache.record import Record, check_storable, deep_fault_of
 from proxywhirl.errors import UnstorableValue
@@ -103,11 +103,11 @@ def opened(store: str, folder: str) -> Iterator[CacheManager]:
 @given(entries)
 def test_what_is_taken_is_no_damage(entry: CacheEntry) -> None:
     """A record of any entry, over the whole range of every field, can be stored, has no fault and is read again."""
-    border = Border(None)
-    record = border.record(entry)
+    mapping = EntryMapping(None)
+    record = mapping.record(entry)
     assert check_storable(record) is record
     assert deep_fault_of(record) is None
-    again = border.entry(record)
+    again = mapping.entry(record)
     assert abs((again.fetch_time - entry.fetch_time).total_seconds()) <= 1
 
 

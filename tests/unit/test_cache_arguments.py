@@ -262,8 +262,8 @@ def test_a_time_to_live_of_nothing_is_over_at_once(opened: Opener) -> None:
 def test_what_is_not_added_is_said_with_its_reason(opened: Opener, caplog: pytest.LogCaptureFixture) -> None:
     """No durable tier took it, or it was gone again at once."""
     cache = opened(l1_config=OFF, l2_config=OFF)
-    guarded = cache._running().stack.authority
-    guarded.degraded = True
-    guarded._asking.fail()
+    breaker = cache._running().stack.authority
+    breaker.degraded = True
+    breaker._asking.fail()
     assert cache.add(URL, source="s", attributes=Attributes(country="DE")) is None
     assert "was not added: tier l3 is degraded" in caplog.text

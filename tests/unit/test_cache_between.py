@@ -131,26 +131,26 @@ def test_a_reader_finds_the_old_one_or_the_new_one_that_waits_for_l2(opened: Ope
     cache.put("k", entry("k", "one"))
     cache.refresh()  # L2 has the first one
     cache.put("k", entry("k", "two"))  # the second one waits
-    front = cache._running().stack.front
-    changes, seen = front._changes, []
+    near_cache = cache._running().stack.near_cache
+    changes, seen = near_cache._changes, []
     note = changes.note
 
     def looking(keys: Iterable[str]) -> None:
         note(keys)
-        seen.append(front.rising("k"))
+        seen.append(near_cache.rising("k"))
 
-    popped = front._leaving.__class__
+    popped = near_cache._leaving.__class__
 
     class Watched(popped):  # type: ignore[misc, valid-type]
         """A dict of what waits that tells what a reader sees after something was taken out."""
 
         def pop(self, *arguments: Any) -> Any:
             taken = super().pop(*arguments)
-            seen.append(front.rising("k"))
+            seen.append(near_cache.rising("k"))
             return taken
 
     changes.note = looking  # type: ignore[method-assign]
-    front._rising, front._leaving = Watched(front._rising), Watched(front._leaving)
+    near_cache._rising, near_cache._leaving = Watched(near_cache._rising), Watched(near_cache._leaving)
     cache.put("k", entry("k", "three"))
     assert seen
     assert all(waiting is not None for waiting in seen)
@@ -276,7 +276,7 @@ class TestWhatNoTierCanHold:
         with pytest.raises(ValueError, match=message):
             cache.put_many([entry("a"), odd])
         assert cache.put("b", entry("b"))
-        assert not any(guarded.sick for guarded in cache._running().stack.tiers)
+        assert not any(breaker.sick for breaker in cache._running().stack.tiers)
         assert {found.key for found in cache.scan()} == {"b"}, "a batch is put whole or not at all"
 
     def test_an_add_refuses_it(self, opened: Opener) -> None:

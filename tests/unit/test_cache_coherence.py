@@ -77,7 +77,7 @@ def test_what_another_deletes_while_the_log_is_followed_is_not_read_from_a_windo
     stack.l3.before_log = [*[nothing] * call, delete]
     stack.other.commit([], lambda _: Batch(deletes=["c"]), admit=False)
     stack.stack._follow_log()
-    followed = stack.stack.front.revision == stack.l3.revision and "a" not in stack.l3
+    followed = stack.stack.near_cache.revision == stack.l3.revision and "a" not in stack.l3
     assert not followed or stack.sources("a") == {}
     stack.l3.before_log.clear()
     stack.stack._follow_log()

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig
-from proxywhirl.cache.entries import Border
+from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.keyring import KeyFile
 from proxywhirl.cache.keys.keyset import key_file
 from proxywhirl.cache.keys.sealing import LazyPassword, Sealer
@@ -81,16 +81,16 @@ def test_the_key_check_tells_keys_apart_however_they_are_spelled() -> None:
 
 def test_a_secret_is_decrypted_when_it_is_read_and_not_before() -> None:
     """An entry with a damaged token can be had and printed; reading its password is the error."""
-    border = Border(Sealer(a_key()))
+    mapping = EntryMapping(Sealer(a_key()))
     record = Record("k", URL, "s", 0.0, 0, 0.0, 0.0, sealed="up:damaged")
-    entry = border.entry(record)
+    entry = mapping.entry(record)
     assert "**********" in repr(entry)
     assert entry.model_dump(mode="json")["password"] == "***"
     assert entry.password is not None
     with pytest.raises(DecryptionError):
         entry.password.get_secret_value()
     with pytest.raises(DecryptionError, match="no key"):
-        Border(None).credentials(record)
+        EntryMapping(None).credentials(record)
 
 
 def test_a_lazy_secret_equals_a_plain_one() -> None:

@@ -23,8 +23,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from proxywhirl.cache.coordination.handoff_file import FORMAT, HEADER, PAGE, SPARE_LINES, VERSION, DebtFile
-from proxywhirl.cache.policy import Debt
+from proxywhirl.cache.coordination.handoff_file import FORMAT, HEADER, PAGE, SPARE_LINES, VERSION, HintFile
+from proxywhirl.cache.policy import Hint
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.format import encode_line
 from proxywhirl.errors import FormatVersionError, TierError
@@ -38,17 +38,17 @@ def record(key: str, **fields: Any) -> Record:
     return replace(Record(key, "http://192.0.2.1:80", "src", 1.0, 60, 61.0, 1.0), **fields)
 
 
-def put(debts: DebtFile, *keys: str, count: int = 0, merge: bool = False) -> None:
+def put(debts: HintFile, *keys: str, count: int = 0, merge: bool = False) -> None:
     """Note records under keys."""
     debts.note([record(key, failure_count=count) for key in keys], [], base=7, at=9.5, merge=merge)
 
 
-def delete(debts: DebtFile, *keys: str) -> None:
+def delete(debts: HintFile, *keys: str) -> None:
     """Note deletions."""
     debts.note([], keys, base=7, at=9.5, merge=False)
 
 
-def owed(debts: Sequence[Debt]) -> list[Owed]:
+def owed(debts: Sequence[Hint]) -> list[Owed]:
     """Return key, value and manner of debts."""
     return [(debt.key, debt.record.failure_count if debt.record else None, debt.merge) for debt in debts]
 
@@ -69,11 +69,11 @@ def test_a_debt_is_read_back_as_it_was_noted(tmp_path: Path) -> None:
     full = record(
         "k", attributes='{"tags":["a"]}', error="ü\n", sealed="up:token", retired=True, revision=3, generation=2
     )
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     debts.note([replace(full, plain=("bob", "S3CRET-word"))], ["gone"], base=12, at=34.5, merge=True)
-    for opened in (debts, DebtFile(tmp_path)):
-        assert opened.get("k") == Debt("k", full, 12, 34.5, merge=True)
-        assert opened.get("gone") == Debt("gone", None, 12, 34.5, merge=False)
+    for opened in (debts, HintFile(tmp_path)):
+        assert opened.get("k") == Hint("k", full, 12, 34.5, merge=True)
+        assert opened.get("gone") == Hint("gone", None, 12, 34.5, merge=False)
         assert opened.get("other") is None
         assert ("k" in opened, "other" in opened, 7 in opened, len(opened)) == (True, False, False, 2)
     for path in tmp_path.iterdir():
@@ -84,7 +84,7 @@ def test_a_debt_is_read_back_as_it_was_noted(tmp_path: Path) -> None:
 
 def test_an_unsealed_credential_is_refused(tmp_path: Path) -> None:
     """It would be lost, or written in the clear: neither happens, and the message does not tell it."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     with pytest.raises(TierError, match="k has credentials that are not sealed") as caught:
         debts.note([record("a"), record("k", plain=("bob", "S3CRET"))], [], base=0, at=0, merge=False)
     assert "S3CRET" not in str(caught.value)
@@ -92,32 +92,32 @@ def test_an_unsealed_credential_is_refused(tmp_path: Path) -> None:
 
 
 def test_for_one_key_the_last_debt_counts_and_the_order_is_that_of_writing(tmp_path: Path) -> None:
-    """Debts that were overwritten are not handed out; a key that is written again moves to the end."""
-    debts = DebtFile(tmp_path)
+    """Handoff that were overwritten are not handed out; a key that is written again moves to the end."""
+    debts = HintFile(tmp_path)
     put(debts, "a", "b", "c", count=1)
     delete(debts, "a")
     put(debts, "b", count=2)
-    for opened in (debts, DebtFile(tmp_path)):
+    for opened in (debts, HintFile(tmp_path)):
         assert owed(opened.pending()) == [("c", 1, False), ("a", None, False), ("b", 2, False)]
 
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
 def test_a_batch_deletes_before_it_puts(tmp_path: Path, *, in_one_batch: bool) -> None:
     """A key that is deleted and put is there, and replaces what is stored."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     if in_one_batch:
         debts.note([record("a", failure_count=4)], ["a"], base=1, at=1, merge=True)
     else:
         delete(debts, "a")
         put(debts, "a", count=4, merge=True)
-    assert owed(DebtFile(tmp_path).pending()) == owed(debts.pending()) == [("a", 4, False)]
+    assert owed(HintFile(tmp_path).pending()) == owed(debts.pending()) == [("a", 4, False)]
 
 
 @pytest.mark.parametrize("earlier", ["nothing", "put", "merge", "delete"])
 @pytest.mark.parametrize("later", ["put", "merge", "delete"])
 def test_how_debts_of_one_key_join(tmp_path: Path, earlier: str, later: str) -> None:
     """What is noted last counts; it merges with what is stored only where all that was noted before did."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     for count, step in enumerate((earlier, later)):
         if step == "delete":
             delete(debts, "k")
@@ -125,12 +125,12 @@ def test_how_debts_of_one_key_join(tmp_path: Path, earlier: str, later: str) -> 
             put(debts, "k", count=count, merge=step == "merge")
     merges = later == "merge" and earlier in {"nothing", "merge"}
     expected = ("k", None if later == "delete" else 1, merges)
-    assert owed(debts.pending()) == owed(DebtFile(tmp_path).pending()) == [expected]
+    assert owed(debts.pending()) == owed(HintFile(tmp_path).pending()) == [expected]
 
 
 def test_processes_share_the_debts(tmp_path: Path) -> None:
     """What one notes or settles the other knows once it has caught up, and never counts twice."""
-    one, other = DebtFile(tmp_path / "l2"), DebtFile(tmp_path / "l2")
+    one, other = HintFile(tmp_path / "l2"), HintFile(tmp_path / "l2")
     assert not other.has_debts()
     put(one, "a", "b", count=1)
     assert other.has_debts()
@@ -150,42 +150,42 @@ def test_processes_share_the_debts(tmp_path: Path) -> None:
 
 def test_debts_are_settled_in_pages_and_forgotten_together(tmp_path: Path) -> None:
     """A page holds 500; where one fails all stay and are handed out again, in the same order."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     keys = [f"k{n:04}" for n in range(2 * PAGE + 1)]
     put(debts, *keys)
     pages: list[list[str]] = []
 
-    def fail_at_the_second(page: Sequence[Debt]) -> None:
+    def fail_at_the_second(page: Sequence[Hint]) -> None:
         pages.append([debt.key for debt in page])
         if len(pages) == 2:
             raise TierError("still sick")
 
     with pytest.raises(TierError, match="still sick"):
         debts.settle(fail_at_the_second)
-    assert len(debts) == len(DebtFile(tmp_path)) == len(keys)
+    assert len(debts) == len(HintFile(tmp_path)) == len(keys)
     assert debts.has_debts()
     pages = [[], []]
     assert debts.settle(fail_at_the_second) == len(keys)
     assert [len(page) for page in pages[2:]] == [PAGE, PAGE, 1]
     assert [key for page in pages for key in page] == keys
     assert not debts.has_debts()
-    assert debts.pending() == DebtFile(tmp_path).pending() == []
+    assert debts.pending() == HintFile(tmp_path).pending() == []
 
 
 def test_what_settles_cannot_note(tmp_path: Path) -> None:
     """A debt that is noted by the settling thread itself would be forgotten with the others: it is refused."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     put(debts, "a")
     with pytest.raises(TierError, match="takes no debts"):
         debts.settle(lambda _: put(debts, "b"))
-    assert owed(DebtFile(tmp_path).pending()) == [("a", 0, False)]
+    assert owed(HintFile(tmp_path).pending()) == [("a", 0, False)]
     put(debts, "b")
     assert len(debts) == 2
 
 
 def test_two_that_settle_at_once_settle_each_debt_once(tmp_path: Path) -> None:
     """The second waits for the first and finds nothing; one that notes meanwhile is not lost."""
-    one, other, third = (DebtFile(tmp_path) for _ in range(3))
+    one, other, third = (HintFile(tmp_path) for _ in range(3))
     put(one, "a")
     handed: list[str] = []
 
@@ -195,7 +195,7 @@ def test_two_that_settle_at_once_settle_each_debt_once(tmp_path: Path) -> None:
 
     second = threading.Thread(target=note_and_settle)
 
-    def act(page: Sequence[Debt]) -> None:
+    def act(page: Sequence[Hint]) -> None:
         second.start()
         second.join(0.02)  # gives it the time to be wrong
         assert second.is_alive()
@@ -209,7 +209,7 @@ def test_two_that_settle_at_once_settle_each_debt_once(tmp_path: Path) -> None:
 
 def test_a_full_file_refuses_openly(tmp_path: Path) -> None:
     """The limit is one of keys, over all processes; a batch beyond it is refused whole, a known key is taken."""
-    one, other = DebtFile(tmp_path, limit=3), DebtFile(tmp_path, limit=3)
+    one, other = HintFile(tmp_path, limit=3), HintFile(tmp_path, limit=3)
     put(one, "a", "b")
     with pytest.raises(TierError, match=r"debt\.jsonl is full: .* 2 entries"):
         put(other, "c", "d")
@@ -217,12 +217,12 @@ def test_a_full_file_refuses_openly(tmp_path: Path) -> None:
     with pytest.raises(TierError, match="is full"):
         delete(one, "d")
     delete(one, "b")
-    assert [key for key, *_ in owed(DebtFile(tmp_path).pending())] == ["c", "a", "b"]
+    assert [key for key, *_ in owed(HintFile(tmp_path).pending())] == ["c", "a", "b"]
 
 
 def test_a_directory_that_cannot_be_used_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     """The system's error leaves as a TierError; nothing counts as noted."""
-    debts = DebtFile(tmp_path / "l2")
+    debts = HintFile(tmp_path / "l2")
     (tmp_path / "l2").write_text("in the way")
     with pytest.raises(TierError, match=r"l2/debt\.jsonl failed"):
         put(debts, "a")
@@ -234,10 +234,10 @@ def test_a_directory_that_cannot_be_used_is_an_error_that_names_the_file(tmp_pat
 @pytest.mark.parametrize("fsync", [True, False])
 def test_a_disk_that_fills_up_at_any_byte_takes_the_batch_or_refuses_it(tmp_path: Path, *, fsync: bool) -> None:
     """A write that was cut short is taken back: the batch is not there, the next one is, nothing counts as damage."""
-    other = DebtFile(tmp_path / "other")
+    other = HintFile(tmp_path / "other")
     put(other, "a", "b", "c")
     length = other.path.stat().st_size
-    debts = DebtFile(tmp_path, fsync=fsync)
+    debts = HintFile(tmp_path, fsync=fsync)
     for kept in ((), ("z",)):  # into a new file, and behind what is there
         if kept:
             put(debts, *kept)
@@ -247,16 +247,16 @@ def test_a_disk_that_fills_up_at_any_byte_takes_the_batch_or_refuses_it(tmp_path
             with files_end_at(size), pytest.raises(TierError, match="writing to"):
                 put(debts, "a", "b", "c")
             assert tuple(key for key, *_ in owed(debts.pending())) == kept
-            assert len(DebtFile(tmp_path)) == len(kept)
+            assert len(HintFile(tmp_path)) == len(kept)
         put(debts, "a", "b", "c")
-        assert len(DebtFile(tmp_path)) == 3 + len(kept)
+        assert len(HintFile(tmp_path)) == 3 + len(kept)
         assert debts.settle(lambda _: None) == 3 + len(kept)
     assert not (tmp_path / "damaged.jsonl").exists()
 
 
 def test_a_batch_that_was_cut_off_at_any_byte_is_not_there(tmp_path: Path) -> None:
     """Whatever prefix of the last batch a killed process left: only what was before it is there; writing goes on."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     put(debts, "a", "b", count=1)
     before = debts.path.read_bytes()
     put(debts, "b", "c", count=2)
@@ -266,19 +266,19 @@ def test_a_batch_that_was_cut_off_at_any_byte_is_not_there(tmp_path: Path) -> No
     whole = after.index(b"\n", after.index(b'"c"')) + 1
     for size in range(len(before), whole):
         (tmp_path / "debt.jsonl").write_bytes(after[:size])
-        again = DebtFile(tmp_path)
+        again = HintFile(tmp_path)
         assert owed(again.pending()) == [("a", 1, False), ("b", 1, False)], size
         assert again.corrupted == (size > len(before))
         put(again, "d")
         again.close()
-        third = DebtFile(tmp_path)
+        third = HintFile(tmp_path)
         assert (len(third), third.corrupted) == (3, 0)
         third.close()
 
 
 def test_a_flipped_byte_costs_the_lines_that_it_is_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The rest is there at once and for good; the damage is counted, and kept in a file that the message names."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     put(debts, "a", "b")
     delete(debts, "c", "d", "e")
     debts.close()
@@ -291,12 +291,12 @@ def test_a_flipped_byte_costs_the_lines_that_it_is_in(tmp_path: Path, caplog: py
         lost = {line, line + 1} if place in ends else {line}
         if place == ends[-1]:
             lost = set()  # the line is whole
-        again = DebtFile(tmp_path)
+        again = HintFile(tmp_path)
         left = [debt.key for debt in again.pending()]
         assert left == [key for n, key in enumerate(keys) if n not in lost], place
         assert again.corrupted == 1 or place in ends[:-1]
         again.close()
-        third = DebtFile(tmp_path)
+        third = HintFile(tmp_path)
         assert [debt.key for debt in third.pending()] == left
         assert third.corrupted == 0
         third.close()
@@ -307,18 +307,18 @@ def test_a_flipped_byte_costs_the_lines_that_it_is_in(tmp_path: Path, caplog: py
 
 def test_a_damaged_file_on_a_full_disk_is_read_and_settled(tmp_path: Path) -> None:
     """Where damage can be neither kept aside nor mended now, that is said, and nothing else is lost by it."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     put(debts, "a", "b", "c")
     content = debts.path.read_bytes().replace(b'"b"', b'"#"')
     debts.path.write_bytes(content)
     with files_end_at(0):
-        again = DebtFile(tmp_path)
+        again = HintFile(tmp_path)
         assert [debt.key for debt in again.pending()] == ["a", "c"]
         with pytest.raises(TierError, match="writing to"):
             put(again, "d")
     put(again, "d")
     again.close()
-    third = DebtFile(tmp_path)
+    third = HintFile(tmp_path)
     assert [debt.key for debt in third.pending()] == ["a", "c", "d"]
     assert third.corrupted == 0
     assert third.settle(lambda _: None) == 3
@@ -326,7 +326,7 @@ def test_a_damaged_file_on_a_full_disk_is_read_and_settled(tmp_path: Path) -> No
 
 def test_a_line_that_no_version_wrote_is_damage(tmp_path: Path) -> None:
     """A right checksum over wrong fields costs that line alone."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     put(debts, "a")
     with debts.path.open("ab") as stream:
         for change in ({}, {"op": "put", "key": "x", "colour": 1}, {"op": "del"}):
@@ -342,13 +342,13 @@ def test_a_newer_version_is_refused_by_name_and_left_alone(tmp_path: Path) -> No
     path = tmp_path / "debt.jsonl"
     path.write_bytes(newer)
     with pytest.raises(FormatVersionError, match=rf"(?s){path}.*version {VERSION + 1}.*up to version {VERSION}"):
-        DebtFile(tmp_path)
+        HintFile(tmp_path)
     assert path.read_bytes() == newer
 
 
 def test_the_file_stays_small_while_the_same_keys_are_written(tmp_path: Path) -> None:
     """It is rewritten now and then, which another process follows, and which a leftover of a kill does not disturb."""
-    debts, other = DebtFile(tmp_path), DebtFile(tmp_path)
+    debts, other = HintFile(tmp_path), HintFile(tmp_path)
     (tmp_path / "debt.tmp").write_bytes(b"half a debt")
     put(debts, "first")
     inodes = set()
@@ -359,13 +359,13 @@ def test_the_file_stays_small_while_the_same_keys_are_written(tmp_path: Path) ->
             assert owed(other.pending()) == [("first", 0, False), ("k", n, False)]
     assert debts.path.read_bytes().count(b"\n") < SPARE_LINES + 10
     assert len(inodes) > 1
-    assert owed(other.pending()) == owed(DebtFile(tmp_path).pending()) == [("first", 0, False), ("k", n, False)]
+    assert owed(other.pending()) == owed(HintFile(tmp_path).pending()) == [("first", 0, False), ("k", n, False)]
     assert not (tmp_path / "debt.tmp").exists()
 
 
 def test_lines_can_be_read_by_other_programs(tmp_path: Path) -> None:
     """The first line names format and version; every line is JSON."""
-    debts = DebtFile(tmp_path)
+    debts = HintFile(tmp_path)
     debts.note([record("a")], ["b"], base=3, at=2.5, merge=True)
     head, *lines = [json.loads(line) for line in debts.path.read_bytes().splitlines()]
     assert (head["format"], head["version"]) == (FORMAT, VERSION)
@@ -377,9 +377,9 @@ def test_lines_can_be_read_by_other_programs(tmp_path: Path) -> None:
 FORKER = """
 import os, sys
 from pathlib import Path
-from proxywhirl.cache.coordination.handoff_file import DebtFile
+from proxywhirl.cache.coordination.handoff_file import HintFile
 
-debts = DebtFile(Path(sys.argv[1]))
+debts = HintFile(Path(sys.argv[1]))
 debts.note([], ["before"], base=1, at=1.0, merge=False)
 with debts._locked():  # as another thread of the parent may hold it
     pid = os.fork()
@@ -410,11 +410,11 @@ def test_a_forked_child_goes_on_without_disturbing_its_parent(tmp_path: Path) ->
 WRITER = """
 import os, sys
 from pathlib import Path
-from proxywhirl.cache.coordination.handoff_file import DebtFile
+from proxywhirl.cache.coordination.handoff_file import HintFile
 from proxywhirl.cache.record import Record
 
 home, n, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[2])
-debts = DebtFile(home)
+debts = HintFile(home)
 fd = os.open(home / "authority", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 def act(page):
@@ -464,7 +464,7 @@ def test_a_killed_process_has_lost_no_debt_that_it_acknowledged(tmp_path: Path) 
         for line in (tmp_path / "authority").read_text().splitlines() if (tmp_path / "authority").exists() else []:
             key, value = line.split()
             found[key] = int(value)
-        for debt in DebtFile(tmp_path).pending():
+        for debt in HintFile(tmp_path).pending():
             found[debt.key] = debt.record.failure_count if debt.record else -1
         assert found in (model, with_next), f"round {round_}"
         if found == with_next:
@@ -478,7 +478,7 @@ class DebtMachine(RuleBasedStateMachine):
     def start(self) -> None:
         """Open both."""
         self.home = Path(tempfile.mkdtemp(prefix="proxywhirl-debt-"))
-        self.files = [DebtFile(self.home), DebtFile(self.home)]
+        self.files = [HintFile(self.home), HintFile(self.home)]
         self.authority: dict[str, int] = {}
         self.truth: dict[str, int] = {}
         self.count = 0
@@ -513,9 +513,9 @@ class DebtMachine(RuleBasedStateMachine):
         kept = round(before + (whole - before) * share)
         os.truncate(path, kept)
         self.truth = after if kept == whole else self.truth
-        self.files[who] = DebtFile(self.home)
+        self.files[who] = HintFile(self.home)
 
-    def act(self, page: Sequence[Debt]) -> None:
+    def act(self, page: Sequence[Hint]) -> None:
         """Write debts to the authority."""
         for debt in page:
             self.authority.pop(debt.key, None)
@@ -533,7 +533,7 @@ class DebtMachine(RuleBasedStateMachine):
     def fail_to_settle(self, who: int, done: int, *, killed: bool) -> None:
         """The authority takes some debts and falls sick again, or the process dies."""
 
-        def act(page: Sequence[Debt]) -> None:
+        def act(page: Sequence[Hint]) -> None:
             self.act(page[:done])
             raise TierError("sick again")
 
@@ -542,7 +542,7 @@ class DebtMachine(RuleBasedStateMachine):
                 self.files[who].settle(act)
         if killed:
             self.files[who].close()
-            self.files[who] = DebtFile(self.home)
+            self.files[who] = HintFile(self.home)
 
     @rule(who=who)
     def catch_up(self, who: int) -> None:
@@ -556,7 +556,7 @@ class DebtMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost(self) -> None:
         """What is stored and what is owed make the truth, for a third process."""
-        third = DebtFile(self.home)
+        third = HintFile(self.home)
         known = dict(self.authority)
         for debt in third.pending():
             known.pop(debt.key, None)

@@ -48,8 +48,8 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
 
 def store(cache: CacheManager, *records: Record) -> None:
     """Store records as they are, as a release did that looked at nothing."""
-    border = cache._running().border
-    cache._write((), lambda _: Batch(puts=[border.sealed(replace(record)) for record in records]), records)
+    mapping = cache._running().mapping
+    cache._write((), lambda _: Batch(puts=[mapping.sealed(replace(record)) for record in records]), records)
 
 
 def record(key: str, url: str, **fields: Any) -> Record:

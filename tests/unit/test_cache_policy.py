@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from proxywhirl.cache.policy import (
-    Debt,
     Found,
+    Hint,
     Merge,
     Selection,
     after_read,
@@ -42,7 +42,7 @@ def record(key: str = "k", **fields: Any) -> Record:
 
 
 def differs(old: Record, new: Record) -> bool:
-    """Compare plain passwords, as the border does with sealed ones."""
+    """Compare plain passwords, as the mapping does with sealed ones."""
     return old.plain != new.plain
 
 
@@ -456,8 +456,8 @@ STORED: dict[str, Record | None] = {
     "another, made before": record(revision=BASE + 1, generation=BASE + 1),
     "another, made later": record(revision=BASE + 1, generation=BASE + 1, fetched_at=WROTE_AT + 1),
 }
-OWED: dict[str, Debt] = {
-    name: Debt("k", owed, BASE, WROTE_AT, merge)
+OWED: dict[str, Hint] = {
+    name: Hint("k", owed, BASE, WROTE_AT, merge)
     for name, owed, merge in [
         ("delete", None, False),
         ("put", record(generation=0, failure_count=8), False),
@@ -480,7 +480,7 @@ SETTLED = {  # what is written: - nothing, d the deletion, p the record that is 
 
 @pytest.mark.parametrize("found", STORED)
 @pytest.mark.parametrize(("manner", "owed"), OWED.items())
-def test_the_table_of_debts(found: str, manner: str, owed: Debt) -> None:
+def test_the_table_of_debts(found: str, manner: str, owed: Hint) -> None:
     """The last write wins, an update brings nothing back, and settling twice is settling once."""
     stored, removed = STORED[found], found == "nothing, removed since"
     before = replace(stored) if stored is not None else None
@@ -523,7 +523,7 @@ def test_an_update_that_is_owed_takes_no_password_back() -> None:
     stored = replace(known, plain=("u", "new"), source="second", fetched_at=910.0, revision=BASE + 1)
     update = replace(known, status="healthy", checks=1, last_check_at=WROTE_AT)
     batch = settled(
-        Debt("k", update, BASE, WROTE_AT, merge=False), stored, NOW, removed=False, password_changed=differs
+        Hint("k", update, BASE, WROTE_AT, merge=False), stored, NOW, removed=False, password_changed=differs
     )
     (written,) = batch.puts
     assert (written.plain, written.source, written.fetched_at) == (("u", "new"), "second", 910.0)
@@ -534,9 +534,9 @@ def test_a_debt_merges_as_an_addition_does() -> None:
     """The new password is taken, an entry that is the same for ever is not written, one that has expired is new."""
     stored = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, checks=4)
     same = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, generation=0)
-    owed = Debt("k", same, BASE, WROTE_AT, merge=True)
+    owed = Hint("k", same, BASE, WROTE_AT, merge=True)
     assert settled(owed, stored, NOW, removed=False, password_changed=differs).puts == []
-    owed = Debt("k", replace(same, plain=("u", "new")), BASE, WROTE_AT, merge=True)
+    owed = Hint("k", replace(same, plain=("u", "new")), BASE, WROTE_AT, merge=True)
     (written,) = settled(owed, stored, NOW, removed=False, password_changed=differs).puts
     assert (written.plain, written.checks) == (("u", "new"), 4)
     (written,) = settled(owed, replace(stored, expires_at=NOW), NOW, removed=False, password_changed=differs).puts

@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.coordination.handoff_file import PAGE, REFUSED, DebtFile
+from proxywhirl.cache.coordination.handoff_file import PAGE, REFUSED, HintFile
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import REPAIR
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
@@ -66,7 +66,7 @@ def record(key: str, **fields: Any) -> Record:
 
 def owe(folder: Path, *records: Record, merge: bool = False) -> None:
     """Note that the authority is owed records."""
-    file = DebtFile(folder)
+    file = HintFile(folder)
     file.note(records, [], base=2, at=NOW + 1, merge=merge)
     file.close()
 
@@ -143,7 +143,7 @@ def test_no_credential_shows_in_it(folder: Path, opened: Opener) -> None:
 
 def refuse(folder: Path, *records: Record) -> None:
     """Set records aside as a release would that could not write them."""
-    file = DebtFile(folder)
+    file = HintFile(folder)
     file.note(records, [], base=2, at=NOW + 1, merge=False)
 
     def act(_: object) -> None:

@@ -394,7 +394,7 @@ def test_a_sick_window_is_left_out_and_comes_back_in_line(caplog: pytest.LogCapt
     assert tiers.degraded() == []
     assert "c" not in tiers.l2
     assert [record.source for record in tiers.l2.scan("", 9)] == ["s", "new"]
-    tiers.stack.front.forget(tiers.stack.front.revision)
+    tiers.stack.near_cache.forget(tiers.stack.near_cache.revision)
     assert tiers.get("b") == "new"
     assert tiers.get("c") is None
     assert [text for text in caplog.messages if "l2" in text] == [

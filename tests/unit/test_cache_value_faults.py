@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.cache.coordination.breaker import GuardedTier
+from proxywhirl.cache.coordination.breaker import BreakerTier
 from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record, brought_in_range
@@ -79,16 +79,16 @@ def put(stack: TierStack, *records: Record) -> Any:
 
 def test_the_guard_hands_a_value_s_fault_through() -> None:
     """For a question as for a change; the tier is asked on."""
-    guarded = GuardedTier("l3", Picky(authority=True), ManualClock())
+    breaker = BreakerTier("l3", Picky(authority=True), ManualClock())
 
     def ask(_: object) -> None:
         raise refusal("k")
 
-    for act in (guarded.call, guarded.write):
+    for act in (breaker.call, breaker.write):
         with pytest.raises(UnstorableValue) as caught:
             act(ask, None)
         assert caught.value.key == "k"
-    assert (guarded.sick, guarded.available, guarded.writable) == (False, True, True)
+    assert (breaker.sick, breaker.available, breaker.writable) == (False, True, True)
 
 
 def test_what_the_authority_cannot_hold_is_told_to_who_writes_it() -> None:
@@ -112,8 +112,8 @@ def test_a_window_goes_without_what_it_cannot_hold() -> None:
     assert [each.key for each in window.scan("", 9)] == ["a", "z"]
     assert put(stack, record("odd-1", failure_count=3)) is not None
     stack.refresh()
-    (guarded,) = stack.windows
-    assert (guarded.sick, guarded.behind, window.revision) == (False, False, stack.authority.tier.revision)
+    (breaker,) = stack.windows
+    assert (breaker.sick, breaker.behind, window.revision) == (False, False, stack.authority.tier.revision)
     found = stack.read("odd-1", 2.0)
     assert found is not None
     assert found[0].failure_count == 3

@@ -75,8 +75,8 @@ def password(found: CacheEntry | None) -> str | None:
 
 def unwell(cache: CacheManager, name: TierName, clock: ManualClock) -> ChaosTier:
     """Put trouble around a tier of an open cache."""
-    (guarded,) = (each for each in cache._running().stack.tiers if each.name == name)
-    guarded.tier = chaos = ChaosTier(guarded.tier, clock=clock)
+    (breaker,) = (each for each in cache._running().stack.tiers if each.name == name)
+    breaker.tier = chaos = ChaosTier(breaker.tier, clock=clock)
     return chaos
 
 

@@ -26,12 +26,12 @@ from filelock import FileLock, Timeout
 
 from proxywhirl.cache import opening
 from proxywhirl.cache.coordination.breaker import AbsentTier, DecisionError
-from proxywhirl.cache.coordination.handoff import Debts, Removals
-from proxywhirl.cache.coordination.handoff_file import DebtFile
+from proxywhirl.cache.coordination.handoff import Handoff, Removals
+from proxywhirl.cache.coordination.handoff_file import HintFile
 from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.coordination.reconcile import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.coordination.tier_stack import TierStack
-from proxywhirl.cache.entries import Border
+from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.keyset import KeyNotes, copy_notes, noted, open_sealer
 from proxywhirl.cache.maintenance.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.maintenance.periodic import Upkeep
@@ -84,7 +84,7 @@ class Engine:
         try:
             self.tiers += opening.open_tiers(config, open_one=self._open_tier, absent=self._absent)
             removals = self._adopt(self.tiers)
-            self.border = Border(None)
+            self.mapping = EntryMapping(None)
             self._find_key()
             self.hits = HitLog(durable=self.tiers[-1][0] != "l1", uses=self._uses)
             self.stack = TierStack(
@@ -95,7 +95,7 @@ class Engine:
                 debts=self._debts(),
                 removals=removals,
             )
-            self.border.renew = self.stack.peek
+            self.mapping.renew = self.stack.peek
         except BaseException:
             for _, tier in self.tiers:
                 tier.close()
@@ -273,10 +273,10 @@ class Engine:
         whole = len(there) == len(self.tiers)
         self.sealer = open_sealer(self.config, there, whole=whole)
         self.keys = KeyNotes(self.sealer, lambda: self.tiers[-1][1]) if self.sealer is not None else None
-        self.border.seal_with(self.sealer)
+        self.mapping.seal_with(self.sealer)
         if self.sealer is None and not whole:
             unread = ", ".join(name for name, tier in self.tiers if isinstance(tier, AbsentTier))
-            self.border.refusal = (
+            self.mapping.refusal = (
                 f"there is no key, and none is made while tier {unread} cannot be read: mend what the log says of it, "
                 f"or set {KEY_VARIABLE}"
             )
@@ -309,13 +309,13 @@ class Engine:
         directory = Path(self.config.l2_cache_dir).expanduser()
         return Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
 
-    def _debts(self) -> Debts | None:
+    def _debts(self) -> Handoff | None:
         names = {name for name, _ in self.tiers}
         if not {"l2", "l3"} <= names:
             return None
         directory = Path(self.config.l2_cache_dir).expanduser()
-        file = DebtFile(directory, fsync=self.config.durability == "power")
-        return Debts(file, clock=self.clock, password_changed=self.border.password_changed)
+        file = HintFile(directory, fsync=self.config.durability == "power")
+        return Handoff(file, clock=self.clock, password_changed=self.mapping.password_changed)
 
 
 def _before_fork() -> None:
@@ -395,8 +395,8 @@ class Lifecycle:
         self._upkeep = engine.upkeep
         self._dropped = weakref.finalize(self, _drop, engine, self.config.l3_database_path)
         self._dropped.atexit = False  # the end of the process closes everything
-        self._snapshot = engine.border.snapshot
-        self._used = engine.border.used
+        self._snapshot = engine.mapping.snapshot
+        self._used = engine.mapping.used
         self._engine = engine
 
     def _running(self) -> Engine:

@@ -58,7 +58,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 _NO_CREDENTIALS: Credentials = (None, None)
 
 
-class Border:
+class EntryMapping:
     """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone).
 
     `renew` returns what is stored under a key now. `refusal` says why credentials cannot be sealed, where they cannot.

@@ -88,7 +88,7 @@ class Lookups(Lifecycle):
         engine = self._running()
         engine.upkeep.tick()
         records, evicted = engine.stack.read_many(below, now)
-        entries |= engine.border.used_many(records, now, evicted_from_l1=evicted)
+        entries |= engine.mapping.used_many(records, now, evicted_from_l1=evicted)
         return {key: entries[key] for key in asked if key in entries}
 
     def endpoint(self, key: str) -> ProxyURL | None:
@@ -137,7 +137,7 @@ class Lookups(Lifecycle):
         engine = self._running()
         record = engine.stack.peek(key)
         alive = record is not None and self._clock.now() < record.expires_at
-        return engine.border.entry(record) if record is not None and alive else None
+        return engine.mapping.entry(record) if record is not None and alive else None
 
     def to_check(self, keys: Iterable[str]) -> dict[str, tuple[ProxyURL, Attributes]]:
         """Return the URLs to probe, credentials included, and the attributes, by key; a probe is no use of an entry.
@@ -184,7 +184,7 @@ class Lookups(Lifecycle):
 
     def _endpoint_of(self, record: Record, engine: Engine) -> ProxyURL:
         """Return what to dial: what a provider's entry is dialled with is not what is stored."""
-        endpoint = record.endpoint(engine.border.credentials(record))
+        endpoint = record.endpoint(engine.mapping.credentials(record))
         if self._to_send is None or _PROVIDER not in record.attributes:
             return endpoint
         return self._to_send(endpoint, decode_attributes(record.attributes).provider)
@@ -200,14 +200,14 @@ class Lookups(Lifecycle):
     def _get_another(self, key: str, now: float) -> CacheEntry | None:
         """Have what is damaged under a key contained, and read what is there then."""
         stack = self._running().stack
-        contain(key, stack.durable, stack.front)
+        contain(key, stack.durable, stack.near_cache)
         reading = self._read_below(key, now)
         if reading is None:
             return None
         with contextlib.suppress(UnsoundError):
             if fault_of(reading[0]) is None:
                 return self._used(reading[0], now, evicted_from_l1=reading[1])
-        stack.front.replace((), [key])
+        stack.near_cache.replace((), [key])
         _log.error("what is stored under %s is damaged, and its tier cannot set it aside: delete it", key)
         return None
 

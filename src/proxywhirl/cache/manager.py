@@ -77,7 +77,7 @@ class CacheManager(Lookups):
         own = getattr(entry, "key", None)  # `model_construct` leaves out what it is not given
         if key != own:
             raise ValueError(f"the entry's key is {own!r}, not {key!r}: put it under its own key")
-        return self._replace([self._running().border.record(entry)]) == 1
+        return self._replace([self._running().mapping.record(entry)]) == 1
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
         """Replace whatever is stored under the entries' keys; return how many the authority has taken.
@@ -85,25 +85,25 @@ class CacheManager(Lookups):
         Raises as `put` does, before anything is written; of a withheld credential, before its batch of 5,000 is.
         """
         require_several("entries", entries, "entries")
-        border = self._running().border
+        mapping = self._running().mapping
         latest: dict[str, Record] = {}
         for entry in entries:
             require("each of entries", entry, CacheEntry, "a CacheEntry")
             policy.check_key(getattr(entry, "key", None))
-            latest[entry.key] = border.record(entry)
+            latest[entry.key] = mapping.record(entry)
         return sum(map(self._replace, _batches(latest.values())))
 
     def _replace(self, batch: list[Record]) -> int:
         """Write records over what is stored; return how many the authority has taken."""
-        border, now = self._running().border, self._clock.now()
+        mapping, now = self._running().mapping, self._clock.now()
         withheld = {record.key for record in batch if is_withheld(record)}
         for record in batch:
             if record.key not in withheld:  # before the transaction: it is to be short
-                border.sealed(record)
+                mapping.sealed(record)
 
         def decide(present: Mapping[str, Record]) -> Batch:
             known = {key: record for key, record in present.items() if now < record.expires_at}
-            return Batch(puts=[border.sealed(border.restored(record, known.get(record.key))) for record in batch])
+            return Batch(puts=[mapping.sealed(mapping.restored(record, known.get(record.key))) for record in batch])
 
         return len(batch) if self._write(withheld, decide, batch) is not None else 0
 
@@ -143,7 +143,7 @@ class CacheManager(Lookups):
         offered = self._newcomers([(url, attributes or Attributes())], source=source, ttl=ttl)
         merge = self._merge(offered, self._clock.now(), stored)
         if merge is not None and url.key in stored:
-            return engine.border.entry(stored[url.key])
+            return engine.mapping.entry(stored[url.key])
         if engine.holds_nothing:
             why = "no tier of this cache holds entries"
         elif merge is None:
@@ -216,7 +216,7 @@ class CacheManager(Lookups):
         wanted = Selection(status, source, scheme, country, tag, retired)
         for record in self._records():
             if wanted.takes(record, self._clock.now()):
-                yield self._running().border.entry(record)
+                yield self._running().mapping.entry(record)
 
     def changes_since(self, revision: int, limit: int = 5_000) -> CacheChanges:
         """Return a page of what changed after a revision, 0 for everything that is there.
@@ -332,7 +332,7 @@ class CacheManager(Lookups):
             TypeError, ValueError: `ttl_override` is negative or no number.
         """
         policy.check_ttl(ttl_override)
-        border = self._running().border
+        mapping = self._running().mapping
         counts = {"loaded": 0, "skipped": 0, "failed": 0}
         now = self._clock.now()
         for page in transfer.read_entries(Path(path), counts, now=now, ttl=ttl_override, lifetime=self._lifetime):
@@ -341,7 +341,7 @@ class CacheManager(Lookups):
             records = []
             for entry in chosen:
                 try:
-                    records.append(border.record(entry))
+                    records.append(mapping.record(entry))
                 except ValueError:  # no tier could hold it
                     counts["failed"] += 1
             merge = self._merge(records, self._clock.now())
@@ -381,7 +381,7 @@ class CacheManager(Lookups):
         may use it meanwhile.
         """
         engine = self._running()
-        return inspect(self.config, engine.stack, engine.border, write=self._write, repair=repair)
+        return inspect(self.config, engine.stack, engine.mapping, write=self._write, repair=repair)
 
     def _write(
         self, keys: Collection[str], decide: Decision, records: Collection[Record] = (), *, merge: bool = False
@@ -426,7 +426,7 @@ class CacheManager(Lookups):
         policy.check_ttl(ttl)
         now = self._clock.now()
         lifetime = self._lifetime(source) if ttl is None else ttl
-        newcomer = self._running().border.newcomer
+        newcomer = self._running().mapping.newcomer
         return [newcomer(url, source=source, ttl=lifetime, now=now, attributes=known) for url, known in proxies]
 
     def _merge(self, offered: list[Record], now: float, stored: dict[str, Record] | None = None) -> Merge | None:
@@ -440,16 +440,16 @@ class CacheManager(Lookups):
                 record.plain = None
         merge = Merge(0, 0)
 
-        border = self._running().border
+        mapping = self._running().mapping
 
         def decide(present: Mapping[str, Record]) -> Batch:
             nonlocal merge
             changed, merge = merge_batch(
-                present, offered, now, only_known=withheld, password_changed=border.password_changed
+                present, offered, now, only_known=withheld, password_changed=mapping.password_changed
             )
             if stored is not None:
                 stored.update({**present, **{record.key: record for record in changed}})
-            return Batch(puts=[border.sealed(record) for record in changed])
+            return Batch(puts=[mapping.sealed(record) for record in changed])
 
         committed = self._write([record.key for record in offered], decide, offered, merge=True)
         if committed is None:

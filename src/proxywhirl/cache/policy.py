@@ -61,7 +61,7 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
-class Debt:
+class Hint:
     """What the authority must still be told of a key: a record, or None for its deletion.
 
     `base` is the revision of the authority up to which the writer knew it, `at` when it wrote (Unix seconds). With
@@ -178,7 +178,7 @@ def described(record: Record, attributes: str) -> Record | None:
 
 
 def settled(
-    owed: Debt, stored: Record | None, now: float, *, removed: bool, password_changed: Callable[[Record, Record], bool]
+    owed: Hint, stored: Record | None, now: float, *, removed: bool, password_changed: Callable[[Record, Record], bool]
 ) -> Batch:
     """Decide what a debt writes over what is stored; applying it twice is harmless.
 

@@ -126,7 +126,7 @@ def guarded_decision(decide: Decision) -> Decision:
     return decided
 
 
-class GuardedTier:
+class BreakerTier:
     """A tier with its name, its locks and its health.
 
     `degraded` is one that is not asked, `unwritable` one that is read alone. `changing` says that reads have to wait
@@ -298,7 +298,7 @@ class GuardedTier:
 
 
 def _impatient(tier: Tier) -> Tier:
-    """Have `GuardedTier.write` wait for other processes instead of the tier."""
+    """Have `BreakerTier.write` wait for other processes instead of the tier."""
     if not isinstance(tier, AbsentTier) and isinstance(tier, Patient):
         tier.patient = False
     return tier

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from proxywhirl.cache.coordination.breaker import GuardedTier, sound
+from proxywhirl.cache.coordination.breaker import BreakerTier, sound
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import Access, Changes, Followed, Stretch, Tier
 from proxywhirl.errors import TierError, UnstorableValue
@@ -18,7 +18,7 @@ PAGE = 1_000
 MOST_PAGES = 100_000
 
 
-def bring_in_line(window: GuardedTier, authority: GuardedTier) -> list[str]:
+def bring_in_line(window: BreakerTier, authority: BreakerTier) -> list[str]:
     """Apply what the log says after the revision where a window stands; return the keys that it held and that went.
 
     A window that cannot be written to is `behind` until it could. One that is too far behind for the log is

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from proxywhirl.cache.coordination.handoff_file import DebtFile
-from proxywhirl.cache.policy import Debt, settled
+from proxywhirl.cache.coordination.handoff_file import HintFile
+from proxywhirl.cache.policy import Hint, settled
 from proxywhirl.cache.record import UNREADABLE, Record
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier
 from proxywhirl.clock import Clock
@@ -33,7 +33,7 @@ class Removals:
     """
 
     def __init__(self, directory: Path, *, clock: Clock, fsync: bool = False) -> None:
-        self._file = DebtFile(directory, name=REMOVED, fsync=fsync, limit=MOST_KEPT)
+        self._file = HintFile(directory, name=REMOVED, fsync=fsync, limit=MOST_KEPT)
         self._clock = clock
 
     def noting(self, decide: Decision) -> Decision:
@@ -87,13 +87,13 @@ Pay = Callable[[Collection[str], Decision], bool]
 """Writes to the authority; whether it took it."""
 
 
-class Debts:
+class Handoff:
     """A debt file as the stack uses it: what goes wrong with it is an answer, not an error.
 
     `owing` tells whether anything is owed, as far as this process has looked.
     """
 
-    def __init__(self, file: DebtFile, *, clock: Clock, password_changed: Callable[[Record, Record], bool]) -> None:
+    def __init__(self, file: HintFile, *, clock: Clock, password_changed: Callable[[Record, Record], bool]) -> None:
         self._file = file
         self._clock = clock
         self._password_changed = password_changed
@@ -118,7 +118,7 @@ class Debts:
         self._file.catch_up()
         return len(self._file)
 
-    def refused(self) -> dict[str, tuple[Debt, str]]:
+    def refused(self) -> dict[str, tuple[Hint, str]]:
         """Return what could not be paid and was set aside, by key, with the reasons. Raises as `number` does."""
         return self._file.refused()
 
@@ -127,7 +127,7 @@ class Debts:
         if self._file.owe_again(keys):
             self.owing = True
 
-    def get(self, key: str) -> Debt | None:
+    def get(self, key: str) -> Hint | None:
         """Return what is owed for a key, as far as this process has looked; costs nothing where nothing is owed."""
         return self._file.get(key) if self.owing else None
 
@@ -165,7 +165,7 @@ class Debts:
         """
         refused = 0
 
-        def act(debts: Sequence[Debt]) -> None:
+        def act(debts: Sequence[Hint]) -> None:
             nonlocal refused
             refused += self._pay_page({debt.key: debt for debt in debts}, pay)
 
@@ -179,7 +179,7 @@ class Debts:
         self.owing = False
         return True
 
-    def _pay_page(self, owed: dict[str, Debt], pay: Pay) -> int:
+    def _pay_page(self, owed: dict[str, Hint], pay: Pay) -> int:
         """Pay what can be paid of a page; return how many were set aside. Raises `TierError` where nothing was paid."""
         refused: dict[str, str] = {}
 
@@ -215,7 +215,7 @@ class Debts:
             _log.error(what, len(refused), path, key, why)
         return len(refused)
 
-    def _settled(self, debt: Debt, stored: Record | None, now: float) -> Batch:
+    def _settled(self, debt: Hint, stored: Record | None, now: float) -> Batch:
         """Decide on one debt; what is not there any more and was when the debt began was removed meanwhile."""
         return settled(debt, stored, now, removed=stored is None, password_changed=self._password_changed)
 

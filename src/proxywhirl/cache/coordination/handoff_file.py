@@ -27,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from proxywhirl.cache.policy import Debt
+from proxywhirl.cache.policy import Hint
 from proxywhirl.cache.record import Record, brought_in_range
 from proxywhirl.cache.tiers.jsonl.format import decode_line, encode_line
 from proxywhirl.errors import FormatVersionError, TierError
@@ -44,7 +44,7 @@ HEADER = encode_line({"op": "head", "format": FORMAT, "version": VERSION})
 class Found:
     """What a stretch of the file says: debts, damaged lines, and how many bytes belong to whole batches."""
 
-    debts: list[Debt] = field(default_factory=list)
+    debts: list[Hint] = field(default_factory=list)
     damaged: list[bytes] = field(default_factory=list)
     whole: int = 0
 
@@ -52,7 +52,7 @@ class Found:
 def parse(data: bytes, path: str) -> Found:
     """Read lines. A batch that lacks its end counts only where damage, not a cut, explains that."""
     found = Found()
-    batch: list[Debt] = []
+    batch: list[Hint] = []
     spoiled: list[bytes] = []
     offset = left = 0
     *lines, last = data.split(b"\n")
@@ -91,7 +91,7 @@ def _check_header(fields: dict[str, Any], path: str) -> None:
         )
 
 
-def _debt_of(fields: dict[str, Any] | None) -> Debt | None:
+def _debt_of(fields: dict[str, Any] | None) -> Hint | None:
     """Return the debt of a line, None where it is damaged or of no version."""
     if fields is None:
         return None
@@ -99,26 +99,26 @@ def _debt_of(fields: dict[str, Any] | None) -> Debt | None:
         change = fields["change"]
         key = change["key"]
         record = brought_in_range(Record(**change["record"])) if change["op"] == "put" else None
-        return Debt(key, record, fields["base"], fields["at"], fields["merge"]) if fields["left"] >= 0 else None
+        return Hint(key, record, fields["base"], fields["at"], fields["merge"]) if fields["left"] >= 0 else None
     except (KeyError, TypeError):
         return None
 
 
-def encode_batch(debts: Sequence[Debt]) -> bytes:
+def encode_batch(debts: Sequence[Hint]) -> bytes:
     """Return the lines of a batch."""
     return b"".join(
         encode_line(_fields_of(debt, left)) for left, debt in zip(range(len(debts) - 1, -1, -1), debts, strict=True)
     )
 
 
-def encode_refusal(debt: Debt, why: str) -> bytes:
+def encode_refusal(debt: Hint, why: str) -> bytes:
     """Return the line of a debt that was set aside, with the reason."""
     return encode_line({**_fields_of(debt, 0), "why": why})
 
 
-def refusals(data: bytes) -> dict[str, tuple[Debt, str]]:
+def refusals(data: bytes) -> dict[str, tuple[Hint, str]]:
     """Read what was set aside: the last debt of each key, with the reason. What is damaged is left out."""
-    found: dict[str, tuple[Debt, str]] = {}
+    found: dict[str, tuple[Hint, str]] = {}
     for line in data.splitlines():
         fields = decode_line(line)
         if (debt := _debt_of(fields)) is not None and fields is not None:
@@ -126,7 +126,7 @@ def refusals(data: bytes) -> dict[str, tuple[Debt, str]]:
     return found
 
 
-def _fields_of(debt: Debt, left: int) -> dict[str, Any]:
+def _fields_of(debt: Hint, left: int) -> dict[str, Any]:
     change: dict[str, Any] = {"op": "del", "key": debt.key}
     if debt.record is not None:
         change = {"op": "put", "key": debt.key, "record": debt.record.stored()}
@@ -141,7 +141,7 @@ SPARE_LINES = 1_024
 REFUSED = "refused.jsonl"
 
 
-class DebtFile:
+class HintFile:
     """The debts of one home. Thread-safe; `get`, `in` and `len` take no lock and tell what was last caught up with.
 
     Holds at most `limit` keys. With `fsync` a debt survives a power cut. The file is made, with mode 0600, by the
@@ -178,8 +178,8 @@ class DebtFile:
         )
         if unsealed is not None:
             raise TierError(f"entry {unsealed} has credentials that are not sealed: it is not noted in {self.path}")
-        debts = [Debt(key, None, base, at, merge=False) for key in deletes]
-        debts += [Debt(record.key, replace(record, plain=None), base, at, merge) for record in batch_puts]
+        debts = [Hint(key, None, base, at, merge=False) for key in deletes]
+        debts += [Hint(record.key, replace(record, plain=None), base, at, merge) for record in batch_puts]
         if not debts:
             return
         with self._translated("making"):
@@ -200,15 +200,15 @@ class DebtFile:
             if self._lines > 2 * len(self._owed) + SPARE_LINES:
                 self._tidy()
 
-    def get(self, key: str) -> Debt | None:
+    def get(self, key: str) -> Hint | None:
         """Return what is owed for a key. The record is not the caller's to change."""
         return self._owed.get(key)
 
-    def known(self) -> list[Debt]:
+    def known(self) -> list[Hint]:
         """Return all debts as they were last caught up with, one for each key; takes no lock."""
         return list(self._owed.values())
 
-    def pending(self) -> list[Debt]:
+    def pending(self) -> list[Hint]:
         """Catch up and return all debts, one for each key, in the order of writing."""
         with self._mutex:
             self.catch_up()
@@ -229,7 +229,7 @@ class DebtFile:
             except FileNotFoundError:
                 return False
 
-    def settle(self, act: Callable[[Sequence[Debt]], None]) -> int:
+    def settle(self, act: Callable[[Sequence[Hint]], None]) -> int:
         """Hand out all debts to `act`, in pages of 500, and forget them when it took every page; return how many.
 
         What `act` raises is handed through, and all debts stay: those that were settled are handed out again. Other
@@ -272,7 +272,7 @@ class DebtFile:
             self._sync_directory()
         return path
 
-    def refused(self) -> dict[str, tuple[Debt, str]]:
+    def refused(self) -> dict[str, tuple[Hint, str]]:
         """Return what was set aside, by key, with the reasons."""
         with self._translated("reading"):
             try:
@@ -322,7 +322,7 @@ class DebtFile:
 
     def _forget(self) -> None:
         fd = self._fd
-        self._owed: dict[str, Debt] = {}
+        self._owed: dict[str, Hint] = {}
         self._fd, self._identity, self._size, self._lines, self._is_untidy = -1, (0, 0), 0, 0, False
         if fd >= 0:  # no more known by now: a fork may come between
             os.close(fd)
@@ -397,16 +397,16 @@ class DebtFile:
             self.hear(list(self._owed))
         self._forget()
 
-    def _owe(self, debts: Iterable[Debt]) -> list[Debt]:
+    def _owe(self, debts: Iterable[Hint]) -> list[Hint]:
         """Return the debts as they count where others are owed already."""
-        owed: dict[str, Debt] = {}
+        owed: dict[str, Hint] = {}
         for debt in debts:
             earlier = owed.get(debt.key) or self._owed.get(debt.key)
             alone = earlier is None or earlier.merge
             owed[debt.key] = debt if alone else replace(debt, merge=False)
         return list(owed.values())
 
-    def _take(self, debts: Iterable[Debt]) -> None:
+    def _take(self, debts: Iterable[Hint]) -> None:
         for debt in debts:
             (counts,) = self._owe([debt])
             self._owed.pop(debt.key, None)  # the order is that of the last writing

@@ -4,7 +4,7 @@ Three things follow the log together, under one lock that is never held while a 
 those that wait to be written into L2 (promotions and single puts go there in batches), and the loads under way, which
 are told when what they read was changed meanwhile.
 
-Writing into the durable windows what waits for them in the front: promotions and single puts, in batches.
+Writing into the durable windows what waits for them in the near cache: promotions and single puts, in batches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from operator import attrgetter
 
-from proxywhirl.cache.coordination.breaker import GuardedTier, may_wait
+from proxywhirl.cache.coordination.breaker import BreakerTier, may_wait
 from proxywhirl.cache.coordination.following import bring_in_line, filled, followed
 from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.coordination.replicas import Ladder
@@ -61,7 +61,7 @@ class RecentChanges:
         return since < self._whole_since or self._latest.get(key, 0) > since
 
 
-class Front:
+class NearCache:
     """L1 (None where it is off, or where it is the authority itself) and what belongs to it.
 
     `revision` is up to where all of it has followed the log. `owed` gives what the authority is owed under a key: what
@@ -285,30 +285,32 @@ class Lift:
     they did: hits are not in the log, and may have been written since a record was read that waits here.
     """
 
-    def __init__(self, ladder: Ladder, front: Front, *, writing: threading.RLock, notice: Callable[[], None]) -> None:
+    def __init__(
+        self, ladder: Ladder, near_cache: NearCache, *, writing: threading.RLock, notice: Callable[[], None]
+    ) -> None:
         self.counted_elsewhere = False
         self._ladder = ladder
-        self._front = front
+        self._near_cache = near_cache
         self._writing = writing
         self._notice = notice
 
     def let_rise(self, *, at_once: bool = False) -> None:
         """Write what waits for L2 in a batch. What cannot be written now is read from below again."""
-        if not self._front.waiting or (self._front.waiting < RISING_KEPT and not at_once):
+        if not self._near_cache.waiting or (self._near_cache.waiting < RISING_KEPT and not at_once):
             return
         if not self._writing.acquire(blocking=may_wait()):  # so that no change of this process comes between
             return
         try:
             self._notice()
-            rising, since, revision = self._front.take_rising()
+            rising, since, revision = self._near_cache.take_rising()
             records = [record for record in rising if fault_of(record) is None]  # damage is not to spread
             if self.counted_elsewhere:
                 self.counted_elsewhere = False
                 self._count_again(records)
             if all([self._raise_into(window, records, since, revision) for window in self._ladder.windows]):  # noqa: C419  # none is left out
-                self._front.risen()
+                self._near_cache.risen()
             else:
-                self._front.rise_again(since)
+                self._near_cache.rise_again(since)
         finally:
             self._writing.release()
 
@@ -322,7 +324,7 @@ class Lift:
             if known is not None and known.generation == record.generation:
                 record.access_count = max(record.access_count, known.access_count)
 
-    def _raise_into(self, window: GuardedTier, records: list[Record], since: int | None, revision: int) -> bool:
+    def _raise_into(self, window: BreakerTier, records: list[Record], since: int | None, revision: int) -> bool:
         """Write into a durable window what waits for it, and that it has followed the log with this.
 
         Returns False where another process is writing to it: what waits goes on waiting then.

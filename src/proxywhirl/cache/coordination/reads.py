@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from proxywhirl.cache.coordination.breaker import GuardedTier, LeftOut, in_passing
+from proxywhirl.cache.coordination.breaker import BreakerTier, LeftOut, in_passing
 from proxywhirl.cache.coordination.following import sound_many
-from proxywhirl.cache.coordination.handoff import Debts
+from proxywhirl.cache.coordination.handoff import Handoff
 from proxywhirl.cache.coordination.hit_counts import HitLog
-from proxywhirl.cache.coordination.near_cache import RISING_KEPT, RISING_MOST, Front
+from proxywhirl.cache.coordination.near_cache import RISING_KEPT, RISING_MOST, NearCache
 from proxywhirl.cache.coordination.replicas import Ladder
 from proxywhirl.cache.policy import Found, after_read, state_of
 from proxywhirl.cache.record import Record, fault_of
@@ -50,22 +50,22 @@ class Reader:
     def __init__(
         self,
         ladder: Ladder,
-        front: Front,
+        near_cache: NearCache,
         *,
         counters: Counters,
         hits: HitLog,
-        debts: Debts | None,
+        debts: Handoff | None,
         lift: Callable[[], None],
         remove_expired: Callable[[Collection[str], float], None],
     ) -> None:
         self._ladder = ladder
-        self._front = front
+        self._near_cache = near_cache
         self._counters = counters
         self._hits = hits
         self._debts = debts
         self._lift = lift
         self._remove_expired = remove_expired
-        self._above: Asked = () if front.l1 is None else ("l1",)
+        self._above: Asked = () if near_cache.l1 is None else ("l1",)
         self._below = ladder.durable or ladder.tiers
         self._served: dict[Asked, Served] = {}
         self._crowded: dict[Asked, Served] = {}
@@ -74,25 +74,25 @@ class Reader:
 
     def read(self, key: str, now: float) -> Reading | None:
         """Return what is alive under a key, its use noted; fill the tiers above."""
-        front = self._front
+        near_cache = self._near_cache
         with self._loading[hash(key) & (LOADING_LOCKS - 1)]:
-            if front.l1 is not None:
-                record = front.l1.get(key)  # another thread may have loaded it meanwhile
+            if near_cache.l1 is not None:
+                record = near_cache.l1.get(key)  # another thread may have loaded it meanwhile
                 if record is not None and now < record.expires_at and not record.retired:
                     self._counters.add("l1.hits")
                     self._hits.note(record, now)
                     return record, False
-            began = front.begin()
+            began = near_cache.begin()
             record, asked = self._find(key)
             if record is not None and now < record.expires_at and not record.retired:
                 served = self._served.get(asked) or self._serving(asked)
-                if served.rises and front.waiting >= RISING_MOST:
+                if served.rises and near_cache.waiting >= RISING_MOST:
                     served = self._crowded.get(asked) or self._serving(asked, crowded=True)
                 self._hits.hand_out((record,), now)
-                reading = record, front.was_evicted(key)
-                victim = front.end(began, record, rises=served.rises)
+                reading = record, near_cache.was_evicted(key)
+                victim = near_cache.end(began, record, rises=served.rises)
                 self._counters.count(served.place if victim is None else served.place_full)
-                if served.rises and front.waiting >= RISING_KEPT:
+                if served.rises and near_cache.waiting >= RISING_KEPT:
                     with in_passing():
                         self._lift()
                 return reading
@@ -108,8 +108,8 @@ class Reader:
 
         As `read` does for one; the tiers above are filled a tier at a time.
         """
-        front, ladder, counters = self._front, self._ladder, self._counters
-        began = front.begin()
+        near_cache, ladder, counters = self._near_cache, self._ladder, self._counters
+        began = near_cache.begin()
         found: list[Record] = []
         rise: list[Record] = []
         expired: list[str] = []
@@ -118,14 +118,14 @@ class Reader:
         if self._debts is not None and self._debts.owing:
             found, missing = self._read_owed(missing, now)
         looked_up, owed = len(missing), len(found)
-        for guarded in self._below if missing else ():
-            if guarded.changing and guarded is not ladder.authority and not ladder.authority.degraded:
+        for breaker in self._below if missing else ():
+            if breaker.changing and breaker is not ladder.authority and not ladder.authority.degraded:
                 continue  # as in `_find`
-            rising = {} if guarded is ladder.authority else front.rising_among(missing)  # first: see `Front.rising`
-            answer = ladder.ask(guarded, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
+            rising = {} if breaker is ladder.authority else near_cache.rising_among(missing)  # before L2
+            answer = ladder.ask(breaker, lambda tier: sound_many(tier.get_many(missing)), None, len(missing))  # noqa: B023  # called at once
             if answer is None:
                 continue
-            asked = (*asked, guarded.name)
+            asked = (*asked, breaker.name)
             answer |= rising
             served = self._following(asked)
             alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
@@ -140,10 +140,10 @@ class Reader:
             missing = [key for key in missing if key not in answer]
         counters.count(self._missing(asked), looked_up - (len(found) - owed))
         self._hits.hand_out(found, now)
-        evicted = front.evicted_among(found)
-        ladder.note_evictions("l1", len(front.end_many(began, found, rise=rise)))
+        evicted = near_cache.evicted_among(found)
+        ladder.note_evictions("l1", len(near_cache.end_many(began, found, rise=rise)))
         with in_passing():
-            if front.waiting >= RISING_KEPT:
+            if near_cache.waiting >= RISING_KEPT:
                 self._lift()
             if expired:
                 self._remove_expired(expired, now)
@@ -170,7 +170,7 @@ class Reader:
     def _following(self, asked: Asked) -> Served:
         """Return what follows a read that was served by the last of some tiers now."""
         served = self._served.get(asked) or self._serving(asked)
-        if served.rises and self._front.waiting >= RISING_MOST:
+        if served.rises and self._near_cache.waiting >= RISING_MOST:
             return self._crowded.get(asked) or self._serving(asked, crowded=True)
         return served
 
@@ -201,24 +201,24 @@ class Reader:
             owed = None if debt.record is None else replace(debt.record)  # hits are counted on what is handed out
             return owed, (*asked, self._ladder.durable[0].name)
         authority = self._ladder.authority
-        for guarded in self._below:
-            if guarded.changing and guarded is not authority and not authority.degraded:
+        for breaker in self._below:
+            if breaker.changing and breaker is not authority and not authority.degraded:
                 continue  # what is below can be read meanwhile
-            if guarded.behind:
+            if breaker.behind:
                 with in_passing():
-                    if not self._ladder.is_in_line(guarded):
+                    if not self._ladder.is_in_line(breaker):
                         continue
-            answer: Record | LeftOut | None = self._front.rising(key) if guarded is not authority else None
+            answer: Record | LeftOut | None = self._near_cache.rising(key) if breaker is not authority else None
             if answer is None:
-                answer = guarded.get(key)
+                answer = breaker.get(key)
             if answer is None:
-                asked = (*asked, guarded.name)
+                asked = (*asked, breaker.name)
             elif not isinstance(answer, LeftOut):
-                return answer, (*asked, guarded.name)
+                return answer, (*asked, breaker.name)
         return None, asked
 
 
-def contain(key: str, durable: Sequence[GuardedTier], front: Front) -> None:
+def contain(key: str, durable: Sequence[BreakerTier], near_cache: NearCache) -> None:
     """Take what is damaged under a key out of every tier; what is sound there may be read again."""
 
     def sift(tier: Tier) -> bool:
@@ -228,7 +228,7 @@ def contain(key: str, durable: Sequence[GuardedTier], front: Front) -> None:
             tier.drop([key])
         return True
 
-    for guarded in reversed(durable):
-        if guarded is not durable[-1] or isinstance(guarded.tier, Sifting):  # an authority drops nothing
-            guarded.write(sift, False)
-    front.replace((), [key])
+    for breaker in reversed(durable):
+        if breaker is not durable[-1] or isinstance(breaker.tier, Sifting):  # an authority drops nothing
+            breaker.write(sift, False)
+    near_cache.replace((), [key])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from proxywhirl.cache.coordination.breaker import GuardedTier, in_passing
+from proxywhirl.cache.coordination.breaker import BreakerTier, in_passing
 from proxywhirl.cache.coordination.following import bring_in_line
 from proxywhirl.cache.record import Record, deep_fault_of
 from proxywhirl.cache.statistics import Counters
@@ -70,33 +70,33 @@ class Ladder:
     """The tiers of one cache; the last one is the authority, `windows` are the durable ones above it."""
 
     def __init__(self, tiers: Sequence[tuple[TierName, Tier]], *, clock: Clock, counters: Counters) -> None:
-        self.tiers = [GuardedTier(name, tier, clock) for name, tier in tiers]
+        self.tiers = [BreakerTier(name, tier, clock) for name, tier in tiers]
         self.authority = self.tiers[-1]
         self.authority.behind = False  # it follows nobody
         connect(self.authority.tier, self.tiers[:-1])
-        self.durable = [guarded for guarded in self.tiers if guarded.name != "l1"]
-        self.windows = [guarded for guarded in self.durable if guarded is not self.authority]
+        self.durable = [breaker for breaker in self.tiers if breaker.name != "l1"]
+        self.windows = [breaker for breaker in self.durable if breaker is not self.authority]
         for window in self.windows:
             window.patience = WINDOW_PATIENCE_SECONDS  # it can be left out
         self._counters = counters
         self._losses = Losses(self.authority.name, clock) if self.durable else None
-        self._evictions = {guarded.name: counters.place(*self.eviction_counts(guarded.name)) for guarded in self.tiers}
+        self._evictions = {breaker.name: counters.place(*self.eviction_counts(breaker.name)) for breaker in self.tiers}
 
-    def ask(self, guarded: GuardedTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
+    def ask(self, breaker: BreakerTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Ask a tier about `size` records; a window that was left out of a change follows the log first."""
-        if guarded.behind:
+        if breaker.behind:
             with in_passing():
-                if not self.is_in_line(guarded):
+                if not self.is_in_line(breaker):
                     return default
-        return guarded.call(ask, default, size)
+        return breaker.call(ask, default, size)
 
-    def write(self, guarded: GuardedTier, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
+    def write(self, breaker: BreakerTier, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Do as `ask` with what changes the tier."""
-        if guarded.behind and not self.is_in_line(guarded):
+        if breaker.behind and not self.is_in_line(breaker):
             return default
-        return guarded.write(change, default, size)
+        return breaker.write(change, default, size)
 
-    def is_in_line(self, window: GuardedTier) -> bool:
+    def is_in_line(self, window: BreakerTier) -> bool:
         """Try to bring a window in line that was left out of a change; return whether it is."""
         if window.available:
             bring_in_line(window, self.authority)
@@ -113,8 +113,8 @@ class Ladder:
         """Close every tier, after telling what left the lowest one."""
         if self._losses is not None:
             self._losses.tell()
-        for guarded in self.tiers:
-            guarded.tier.close()
+        for breaker in self.tiers:
+            breaker.tier.close()
 
     def eviction_counts(self, tier: TierName) -> tuple[str, ...]:
         """Return the names of the counts that one for such an entry is added to."""
@@ -122,7 +122,7 @@ class Ladder:
         return (evictions,) if tier == self.authority.name else (evictions, "demotions")
 
 
-def connect(authority: Tier, windows: Sequence[GuardedTier]) -> None:
+def connect(authority: Tier, windows: Sequence[BreakerTier]) -> None:
     """Have the lowest of the tiers ask the others for copies of what is damaged in it."""
 
     def copy_of(key: str, revision: int) -> Record | None:

@@ -2,11 +2,11 @@
 
 A write goes to the authority (the lowest enabled tier), then upwards; the authority alone decides whether
 it is acknowledged. The windows above it follow its log of changes, each from the revision where it stands, whoever
-brought it there. While the authority is sick, `Debts` takes the writes. While a tier that was a window is the
+brought it there. While the authority is sick, `Handoff` takes the writes. While a tier that was a window is the
 authority, `Removals` notes what goes, for the tier that is off.
 
 Locks, in the order in which they are taken: one of `_loading` (a load of a key at a time), `_writing` (a change at a
-time), a tier's own (a call at a time; beside a write one read, where the tier allows it), the front's (in memory
+time), a tier's own (a call at a time; beside a write one read, where the tier allows it), the near cache's (in memory
 only). A hit in L1 takes none. Who reads takes `_writing` only where it is free: see `guard.in_passing`.
 """
 
@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from proxywhirl.cache.coordination.breaker import GuardedTier, guarded_decision, in_passing, may_wait, sound
+from proxywhirl.cache.coordination.breaker import BreakerTier, guarded_decision, in_passing, may_wait, sound
 from proxywhirl.cache.coordination.following import bring_in_line, followed, stretch_of, touched
-from proxywhirl.cache.coordination.handoff import Debts, Removals
+from proxywhirl.cache.coordination.handoff import Handoff, Removals
 from proxywhirl.cache.coordination.hit_counts import HitLog
-from proxywhirl.cache.coordination.near_cache import Front, Lift
+from proxywhirl.cache.coordination.near_cache import Lift, NearCache
 from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.replicas import Committed, Ladder, connect
 from proxywhirl.cache.policy import Found, state_of
@@ -53,7 +53,7 @@ class TierStack:
         clock: Clock,
         counters: Counters,
         hits: HitLog | None = None,
-        debts: Debts | None = None,
+        debts: Handoff | None = None,
         removals: Removals | None = None,
     ) -> None:
         self._ladder = ladder = Ladder(tiers, clock=clock, counters=counters)
@@ -62,7 +62,7 @@ class TierStack:
         self._ask, self._write = ladder.ask, ladder.write
         self._hits = hits = hits if hits is not None else HitLog(durable=False)
         first = tiers[0][1]
-        self.front = Front(
+        self.near_cache = NearCache(
             first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
             hits,
             revision=next(each for each in reversed(self.tiers) if each.absent is None).tier.revision,
@@ -78,10 +78,10 @@ class TierStack:
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
-        self._lift = Lift(ladder, self.front, writing=self._writing, notice=self._notice)
+        self._lift = Lift(ladder, self.near_cache, writing=self._writing, notice=self._notice)
         reader = Reader(
             ladder,
-            self.front,
+            self.near_cache,
             counters=counters,
             hits=hits,
             debts=debts,
@@ -165,7 +165,7 @@ class TierStack:
             for window in self.windows:
                 window.behind = True
                 bring_in_line(window, self.authority)
-            self.front.forget(held[1])
+            self.near_cache.forget(held[1])
             return held[0]
 
     def flush(self) -> None:
@@ -183,7 +183,7 @@ class TierStack:
                     if not self._write(window, partial(touched, few), False, len(few)):
                         window.behind = window.miscounts = True
                         break
-            self.front.touched(accesses)
+            self.near_cache.touched(accesses)
             self._hits.written()
 
     def refresh(self, *, lift: bool = True) -> None:
@@ -255,7 +255,7 @@ class TierStack:
 
     def each_durable(self, act: Callable[[Tier], bool]) -> bool:
         """Do something to each tier that outlives the process; whether all of them have answered True."""
-        return all([self._write(guarded, act, False) for guarded in self.durable])  # noqa: C419  # none is left out
+        return all([self._write(breaker, act, False) for breaker in self.durable])  # noqa: C419  # none is left out
 
     def measure(self, *, lift: bool = True) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
         """Return each tier's size, how many damaged records it found, and whether it is degraded.
@@ -266,9 +266,9 @@ class TierStack:
             if lift:
                 self._lift.let_rise(at_once=True)
             self._notice()
-        sizes = {guarded.name: self._ask(guarded, len, 0, PAGE * PAGE) for guarded in self.tiers}
-        corrupted = {guarded.name: guarded.tier.corrupted for guarded in self.tiers}
-        return sizes, corrupted, {guarded.name: guarded.sick for guarded in self.tiers}
+        sizes = {breaker.name: self._ask(breaker, len, 0, PAGE * PAGE) for breaker in self.tiers}
+        corrupted = {breaker.name: breaker.tier.corrupted for breaker in self.tiers}
+        return sizes, corrupted, {breaker.name: breaker.sick for breaker in self.tiers}
 
     def ask_authority(self, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Ask the lowest tier about `size` records; `default` where it is sick."""
@@ -382,19 +382,19 @@ class TierStack:
             self._lift.let_rise(at_once=True)
             for window in self.windows:
                 committed.held[window.name] = self._tell(window, stretch)
-        front = self.front.follow(stretch, rises=rises)
-        if front is None:
+        near_cache = self.near_cache.follow(stretch, rises=rises)
+        if near_cache is None:
             if not self._follow_log():
                 self._put_ahead(served if admit else (), [*gone, *(record.key for record in served)])
         else:
-            if self.front.l1 is not None:
-                committed.held["l1"] = set(front.held)
-            self._ladder.note_evictions("l1", len(front.evicted))
+            if self.near_cache.l1 is not None:
+                committed.held["l1"] = set(near_cache.held)
+            self._ladder.note_evictions("l1", len(near_cache.evicted))
         self._ladder.note_evictions(self.authority.name, len(applied.evicted))
         self._lift.let_rise()
         return committed
 
-    def _tell(self, window: GuardedTier, stretch: Stretch) -> set[str]:
+    def _tell(self, window: BreakerTier, stretch: Stretch) -> set[str]:
         """Have a durable window follow a change now; return which of the removed keys it held."""
         done = None
         if not window.behind:
@@ -412,7 +412,7 @@ class TierStack:
         for window in self.windows:
             if self._write(window, lambda tier: tier.drop(changed), None, len(changed)) is None:
                 window.behind = True
-        self._ladder.note_evictions("l1", len(self.front.replace(records, changed)))
+        self._ladder.note_evictions("l1", len(self.near_cache.replace(records, changed)))
 
     def _follow_log(self) -> bool:
         """Bring the windows, and then what is in memory, in line with the log; return whether that could be done.
@@ -421,7 +421,7 @@ class TierStack:
         the log has told the loads of before.
         """
         while True:
-            since = self.front.revision
+            since = self.near_cache.revision
             changes = self._ask(self.authority, lambda tier: tier.changes_since(since, PAGE), None, PAGE)  # noqa: B023  # called at once
             if changes is None:
                 return False
@@ -429,11 +429,11 @@ class TierStack:
             if reached < 0 or not self._bring_windows_to(reached):
                 return False
             if changes.reset:
-                self.front.forget(reached)
+                self.near_cache.forget(reached)
                 return True
             if changes.revision == since:
                 return True
-            if self.front.follow(stretch_of(since, changes)) is not None and not changes.more:
+            if self.near_cache.follow(stretch_of(since, changes)) is not None and not changes.more:
                 return True
 
     def _bring_windows_to(self, revision: int) -> bool:
@@ -450,11 +450,11 @@ class TierStack:
             return None
         present = {key: record for key in keys if (record := self._known(key)) is not None}
         batch = decide(present)
-        if not self._debts.note(batch, base=self.front.revision, at=self._clock.now(), merge=merge):
+        if not self._debts.note(batch, base=self.near_cache.revision, at=self._clock.now(), merge=merge):
             return None
         changed = [*batch.deletes, *(record.key for record in batch.puts)]
         self._put_ahead([record for record in batch.puts if not record.retired], changed)
-        revision = self.front.revision
+        revision = self.near_cache.revision
         deletes = [key for key in batch.deletes if key in present]
         return Committed(Applied(list(batch.puts), deletes, revision_before=revision, revision=revision))
 
@@ -462,12 +462,12 @@ class TierStack:
         """Return what is known of a key: what is owed, else the word of the authority, else what is above it."""
         if self._debts is not None and (debt := self._debts.get(key)) is not None:
             return debt.record
-        for guarded in reversed(self.tiers):
-            rising = None if guarded is self.authority else self.front.rising(key)
+        for breaker in reversed(self.tiers):
+            rising = None if breaker is self.authority else self.near_cache.rising(key)
             if rising is not None:
                 return rising
-            answer = self._ask(guarded, lambda tier: (sound(key, tier.peek(key)),), NOTHING)
-            if answer and (answer[0] is not None or guarded is self.authority):
+            answer = self._ask(breaker, lambda tier: (sound(key, tier.peek(key)),), NOTHING)
+            if answer and (answer[0] is not None or breaker is self.authority):
                 return answer[0]
         return None
 

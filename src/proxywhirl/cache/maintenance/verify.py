@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from proxywhirl.cache.coordination.breaker import GuardedTier
+from proxywhirl.cache.coordination.breaker import BreakerTier
 from proxywhirl.cache.coordination.following import bring_in_line
 from proxywhirl.cache.coordination.handoff_file import REFUSED
 from proxywhirl.cache.coordination.replicas import Committed
 from proxywhirl.cache.coordination.tier_stack import TierStack
-from proxywhirl.cache.entries import Border
+from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.sealing import sealed_with
 from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys
 from proxywhirl.cache.models import CacheConfig
@@ -38,7 +38,9 @@ Write = Callable[[Collection[str], Decision, Collection[Record]], Committed | No
 """Keys, a decision on what is stored under them, and records that may come in with plain credentials."""
 
 
-def inspect(config: CacheConfig, stack: TierStack, border: Border, *, write: Write, repair: bool) -> list[Finding]:
+def inspect(
+    config: CacheConfig, stack: TierStack, mapping: EntryMapping, *, write: Write, repair: bool
+) -> list[Finding]:
     """Return what is wrong with an open store and its surroundings; with `repair`, what could be mended says so.
 
     Reads everything. A tier is busy while it examines itself (about a second for a million entries in SQLite, or
@@ -47,10 +49,10 @@ def inspect(config: CacheConfig, stack: TierStack, border: Border, *, write: Wri
     findings = _tiers(stack, repair=repair)
     if stack.durable:
         named = {finding.where for finding in findings}
-        spelt = _Spelling(border, write if repair else None)
+        spelt = _Spelling(mapping, write if repair else None)
         findings += [found for found in spelt.findings(stack.authority) if found.where not in named]
         known, ill_kept = ask_keys(config)
-        unreadable, seals = _credentials(stack.authority, border)
+        unreadable, seals = _credentials(stack.authority, mapping)
         known |= ask_keys(config)[0]  # they may have been changed meanwhile
         findings += [*ill_kept, *missing_keys(config, known, seals), *unreadable]
         findings += look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
@@ -61,10 +63,10 @@ def inspect(config: CacheConfig, stack: TierStack, border: Border, *, write: Wri
 def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
     stack.refresh()
     findings: list[Finding] = []
-    for guarded in stack.durable:
-        found = guarded.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE, waits=True)
-        findings += [_left_out(guarded)] if found is None else [_of(guarded, each) for each in found]
-        findings += _damaged_rows(guarded, repair=repair)
+    for breaker in stack.durable:
+        found = breaker.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE, waits=True)
+        findings += [_left_out(breaker)] if found is None else [_of(breaker, each) for each in found]
+        findings += _damaged_rows(breaker, repair=repair)
     stack.refresh()
     if owed := _owed(stack, repair=repair):
         findings += owed
@@ -99,19 +101,19 @@ def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
     return findings
 
 
-def _damaged_rows(guarded: GuardedTier, *, repair: bool) -> Iterator[Finding]:
+def _damaged_rows(breaker: BreakerTier, *, repair: bool) -> Iterator[Finding]:
     """Name what is stored and cannot be what was written, a page at a time: others may use the tier in between."""
-    if not isinstance(guarded.tier, Sifting):
+    if not isinstance(breaker.tier, Sifting):
         return
     after: int | None = FIRST_REVISION
     nothing: tuple[dict[str, str], int | None] = {}, None
     while after is not None:
-        found, after = guarded.call(partial(_look, after), nothing, PAGE)
+        found, after = breaker.call(partial(_look, after), nothing, PAGE)
         sift = partial(_sift, list(found))
-        gone = guarded.call(sift, None, len(found), waits=True) if found and repair else None
+        gone = breaker.call(sift, None, len(found), waits=True) if found and repair else None
         for key, why in found.items():
             advice = f"{REPAIR}: it is set aside, and read from another tier that has it"
-            yield Finding(f"{guarded.name}: entry {key}", why, advice, gone is not None and key in gone)
+            yield Finding(f"{breaker.name}: entry {key}", why, advice, gone is not None and key in gone)
 
 
 def _look(after: int, tier: Tier) -> tuple[dict[str, str], int | None]:
@@ -122,7 +124,7 @@ def _sift(keys: list[str], tier: Tier) -> list[str] | None:
     return tier.sift(keys, deep=True) if isinstance(tier, Sifting) else None
 
 
-def _credentials(authority: GuardedTier, border: Border) -> tuple[list[Finding], dict[str, int]]:
+def _credentials(authority: BreakerTier, mapping: EntryMapping) -> tuple[list[Finding], dict[str, int]]:
     """Open every credential, keeping none; return what is wrong with them.
 
     Returns as well how many each key sealed, by fingerprint.
@@ -135,7 +137,7 @@ def _credentials(authority: GuardedTier, border: Border) -> tuple[list[Finding],
                 check = sealed_with(record.sealed)
                 seals[check] = seals.get(check, 0) + 1
                 try:
-                    border.credentials(replace(record, plain=None))
+                    mapping.credentials(replace(record, plain=None))
                 except DecryptionError:
                     lost.append(record.key)
     if not lost:
@@ -150,11 +152,11 @@ def _credentials(authority: GuardedTier, border: Border) -> tuple[list[Finding],
 class _Spelling:
     """The URLs of the authority: earlier releases stored other spellings than the canonical one, and credentials."""
 
-    def __init__(self, border: Border, write: Write | None) -> None:
-        self._border = border
+    def __init__(self, mapping: EntryMapping, write: Write | None) -> None:
+        self._mapping = mapping
         self._write = write
 
-    def findings(self, authority: GuardedTier) -> Iterator[Finding]:
+    def findings(self, authority: BreakerTier) -> Iterator[Finding]:
         """Yield what is not as `put` would store it; what can be read is written so, where there is `write`."""
         for page in _pages(authority):
             odd = [record for record in page if not is_plain_canonical(record.url)]
@@ -172,7 +174,7 @@ class _Spelling:
     def _decide(self, present: Mapping[str, Record]) -> Batch:
         """Write those anew of which it still holds; what is removed meanwhile stays so."""
         held = (record for record in present.values() if _misspelt(record) not in {None, NO_URL})
-        return Batch(puts=[self._border.sealed(self._anew(record)) for record in held])
+        return Batch(puts=[self._mapping.sealed(self._anew(record)) for record in held])
 
     @staticmethod
     def _anew(record: Record) -> Record:
@@ -197,7 +199,7 @@ def _misspelt(record: Record) -> str | None:
 class _Comparison:
     """A window against the authority."""
 
-    def __init__(self, window: GuardedTier, stack: TierStack) -> None:
+    def __init__(self, window: BreakerTier, stack: TierStack) -> None:
         self._window = window
         self._stack = stack
         self._authority = stack.authority
@@ -252,7 +254,7 @@ class _Comparison:
 
     def _drop(self, keys: list[str]) -> bool:
         if self._window.name == "l1":
-            self._stack.front.replace((), keys)
+            self._stack.near_cache.replace((), keys)
             return True
         return self._window.write(lambda tier: tier.drop(keys), None, len(keys)) is not None
 
@@ -277,34 +279,34 @@ def _state(record: Record) -> tuple[object, ...]:
     return tuple(getattr(record, name) for name in _COMPARED)
 
 
-def _peeked(guarded: GuardedTier, keys: Collection[str]) -> list[Record] | None:
-    return guarded.call(lambda tier: [r for key in keys if (r := tier.peek(key)) is not None], None, PAGE)
+def _peeked(breaker: BreakerTier, keys: Collection[str]) -> list[Record] | None:
+    return breaker.call(lambda tier: [r for key in keys if (r := tier.peek(key)) is not None], None, PAGE)
 
 
-def _pages(guarded: GuardedTier) -> Iterator[list[Record]]:
+def _pages(breaker: BreakerTier) -> Iterator[list[Record]]:
     after = ""
-    while page := _page(guarded, after):
+    while page := _page(breaker, after):
         yield page
         after = page[-1].key
 
 
-def _page(guarded: GuardedTier, after: str) -> list[Record]:
+def _page(breaker: BreakerTier, after: str) -> list[Record]:
     nothing: list[Record] = []
 
     def ask(tier: Tier) -> list[Record]:
         return tier.scan(after, PAGE)
 
-    return guarded.call(ask, nothing, PAGE)
+    return breaker.call(ask, nothing, PAGE)
 
 
-def _of(guarded: GuardedTier, finding: Finding) -> Finding:
-    return replace(finding, where=f"{guarded.name}: {finding.where}")
+def _of(breaker: BreakerTier, finding: Finding) -> Finding:
+    return replace(finding, where=f"{breaker.name}: {finding.where}")
 
 
-def _left_out(guarded: GuardedTier) -> Finding:
-    if guarded.absent is not None:
+def _left_out(breaker: BreakerTier) -> Finding:
+    if breaker.absent is not None:
         return Finding(
-            guarded.name, f"cannot be opened and was left out: {guarded.absent}", "it is tried again by itself"
+            breaker.name, f"cannot be opened and was left out: {breaker.absent}", "it is tried again by itself"
         )
-    what = "is degraded and was left out" if guarded.sick else "has not answered in time and was left out"
-    return Finding(guarded.name, what, "see the log for what failed; it is tried again by itself")
+    what = "is degraded and was left out" if breaker.sick else "has not answered in time and was left out"
+    return Finding(breaker.name, what, "see the log for what failed; it is tried again by itself")
