@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.conditions import conditions
-from proxywhirl.net.descriptors import make_room
+from proxywhirl.net.capacity import make_room
 
 RESULTS = Path(__file__).parents[1] / "results"
 WORST = ("missed", "mistaken", "peak_megabytes")

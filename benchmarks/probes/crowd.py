@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Iterator
 
-from proxywhirl.net.descriptors import make_room
+from proxywhirl.net.capacity import make_room
 from proxywhirl.wire.judge import answer
 
 BACKLOG = 4096

@@ -26,7 +26,7 @@ from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.health.round import OnResult, Round
 from proxywhirl.models import Target
-from proxywhirl.net.trust import default_tls
+from proxywhirl.net.dial import default_tls
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL

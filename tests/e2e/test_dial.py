@@ -20,8 +20,7 @@ import trustme
 from proxywhirl.errors import AccountRefused, LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.models import Target
 from proxywhirl.net.connection import Connection
-from proxywhirl.net.dial import dial
-from proxywhirl.net.failures import translated
+from proxywhirl.net.dial import dial, translated
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin
 from proxywhirl.urls import SCHEMES, ProxyURL
 

@@ -21,7 +21,7 @@ from proxywhirl.health.judge_server import JudgeServer
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.probe import Prober
 from proxywhirl.models import Anonymity, Target
-from proxywhirl.net.lag import LagMeter
+from proxywhirl.net.capacity import LagMeter
 from proxywhirl.testing import Fault, Fleet, FleetSpec, ManualClock, Origin
 from proxywhirl.urls import SCHEMES, ProxyURL
 

@@ -10,12 +10,11 @@ import sys
 import pytest
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.net.descriptors import Room, make_room
-from proxywhirl.net.lag import LagMeter
+from proxywhirl.net.capacity import LagMeter, Room, make_room
 
 PROGRAM = """
 import resource, sys
-from proxywhirl.net.descriptors import make_room
+from proxywhirl.net.capacity import make_room
 soft, hard, wanted = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 room = make_room(wanted, in_use=10)

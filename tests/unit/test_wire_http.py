@@ -9,8 +9,7 @@ import pytest
 
 from proxywhirl.errors import AccountRefused, LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.wire.http import basic_credentials, connect
-from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send
-from proxywhirl.wire.text import quoted
+from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send, quoted
 
 
 def play(handshake: Handshake[None], received: bytes) -> tuple[bytes, bytes]:

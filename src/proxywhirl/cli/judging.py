@@ -11,7 +11,7 @@ from proxywhirl.cli.options import TEXT
 from proxywhirl.cli.render import note
 from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.health.judge_server import HTTPS_PORT, MAX_CONNECTIONS, PORT, JudgeServer, server_tls
-from proxywhirl.net.descriptors import make_room
+from proxywhirl.net.capacity import make_room
 
 _PORT = click.IntRange(0, 65535)
 _FILE = click.Path(path_type=Path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from proxywhirl.errors import Blame, SettingsError
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.probe import Prober
-from proxywhirl.net.descriptors import make_room
+from proxywhirl.net.capacity import make_room
 from proxywhirl.urls import ProxyURL
 
 _log = logging.getLogger(__name__)

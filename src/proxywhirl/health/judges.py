@@ -16,7 +16,7 @@ from enum import Enum
 from proxywhirl.clock import Clock
 from proxywhirl.errors import UpstreamError
 from proxywhirl.models import Target
-from proxywhirl.net.connection import READ_LIMIT, Connection, drive
+from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.wire.judge import Judge, question
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Panel:
         try:
             async with asyncio.timeout(TIMEOUT):
                 connection = await _connect(judge.target, tls)
-                await drive(question(judge, f"{self._rng.getrandbits(64):016x}", absolute=False), connection)
+                await connection.drive(question(judge, f"{self._rng.getrandbits(64):016x}", absolute=False))
         except ssl.SSLCertVerificationError as exc:
             return f"its certificate is not trusted here: {exc.verify_message}"
         except TimeoutError:

@@ -23,8 +23,8 @@ from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.probe_steps import Climb
 from proxywhirl.health.requirements import Equipment
 from proxywhirl.models import Anonymity, Target
-from proxywhirl.net.failures import FOREIGN, translated
-from proxywhirl.net.lag import LagMeter
+from proxywhirl.net.capacity import LagMeter
+from proxywhirl.net.dial import FOREIGN, translated
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.judge import Judge, Sighting
 

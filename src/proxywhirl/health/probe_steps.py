@@ -17,8 +17,7 @@ from proxywhirl.health.levels import Level, Stage
 from proxywhirl.health.requirements import Equipment, Errand
 from proxywhirl.models import Target
 from proxywhirl.net.channel import Channel, Line, TLSChannel
-from proxywhirl.net.handshakes import handshake_with
-from proxywhirl.net.trust import default_tls
+from proxywhirl.net.dial import default_tls, handshake_with
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.http import basic_credentials
 from proxywhirl.wire.judge import Judge, Sighting, question

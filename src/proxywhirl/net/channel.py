@@ -15,18 +15,17 @@ import os
 import select
 import socket
 import ssl
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
-from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
-
-T = TypeVar("T")
+from proxywhirl.net.connection import HandshakeDriver
+from proxywhirl.wire.steps import ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
 
 _CHUNK = 16 * 1024  # bytes
 
 
-class Channel(ABC):
+class Channel(HandshakeDriver):
     """Bytes both ways. What fails raises OSError, what ends too early EOFError."""
 
     __slots__ = ("_unread",)
@@ -46,23 +45,6 @@ class Channel(ABC):
         """Return what has arrived, at least one byte, or b"" when the other side has ended."""
         data, self._unread = self._unread, b""
         return data or await self._receive()
-
-    async def drive(self, handshake: Handshake[T]) -> T:
-        """Carry out the steps of a handshake and return its result.
-
-        Raises:
-            OSError: The connection broke.
-            EOFError: The other side closed it before the end.
-            asyncio.LimitOverrunError: The other side sent more than a step allows.
-        """
-        with contextlib.closing(handshake):
-            try:
-                step = next(handshake)
-                while True:
-                    step = handshake.send(await self._carry_out(step))
-            except StopIteration as end:
-                result: T = end.value
-                return result
 
     async def _carry_out(self, step: Step) -> bytes:
         match step:

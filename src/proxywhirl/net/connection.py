@@ -1,4 +1,4 @@
-"""An open connection, and the driver that carries out a handshake on it."""
+"""An open connection, and what carries out a handshake on any stream of bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,8 +21,35 @@ _NO_LINGERING = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing se
 _CLOSE_GRACE = 1.0  # seconds: a TLS peer that never says goodbye must not hold the closer for asyncio's 30
 
 
+class HandshakeDriver(ABC):
+    """Carries out the steps of handshakes."""
+
+    __slots__ = ()
+
+    async def drive(self, handshake: Handshake[T]) -> T:
+        """Carry out the steps of a handshake and return its result.
+
+        Raises:
+            OSError: The connection broke.
+            EOFError: The other side closed the connection before the end.
+            asyncio.LimitOverrunError: The other side sent more than a step allows.
+        """
+        with contextlib.closing(handshake):
+            try:
+                step = next(handshake)
+                while True:
+                    step = handshake.send(await self._carry_out(step))
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    @abstractmethod
+    async def _carry_out(self, step: Step) -> bytes:
+        """Carry out one step and return what it is answered with."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Connection:
+class Connection(HandshakeDriver):
     """A stream to a proxy, or through it to a target. Belongs to one event loop."""
 
     reader: asyncio.StreamReader
@@ -58,37 +86,18 @@ class Connection:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self.abort()
 
-
-async def drive(handshake: Handshake[T], connection: Connection) -> T:
-    """Carry out the steps of a handshake and return its result.
-
-    Raises:
-        OSError: The connection broke.
-        asyncio.IncompleteReadError: The other side closed the connection before the end.
-        asyncio.LimitOverrunError: The other side sent more than a step allows.
-    """
-    with contextlib.closing(handshake):
-        try:
-            step = next(handshake)
-            while True:
-                step = handshake.send(await _carry_out(step, connection))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
-async def _carry_out(step: Step, connection: Connection) -> bytes:
-    match step:
-        case Send(data):
-            connection.writer.write(data)
-            await connection.writer.drain()
-            return b""
-        case ReceiveExactly(count):
-            return await connection.reader.readexactly(count)
-        case ReceiveSome(limit):
-            return await connection.reader.read(limit)
-        case ReceiveUntil(delimiter, limit):
-            data = await connection.reader.readuntil(delimiter)
-            if len(data) > limit:
-                raise asyncio.LimitOverrunError(f"more than {limit} bytes before the delimiter", len(data))
-            return data
+    async def _carry_out(self, step: Step) -> bytes:
+        match step:
+            case Send(data):
+                self.writer.write(data)
+                await self.writer.drain()
+                return b""
+            case ReceiveExactly(count):
+                return await self.reader.readexactly(count)
+            case ReceiveSome(limit):
+                return await self.reader.read(limit)
+            case ReceiveUntil(delimiter, limit):
+                data = await self.reader.readuntil(delimiter)
+                if len(data) > limit:
+                    raise asyncio.LimitOverrunError(f"more than {limit} bytes before the delimiter", len(data))
+                return data

@@ -1,24 +1,52 @@
-"""Open a connection to a proxy, or through it to a target.
+"""Open a connection to a proxy, or through it to a target, and tell who is to blame where that fails.
 
-Rules: one deadline covers everything; whatever fails is an `UpstreamError` that names the redacted
-proxy and blames the right party; no socket outlives a failed or cancelled attempt.
+Rules:
+- One deadline covers name lookup, TCP, TLS and handshake.
+- Whatever fails is an `UpstreamError` that names the redacted proxy and blames the right party.
+- No socket outlives a failed or cancelled attempt.
+- The target's name goes to the proxy, which resolves it. The scheme socks4 alone has only IPv4 addresses: there the
+  name is resolved on this machine first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
+import os
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
 
-from proxywhirl.errors import ProxyFailed, UpstreamError
+from proxywhirl.errors import LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.models import Target
-from proxywhirl.net.connection import READ_LIMIT, Connection, drive
-from proxywhirl.net.failures import FOREIGN, translated
-from proxywhirl.net.handshakes import handshake_with
-from proxywhirl.net.trust import default_tls
+from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.urls import ProxyURL
+from proxywhirl.wire import http, socks4, socks5
+from proxywhirl.wire.steps import Handshake
 
-LAST_PORT = 65535
+_LAST_PORT = 65535
+
+FOREIGN = (OSError, EOFError, asyncio.LimitOverrunError, ValueError, OverflowError)
+"""All that connecting to a proxy and speaking to it raises: the last two where its address is none."""
+
+# What this machine lacks, whatever proxy is dialled: descriptors, memory, ports, a route, permission.
+_OURS = frozenset(
+    {
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EADDRNOTAVAIL,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.EAFNOSUPPORT,
+        errno.EACCES,
+        errno.EPERM,
+    }
+)
 
 
 async def dial(
@@ -49,12 +77,11 @@ async def dial(
     try:
         async with asyncio.timeout(timeout):
             handshake = None if target is None else await handshake_with(endpoint, target)
-            connection = await _connect(endpoint, tls)
+            connection = await _connect(endpoint, tls, leads_back)
             connected = True
             try:
-                _refuse_to_circle(connection, leads_back)
                 if handshake is not None:
-                    await drive(handshake, connection)
+                    await connection.drive(handshake)
             except BaseException:  # a cancelled attempt must not leave its socket behind either
                 connection.abort()
                 raise
@@ -67,14 +94,11 @@ async def dial(
         raise failure from exc
 
 
-def _refuse_to_circle(connection: Connection, leads_back: Callable[[Connection], bool] | None) -> None:
-    if leads_back is not None and leads_back(connection):
-        raise ProxyFailed("is this gateway itself: remove it from the pool")
-
-
-async def _connect(endpoint: ProxyURL, tls: ssl.SSLContext | None) -> Connection:
+async def _connect(
+    endpoint: ProxyURL, tls: ssl.SSLContext | None, leads_back: Callable[[Connection], bool] | None
+) -> Connection:
     host = endpoint.host.strip("[]")
-    if not 0 <= endpoint.port <= LAST_PORT:
+    if not 0 <= endpoint.port <= _LAST_PORT:
         raise OverflowError  # as connecting does to an address; with a name, the system takes another port for it
     context = (tls or default_tls()) if endpoint.scheme == "https" else None
     reader, writer = await asyncio.open_connection(
@@ -85,7 +109,11 @@ async def _connect(endpoint: ProxyURL, tls: ssl.SSLContext | None) -> Connection
         limit=READ_LIMIT,
         **_racing(endpoint.host),
     )
-    return Connection(reader, writer)
+    connection = Connection(reader, writer)
+    if leads_back is not None and leads_back(connection):
+        connection.abort()
+        raise ProxyFailed("is this gateway itself: remove it from the pool")
+    return connection
 
 
 def _racing(host: str) -> dict[str, float]:
@@ -93,3 +121,81 @@ def _racing(host: str) -> dict[str, float]:
     is_literal = host.startswith("[") or host.replace(".", "").isdigit()
     stock_loop = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
     return {"happy_eyeballs_delay": 0.25} if stock_loop and not is_literal else {}
+
+
+@functools.cache
+def default_tls() -> ssl.SSLContext:
+    """Return a client's context with the system's authorities, loaded once: it costs tens of milliseconds."""
+    return ssl.create_default_context()
+
+
+async def handshake_with(endpoint: ProxyURL, target: Target) -> Handshake[None]:
+    """Return the handshake that has `endpoint` open a tunnel to `target`, with the endpoint's own credential.
+
+    Raises:
+        TargetUnreachable: The scheme is socks4, and the target has no IPv4 address that this machine can find.
+    """
+    match endpoint.scheme:
+        case "http" | "https":
+            return http.connect(target.authority, endpoint.username, endpoint.password)
+        case "socks5" | "socks5h":
+            return socks5.connect(target.host, target.port, endpoint.username, endpoint.password)
+        case "socks4":
+            return socks4.connect(await _ipv4(target), target.port, endpoint.username)
+        case _:
+            return socks4.connect(target.host, target.port, endpoint.username)
+
+
+async def _ipv4(target: Target) -> str:
+    """Find the IPv4 address of a target here, since socks4 cannot carry its name."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(target.host, target.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    except (socket.gaierror, ValueError, OverflowError) as exc:
+        raise TargetUnreachable(
+            f"needs an IPv4 address (socks4) and {target.host} has none that this machine can find"
+        ) from exc
+    return str(found[0][4][0])
+
+
+def translated(
+    exc: OSError | EOFError | asyncio.LimitOverrunError | ValueError | OverflowError, proxy: ProxyURL, timeout: float
+) -> UpstreamError:
+    """Return the error to raise `from exc`, one of `FOREIGN`; `timeout` is how many seconds were allowed."""
+    error: type[UpstreamError] = ProxyFailed
+    match exc:
+        case socket.gaierror(errno=socket.EAI_AGAIN):
+            error, words = LocalFailure, "could not be looked up: this machine's name service does not answer"
+        case socket.gaierror() | UnicodeError():
+            words = "has no address: its name cannot be resolved"
+        case ssl.SSLError():
+            words = _tls_words(exc)
+        case TimeoutError():
+            words = f"did not answer within {timeout:g} s"
+        case OSError(errno=code) if code in _OURS and not _is_nowhere(proxy.host):
+            error, words = LocalFailure, f"could not be dialled from this machine: {os.strerror(code)}"
+        case OSError(errno=code):  # asyncio joins the failures of several addresses into one without a number
+            words = f"could not be connected to: {os.strerror(code) if code else 'none of its addresses answers'}"
+        case OverflowError():
+            words = "has no port that exists: they go from 1 to 65535"
+        case ValueError():
+            words = "has an address that cannot be dialled"
+        case EOFError():
+            words = "closed the connection during the handshake"
+        case _:
+            words = "answered more than a handshake may hold"
+    return error(f"{proxy.canonical} {words}")
+
+
+def _is_nowhere(host: str) -> bool:
+    """Whether it is an address of many, or of none, to which no machine has a route."""
+    with suppress(ValueError):
+        address = ip_address(host.strip("[]"))
+        return address.is_multicast or address.is_reserved
+    return False
+
+
+def _tls_words(exc: ssl.SSLError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"has a certificate that is not trusted: {exc.verify_message}"
+    return f"failed in TLS: {exc.reason or 'the connection was cut'}"

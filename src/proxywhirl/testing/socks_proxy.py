@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxywhirl.errors import AccountRefused
-from proxywhirl.net.connection import Connection, drive
+from proxywhirl.net.connection import Connection
 from proxywhirl.testing.proxy import Fault, FleetProxy, ProxiedRequest
 from proxywhirl.testing.tunnel import carry
 from proxywhirl.wire import socks4, socks5
@@ -50,7 +50,7 @@ async def _accept(proxy: FleetProxy, connection: Connection, *, is_socks5: bool)
 
     handshake = socks5.accept(verify, needs_credential=proxy.needs_credential) if is_socks5 else socks4.accept(verify)
     try:
-        requested = await drive(handshake, connection)
+        requested = await connection.drive(handshake)
     except AccountRefused:
         proxy.requests.append(ProxiedRequest(method, "", False if offered else None))
         raise

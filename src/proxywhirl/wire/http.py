@@ -14,8 +14,7 @@ import h11
 
 from proxywhirl.errors import AccountRefused, LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.urls import ProxyURL
-from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send
-from proxywhirl.wire.text import quoted, sendable
+from proxywhirl.wire.steps import Handshake, ReceiveUntil, Send, quoted, sendable
 
 HEAD_LIMIT = 64 * 1024
 """How many bytes all response heads of one handshake may have together."""

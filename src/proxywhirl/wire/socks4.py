@@ -9,8 +9,16 @@ from __future__ import annotations
 import ipaddress
 
 from proxywhirl.errors import AccountRefused, BadHandshake, LocalFailure, ProxyFailed, TargetUnreachable
-from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveUntil, Requested, Send, Verify
-from proxywhirl.wire.text import packed_port, sendable
+from proxywhirl.wire.steps import (
+    Handshake,
+    ReceiveExactly,
+    ReceiveUntil,
+    Requested,
+    Send,
+    Verify,
+    packed_port,
+    sendable,
+)
 
 GRANTED, REJECTED, NO_IDENTD, IDENTITY_REFUSED = 0x5A, 0x5B, 0x5C, 0x5D
 _VERSION = 4

@@ -18,8 +18,7 @@ from proxywhirl.errors import (
     TargetUnreachable,
     UpstreamError,
 )
-from proxywhirl.wire.steps import Handshake, ReceiveExactly, Requested, Send, Step, Verify
-from proxywhirl.wire.text import packed_port, sendable
+from proxywhirl.wire.steps import Handshake, ReceiveExactly, Requested, Send, Step, Verify, packed_port, sendable
 
 _VERSION = 5
 _AUTHENTICATION_VERSION = 1
