@@ -31,7 +31,7 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy, Target
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import Slot, Stock
+from proxywhirl.rotation.proxy_state import ProxyState, ProxyStates
 from proxywhirl.rotation.strategies.registry import find_strategy, strategy_names
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
@@ -136,11 +136,11 @@ def _both_sizes(
 
 def _pick(name: str, scale: Scale) -> Figure:
     """Measure the strategy alone, over proxies that have served, without the rest of the pool."""
-    stock = Stock(random.Random(1), SYSTEM_CLOCK, None)
+    states = ProxyStates(random.Random(1), SYSTEM_CLOCK, None)
     for proxy in proxies(scale.large):
-        stock.held[proxy.key] = Slot(proxy.key, proxy, served=3, latency=0.2, good=3.0)
-    strategy = find_strategy(name)(stock)
-    strategy.add(list(stock.held))
+        states.held[proxy.key] = ProxyState(proxy.key, proxy, served=3, latency=0.2, good=3.0)
+    strategy = find_strategy(name)(states)
+    strategy.add(list(states.held))
 
     def pick(turns: Sequence[int]) -> None:
         for _ in turns:

@@ -32,7 +32,7 @@ from proxywhirl.models import Attributes, Outcome
 from proxywhirl.repeating import Repeating
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import Conduct
-from proxywhirl.rotation.selection.pool_options import Recipe
+from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.without_rules import SILENT
 from proxywhirl.settings import Settings
@@ -92,7 +92,7 @@ class Runtime:
         self._next_record = 0.0
         self._feeder: Repeating | None = None
         self._monitoring: MonitorThread | None = None
-        Recipe.read(settings.pool.strategy)  # a wrong one is refused before a file is made
+        PoolOptions.read(settings.pool.strategy)  # a wrong one is refused before a file is made
         with contextlib.ExitStack() as files:
             home = settings.home
             self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")

@@ -14,7 +14,7 @@ from proxywhirl.gateway.protocol.messages import RETRY_FIELD
 from proxywhirl.rotation.retries.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
 from proxywhirl.rotation.retries.send_policy import as_forwarded, is_repeated
 from proxywhirl.rotation.selection.filters import Wishes
-from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
 from proxywhirl.rotation.verdicts.without_rules import plain_verdict
 from proxywhirl.settings import GatewaySettings, RetrySettings, Settings
@@ -32,7 +32,7 @@ def test_program_runs() -> None:
     login = httpx2.Proxy(said["proxy"]).auth
     assert login is not None
     assert login[0] == said["username"]
-    assert Wish.parse(login[0].partition(",")[2]) == Wish(said["name"])
+    assert RequestOptions.parse(login[0].partition(",")[2]) == RequestOptions(said["name"])
 
 
 def test_figures_are_those_of_the_code() -> None:
@@ -100,7 +100,7 @@ def test_every_key_of_a_wish_is_listed() -> None:
     assert sorted(keys) == sorted(["session", *Wishes.__annotations__])
     usernames = re.findall(r"curl -x http://(.*?):.*?@", PAGE)
     assert len(usernames) == 2
-    assert [Wish.parse(name.partition(",")[2].replace("%7C", "|")) for name in usernames] == [
-        Wish.of("cart-17", {"country": "de"}),
-        Wish.of(None, {"country": ("de", "fr"), "tags": "fast"}),
+    assert [RequestOptions.parse(name.partition(",")[2].replace("%7C", "|")) for name in usernames] == [
+        RequestOptions.of("cart-17", {"country": "de"}),
+        RequestOptions.of(None, {"country": ("de", "fr"), "tags": "fast"}),
     ]

@@ -19,7 +19,7 @@ from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.limits import Limits
-from proxywhirl.rotation.selection.pool_options import COMBINED, DEFAULT_STRATEGY, Recipe
+from proxywhirl.rotation.selection.pool_options import COMBINED, DEFAULT_STRATEGY, PoolOptions
 from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.rotation.strategies import base as protocols
 from proxywhirl.rotation.strategies.registry import strategy_names
@@ -77,7 +77,7 @@ def test_the_tables_are_complete() -> None:
 def test_the_settings_are_settings(tmp_path: Path) -> None:
     """Both examples are read; the first is a strategy, the second has every limit."""
     (tmp_path / "settings.toml").write_text(STRATEGY)
-    recipe = Recipe.read(Settings.load(tmp_path).pool.strategy)
+    recipe = PoolOptions.read(Settings.load(tmp_path).pool.strategy)
     assert str(recipe.base) == "country=DE|FR,max_price=2"
     (tmp_path / "settings.toml").write_text(LIMITS)
     pool = Settings.load(tmp_path).pool

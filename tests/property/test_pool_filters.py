@@ -13,7 +13,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.chooser import Choosing
+from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.filters import _FACETS, NO_FILTER, Filter
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.strategies.base import Strategy
@@ -80,7 +80,7 @@ class FilterMachine(RuleBasedStateMachine):
             portray=portray,
             limits=Limits(requests_per_second=0.1, in_flight=2),
         )
-        self.choosing: Choosing = self.pool._choosing
+        self.chooser: Chooser = self.pool._chooser
         self.kinds: dict[str, tuple[str, int]] = {}
         self.out: list[Lease] = []
 
@@ -122,12 +122,12 @@ class FilterMachine(RuleBasedStateMachine):
     def ask(self, wishes: dict[str, object], exclude: set[str]) -> None:
         """Choose with a filter: whoever serves is in the pool, fits, and is not excluded, at a limit or declined."""
         wanted = Filter.of(wishes)
-        self.choosing.bring_back(self.clock.monotonic())
+        self.chooser.bring_back(self.clock.monotonic())
         fit = {key for key, kind in self.kinds.items() if wanted.admits(proxy(key, kind)) and key not in exclude}
         if self.strategy == "weighted":
             fit = {key for key in fit if KINDS[self.kinds[key][1]].weight != 0}
-        free = {key for key in fit if not self.choosing.standing.at_limit(key)}
-        ready = {key for key in free if key not in self.choosing.standing.aside.at}
+        free = {key for key in fit if not self.chooser.availability.at_limit(key)}
+        ready = {key for key in free if key not in self.chooser.availability.aside.at}
         told = self.pool.explain(exclude=exclude, **wishes)  # type: ignore[arg-type]  # they are wishes
         assert told.eligible == len(ready)
         assert sum(each.count for each in told.excluded) == len(self.kinds) - len(ready)
@@ -145,11 +145,11 @@ class FilterMachine(RuleBasedStateMachine):
     @invariant()
     def each_view_has_those_that_are_ready_and_fit(self) -> None:
         """Taken apart by choosing and excluding, a view gives exactly those that a scan finds."""
-        for wanted, view in [(NO_FILTER, self.choosing.views.all), *self.choosing.views._views.items()]:
+        for wanted, view in [(NO_FILTER, self.chooser.views.all), *self.chooser.views._views.items()]:
             expected = {
                 key
                 for key, kind in self.kinds.items()
-                if wanted.admits(proxy(key, kind)) and self.choosing.standing.ready(key)
+                if wanted.admits(proxy(key, kind)) and self.chooser.availability.ready(key)
             }
             if self.strategy == "weighted":
                 expected = {key for key in expected if KINDS[self.kinds[key][1]].weight != 0}
@@ -158,7 +158,7 @@ class FilterMachine(RuleBasedStateMachine):
     @invariant()
     def the_index_has_the_right_keys(self) -> None:
         """Each facet that was asked for has exactly the keys that a scan finds, and no empty ones."""
-        for name, held in self.choosing.index._facets.items():
+        for name, held in self.chooser.index._facets.items():
             expected: dict[object, set[str]] = {}
             for key, kind in self.kinds.items():
                 for value in _FACETS[name](proxy(key, kind)):

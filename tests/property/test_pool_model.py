@@ -181,7 +181,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Return where one belongs: with those of a good record, those that served, or those that never did."""
         if not proven:
             return 2 if failures <= 2 else 3
-        slot = self.pool._choosing.stock.slot(key)
+        slot = self.pool._chooser.states.slot(key)
         assert slot is not None
         return 0 if slot.chance >= 0.8 and failures <= 2 else 1
 

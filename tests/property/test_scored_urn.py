@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.strategies.sampling import ScoredUrn
+from proxywhirl.rotation.strategies.sampling import ScoredSampler
 
 KEYS = [f"k{number}" for number in range(6)]
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "take", "score", "score"]), st.sampled_from(KEYS)))
@@ -16,7 +16,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "take", "score", "s
 @given(STEPS)
 def test_each_key_keeps_its_own_numbers(steps: list[tuple[str, str]]) -> None:
     """Whoever came, went and changed places between the moment that a key was taken and that in which it is scored."""
-    urn = ScoredUrn(random.Random(1), (-1.0, 0.0))
+    urn = ScoredSampler(random.Random(1), (-1.0, 0.0))
     known: dict[str, tuple[float, float]] = {}
     for number, (what, key) in enumerate(steps):
         if what == "add":

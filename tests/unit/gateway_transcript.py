@@ -22,7 +22,7 @@ from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.retries.budget import RetryBudget
 from proxywhirl.rotation.retries.retry import RetryPolicy
 from proxywhirl.rotation.retries.send_policy import Conduct
-from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
+from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 from proxywhirl.urls import ProxyURL
 
 LIMITS = Limits()
@@ -94,11 +94,13 @@ class Transcript:
         """Let the client send a request as its first bytes."""
         return self.asks(ReadClient(30.0, idle=True)).told(data)
 
-    def chooses(self, *tried: Proxy, target: Target = TARGET, wish: Wish = NO_WISH) -> Self:
+    def chooses(self, *tried: Proxy, target: Target = TARGET, wish: RequestOptions = NO_OPTIONS) -> Self:
         """State that the next command chooses a proxy, and which ones were tried."""
         return self.asks(Choose(target, frozenset(proxy.key for proxy in tried), wish))
 
-    def through(self, endpoint: ProxyURL, *tried: Proxy, target: Target | None = None, wish: Wish = NO_WISH) -> Self:
+    def through(
+        self, endpoint: ProxyURL, *tried: Proxy, target: Target | None = None, wish: RequestOptions = NO_OPTIONS
+    ) -> Self:
         """Let the pool choose `endpoint` and the dial succeed."""
         self.chooses(*tried, target=target or TARGET, wish=wish).told(Proxy.of(endpoint))
         return self.asks(Dial(target, 10.0)).told(endpoint)

@@ -20,7 +20,7 @@ from proxywhirl.gateway.protocol.commands import (
 )
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.retries.retry import RetryPolicy
-from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.urls import ProxyURL
 from tests.unit.gateway_transcript import EMPTY, FIRST, GET, OK, ONE, SECOND, SENT, SOCKS, TARGET, TWO, Transcript
 
@@ -209,7 +209,7 @@ def test_a_site_found_at_fault_meanwhile_tells_the_failure_too(play: Transcript)
 
 def test_a_wish_in_the_username_goes_to_the_pool_and_no_further(play: Transcript) -> None:
     """Without credentials any name does; the session and the filters choose, and nothing of them is sent."""
-    wish = Wish.of("cart-17", {"country": "de", "tags": "fast"})
+    wish = RequestOptions.of("cart-17", {"country": "de", "tags": "fast"})
     play.request(request_with(basic(",session=cart-17,country=de,tags=fast"))).through(SECOND, wish=wish)
     play.asks(WriteUpstream(SENT))
 
@@ -221,7 +221,7 @@ def moved(endpoint: ProxyURL, was: str) -> Moved:
 
 def test_a_session_that_moved_is_told_to_the_client_and_to_the_bus(play: Transcript) -> None:
     """The answer has a field with the key of the former proxy; the same field of a site is dropped."""
-    play.request(request_with(basic(",session=a"))).chooses(wish=Wish("a")).told(moved(SECOND, ONE.key))
+    play.request(request_with(basic(",session=a"))).chooses(wish=RequestOptions("a")).told(moved(SECOND, ONE.key))
     told = play.publishes()
     assert told == SessionMoved(TARGET, TWO, ONE.key, f"moved away from {ONE.key}, since it is gone; session")
     play.told(SECOND).told(None)
@@ -232,15 +232,15 @@ def test_a_session_that_moved_is_told_to_the_client_and_to_the_bus(play: Transcr
 
 def test_a_session_that_moved_within_a_request_is_told_whence_it_came_first(play: Transcript) -> None:
     """Of several moves the client learns the proxy that its last request had; an error of the gateway says it too."""
-    play.request(request_with(basic(",session=a"))).through(FIRST, wish=Wish("a"))
+    play.request(request_with(basic(",session=a"))).through(FIRST, wish=RequestOptions("a"))
     play.told(None).thrown(ProxyFailed("first.test broke off"))
     play.releases(ok=False)
-    play.chooses(ONE, wish=Wish("a")).told(moved(SECOND, ONE.key))
+    play.chooses(ONE, wish=RequestOptions("a")).told(moved(SECOND, ONE.key))
     play.publishes()
     play.publishes()
     play.thrown(ProxyFailed("second.test refused"))
     play.releases(ok=False)
-    play.chooses(ONE, TWO, wish=Wish("a")).told(moved(SOCKS, TWO.key))
+    play.chooses(ONE, TWO, wish=RequestOptions("a")).told(moved(SOCKS, TWO.key))
     for _ in range(2):
         play.publishes()
     play.thrown(ProxyFailed("socks.test refused"))
@@ -273,7 +273,7 @@ def test_a_wish_stands_after_the_name_that_is_asked_for() -> None:
     ):
         play = Transcript(("me", "open")).request(request_with(basic(username, password)))
         if is_admitted:
-            play.chooses(wish=Wish.of(None, {"country": "de"} if "," in username else {}))
+            play.chooses(wish=RequestOptions.of(None, {"country": "de"} if "," in username else {}))
         else:
             assert play.answers().startswith(b"HTTP/1.1 407 ")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.testing.clock import ManualClock
 
@@ -103,7 +103,7 @@ def test_what_is_known_of_pairs_is_bounded() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True, most_arms=100)
     for number in range(3000):
-        slot = Slot(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080))
+        slot = ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080))
         site = learning.sites.get("one.example" if number < 1000 else f"s{number % 7}.example")
         learning.failed(slot, site, BANNED, clock.monotonic(), proxies=10_000)
         learning.served(slot, site, clock.monotonic())
@@ -115,7 +115,7 @@ def test_sites_that_are_forgotten_take_no_knowledge_of_others_with_them() -> Non
     """Arms that went with their sites count no more: after 10,000 sites of two the bound of 9,000 is not reached."""
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True, most_arms=9000)
-    slots = [Slot(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080)) for number in range(2)]
+    slots = [ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080)) for number in range(2)]
     for number in range(10_000):
         site = learning.sites.get(f"s{number}.example")
         for slot in slots:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.sites.bans import FIRST_BAN, LONGEST_ASKED, LONGEST_BAN, Ban, BanBook
 from proxywhirl.rotation.sites.learning import CONNECT, EVERYBODY, Learning
@@ -235,7 +235,7 @@ def test_book_and_sites_never_disagree(steps: list[tuple[str, str, int, float]])
     learning = Learning(random.Random(1), clock, arms=True, most_bans=6, most_sites=3)
     for what, key, number, seconds in steps:
         name = f"site{number}"
-        slot = Slot(key, None)  # type: ignore[arg-type]  # nothing is asked of the proxy
+        slot = ProxyState(key, None)  # type: ignore[arg-type]  # nothing is asked of the proxy
         now, wall = clock.monotonic(), clock.now()
         if what == "wait":
             clock.advance(seconds)

@@ -90,18 +90,18 @@ def test_asking_changes_nothing() -> None:
     """No lease, no session and no trial comes of it, however often; who is due is found all the same."""
     clock, ledger = ManualClock(), MemoryLedger()
     pool = Pool.of([f"http://192.0.2.{n}:80" for n in range(3)], "round_robin", clock=clock, rng=random.Random(1))
-    pool._sticking._ledger = ledger
+    pool._sticky._ledger = ledger
     pool.acquire().report(Outcome(False))
     clock.advance(2)
     before = [replace(use, set_aside_until=None) for use in pool.snapshot()]
-    room = [line.trials for line in pool._choosing.standing._lines]
+    room = [queue.trials for queue in pool._chooser.availability._queues]
     for _ in range(50):
         assert pool.explain(SHOP).eligible == 3
         assert pool.explain(SHOP, session="s").proxy is not None
     assert [replace(use, set_aside_until=None) for use in pool.snapshot()] == before
     assert (ledger._sessions, pool.collect_uses(), pool.collect_bans()) == ({}, {}, {})
-    assert all(line.trials <= had for line, had in zip(pool._choosing.standing._lines, room, strict=True))
-    assert pool._choosing.learning.sites.find("shop.example") is None
+    assert all(queue.trials <= had for queue, had in zip(pool._chooser.availability._queues, room, strict=True))
+    assert pool._chooser.learning.sites.find("shop.example") is None
 
 
 @pytest.mark.parametrize("strategy", ["random", "sticky"])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.learning import Learning
-from proxywhirl.rotation.sites.rate_limit import Pace, Uses
+from proxywhirl.rotation.sites.rate_limit import RateLimit, Uses
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)
@@ -82,7 +82,7 @@ def test_a_limit_is_learnt_from_what_comes_of_uses_at_random_moments(
     uses: int, window: float, load: float, seed: int
 ) -> None:
     """After some hundred bans, a proxy that came as often as it may is due again when the site's window is over."""
-    pace, now, rng = Pace(), 0.0, random.Random(seed)
+    pace, now, rng = RateLimit(), 0.0, random.Random(seed)
     for _ in range(300):
         history, true = Uses(), deque[float](maxlen=uses)
         history.whole = True
@@ -155,7 +155,7 @@ def test_a_limit_that_a_site_gives_up_is_found_out() -> None:
     clock, site = ManualClock(), Limiting(uses=2, window=60.0, ban=600.0)
     pool = pool_of(10, clock)
     send(pool, site, clock, 3000, 1.5)
-    assert pool._choosing.learning.peek("shop.example").pace.kept
+    assert pool._chooser.learning.peek("shop.example").rate_limit.kept
     site.uses = 10**6
     send(pool, site, clock, 3000, 1.5)
     assert send(pool, site, clock, 1000, 1.5) == 1000
@@ -165,7 +165,7 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     """Failures at the proxy do not count towards the site's limit, nor does what was never told of stay open."""
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
-    slot = Slot("a", Proxy("a", "http", "192.0.2.1", 8080))
+    slot = ProxyState("a", Proxy("a", "http", "192.0.2.1", 8080))
     site = learning.sites.get("shop.example")
     learning.failed(slot, site, BANNED, 0.0, proxies=9)
     uses = site.arms["a"].uses
@@ -194,7 +194,7 @@ def test_who_comes_too_early_is_no_witness_against_the_site() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
     site = learning.sites.get("shop.example")
-    slots = [Slot(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080), good=5.0) for n in range(20)]
+    slots = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080), good=5.0) for n in range(20)]
     learning.failed(slots[0], site, BANNED, 0.0, proxies=20)
     now = 0.0
     for slot in slots[1:]:
@@ -207,7 +207,7 @@ def test_who_comes_too_early_is_no_witness_against_the_site() -> None:
         last = site.arms[slot.key].uses.served[-1] + 0.5
         learning.used(slot, site, last)
         learning.failed(slot, site, BANNED, now, proxies=20, use=last)
-    assert site.pace.known
+    assert site.rate_limit.known
     assert not site.at_fault
     assert len(site.barred) >= 18
 
@@ -217,7 +217,7 @@ def test_how_long_a_site_bans_is_learnt_from_those_that_come_back() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
     site = learning.sites.get("shop.example")
-    slots = [Slot(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080)) for n in range(9)]
+    slots = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080)) for n in range(9)]
     learning.failed(slots[8], site, BANNED, 0.0, proxies=9)
     for slot in slots[:8]:
         learning.served(slot, site, clock.monotonic())

@@ -11,7 +11,7 @@ from proxywhirl.errors import ProxyWhirlError, SettingsError, UnknownNameError
 from proxywhirl.models import Attributes, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.selection.filters import Filter
-from proxywhirl.rotation.selection.pool_options import COMBINED, Recipe
+from proxywhirl.rotation.selection.pool_options import COMBINED, PoolOptions
 from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
@@ -27,9 +27,9 @@ def test_every_name_is_a_recipe(name: str) -> None:
 
 def test_wishes_are_read_as_those_of_a_request() -> None:
     """Cases and spaces do not matter, several values stand with bars, numbers become numbers."""
-    recipe = Recipe.read("composite: country=de|Fr , asn=3320,max_price=2.5, tags=Fast, chooser=least_used")
+    recipe = PoolOptions.read("composite: country=de|Fr , asn=3320,max_price=2.5, tags=Fast, chooser=least_used")
     assert recipe.base == Filter.of({"country": ["DE", "FR"], "asn": 3320, "max_price": 2.5, "tags": "fast"})
-    assert recipe.factory is Recipe.read("least_used").factory
+    assert recipe.factory is PoolOptions.read("least_used").factory
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_wishes_are_read_as_those_of_a_request() -> None:
 def test_a_wrong_text_says_what_is_right(text: str, words: str) -> None:
     """The error names the text, or the name in it, and what may stand there; it is one of ours."""
     with pytest.raises(ProxyWhirlError) as caught:
-        Recipe.read(text)
+        PoolOptions.read(text)
     assert isinstance(caught.value, SettingsError | UnknownNameError)
     for part in words.split(".*"):
         assert part in str(caught.value)

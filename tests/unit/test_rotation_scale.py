@@ -13,7 +13,7 @@ from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.rotation.strategies.registry import strategy_names
-from proxywhirl.rotation.strategies.sampling import Urn
+from proxywhirl.rotation.strategies.sampling import Sampler
 from proxywhirl.testing.clock import ManualClock
 
 MANY = 100_000
@@ -60,7 +60,7 @@ def test_a_draw_among_many_goes_through_nothing_unless_nearly_all_are_refused() 
 
     The mean of 200 draws is within five standard deviations of geometric distribution (100 each, so 100 ± 35).
     """
-    urn = Urn(random.Random(1))
+    urn = Sampler(random.Random(1))
     urn.add([str(n) for n in range(MANY)])
     urn.keys = Unscanned(urn.keys)
     for share, expected in ((0.5, 2), (0.1, 10), (0.01, 100)):
@@ -76,7 +76,7 @@ def test_a_draw_among_many_goes_through_nothing_unless_nearly_all_are_refused() 
 @pytest.mark.parametrize("strategy", [name for name in strategy_names() if name != "round_robin"])
 def test_a_site_that_bans_most_of_them_costs_no_scan(strategy: str) -> None:
     """With nine in ten banned each of a hundred choices looks at a few dozen of 100,000."""
-    view = pool_of(strategy)._choosing.views.all
+    view = pool_of(strategy)._chooser.views.all
     barred = refusing([f"k{n}" for n in range(MANY) if n % 10])
     for _ in range(100):
         key = view.choose((), (barred,), None)
@@ -87,7 +87,7 @@ def test_a_site_that_bans_most_of_them_costs_no_scan(strategy: str) -> None:
 
 def test_round_robin_passes_over_those_that_are_banned_once() -> None:
     """Nine in ten are looked at once on the way, and eight for each request from then on."""
-    view = pool_of("round_robin")._choosing.views.all
+    view = pool_of("round_robin")._chooser.views.all
     barred = refusing([f"k{n}" for n in range(MANY) if n % 10])
     served = [view.choose((), (barred,), None) for _ in range(5000)]
     assert len(set(served)) == 5000
@@ -102,7 +102,7 @@ def test_a_thousand_that_fail_at_once_are_set_aside_one_step_each(strategy: str)
     failed = {lease.proxy.key for lease in leases}
     for lease in leases:
         lease.report(Outcome(False, blame=Blame.PROXY))
-    aside = pool._choosing.standing.aside
+    aside = pool._chooser.availability.aside
     assert set(aside) == failed
     assert len(aside._heap) <= 2 * len(aside) + 65
     for _ in range(500):
@@ -121,7 +121,7 @@ def test_a_filter_is_looked_through_once() -> None:
     """The first request for a country reads all; another one, and one for a place nobody is at, next to nothing."""
     pool = pool_of("random")
     count = [0]
-    index, known = pool._choosing.index, pool._choosing.index._known
+    index, known = pool._chooser.index, pool._chooser.index._known
 
     def counting(key: str) -> Proxy:
         count[0] += 1
@@ -138,12 +138,12 @@ def test_where_all_that_fit_are_set_aside_only_they_are_looked_at() -> None:
     pool = Pool("random", resolve=lambda _key: None, rng=random.Random(1), clock=ManualClock(), portray=portray)
     pool.stock({f"k{n}": ("http://192.0.2.1:8080", "FR") for n in range(20_000)}, aside=True)
     pool.stock({f"d{n}": ("http://192.0.2.1:8080", "DE") for n in range(3)}, aside=True)
-    at = pool._choosing.standing.aside.at
+    at = pool._chooser.availability.aside.at
     first = min(range(3), key=lambda n: at[f"d{n}"])
     asked: list[str] = []
-    choosing = pool._choosing
-    limited = choosing.standing.at_limit
-    choosing.standing.at_limit = lambda key: asked.append(key) or limited(key)  # type: ignore[method-assign,func-returns-value]
+    chooser = pool._chooser
+    limited = chooser.availability.at_limit
+    chooser.availability.at_limit = lambda key: asked.append(key) or limited(key)  # type: ignore[method-assign,func-returns-value]
     with pool.acquire(country="DE") as lease:
         assert lease.proxy.key == f"d{first}"
     assert len(asked) <= 3

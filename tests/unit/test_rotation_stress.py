@@ -129,22 +129,22 @@ def test_nothing_is_leaked_and_books_agree(strategy: str, limits: Limits) -> Non
 
 def check(pool: Pool) -> None:
     """Hold what the pool knows against itself."""
-    choosing = pool._choosing
+    chooser = pool._chooser
     with pool._lock:
         pool.tidy(time.monotonic())
     assert sum(use.in_flight for use in pool.snapshot()) == 0
     held = set(pool.keys())
-    assert set(choosing.standing.aside) | set(choosing.standing.limited) <= held
-    assert {key for _, key in pool._sticking._ring._points} == held if pool._sticking._ring else True
-    for _, view in choosing.views._each():
+    assert set(chooser.availability.aside) | set(chooser.availability.limited) <= held
+    assert {key for _, key in pool._sticky._ring._points} == held if pool._sticky._ring else True
+    for _, view in chooser.views._each():
         chosen: set[str] = set()
         while (key := view.choose(chosen, (), None)) is not None:
             chosen.add(key)
         assert chosen <= held
-        assert all(choosing.standing.ready(key) for key in chosen)
-    for site in choosing.learning.sites:
+        assert all(chooser.availability.ready(key) for key in chosen)
+    for site in chooser.learning.sites:
         now, wall = time.monotonic(), time.time()
-        held_here = {k: b for (k, name), b in choosing.learning.book.held(wall).items() if name == site.name}
+        held_here = {k: b for (k, name), b in chooser.learning.book.held(wall).items() if name == site.name}
         banned = {key: ban for key, ban in held_here.items() if key != EVERYBODY}
         assert {key for key, at in site.barred.at.items() if at > now + 0.05} <= set(banned)
         assert {key for key, ban in banned.items() if ban.until > wall + 0.05} <= set(site.barred)

@@ -10,7 +10,7 @@ from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import Stock
+from proxywhirl.rotation.proxy_state import ProxyStates
 from proxywhirl.rotation.selection.filters import Filter
 from proxywhirl.rotation.selection.views import MOST_VIEWS, Views
 from proxywhirl.rotation.strategies.chance import RandomChoice
@@ -19,7 +19,7 @@ from proxywhirl.urls import parse
 
 def test_a_filter_that_is_asked_for_all_the_time_is_never_made_anew() -> None:
     """However many others come once, and although it is found without being looked for."""
-    stock = Stock(random.Random(1), SYSTEM_CLOCK, None)
+    stock = ProxyStates(random.Random(1), SYSTEM_CLOCK, None)
     proxy = Proxy.of(parse("http://192.0.2.1:80"), attributes=Attributes(country="DE"))
     made: list[Filter] = []
 

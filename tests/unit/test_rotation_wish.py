@@ -10,12 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxywhirl.rotation.affinity.sessions import session_id, site_session_id
-from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
+from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 
 
 def test_every_key_is_read_as_what_it_is() -> None:
     """Texts stay texts, numbers and truths become such, several values become a tuple."""
-    wish = Wish.parse("session=cart-17,country=de|fr,city=new%20york,asn=3320,tags=fast,connect=true,max_price=2.5")
+    wish = RequestOptions.parse(
+        "session=cart-17,country=de|fr,city=new%20york,asn=3320,tags=fast,connect=true,max_price=2.5"
+    )
     assert wish.session == "cart-17"
     assert wish.wishes == {
         "country": ("de", "fr"),
@@ -35,7 +37,7 @@ def test_any_session_survives_percent_encoding(session: str, whole: bool) -> Non
     encoded = quote(session, safe="", errors="surrogatepass")
     if whole:
         encoded = "".join(f"%{byte:02x}" for byte in session.encode("utf-8", "surrogatepass"))
-    assert Wish.decode(f"session={encoded}".encode()) == Wish.of(session, {})
+    assert RequestOptions.decode(f"session={encoded}".encode()) == RequestOptions.of(session, {})
 
 
 def test_different_names_are_different_sessions() -> None:
@@ -79,17 +81,19 @@ def test_long_names_are_not_kept() -> None:
 def test_what_is_wrong_is_said_with_what_is_known(text: str, words: str) -> None:
     """An unknown key or an impossible value is an error that tells what there is."""
     with pytest.raises(ValueError, match=words):
-        Wish.parse(text)
+        RequestOptions.parse(text)
 
 
 def test_an_unknown_part_is_not_repeated() -> None:
     """What is no wish may be a piece of somebody's password: the message does not show it."""
     with pytest.raises(ValueError, match="part 1") as caught:
-        Wish.parse("hunter2")
+        RequestOptions.parse("hunter2")
     assert "hunter2" not in str(caught.value)
 
 
 def test_keywords_make_the_same_wish_as_the_text() -> None:
     """Both ways to wish meet in one value; what is None is not wished."""
-    assert Wish.of("a", {"country": ["de", "fr"], "city": None}) == Wish.parse("session=a,country=de|fr")
-    assert Wish.of(None, {}) == NO_WISH
+    assert RequestOptions.of("a", {"country": ["de", "fr"], "city": None}) == RequestOptions.parse(
+        "session=a,country=de|fr"
+    )
+    assert RequestOptions.of(None, {}) == NO_OPTIONS

@@ -13,7 +13,7 @@ from proxywhirl.cli.render import print_json, printable
 from proxywhirl.errors import PoolEmpty
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.selection.explain import Explanation
-from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.rotation.verdicts.rules import Rule
 from proxywhirl.urls import SCHEMES
 
@@ -51,7 +51,7 @@ def explain(
         runtime.feed()
         asked = {name: wish for name, wish in wishes.items() if not (wish is None or wish is False or wish == ())}
         try:
-            Wish.of(session, asked)
+            RequestOptions.of(session, asked)
             told = runtime.pool.explain(target, session=session, **asked)
         except ValueError as exc:
             raise click.UsageError(f"{exc}.") from exc

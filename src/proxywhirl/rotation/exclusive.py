@@ -12,9 +12,9 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.affinity.ledger import Ledger
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.selection.chooser import Choosing
+from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.emptiness import free_in
-from proxywhirl.rotation.selection.request_options import Question
+from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.validation import require, require_number
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ _ELSEWHERE = 1.0
 """Seconds for which a proxy is passed over that turned out to be another's; `learn` knows better soon."""
 
 
-class Holding:
+class ExclusiveLeases:
     """Grants exclusive leases. Who holds what is decided by the ledger; what is known here keeps others off it."""
 
-    def __init__(self, pool: Pool, choosing: Choosing, lock: threading.Lock, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, pool: Pool, chooser: Chooser, lock: threading.Lock, ledger: Ledger, clock: Clock) -> None:
         self._pool = pool
-        self._choosing = choosing
+        self._chooser = chooser
         self._lock = lock
         self._ledger = ledger
         self._clock = clock
 
-    def acquire(self, question: Question, session: str | None, ttl: float | None, *, exclusive: bool) -> Lease:
+    def acquire(self, criteria: Criteria, session: str | None, ttl: float | None, *, exclusive: bool) -> Lease:
         """Grant an exclusive lease on a proxy that nobody uses.
 
         Raises:
@@ -50,11 +50,11 @@ class Holding:
             TierError: the ledger cannot be read or written.
         """
         seconds = _checked(session, ttl, exclusive=exclusive)
-        tried = set(question.exclude)
+        tried = set(criteria.exclude)
         while True:
-            asked = Question(question.site, tried, question.wanted, question.tunnels)
+            asked = Criteria(criteria.site, tried, criteria.wanted, criteria.tunnels)
             wall = self._clock.now()  # before the pool's own time is read, which keeps others off for as long
-            lease = self._take(asked, seconds, tried, question)
+            lease = self._take(asked, seconds, tried, criteria)
             if lease is None:
                 continue
             token = None
@@ -74,19 +74,19 @@ class Holding:
             raise ValueError("only an exclusive lease can be renewed")
         seconds = _checked(None, ttl, exclusive=True)
         key, wall = lease.proxy.key, self._clock.now()
-        if lease.settled or lease.lapsed or not self._ledger.extend(key, lease.token, now=wall, until=wall + seconds):
+        if lease.ended or lease.lapsed or not self._ledger.extend(key, lease.token, now=wall, until=wall + seconds):
             raise LeaseExpired(f"the exclusive lease on {lease.proxy} ended: acquire another, or renew in time")
         with self._lock:
             lease.expires_at = wall + seconds
-            if not lease.settled and not lease.lapsed:
-                self._choosing.holds.hold(lease, self._clock.monotonic() + seconds)
+            if not lease.ended and not lease.lapsed:
+                self._chooser.holds.hold(lease, self._clock.monotonic() + seconds)
 
     def free(self, lease: Lease) -> None:
-        """End an exclusive lease that was settled. One that cannot be written off ends by itself."""
+        """End an exclusive lease that was ended. One that cannot be written off ends by itself."""
         if lease.token is None:
             return
         with self._lock:
-            self._choosing.holds.unhold(lease)
+            self._chooser.holds.unhold(lease)
         try:
             self._ledger.free(lease.proxy.key, lease.token)
         except TierError as exc:
@@ -96,38 +96,38 @@ class Holding:
         """Take in who is held by others until when (Unix seconds). Called under the lock."""
         now, wall = self._clock.monotonic(), self._clock.now()
         for key, until in holds.items():
-            self._choosing.holds.elsewhere(key, now + until - wall if until > wall else None)
+            self._chooser.holds.elsewhere(key, now + until - wall if until > wall else None)
 
-    def _take(self, question: Question, seconds: float, tried: set[str], first: Question) -> Lease | None:
+    def _take(self, criteria: Criteria, seconds: float, tried: set[str], first: Criteria) -> Lease | None:
         """Take a proxy here; None, and one more in `tried`, where the one that was chosen is in use."""
         with self._lock:
             now = self._clock.monotonic()
             self._pool.tidy(now)
-            self._choosing.bring_back(now)
-            site = self._choosing.site(question, now)
-            barred = self._choosing.barred(site, question, now)
+            self._chooser.bring_back(now)
+            site = self._chooser.site(criteria, now)
+            barred = self._chooser.barred(site, criteria, now)
             try:
-                key, why = self._choosing.choose(question, site, barred)
+                key, why = self._chooser.choose(criteria, site, barred)
             except PoolEmpty as exc:
                 used = len(tried) - len(first.exclude)
                 if used <= 0:
                     raise
                 words = f"{used} who could serve are in use or held by others, and an exclusive lease needs one alone"
-                wait = free_in(self._choosing, first, self._choosing.recipe.ladder(first.wanted)[-1], site, now)
+                wait = free_in(self._chooser, first, self._chooser.options.filters_for(first.wanted)[-1], site, now)
                 raise PoolEmpty(words, retry_after=wait) from exc
-            slot = self._choosing.stock.slot(key)
-            if slot is not None and slot.in_flight:
+            state = self._chooser.states.slot(key)
+            if state is not None and state.in_flight:
                 tried.add(key)
                 return None
-            lease = self._choosing.begin(self._pool, key, site, why, now)
-            self._choosing.holds.hold(lease, now + seconds)
+            lease = self._chooser.begin(self._pool, key, site, why, now)
+            self._chooser.holds.hold(lease, now + seconds)
             return lease
 
     def _give_back(self, lease: Lease) -> None:
         lease.release()
         with self._lock:
-            self._choosing.holds.unhold(lease)
-            holds, key = self._choosing.holds, lease.proxy.key
+            self._chooser.holds.unhold(lease)
+            holds, key = self._chooser.holds, lease.proxy.key
             if key not in holds:  # else it was told meanwhile who has it, and for how long
                 holds.put(key, self._clock.monotonic() + _ELSEWHERE)
 

@@ -1,7 +1,7 @@
 """One use of a proxy, from the choice to the report of what became of it.
 
-A lease is settled once: by a report, or by a release that teaches nothing. The pool settles it under its
-lock, so that two threads cannot both do it. One that is dropped without either is released by the pool's next
+A lease ends once: by a report, or by a release that teaches nothing. The pool ends it under its lock, so that two
+threads cannot both do it. One that is dropped without either is released by the pool's next
 choice: nothing that it held is lost.
 """
 
@@ -13,7 +13,7 @@ from typing import Protocol, Self
 
 from proxywhirl.errors import LeaseReported
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.urls import ProxyURL
 
@@ -54,7 +54,7 @@ class Grantor(Protocol):
         """See `Lease.endpoint`."""
         ...
 
-    def settle(self, lease: Lease, outcome: Outcome | None) -> bool:
+    def release(self, lease: Lease, outcome: Outcome | None) -> bool:
         """End a lease; False where it was ended before."""
         ...
 
@@ -80,25 +80,25 @@ class Lease:
         "_grantor",
         "_why",
         "again",
+        "ended",
         "expires_at",
         "incident",
         "lapsed",
         "moved_from",
-        "settled",
         "site",
-        "slot",
+        "state",
         "token",
         "trial",
         "use",
     )
 
-    def __init__(self, grantor: Grantor, slot: Slot, site: Site | None, why: Because) -> None:
+    def __init__(self, grantor: Grantor, state: ProxyState, site: Site | None, why: Because) -> None:
         self._grantor = grantor
         self._why = why
-        self.slot = slot
+        self.state = state
         self.site = site
-        self.incident = slot.incident
-        self.settled = False
+        self.incident = state.incident
+        self.ended = False
         self.lapsed = False
         self.trial: float | None = None
         self.use: float | None = None
@@ -110,7 +110,7 @@ class Lease:
     @property
     def proxy(self) -> Proxy:
         """The proxy, without its credential."""
-        return self.slot.proxy
+        return self.state.proxy
 
     @property
     def why(self) -> str:
@@ -136,12 +136,12 @@ class Lease:
         """
         if not isinstance(outcome, Outcome):
             raise TypeError(f"report takes an Outcome, not {type(outcome).__name__}: to say nothing, release the lease")
-        if not self._grantor.settle(self, outcome):
+        if not self._grantor.release(self, outcome):
             raise LeaseReported(f"the lease on {self.proxy} was reported or released before")
 
     def release(self) -> None:
         """Give the proxy back without a word about it; does nothing after a report."""
-        self._grantor.settle(self, None)
+        self._grantor.release(self, None)
 
     def renew(self, ttl: float) -> None:
         """Hold an exclusive lease for so many seconds from now.
@@ -160,7 +160,7 @@ class Lease:
         self.release()
 
     def __del__(self) -> None:
-        if not getattr(self, "settled", True):
+        if not getattr(self, "ended", True):
             self._grantor.lost(self)
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """The pool: which proxy serves the next request.
 
-`acquire` decides in memory, under one lock: `Choosing` holds what is known. Two things are agreed on with others,
+`acquire` decides in memory, under one lock: `Chooser` holds what is known. Two things are agreed on with others,
 through the ledger and without the lock: the proxy of a session, and who holds a proxy exclusively.
 
 Where none is ready the one due first is tried; where there is none at all, that is `PoolEmpty`. The pool holds no
@@ -22,19 +22,19 @@ from proxywhirl.errors import LeaseExpired, PoolEmpty, ProxyGone, SessionLost
 from proxywhirl.models import Outcome, Proxy, Sketch, Target
 from proxywhirl.rotation.affinity.ledger import Assignment, Ledger, MemoryLedger
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
-from proxywhirl.rotation.exclusive import Holding
+from proxywhirl.rotation.exclusive import ExclusiveLeases
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP
-from proxywhirl.rotation.selection.chooser import Choosing
+from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.explain import Explanation, explain
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.limits import NO_LIMITS, Limits
-from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY, Recipe
-from proxywhirl.rotation.selection.request_options import ANYTHING, Question
+from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY, PoolOptions
+from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.rotation.sites.learning import EVERYBODY
-from proxywhirl.rotation.sticky import Sticking
+from proxywhirl.rotation.sticky import StickyLeases
 from proxywhirl.urls import ProxyURL, parse
 from proxywhirl.validation import require
 
@@ -62,7 +62,7 @@ class Pool:
     """Chooses among proxies. Thread-safe; `acquire` and `report` cost the same whatever its size.
 
     Args:
-        strategy: The name of a built-in strategy or of an entry point, and wishes (see `rotation.recipe`).
+        strategy: The name of a built-in strategy or of an entry point, and wishes (see `rotation.options`).
         resolve: Gives the URL with its credential for a key, None where that is known no more.
         rng: The source of every random decision; seed it to repeat a run.
         clock: Its monotonic time decides who is due; bans and sessions, which outlive the process, go by the other.
@@ -99,11 +99,11 @@ class Pool:
         require("limits", limits, Limits, "a value of Limits")
         require("sessions", sessions, SessionPolicy, "a SessionPolicy")
         agreed = MemoryLedger() if ledger is None else ledger
-        self._recipe = Recipe.read(strategy)
-        self._choosing = Choosing(self._recipe, rng, clock, limits, portray)
+        self._options = PoolOptions.read(strategy)
+        self._chooser = Chooser(self._options, rng, clock, limits, portray)
         self._lock = threading.Lock()
-        self._sticking = Sticking(self, self._choosing, self._lock, sessions, agreed, clock)
-        self._holding = Holding(self, self._choosing, self._lock, agreed, clock)
+        self._sticky = StickyLeases(self, self._chooser, self._lock, sessions, agreed, clock)
+        self._exclusive = ExclusiveLeases(self, self._chooser, self._lock, agreed, clock)
         self._resolve = resolve
         self._clock = clock
         self._on_report = on_report
@@ -143,8 +143,8 @@ class Pool:
         for proxy in proxies:  # the lock is taken for each: `proxies` may be a slow scan of the store
             require("a proxy", proxy, Proxy, "a Proxy; Proxy.of makes it of a URL")
             with self._lock:
-                self._choosing.members.put(proxy)
-                self._sticking.came((proxy.key,))
+                self._chooser.members.put(proxy)
+                self._sticky.came((proxy.key,))
 
     def stock(self, sketches: Mapping[str, Sketch], *, aside: bool = False) -> None:
         """Do as `update` with sketches, by key, in a fraction of the time; `aside` sets all of them aside as dead ones.
@@ -152,8 +152,8 @@ class Pool:
         Requests wait meanwhile, half a millisecond for each thousand.
         """
         with self._lock:
-            self._choosing.members.take_in(sketches, aside=aside)
-            self._sticking.came(sketches.keys())
+            self._chooser.members.take_in(sketches, aside=aside)
+            self._sticky.came(sketches.keys())
 
     def discard(self, keys: Iterable[str]) -> None:
         """Forget proxies; unknown keys are ignored. Leases on them can still be reported."""
@@ -193,18 +193,18 @@ class Pool:
             TierError: An exclusive lease cannot be agreed on, since the ledger cannot be read or written.
         """
         if target is None and not wishes:
-            question = ANYTHING if not exclude else Question.of(None, exclude, wishes)
+            criteria = ANYTHING if not exclude else Criteria.of(None, exclude, wishes)
         else:
-            question = Question.of(target, exclude, wishes)
+            criteria = Criteria.of(target, exclude, wishes)
         if exclusive or ttl is not None:
-            return self._holding.acquire(question, session, ttl, exclusive=exclusive)
-        if session is not None or self._recipe.sticky:
-            return self._sticking.acquire(question, session)
+            return self._exclusive.acquire(criteria, session, ttl, exclusive=exclusive)
+        if session is not None or self._options.sticky:
+            return self._sticky.acquire(criteria, session)
         with self._lock:
             now = self._clock.monotonic()
             if self._dropped:
                 self.tidy(now)
-            return self._choosing.serve(self, question, now)
+            return self._chooser.serve(self, criteria, now)
 
     def explain(
         self,
@@ -220,23 +220,23 @@ class Pool:
             ProxyURLError: `target` is a text and no absolute http or https URL.
             ValueError: A wish is unknown or impossible.
         """
-        question = Question.of(target, exclude, wishes)
-        sticks = session is not None or self._recipe.sticky
-        asked = self._sticking.read(question, session) if sticks else None
+        criteria = Criteria.of(target, exclude, wishes)
+        sticks = session is not None or self._options.sticky
+        asked = self._sticky.read(criteria, session) if sticks else None
         with self._lock:
             key, refusal = None, ""
             if asked is not None:
                 try:
-                    key = self._sticking.look(question, *asked)
+                    key = self._sticky.look(criteria, *asked)
                 except (PoolEmpty, SessionLost) as exc:
                     refusal = str(exc)
-            return explain(self._choosing, question, self._clock, session_key=key, refusal=refusal)
+            return explain(self._chooser, criteria, self._clock, session_key=key, refusal=refusal)
 
     def snapshot(self) -> list[ProxyUse]:
         """Return what is known of every proxy, in the order in which they were added. O(n)."""
         with self._lock:
-            known = [(key, self._use(key, slot)) for key, slot in self._choosing.held.items()]
-        make = self._choosing.stock.make
+            known = [(key, self._use(key, state)) for key, state in self._chooser.held.items()]
+        make = self._chooser.states.make
         return [
             use if isinstance(use, ProxyUse) else ProxyUse(make(key, use[0]), 0, 0, 0, *use[1:]) for key, use in known
         ]
@@ -244,46 +244,46 @@ class Pool:
     def keys(self) -> list[str]:
         """Return the keys of all proxies, in the order in which they were added. O(n)."""
         with self._lock:
-            return list(self._choosing.held)
+            return list(self._chooser.held)
 
     def __len__(self) -> int:
-        return len(self._choosing.held)
+        return len(self._chooser.held)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._choosing.held
+        return key in self._chooser.held
 
     # What is learnt, for those who write it down; and what others wrote.
 
     def bans(self) -> dict[Pair, Ban]:
         """Return the bans of proxies that hold, by key and site. O(bans)."""
         with self._lock:
-            held = self._choosing.learning.book.held(self._clock.now())
+            held = self._chooser.learning.book.held(self._clock.now())
         return {pair: ban for pair, ban in held.items() if pair[0] != EVERYBODY}
 
     def collect_bans(self) -> dict[Pair, Ban]:
         """Return the bans that changed here since the last call; with the key `*`, which sites are left alone."""
         with self._lock:
-            return self._choosing.learning.book.collect()
+            return self._chooser.learning.book.collect()
 
     def learn_bans(self, bans: Mapping[Pair, Ban]) -> None:
         """Take in bans that others found out, or lifted (`until` is in the past then)."""
         with self._lock:
-            self._choosing.learning.learn_bans(bans, self._clock.monotonic())
+            self._chooser.learning.learn_bans(bans, self._clock.monotonic())
 
     def collect_uses(self) -> dict[str, float]:
         """Return when sessions were last used (Unix seconds), of those that were since the last call, by id."""
         with self._lock:
-            return self._sticking.sessions.collect()
+            return self._sticky.sessions.collect()
 
     def learn_sessions(self, sessions: Mapping[str, Assignment | None]) -> None:
         """Take in what others agreed on, by id; None ends a session."""
         with self._lock:
-            self._sticking.sessions.learn(sessions)
+            self._sticky.sessions.learn(sessions)
 
     def learn_holds(self, holds: Mapping[str, float]) -> None:
         """Take in who is held exclusively by others until when (Unix seconds); the past means that they are free."""
         with self._lock:
-            self._holding.learn(holds)
+            self._exclusive.learn(holds)
 
     # For leases, and for those who grant some.
 
@@ -291,9 +291,9 @@ class Pool:
         """Take back leases that nobody holds. Called under the lock."""
         while self._dropped:
             lease = self._dropped.popleft()
-            if not lease.settled:
-                lease.settled = True
-                self._choosing.end(lease, None, now)
+            if not lease.ended:
+                lease.ended = True
+                self._chooser.end(lease, None, now)
 
     def endpoint(self, lease: Lease) -> ProxyURL:
         """See `Lease.endpoint`."""
@@ -303,23 +303,23 @@ class Pool:
         url = self._resolve(key)
         if url is None:
             with self._lock:
-                if self._choosing.held.get(key) is lease.slot:  # not one that was added again meanwhile
+                if self._chooser.held.get(key) is lease.state:  # not one that was added again meanwhile
                     self._forget(key)
             raise ProxyGone(f"{lease.proxy} was removed after it was chosen; acquire another")
         return url
 
-    def settle(self, lease: Lease, outcome: Outcome | None) -> bool:
+    def release(self, lease: Lease, outcome: Outcome | None) -> bool:
         """End a lease; False where it was ended before."""
         with self._lock:
-            if lease.settled:
+            if lease.ended:
                 return False
-            lease.settled = True
-            tells, pardoned = self._choosing.end(lease, outcome, self._clock.monotonic())
+            lease.ended = True
+            tells, pardoned = self._chooser.end(lease, outcome, self._clock.monotonic())
         if lease.token is not None:
-            self._holding.free(lease)
+            self._exclusive.free(lease)
         if self._on_health is not None:
             if tells:
-                self._on_health(lease.slot.key, outcome)
+                self._on_health(lease.state.key, outcome)
             for key in pardoned:
                 self._on_health(key, None)
         if outcome is not None and self._on_report is not None:
@@ -328,22 +328,22 @@ class Pool:
 
     def renew(self, lease: Lease, ttl: float) -> None:
         """See `Lease.renew`."""
-        self._holding.renew(lease, ttl)
+        self._exclusive.renew(lease, ttl)
 
     def lost(self, lease: Lease) -> None:
         """Take note of a lease that nobody holds any more. Takes no lock: the garbage collector calls it anywhere."""
         self._dropped.append(lease)
 
     def _forget(self, key: str) -> None:
-        if self._choosing.members.forget(key):
-            self._sticking.went(key)
+        if self._chooser.members.forget(key):
+            self._sticky.went(key)
 
-    def _use(self, key: str, slot: Slot | Sketch) -> ProxyUse | tuple[Sketch, float | None, int]:
+    def _use(self, key: str, state: ProxyState | Sketch) -> ProxyUse | tuple[Sketch, float | None, int]:
         """Return what is known of a proxy; of a sketch without its value, which takes time to make."""
-        until = self._choosing.standing.aside.due_at(key)
-        if isinstance(slot, Slot):
-            return ProxyUse(slot.proxy, slot.served, slot.failed, slot.in_flight, until, slot.failures)
-        return slot, until, 0 if until is None else FAILURES_TO_CAP
+        until = self._chooser.availability.aside.due_at(key)
+        if isinstance(state, ProxyState):
+            return ProxyUse(state.proxy, state.served, state.failed, state.in_flight, until, state.failures)
+        return state, until, 0 if until is None else FAILURES_TO_CAP
 
 
 def _url(url: str | ProxyURL) -> ProxyURL:

@@ -1,6 +1,6 @@
 """What the pool learns of one proxy that was used; changed only under the pool's lock.
 
-The proxies of a pool: sketches until they are used, then slots.
+The proxies of a pool: sketches until they are used, then states.
 
 What comes as a sketch stays one until it is used: a pool of a million is filled in a second or two, and the values are
 made one by one. What many sketches have in common is read once for all of them.
@@ -29,7 +29,7 @@ _PRIOR_GOOD, _PRIOR = 0.9, 1.0  # a success rate begins as if nine in ten had se
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
+class ProxyState:
     """Counts and decayed means. Times are on the pool's monotonic clock.
 
     `failures` are those in a row. `incident` is raised each time the proxy is set aside: leases that were
@@ -84,20 +84,20 @@ class Slot:
 _TEXTS = 65_536  # of sketches, that are read once
 
 
-class Stock:
+class ProxyStates:
     """Slots and sketches by key, in the order in which they came. Also the `Roster` of the strategies."""
 
     def __init__(self, rng: random.Random, clock: Clock, portray: Callable[[str, Sketch], Proxy] | None) -> None:
         self.rng = rng
         self.monotonic = clock.monotonic
-        self.held: dict[str, Slot | Sketch] = {}
+        self.held: dict[str, ProxyState | Sketch] = {}
         self._portray = portray
         self._alike = lru_cache(maxsize=_TEXTS)(self._read)
 
-    def slot(self, key: str) -> Slot | None:
+    def slot(self, key: str) -> ProxyState | None:
         """See `Roster`."""
         held = self.held.get(key)
-        return held if type(held) is Slot else None
+        return held if type(held) is ProxyState else None
 
     def attributes(self, key: str) -> Attributes:
         """See `Roster`."""
@@ -106,7 +106,7 @@ class Stock:
     def known(self, key: str) -> Proxy:
         """Return a proxy of which all but address and label is that of a key's."""
         held = self.held[key]
-        if isinstance(held, Slot):
+        if isinstance(held, ProxyState):
             return held.proxy
         return self._alike(held[0].partition("://")[0], held[1])
 
@@ -120,14 +120,14 @@ class Stock:
             raise TypeError("a pool that is filled with sketches needs to be made with `portray`")
         return self._portray(key, sketch)
 
-    def open(self, key: str, *, aside: bool = False) -> Slot:
-        """Return the slot of a key; of a sketch it is made now: `aside` says that it is one of those withheld."""
+    def open(self, key: str, *, aside: bool = False) -> ProxyState:
+        """Return the state of a key; of a sketch it is made now: `aside` says that it is one of those withheld."""
         held = self.held[key]
-        if isinstance(held, Slot):
+        if isinstance(held, ProxyState):
             return held
-        slot = Slot(key, self.make(key, held), failures=FAILURES_TO_CAP if aside else 0, withheld=aside)
-        self.held[key] = slot
-        return slot
+        state = ProxyState(key, self.make(key, held), failures=FAILURES_TO_CAP if aside else 0, withheld=aside)
+        self.held[key] = state
+        return state
 
     def _read(self, scheme: str, text: str) -> Proxy:
         return self.make("", (f"{scheme}://host.invalid:1", text))

@@ -14,9 +14,9 @@ from proxywhirl.rotation.affinity.hash_ring import HashRing
 from proxywhirl.rotation.affinity.ledger import Assignment, Ledger
 from proxywhirl.rotation.affinity.sessions import SessionPolicy, Sessions, require_name, session_id, site_session_id
 from proxywhirl.rotation.lease import Because, Lease
-from proxywhirl.rotation.selection.chooser import COOLING, SET_ASIDE, Choosing
+from proxywhirl.rotation.selection.chooser import COOLING, SET_ASIDE, Chooser
 from proxywhirl.rotation.selection.emptiness import A_WHILE
-from proxywhirl.rotation.selection.request_options import Question
+from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred
 
@@ -30,7 +30,7 @@ _AGREEMENTS = 4
 """So often another process may have moved a session to a proxy that cannot serve here, until that is an error."""
 
 
-class Sticking:
+class StickyLeases:
     """Grants leases to sessions.
 
     A session that is known costs no agreement. A new one, and one that has to move, falls to a proxy by consistent
@@ -38,11 +38,11 @@ class Sticking:
     """
 
     def __init__(
-        self, pool: Pool, choosing: Choosing, lock: threading.Lock, policy: SessionPolicy, ledger: Ledger, clock: Clock
+        self, pool: Pool, chooser: Chooser, lock: threading.Lock, policy: SessionPolicy, ledger: Ledger, clock: Clock
     ) -> None:
         self.sessions = Sessions()
         self._pool = pool
-        self._choosing = choosing
+        self._chooser = chooser
         self._lock = lock
         self._policy = policy
         self._ledger = ledger
@@ -59,7 +59,7 @@ class Sticking:
         if self._ring is not None:
             self._ring.remove(key)
 
-    def acquire(self, question: Question, name: str | None) -> Lease:
+    def acquire(self, criteria: Criteria, name: str | None) -> Lease:
         """Grant a lease to a session; without a name, to that of all requests to the site.
 
         Raises:
@@ -67,7 +67,7 @@ class Sticking:
             SiteResting: the site is left alone for now.
             SessionLost: the session is hard, and its proxy cannot serve.
         """
-        session = self._id(question, name)
+        session = self._id(criteria, name)
         self._require_ring()
         lost: dict[str, str] = {}
         last_resort: str | None = None
@@ -75,21 +75,21 @@ class Sticking:
             with self._lock:
                 now, wall = self._clock.monotonic(), self._clock.now()
                 self._pool.tidy(now)
-                self._choosing.bring_back(now)
-                site = self._choosing.site(question, now)
-                barred = self._choosing.barred(site, question, now)
+                self._chooser.bring_back(now)
+                site = self._chooser.site(criteria, now)
+                barred = self._chooser.barred(site, criteria, now)
                 known = self.sessions.get(session)
                 if known is not None and self._policy.lasts(known, wall, self.sessions.last_use(session, known)):
-                    problem = self._choosing.usable(known.key, question, barred)
+                    problem = self._chooser.usable(known.key, criteria, barred)
                     if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
                         self._require_room(known, site if problem == COOLING else None)
                         self.sessions.use(session, wall)
-                        return self._grant(known.key, site, lost, now, again=bool(question.exclude))
+                        return self._grant(known.key, site, lost, now, again=bool(criteria.exclude))
                     lost[known.key] = problem
                     self._require_soft(problem)
-                key = self._fall(session, known, question, barred)
+                key = self._fall(session, known, criteria, barred)
                 if key is None:
-                    key, _ = self._choosing.choose(question, site, barred)
+                    key, _ = self._chooser.choose(criteria, site, barred)
                     last_resort = key
             agreed = self._agree(session, key, lost, wall)
             with self._lock:
@@ -100,13 +100,13 @@ class Sticking:
         before = next((other for other in lost if other != key), None) if lost else None
         moved = "" if before is None else f"moved away from {before}, since {lost[before]}"
         why: Because = ("session", 0, (), "", moved)
-        lease = self._choosing.begin(self._pool, key, site, why, now)
+        lease = self._chooser.begin(self._pool, key, site, why, now)
         lease.moved_from, lease.again = before, again
         return lease
 
-    def read(self, question: Question, name: str | None) -> tuple[str, Assignment | None]:
+    def read(self, criteria: Criteria, name: str | None) -> tuple[str, Assignment | None]:
         """Return the id of a session and what the ledger has of it, for `look`. Not called under the lock."""
-        session = self._id(question, name)
+        session = self._id(criteria, name)
         self._require_ring()
         try:
             return session, self._ledger.assigned(session)
@@ -114,7 +114,7 @@ class Sticking:
             _log.warning("what is written down of sessions cannot be read: %s", exc)
             return session, None
 
-    def look(self, question: Question, session: str, written: Assignment | None) -> str | None:
+    def look(self, criteria: Criteria, session: str, written: Assignment | None) -> str | None:
         """Return the proxy that a session has, or would fall to; agrees on nothing. None where none is ready.
 
         Called under the lock, which the caller keeps for as long as the proxy has to be there.
@@ -123,57 +123,57 @@ class Sticking:
             SessionLost: the session is hard, and its proxy cannot serve.
             PoolEmpty: the session's proxy is at a limit.
         """
-        site = self._choosing.learning.peek(question.site) if question.site is not None else None
-        barred = self._choosing.barred(site, question, self._clock.monotonic())
+        site = self._chooser.learning.peek(criteria.site) if criteria.site is not None else None
+        barred = self._chooser.barred(site, criteria, self._clock.monotonic())
         known = self.sessions.used(session) or written
         if known is not None and self._policy.lasts(known, self._clock.now()):
-            problem = self._choosing.usable(known.key, question, barred)
+            problem = self._chooser.usable(known.key, criteria, barred)
             if not problem or problem == COOLING:
                 self._require_room(known, site if problem else None)
                 return known.key
             self._require_soft(problem)
-        return self._fall(session, known, question, barred)
+        return self._fall(session, known, criteria, barred)
 
     def _require_soft(self, problem: str) -> None:
         if self._policy.hard:
             raise SessionLost(f"the session's proxy cannot serve this request: {problem}; a hard session gets no other")
 
     def _require_room(self, known: Assignment, cooling: Site | None) -> None:
-        standing = self._choosing.standing
-        limited = standing.at_limit(known.key)
+        availability = self._chooser.availability
+        limited = availability.at_limit(known.key)
         if cooling is None and not limited:
             return
         now = self._clock.monotonic()
         waits = [] if cooling is None else [cooling.cooling.due_at(known.key) or now]
         if limited:
-            waits.append(standing.limited.due_at(known.key) or now + A_WHILE)
+            waits.append(availability.limited.due_at(known.key) or now + A_WHILE)
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
-    def _id(self, question: Question, name: str | None) -> str:
-        return site_session_id(question.site or "") if name is None else session_id(require_name(name))
+    def _id(self, criteria: Criteria, name: str | None) -> str:
+        return site_session_id(criteria.site or "") if name is None else session_id(require_name(name))
 
     def _require_ring(self) -> None:
         """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""
         if self._ring is not None:
             return
         with self._lock:
-            known = set(self._choosing.held)
+            known = set(self._chooser.held)
         ring = HashRing(known)
         with self._lock:
             if self._ring is None:
-                for key in known - self._choosing.held.keys():
+                for key in known - self._chooser.held.keys():
                     ring.remove(key)
-                ring.add(self._choosing.held.keys() - known)
+                ring.add(self._chooser.held.keys() - known)
                 self._ring = ring
 
-    def _fall(self, session: str, known: Assignment | None, question: Question, barred: Barred) -> str | None:
+    def _fall(self, session: str, known: Assignment | None, criteria: Criteria, barred: Barred) -> str | None:
         """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
         if self._ring is None:
             return None
-        choosing = self._choosing
+        chooser = self._chooser
         moves, former = (0, None) if known is None else (known.moves + 1, known.key)
-        for wanted in choosing.recipe.ladder(question.wanted):
-            free = partial(choosing.free, question, barred, wanted)
+        for wanted in chooser.options.filters_for(criteria.wanted):
+            free = partial(chooser.free, criteria, barred, wanted)
             key = self._ring.choose(f"{session}:{moves}", lambda key, free=free: key != former and free(key))  # type: ignore[misc]  # bound now
             if key is not None:
                 return key

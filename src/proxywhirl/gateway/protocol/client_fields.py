@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import h11
 
 from proxywhirl.gateway.protocol.messages import RETRY_FIELD, Refusal
-from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
+from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 
 Credentials = tuple[str, str]
 """Username and password."""
@@ -68,7 +68,7 @@ _UNSAFE = b"unsafe"
 class Asked:
     """The wish for a proxy, and whether the request may be sent again whatever its method."""
 
-    wish: Wish = NO_WISH
+    wish: RequestOptions = NO_OPTIONS
     unsafe: bool = False
 
 
@@ -81,7 +81,7 @@ def read_asked(head: h11.Request, credentials: Credentials | None) -> Asked | Re
     if rest is None:
         return _UNAUTHORIZED
     try:
-        wish = Wish.decode(rest) if rest else NO_WISH
+        wish = RequestOptions.decode(rest) if rest else NO_OPTIONS
     except ValueError as exc:
         return Refusal(400, f"The username in Proxy-Authorization says NAME,KEY=VALUE,... and is wrong: {exc}.")
     retry = [value.lower() for name, value in head.headers if name == RETRY_FIELD]

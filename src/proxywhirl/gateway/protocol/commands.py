@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from proxywhirl.events import Event
 from proxywhirl.models import Outcome, Proxy, Target
-from proxywhirl.rotation.selection.request_options import NO_WISH, Wish
+from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 
 
 class ClientGone(Exception):
@@ -60,7 +60,7 @@ class Choose:
 
     target: Target
     exclude: frozenset[str]
-    wish: Wish = NO_WISH
+    wish: RequestOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

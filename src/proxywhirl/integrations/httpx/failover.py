@@ -18,7 +18,7 @@ from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.retry import Retries
 from proxywhirl.rotation.retries.send_policy import Judge, is_repeated
-from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.urls import ProxyURL
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Pursuit:
         pool: Pool,
         identities: Identities,
         target: Target,
-        wish: Wish,
+        wish: RequestOptions,
         retries: Retries,
         judge: Judge,
         attempt_timeout: float,

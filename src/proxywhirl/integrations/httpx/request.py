@@ -19,7 +19,7 @@ import httpx2
 from proxywhirl.errors import ProxyURLError
 from proxywhirl.models import Target
 from proxywhirl.rotation.selection.filters import Wishes
-from proxywhirl.rotation.selection.request_options import Wish
+from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.validation import require
 
 EXTENSION = "proxywhirl"
@@ -43,7 +43,7 @@ def extension(session: str | None, wish: Wishes | None, *, retry_unsafe: bool) -
     return {EXTENSION: named} if named else {}
 
 
-def read_wish(request: httpx2.Request) -> tuple[Wish, bool]:
+def read_wish(request: httpx2.Request) -> tuple[RequestOptions, bool]:
     """Return the wish of a request, and whether it may be sent again whatever its method.
 
     Raises:
@@ -56,7 +56,7 @@ def read_wish(request: httpx2.Request) -> tuple[Wish, bool]:
     unsafe = filters.pop("retry_unsafe", False)
     if not isinstance(unsafe, bool):
         raise ValueError(f"retry_unsafe must be True or False, not {unsafe!r}")  # noqa: TRY004 - as of the others
-    return Wish.of(filters.pop("session", None), filters), unsafe
+    return RequestOptions.of(filters.pop("session", None), filters), unsafe
 
 
 def target_of(url: httpx2.URL) -> Target:

@@ -20,13 +20,13 @@ class Holds(Timetable[str]):
 
     def hold(self, lease: Lease, until: float) -> None:
         """Keep others off a lease's proxy."""
-        key = lease.slot.key
+        key = lease.state.key
         self.put(key, until)
         self._leases[key] = ref(lease)
 
     def unhold(self, lease: Lease) -> None:
         """Let others have a lease's proxy, unless another one holds it by now."""
-        key = lease.slot.key
+        key = lease.state.key
         known = self._leases.get(key)
         if known is not None and known() is lease:
             del self._leases[key]

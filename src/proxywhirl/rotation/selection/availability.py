@@ -5,10 +5,16 @@ The rules:
 - a failing proxy is set aside for an exponential back-off with full jitter;
 - when it is due it comes back on trial: one request at a time, until one succeeds. A trial that is neither reported nor
   released ends by itself, so that it cannot starve;
-- trials are few, as long as others are ready (see `Line`): those with a good record that hardly failed yet come back as
-  soon as they are due; of others that have served one in 33 requests tries one, of those that never served one in 50,
-  and of these one in 100 where they have failed again and again. Each trial that succeeds makes room for up to three
-  more of its kind, and so does each request that nobody could serve, for one;
+- trials are few, as long as others are ready (see `TrialQueue`). Each kind has its share of the requests:
+
+  =============================================  ==================
+  a good record, and few failures                all who are due
+  others that have served                        one request in 33
+  never served, few failures                     one request in 50
+  never served, failed again and again           one request in 100
+  =============================================  ==================
+
+  A trial that succeeds makes room for up to three more of its kind, a request that nobody could serve for one;
 - what the store calls retired or dead is withheld: set aside as one that failed often enough for the longest back-off.
   One that failed here anyway keeps its own back-off. A success here brings it back, and so does the store's word that
   it serves again;
@@ -20,7 +26,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 
-from proxywhirl.rotation.proxy_state import Slot, Stock
+from proxywhirl.rotation.proxy_state import ProxyState, ProxyStates
 from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP, backoff
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.views import Views
@@ -38,7 +44,7 @@ _FOR_A_SUCCESS = 3.0  # times the success rate of the last trials
 _LUCK_WEIGHT = 0.1
 
 
-class Line:
+class TrialQueue:
     """Some of those who are set aside, when each is due, and how many may be tried.
 
     Args:
@@ -71,18 +77,18 @@ class Line:
         self.trials = min(self.trials + trials, _TRIALS_AT_ONCE)
 
 
-class Standing:
-    """Keeps `views` in line with who is set aside and who is at a limit. Times are on the pool's monotonic clock."""
+class Availability:
+    """Keeps `views` in queue with who is set aside and who is at a limit. Times are on the pool's monotonic clock."""
 
-    def __init__(self, stock: Stock, limits: Limits, rng: random.Random) -> None:
+    def __init__(self, states: ProxyStates, limits: Limits, rng: random.Random) -> None:
         self.aside: Timetable[str] = Timetable()
         self.limited: Timetable[str] = Timetable()
         self.views: Views
-        self._stock = stock
+        self._states = states
         self._limits = limits
         self._rng = rng
-        self._lines = Line(1.0), Line(0.03), Line(0.02), Line(0.01)
-        self._trusted, self._proven, self._doubtful, self._hopeless = self._lines
+        self._queues = TrialQueue(1.0), TrialQueue(0.03), TrialQueue(0.02), TrialQueue(0.01)
+        self._trusted, self._proven, self._doubtful, self._hopeless = self._queues
 
     def ready(self, key: str) -> bool:
         """Whether a proxy may serve now."""
@@ -92,8 +98,8 @@ class Standing:
         """Whether a proxy is used as much as it may be."""
         if key in self.limited.at:
             return True
-        slot = self._stock.slot(key)
-        return slot is not None and self._limits.in_flight is not None and slot.in_flight >= self._limits.in_flight
+        state = self._states.slot(key)
+        return state is not None and self._limits.in_flight is not None and state.in_flight >= self._limits.in_flight
 
     def enter(self, key: str) -> None:
         """Let a proxy serve if nothing stands in the way any more."""
@@ -103,16 +109,16 @@ class Standing:
     def bring_back(self, now: float, *, for_request: bool) -> None:
         """Let those serve who are due, as many as may be on trial."""
         if self.aside.at:
-            for line in self._lines:
+            for queue in self._queues:
                 if for_request:
-                    line.grow()
-                while line.trials >= 1.0:
-                    key = line.due.pop_due(now)
+                    queue.grow()
+                while queue.trials >= 1.0:
+                    key = queue.due.pop_due(now)
                     if key is None:
                         break
-                    line.trials -= 1.0
+                    queue.trials -= 1.0
                     self.aside.discard(key)
-                    self._stock.open(key, aside=True)
+                    self._states.open(key, aside=True)
                     self.enter(key)
         if self.limited.at:
             for _ in range(_RETURNS_AT_ONCE):
@@ -121,85 +127,85 @@ class Standing:
                     break
                 self.enter(key)
 
-    def begin(self, slot: Slot, now: float) -> float | None:
+    def begin(self, state: ProxyState, now: float) -> float | None:
         """Take note of a use; return when its trial ends by itself, None where it is no trial."""
-        key, limits = slot.key, self._limits
-        slot.in_flight += 1
+        key, limits = state.key, self._limits
+        state.in_flight += 1
         trial: float | None = None
-        if slot.failures and key not in self.aside.at:
+        if state.failures and key not in self.aside.at:
             trial = now + TRIAL_SECONDS
             self._put(key, trial, self._trusted)
             self.views.remove(key)
         if limits.requests_per_second is not None:
-            slot.next_use = max(slot.next_use, now) + 1.0 / limits.requests_per_second
-            self.limited.put(key, slot.next_use)
+            state.next_use = max(state.next_use, now) + 1.0 / limits.requests_per_second
+            self.limited.put(key, state.next_use)
             self.views.remove(key)
-        if limits.in_flight is not None and slot.in_flight >= limits.in_flight:
+        if limits.in_flight is not None and state.in_flight >= limits.in_flight:
             self.views.remove(key)
-        self.views.moved(slot)
+        self.views.moved(state)
         return trial
 
-    def end(self, slot: Slot, trial: float | None) -> None:
+    def end(self, state: ProxyState, trial: float | None) -> None:
         """Take note of the end of a use of which nothing is told yet."""
-        slot.in_flight -= 1
-        self.views.moved(slot)
-        if trial is not None and self.aside.due_at(slot.key) == trial:
-            self._take(slot.key)  # it was one request, and that is over
-            self.enter(slot.key)
+        state.in_flight -= 1
+        self.views.moved(state)
+        if trial is not None and self.aside.due_at(state.key) == trial:
+            self._take(state.key)  # it was one request, and that is over
+            self.enter(state.key)
         elif self._limits.in_flight is not None:
-            self.enter(slot.key)
+            self.enter(state.key)
 
-    def succeeded(self, slot: Slot, trial: float | None) -> None:
+    def succeeded(self, state: ProxyState, trial: float | None) -> None:
         """Bring a proxy back for good that had failed."""
-        before, slot.failures, slot.withheld = slot.failures, 0, False
-        self._take(slot.key)
+        before, state.failures, state.withheld = state.failures, 0, False
+        self._take(state.key)
         if trial is not None:
-            self._line(slot.key, before, proven=slot.served > 1).succeeded()
-        self.enter(slot.key)
+            self._queue(state.key, before, proven=state.served > 1).succeeded()
+        self.enter(state.key)
 
-    def set_aside(self, slot: Slot, trial: float | None, now: float) -> None:
+    def set_aside(self, state: ProxyState, trial: float | None, now: float) -> None:
         """Set a proxy aside for one more failure in a row."""
         if trial is not None:
-            self._line(slot.key, slot.failures, proven=slot.served > 0).failed()
-        slot.incident += 1
-        slot.failures += 1
-        self.put_aside(slot.key, slot.failures, now, proven=slot.served > 0)
+            self._queue(state.key, state.failures, proven=state.served > 0).failed()
+        state.incident += 1
+        state.failures += 1
+        self.put_aside(state.key, state.failures, now, proven=state.served > 0)
 
-    def pardon(self, slot: Slot) -> None:
+    def pardon(self, state: ProxyState) -> None:
         """Take back the last failure of a proxy, which was another's."""
-        slot.failed -= 1
-        slot.bad = max(slot.bad - 1.0, 0.0)
-        slot.failures = max(slot.failures - 1, 1 if slot.withheld else 0)
-        if not slot.failures:
-            self._take(slot.key)
-            self.enter(slot.key)
+        state.failed -= 1
+        state.bad = max(state.bad - 1.0, 0.0)
+        state.failures = max(state.failures - 1, 1 if state.withheld else 0)
+        if not state.failures:
+            self._take(state.key)
+            self.enter(state.key)
 
     def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
         """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
         self.views.remove(key)
-        line = self._line(key, failures, proven=proven)
-        self._put(key, now + backoff(failures, self._rng, proven=proven), line)
+        queue = self._queue(key, failures, proven=proven)
+        self._put(key, now + backoff(failures, self._rng, proven=proven), queue)
 
     def withhold(self, key: str, now: float) -> None:
         """Set a proxy aside that the store calls retired or dead."""
-        slot = self._stock.slot(key)
-        if slot is not None:
-            slot.withheld = True
-            if slot.failures:
+        state = self._states.slot(key)
+        if state is not None:
+            state.withheld = True
+            if state.failures:
                 return  # it has its back-off, or is on trial
-            slot.failures = FAILURES_TO_CAP
-            slot.incident += 1
+            state.failures = FAILURES_TO_CAP
+            state.incident += 1
         elif key in self.aside:
             return
         self.put_aside(key, FAILURES_TO_CAP, now)
 
     def restore(self, key: str) -> None:
         """Let a proxy serve that the store calls retired or dead no more; one that failed here alone stays aside."""
-        slot = self._stock.slot(key)
-        if slot is not None:
-            if not slot.withheld:
+        state = self._states.slot(key)
+        if state is not None:
+            if not state.withheld:
                 return
-            slot.failures, slot.withheld = 0, False
+            state.failures, state.withheld = 0, False
         elif key not in self.aside:
             return
         self._take(key)
@@ -207,26 +213,26 @@ class Standing:
 
     def grant(self) -> None:
         """Let one more of each kind be tried, since nobody can serve a request."""
-        for line in self._lines:
-            line.grant(1.0)
+        for queue in self._queues:
+            queue.grant(1.0)
 
-    def _line(self, key: str, failures: int, *, proven: bool) -> Line:
+    def _queue(self, key: str, failures: int, *, proven: bool) -> TrialQueue:
         """Return where one belongs that has failed so often in a row."""
         if not proven:
             return self._doubtful if failures <= _FEW else self._hopeless
-        slot = self._stock.slot(key)
-        good = slot is not None and slot.chance >= _GOOD_RECORD
+        state = self._states.slot(key)
+        good = state is not None and state.chance >= _GOOD_RECORD
         return self._trusted if good and failures <= _FEW else self._proven
 
-    def _put(self, key: str, at: float, line: Line) -> None:
+    def _put(self, key: str, at: float, queue: TrialQueue) -> None:
         self._take(key)
         self.aside.put(key, at)
-        line.due.put(key, at)
+        queue.due.put(key, at)
 
     def _take(self, key: str) -> None:
         self.aside.discard(key)
-        for line in self._lines:
-            line.due.discard(key)
+        for queue in self._queues:
+            queue.due.discard(key)
 
     def forget(self, key: str) -> None:
         """Drop a proxy that leaves the pool."""

@@ -10,14 +10,14 @@ from proxywhirl.errors import Blame, SiteResting
 from proxywhirl.models import Outcome, Proxy, Sketch
 from proxywhirl.rotation.affinity.holds import Holds
 from proxywhirl.rotation.lease import Because, Grantor, Lease
-from proxywhirl.rotation.proxy_state import DECAY_STEP, Slot, Stock
-from proxywhirl.rotation.selection.availability import Standing
+from proxywhirl.rotation.proxy_state import DECAY_STEP, ProxyState, ProxyStates
+from proxywhirl.rotation.selection.availability import Availability
 from proxywhirl.rotation.selection.emptiness import why_empty
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Index
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.membership import Membership
-from proxywhirl.rotation.selection.pool_options import Recipe
-from proxywhirl.rotation.selection.request_options import ANYTHING, Question
+from proxywhirl.rotation.selection.pool_options import PoolOptions
+from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.sites import Site
@@ -41,30 +41,30 @@ _KNOWN_TO_WORK = 0.5  # successes, decayed
 _HOPELESS = 2  # failures in a row
 
 
-class Choosing:
+class Chooser:
     """All that a pool knows. Every call is made under the pool's lock."""
 
     def __init__(
         self,
-        recipe: Recipe,
+        options: PoolOptions,
         rng: random.Random,
         clock: Clock,
         limits: Limits,
         portray: Callable[[str, Sketch], Proxy] | None,
     ) -> None:
-        self.recipe = recipe
-        self.stock = Stock(rng, clock, portray)
-        self.held = self.stock.held
-        self.standing = Standing(self.stock, limits, rng)
-        self.index = Index(self.stock.known)
-        self.views = self.standing.views = Views(recipe.factory, self.stock, self.stock.known, self._ready)
+        self.options = options
+        self.states = ProxyStates(rng, clock, portray)
+        self.held = self.states.held
+        self.availability = Availability(self.states, limits, rng)
+        self.index = Index(self.states.known)
+        self.views = self.availability.views = Views(options.factory, self.states, self.states.known, self._ready)
         self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
-        self.members = Membership(self.stock, self.standing, self.index, self.views, clock)
+        self.members = Membership(self.states, self.availability, self.index, self.views, clock)
         self.holds = Holds()
         self._connect = self.learning.connect
-        self._aside = self.standing.aside.at
-        self._limited = self.standing.limited.at
-        self._plain = not recipe.yielding and recipe.base is NO_FILTER
+        self._aside = self.availability.aside.at
+        self._limited = self.availability.limited.at
+        self._plain = not options.yielding and options.base is NO_FILTER
         self._clock = clock
         self._cooldown = limits.cooldown
         self.in_flight_limit = limits.in_flight
@@ -73,15 +73,15 @@ class Choosing:
         self._counting = isinstance(self.views.all, CountsUses)
         self._taught = isinstance(self.views.all, Learns)
         self._declines = self.views.all.declines if isinstance(self.views.all, Declines) else None
-        self._how = f"{recipe.name}, one of {{}} ready"
+        self._how = f"{options.name}, one of {{}} ready"
 
     def _ready(self, wanted: Filter) -> list[str]:
-        known, ready = self.stock.known, self.standing.ready
+        known, ready = self.states.known, self.availability.ready
         return [key for key in self.index.candidates(wanted, self.held) if wanted.admits(known(key)) and ready(key)]
 
     # Who serves.
 
-    def serve(self, grantor: Grantor, question: Question, now: float) -> Lease:
+    def serve(self, grantor: Grantor, criteria: Criteria, now: float) -> Lease:
         """Choose, and grant a lease.
 
         Raises:
@@ -89,33 +89,33 @@ class Choosing:
             SiteResting: the site is left alone for now.
         """
         if self._aside or self._limited:
-            self.standing.bring_back(now, for_request=True)
+            self.availability.bring_back(now, for_request=True)
         site = None
-        if question.site is not None:
-            site = self.learning.sites.get(question.site)
+        if criteria.site is not None:
+            site = self.learning.sites.get(criteria.site)
             if site.rests:
                 self.require_awake(site, now)
-        barred = self.barred(site, question, now) if question is not ANYTHING or self.holds.at else ()
-        key, why = self.choose(question, site, barred)
+        barred = self.barred(site, criteria, now) if criteria is not ANYTHING or self.holds.at else ()
+        key, why = self.choose(criteria, site, barred)
         lease = self.begin(grantor, key, site, why, now)
-        if question.exclude:
+        if criteria.exclude:
             lease.again = True
         return lease
 
     def bring_back(self, now: float, *, for_request: bool = True) -> None:
         """Let those serve again who are due; each request makes room for some more trials."""
         if self._aside or self._limited:
-            self.standing.bring_back(now, for_request=for_request)
+            self.availability.bring_back(now, for_request=for_request)
 
-    def site(self, question: Question, now: float) -> Site | None:
+    def site(self, criteria: Criteria, now: float) -> Site | None:
         """Return where a request goes.
 
         Raises:
             SiteResting: the site is left alone for now.
         """
-        if question.site is None:
+        if criteria.site is None:
             return None
-        site = self.learning.sites.get(question.site)
+        site = self.learning.sites.get(criteria.site)
         if site.rests:
             self.require_awake(site, now)
         return site
@@ -129,14 +129,14 @@ class Choosing:
                 retry_after=wait,
             )
 
-    def barred(self, site: Site | None, question: Question, now: float) -> Barred:
+    def barred(self, site: Site | None, criteria: Criteria, now: float) -> Barred:
         """Return those who may not serve a request for a reason that it did not give itself."""
         barred: Barred = ()
         if site is not None and site.barred.at and self.learning.barred(site, now):
             barred = (site.barred.at,)
         if site is not None and site.cooling.at and self._cooling(site, now):
             barred = (*barred, site.cooling.at)
-        if self._connect.barred.at and question.tunnels and self.learning.barred(self._connect, now):
+        if self._connect.barred.at and criteria.tunnels and self.learning.barred(self._connect, now):
             barred = (*barred, self._connect.barred.at)
         if self.holds.at:
             while (key := self.holds.pop_due(now)) is not None:
@@ -145,20 +145,20 @@ class Choosing:
                 barred = (*barred, self.holds.at)
         return barred
 
-    def choose(self, question: Question, site: Site | None, barred: Barred) -> tuple[str, Because]:
+    def choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because]:
         """Return the key of who serves, and why (see `Why`).
 
         Raises:
             PoolEmpty: nobody can; the message says what stands in the way.
         """
-        exclude, wanted = question.exclude, question.wanted
+        exclude, wanted = criteria.exclude, criteria.wanted
         if self._plain:
             key = self.views.get(wanted).choose(exclude, barred, site)
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, "")
         instead, first = "", NO_FILTER
-        for step, wanted in enumerate(() if self._plain else self.recipe.ladder(question.wanted)):
+        for step, wanted in enumerate(() if self._plain else self.options.filters_for(criteria.wanted)):
             key = self.views.get(wanted).choose(exclude, barred, site)
             if step == 0:
                 first = wanted
@@ -167,10 +167,10 @@ class Choosing:
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
-        known, now = self.stock.known, self._clock.monotonic()
-        resting = site is not None and site.pace.kept and len(self._aside) < len(self.held)
+        known, now = self.states.known, self._clock.monotonic()
+        resting = site is not None and site.rate_limit.kept and len(self._aside) < len(self.held)
         hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
-        key = self.standing.due_first(
+        key = self.availability.due_first(
             lambda key: (
                 admitted(key, exclude, barred)
                 and (wanted is NO_FILTER or wanted.admits(known(key)))
@@ -181,13 +181,13 @@ class Choosing:
             self.held if wanted is NO_FILTER else self.index.candidates(wanted, self.held),
         )
         if key is None:
-            self.standing.grant()
-            raise why_empty(self, question, wanted, site, barred, now)
+            self.availability.grant()
+            raise why_empty(self, criteria, wanted, site, barred, now)
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
 
     def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
         """Whether somebody would serve who is barred: is what is wanted, and not set aside."""
-        held, aside, known = self.held, self._aside, self.stock.known
+        held, aside, known = self.held, self._aside, self.states.known
         return any(
             key in held and key not in aside and (wanted is NO_FILTER or wanted.admits(known(key)))
             for table in barred
@@ -196,78 +196,78 @@ class Choosing:
 
     def _hopeless(self, key: str) -> bool:
         """Whether it is better to have none than this one, since others would serve but for the site."""
-        slot = self.stock.slot(key)
-        return slot is None or slot.failures > _HOPELESS
+        state = self.states.slot(key)
+        return state is None or state.failures > _HOPELESS
 
     def declined(self, key: str) -> str:
         """Return why the strategy never lets a proxy serve, as in "it is …"; nothing where it may."""
         return "" if self._declines is None else self._declines(key)
 
-    def usable(self, key: str, question: Question, barred: Barred) -> str:
+    def usable(self, key: str, criteria: Criteria, barred: Barred) -> str:
         """Return why a proxy cannot serve a request; nothing where it can. One at a limit of uses can, in time."""
         if key not in self.held:
             return "it is gone"
-        if key in question.exclude:
+        if key in criteria.exclude:
             return "it was tried for this request"
-        wish, declined = self.unfulfilled(key, question), self.declined(key)
+        wish, declined = self.unfulfilled(key, criteria), self.declined(key)
         if wish or declined:
             return f"it is not {wish}" if wish else f"it is {declined}"
         if key in self._aside:
             return SET_ASIDE
-        return "" if admitted(key, (), barred) else self._barrier(key, question)
+        return "" if admitted(key, (), barred) else self._barrier(key, criteria)
 
-    def _barrier(self, key: str, question: Question) -> str:
-        if question.tunnels and key in self._connect.barred.at:
+    def _barrier(self, key: str, criteria: Criteria) -> str:
+        if criteria.tunnels and key in self._connect.barred.at:
             return "it opens no tunnels"
         if key in self.holds.at:
             return "it is held exclusively"
-        site = self.learning.peek(question.site) if question.site is not None else None
+        site = self.learning.peek(criteria.site) if criteria.site is not None else None
         if site is not None and key not in site.barred.at:
             return COOLING
         return "it is banned by the site"
 
-    def free(self, question: Question, barred: Barred, wanted: Filter, key: str) -> bool:
-        """Whether a proxy can serve a request now, and is what is wanted on this step of the recipe's ladder."""
-        if wanted is not NO_FILTER and not wanted.admits(self.stock.known(key)):
+    def free(self, criteria: Criteria, barred: Barred, wanted: Filter, key: str) -> bool:
+        """Whether a proxy can serve a request now, and passes one of the filters to try."""
+        if wanted is not NO_FILTER and not wanted.admits(self.states.known(key)):
             return False
-        return not self.usable(key, question, barred) and not self.standing.at_limit(key)
+        return not self.usable(key, criteria, barred) and not self.availability.at_limit(key)
 
-    def unfulfilled(self, key: str, question: Question) -> str:
+    def unfulfilled(self, key: str, criteria: Criteria) -> str:
         """Return a wish that a proxy does not fulfil and cannot do without, as `name=value`; nothing where all are."""
-        if self._plain and question.wanted is NO_FILTER:
+        if self._plain and criteria.wanted is NO_FILTER:
             return ""
-        wanted = self.recipe.ladder(question.wanted)[-1]
-        return "" if wanted is NO_FILTER else wanted.unfulfilled(self.stock.known(key))
+        wanted = self.options.filters_for(criteria.wanted)[-1]
+        return "" if wanted is NO_FILTER else wanted.unfulfilled(self.states.known(key))
 
     def value(self, key: str) -> Proxy:
         """Return a proxy."""
         held = self.held[key]
-        return held.proxy if isinstance(held, Slot) else self.stock.make(key, held)
+        return held.proxy if isinstance(held, ProxyState) else self.states.make(key, held)
 
     def begin(self, grantor: Grantor, key: str, site: Site | None, why: Because, now: float) -> Lease:
         """Grant a lease."""
-        slot = self.held[key]
-        if type(slot) is not Slot:
-            slot = self.stock.open(key, aside=key in self._aside)
-        lease = Lease(grantor, slot, site, why)
-        if self._unlimited and not slot.failures:
-            slot.in_flight += 1
+        state = self.held[key]
+        if type(state) is not ProxyState:
+            state = self.states.open(key, aside=key in self._aside)
+        lease = Lease(grantor, state, site, why)
+        if self._unlimited and not state.failures:
+            state.in_flight += 1
             if self._counting:
-                self.views.moved(slot)
+                self.views.moved(state)
         else:
-            lease.trial = self.standing.begin(slot, now)
+            lease.trial = self.availability.begin(state, now)
         if site is not None:
             if site.rests:
                 site.try_out(key, now)
             if site.arms:
-                self.learning.used(slot, site, now)
+                self.learning.used(state, site, now)
                 lease.use = now
             if self._cooldown is not None:
-                self._cool_down(slot, site, now)
+                self._cool_down(state, site, now)
         return lease
 
-    def _cool_down(self, slot: Slot, site: Site, now: float) -> None:
-        site.cooling.put(slot.key, now + (self._cooldown or 0.0))
+    def _cool_down(self, state: ProxyState, site: Site, now: float) -> None:
+        site.cooling.put(state.key, now + (self._cooldown or 0.0))
 
     def _cooling(self, site: Site, now: float) -> bool:
         for _ in range(_RETURNS_AT_ONCE):
@@ -279,7 +279,7 @@ class Choosing:
 
     def _lapse(self, key: str, now: float) -> None:
         lease = self.holds.end(key)
-        if lease is not None and not lease.settled:
+        if lease is not None and not lease.ended:
             self.end(lease, None, now)
             lease.lapsed = True
 
@@ -290,72 +290,72 @@ class Choosing:
         """
         if lease.lapsed:
             return NOTHING
-        slot, site = lease.slot, lease.site
-        here = self.held.get(slot.key) is slot
+        state, site = lease.state, lease.site
+        here = self.held.get(state.key) is state
         if site is not None:
             if site.closed:
                 site = lease.site = self.learning.sites.get(site.name)
-            if site.trying == slot.key and not (here and outcome is not None and _tells_of_site(outcome)):
+            if site.trying == state.key and not (here and outcome is not None and _tells_of_site(outcome)):
                 site.untried(now)
         if not here:
-            slot.in_flight -= 1
+            state.in_flight -= 1
             return NOTHING  # discarded while it was out
         if self._unlimited and lease.trial is None:
-            slot.in_flight -= 1
+            state.in_flight -= 1
             if self._counting:
-                self.views.moved(slot)
+                self.views.moved(state)
         else:
-            self.standing.end(slot, lease.trial)
+            self.availability.end(state, lease.trial)
         if site is not None and self._cooldown is not None:
-            self._cool_down(slot, site, now)
+            self._cool_down(state, site, now)
         if outcome is not None:
             return self._learn(lease, outcome, now)
         if lease.use is not None and site is not None:
-            self.learning.untold(slot, site, lease.use)
+            self.learning.untold(state, site, lease.use)
         return NOTHING
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
-        slot, site, told = lease.slot, lease.site, NOTHING
+        state, site, told = lease.state, lease.site, NOTHING
         if now - self._tick > DECAY_STEP:
             self._tick = now  # one number for all who learn in this second: it is at hand already
         if outcome.ok:
             told = ITS_OWN
-            slot.served += 1
-            slot.learn(self._tick, outcome.latency, ok=True)
-            if slot.failures:
-                self.standing.succeeded(slot, lease.trial)
+            state.served += 1
+            state.learn(self._tick, outcome.latency, ok=True)
+            if state.failures:
+                self.availability.succeeded(state, lease.trial)
             if site is not None:
-                self.learning.served(slot, site, now, lease.use)
+                self.learning.served(state, site, now, lease.use)
         elif outcome.rule == NO_CONNECT:
-            self.learning.opens_no_tunnels(slot, outcome, now)
+            self.learning.opens_no_tunnels(state, outcome, now)
         elif outcome.counts_against_proxy:
             told = self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
-            self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use, again=lease.again)
+            self.learning.failed(state, site, outcome, now, proxies=len(self.held), use=lease.use, again=lease.again)
         if not outcome.ok and site is not None and site.arms:
-            self.learning.unused(slot, site, lease.use)
+            self.learning.unused(state, site, lease.use)
         if self._taught:
-            self.views.learnt(slot, outcome)
+            self.views.learnt(state, outcome)
         return told
 
     def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
         """Set a proxy aside; where several that are known to work stay silent on a site, it is the site that hangs."""
-        slot, site, told = lease.slot, lease.site, NOTHING
-        silent = site is not None and outcome.rule == SILENT and slot.good > _KNOWN_TO_WORK and not slot.failures
+        state, site, told = lease.state, lease.site, NOTHING
+        silent = site is not None and outcome.rule == SILENT and state.good > _KNOWN_TO_WORK and not state.failures
         if not (silent and site is not None and site.at_fault == SILENT):
-            slot.failed += 1
-            slot.learn(self._tick, None, ok=False)
-            if lease.incident == slot.incident:
+            state.failed += 1
+            state.learn(self._tick, None, ok=False)
+            if lease.incident == state.incident:
                 told = ITS_OWN
-                self.standing.set_aside(slot, lease.trial, now)
+                self.availability.set_aside(state, lease.trial, now)
         if silent and site is not None:
-            run = self.learning.failed(slot, site, outcome, now, proxies=len(self.held), use=lease.use)
+            run = self.learning.failed(state, site, outcome, now, proxies=len(self.held), use=lease.use)
             for failure in run:
-                pardoned = self.stock.slot(failure.key)
+                pardoned = self.states.slot(failure.key)
                 if pardoned is not None:
-                    self.standing.pardon(pardoned)
+                    self.availability.pardon(pardoned)
             if run:
-                return False, [failure.key for failure in run if failure.key != slot.key]
+                return False, [failure.key for failure in run if failure.key != state.key]
         return told
 
 

@@ -9,8 +9,8 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SiteResting
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.lease import Why
-from proxywhirl.rotation.selection.chooser import Choosing
-from proxywhirl.rotation.selection.request_options import Question
+from proxywhirl.rotation.selection.chooser import Chooser
+from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.sites import Site
 
 
@@ -59,88 +59,88 @@ class Explanation:
 
 
 def explain(
-    choosing: Choosing, question: Question, clock: Clock, *, session_key: str | None = None, refusal: str = ""
+    chooser: Chooser, criteria: Criteria, clock: Clock, *, session_key: str | None = None, refusal: str = ""
 ) -> Explanation:
     """Explain whom a request would get. Called under the pool's lock; O(n). Moves a turn on, and changes nothing else.
 
     `session_key` is the proxy that the request's session has, or falls to; `refusal` why it gets none.
     """
     now = clock.monotonic()
-    choosing.bring_back(now, for_request=False)
-    site = choosing.learning.peek(question.site) if question.site is not None else None
-    barred = choosing.barred(site, question, now)
+    chooser.bring_back(now, for_request=False)
+    site = chooser.learning.peek(criteria.site) if criteria.site is not None else None
+    barred = chooser.barred(site, criteria, now)
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     eligible = 0
-    for key in choosing.held:
-        reason = _reason(choosing, key, question, site, now, clock.now())
+    for key in chooser.held:
+        reason = _reason(chooser, key, criteria, site, now, clock.now())
         if reason:
             reasons[reason] += 1
             examples.setdefault(reason, key)
         else:
             eligible += 1
-    value = choosing.value
+    value = chooser.value
     excluded = tuple(
-        Excluded(reason, count, value(examples[reason]), _rule_in(reason, choosing, examples[reason], site))
+        Excluded(reason, count, value(examples[reason]), _rule_in(reason, chooser, examples[reason], site))
         for reason, count in reasons.most_common()
     )
-    told = _of_site(choosing, site, now) if site is not None else ""
+    told = _of_site(chooser, site, now) if site is not None else ""
     chosen, why = session_key, "session"
     try:
         if site is not None and site.rests:
-            choosing.require_awake(site, now)
+            chooser.require_awake(site, now)
         if chosen is None and not refusal:
-            chosen, because = choosing.choose(question, site, barred)
+            chosen, because = chooser.choose(criteria, site, barred)
             why = str(Why(*because))
     except (PoolEmpty, SiteResting) as exc:
         chosen, refusal = None, str(exc)
     if chosen is None:
-        return Explanation(len(choosing.held), eligible, excluded, told, None, refusal, None)
-    slot = choosing.stock.slot(chosen)
-    record = None if slot is None else Record(slot.served, slot.failed, slot.in_flight, slot.chance, slot.latency)
-    return Explanation(len(choosing.held), eligible, excluded, told, value(chosen), why, record)
+        return Explanation(len(chooser.held), eligible, excluded, told, None, refusal, None)
+    state = chooser.states.slot(chosen)
+    record = None if state is None else Record(state.served, state.failed, state.in_flight, state.chance, state.latency)
+    return Explanation(len(chooser.held), eligible, excluded, told, value(chosen), why, record)
 
 
-def _reason(choosing: Choosing, key: str, question: Question, site: Site | None, now: float, wall: float) -> str:
+def _reason(chooser: Chooser, key: str, criteria: Criteria, site: Site | None, now: float, wall: float) -> str:
     """Return what keeps a proxy from serving a request, nothing where it can."""
-    wish = choosing.unfulfilled(key, question)
-    if wish or key in question.exclude:
+    wish = chooser.unfulfilled(key, criteria)
+    if wish or key in criteria.exclude:
         return f"not {wish}" if wish else "excluded by the request"
-    declined = choosing.declined(key)
+    declined = chooser.declined(key)
     if declined:
         return declined
     if site is not None and key in site.barred.at:
-        ban = choosing.learning.book.get((key, site.name))
+        ban = chooser.learning.book.get((key, site.name))
         return f"banned by {site.name} ({ban.rule})" if ban and ban.until > wall else f"banned by {site.name}"
     if site is not None and key in site.cooling.at:
         return f"cooling down from {site.name}"
-    return _standing(choosing, key, question, now)
+    return _availability(chooser, key, criteria, now)
 
 
-def _rule_in(reason: str, choosing: Choosing, key: str, site: Site | None) -> str:
+def _rule_in(reason: str, chooser: Chooser, key: str, site: Site | None) -> str:
     """Return the rule that a reason names, nothing where it names none."""
-    ban = None if site is None else choosing.learning.book.get((key, site.name))
+    ban = None if site is None else chooser.learning.book.get((key, site.name))
     return ban.rule if ban is not None and reason.endswith(f"({ban.rule})") else ""
 
 
-def _standing(choosing: Choosing, key: str, question: Question, now: float) -> str:
-    if question.tunnels and key in choosing.learning.connect.barred.at:
+def _availability(chooser: Chooser, key: str, criteria: Criteria, now: float) -> str:
+    if criteria.tunnels and key in chooser.learning.connect.barred.at:
         return "opens no tunnels"
-    if choosing.holds.at.get(key, now) > now:
+    if chooser.holds.at.get(key, now) > now:
         return "held exclusively"
-    if key in choosing.standing.aside.at:
+    if key in chooser.availability.aside.at:
         return "set aside after failures"
-    return "at its limit of requests" if choosing.standing.at_limit(key) else ""
+    return "at its limit of requests" if chooser.availability.at_limit(key) else ""
 
 
-def _of_site(choosing: Choosing, site: Site, now: float) -> str:
+def _of_site(chooser: Chooser, site: Site, now: float) -> str:
     words = []
     if site.at_fault:
         words.append(f"several proxies failed alike there ({site.at_fault}), so that it is at fault and not they")
     if site.rest_until > now:
         words.append(f"left alone for {site.rest_until - now:.1f} s")
     if site.barred.at:
-        words.append(f"{len(site.barred.at)} of {len(choosing.held)} are barred from it")
-    if site.pace.gap:
-        words.append(f"proxies do best to rest {site.pace.gap:.1f} s between two requests to it")
+        words.append(f"{len(site.barred.at)} of {len(chooser.held)} are barred from it")
+    if site.rate_limit.gap:
+        words.append(f"proxies do best to rest {site.rate_limit.gap:.1f} s between two requests to it")
     return "; ".join(words)

@@ -29,7 +29,7 @@ _RELAXED = ((), ("asn",), ("asn", "city"), ("asn", "city", "region"), ("asn", "c
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PoolOptions:
     """A text that was read: who chooses, among whom, and how."""
 
     name: str
@@ -68,13 +68,13 @@ class Recipe:
             name, find_strategy(chooser[0], also=COMBINED), base, yielding=name == "geo", sticky=name == "sticky"
         )
 
-    def ladder(self, asked: Filter) -> tuple[Filter, ...]:
+    def filters_for(self, asked: Filter) -> tuple[Filter, ...]:
         """Return the filters to try, one after another, for a request that asks for something itself."""
-        return _ladder(self.base, asked, self.yielding)
+        return _filters_for(self.base, asked, self.yielding)
 
 
 @lru_cache(maxsize=1024)
-def _ladder(base: Filter, asked: Filter, yielding: bool) -> tuple[Filter, ...]:
+def _filters_for(base: Filter, asked: Filter, yielding: bool) -> tuple[Filter, ...]:
     if yielding:
         base = base.without([place for place in _RELAXED[-1] if getattr(asked, place)])
     wanted = base.joined(asked)

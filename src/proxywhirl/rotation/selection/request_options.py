@@ -26,7 +26,7 @@ _READ = 1024
 
 
 @dataclass(slots=True, eq=False)  # frozen, it costs a microsecond for each request
-class Question:
+class Criteria:
     """Where a request goes (`Target.site`, None: not said), whom it does not want, and what the proxy has to be.
 
     `tunnels` says that it has to open a tunnel.
@@ -68,7 +68,7 @@ class Question:
         return cls(site, exclude, wanted, tunnels or connect)
 
 
-ANYTHING = Question()
+ANYTHING = Criteria()
 
 
 def _require_keys(exclude: Any) -> None:
@@ -99,7 +99,7 @@ _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestOptions:
     """The session of a request (None for none), and what its proxy has to be: pairs of `Wishes`."""
 
     session: str | None = None
@@ -115,7 +115,7 @@ class Wish:
         if session is not None:
             require_name(session)
         named = {name: value for name, value in filters.items() if value is not None}
-        wanted = Question.of(None, (), named).wanted
+        wanted = Criteria.of(None, (), named).wanted
         if not all(_COUNTRY.fullmatch(country) for country in wanted.country):
             raise ValueError(f"a country is a two-letter code such as de, not {named['country']!r}")
         if not set(SCHEMES).issuperset(wanted.scheme):
@@ -139,7 +139,7 @@ class Wish:
     def parse(cls, text: str) -> Self:
         """Read what stands after the name of the account and its comma.
 
-        >>> Wish.parse("session=cart-17,country=de|fr,asn=3320").filters
+        >>> RequestOptions.parse("session=cart-17,country=de|fr,asn=3320").filters
         (('country', ('de', 'fr')), ('asn', 3320))
 
         Raises:
@@ -162,7 +162,7 @@ class Wish:
         return wishes
 
 
-NO_WISH = Wish()
+NO_OPTIONS = RequestOptions()
 
 
 def _frozen(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter
 from proxywhirl.rotation.strategies.base import CountsUses, Learns, ReadsAttributes, Roster, Strategy, StrategyFactory
 
@@ -100,16 +100,16 @@ class Views:
                     if isinstance(view, ReadsAttributes):
                         view.redrawn(key)
 
-    def moved(self, slot: Slot) -> None:
+    def moved(self, state: ProxyState) -> None:
         """Tell how many requests are under way through a proxy."""
         for view in self._counting:
-            view.moved(slot)
+            view.moved(state)
 
-    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+    def learnt(self, state: ProxyState, outcome: Outcome) -> None:
         """Tell what became of a use: of a success all, which is soonest done, of a failure whom the proxy concerns."""
         for wanted, view in self._learning:
-            if outcome.ok or wanted is NO_FILTER or wanted.admits(slot.proxy):
-                view.learnt(slot, outcome)
+            if outcome.ok or wanted is NO_FILTER or wanted.admits(state.proxy):
+                view.learnt(state, outcome)
 
     def _sort(self) -> None:
         """Note who wants to be told what: to ask a strategy costs more than to tell it."""

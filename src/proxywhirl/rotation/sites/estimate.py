@@ -11,7 +11,7 @@ _FROM_ELSEWHERE = 4.0  # outcomes that a record on all sites counts for on one, 
 _PRIOR = 0.7  # outcomes that the first guess counts for
 
 
-def belief(
+def estimate(
     good: float, bad: float, here_good: float = 0.0, here_bad: float = 0.0, *, guess: float = 0.7
 ) -> tuple[float, float]:
     """Return mean and standard deviation of the chance of success, both in 0..1.

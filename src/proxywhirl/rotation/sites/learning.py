@@ -10,7 +10,7 @@ from itertools import islice
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
 from proxywhirl.rotation.sites.sites import (
     MOST_SITES,
@@ -64,45 +64,45 @@ class Learning:
         self._arms = 0
         self._most_arms = most_arms
 
-    def used(self, slot: Slot, site: Site, now: float) -> None:
+    def used(self, state: ProxyState, site: Site, now: float) -> None:
         """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
-        arm = site.arms.get(slot.key) or self._new_arm(slot, site)
+        arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.uses.open.append(now)
 
-    def unused(self, slot: Slot, site: Site, use: float | None) -> None:
+    def unused(self, state: ProxyState, site: Site, use: float | None) -> None:
         """Take note that a use did not count for a site: the proxy failed before it came there."""
-        arm = site.arms.get(slot.key)
+        arm = site.arms.get(state.key)
         if arm is not None:
             arm.uses.end(use)
 
-    def untold(self, slot: Slot, site: Site, use: float | None) -> None:
+    def untold(self, state: ProxyState, site: Site, use: float | None) -> None:
         """Take note of a use of which nothing is told: it may count."""
-        arm = site.arms.get(slot.key)
+        arm = site.arms.get(state.key)
         if use is not None and arm is not None and arm.uses.end(use):
             arm.uses.count(use)
 
-    def served(self, slot: Slot, site: Site, now: float, use: float | None = None) -> None:
+    def served(self, state: ProxyState, site: Site, now: float, use: float | None = None) -> None:
         """Take note that a proxy has served a site."""
         rested = site.rests
         if site.run or site.at_fault or rested or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
             site.succeed()
         if rested:
             self._note_awake(site)
-        pair = (slot.key, site.name)
+        pair = (state.key, site.name)
         if self.book and self.book.get(pair) is not None:
             self.book.forgive(pair, now=self._clock.now())
             site.first_ban = max(site.first_ban * _SHORTER, FIRST_BAN)
-            site.barred.discard(slot.key)
+            site.barred.discard(state.key)
         if site.arms:
-            arm = self._count(slot, site, now, ok=True)
+            arm = self._count(state, site, now, ok=True)
             if use is not None and arm.uses.end(use):
                 before = arm.uses.count(use)
-                if site.pace.known:
-                    site.pace.served(before, use)
+                if site.rate_limit.known:
+                    site.rate_limit.served(before, use)
 
     def failed(
         self,
-        slot: Slot,
+        state: ProxyState,
         site: Site,
         outcome: Outcome,
         now: float,
@@ -118,7 +118,7 @@ class Learning:
         that the site asked each of them for.
         """
         sign = alike(outcome)
-        tried = site.trying == slot.key
+        tried = site.trying == state.key
         if tried and not out_of_order(outcome):
             site.recover()  # to refuse it has to be there
             self._note_awake(site)
@@ -126,17 +126,17 @@ class Learning:
             if out_of_order(outcome):
                 self._rest(site, sign, outcome, now)
             if site.at_fault == sign or site.rests:
-                self._refused_alike(slot, site, outcome, now, use, again=again)
+                self._refused_alike(state, site, outcome, now, use, again=again)
                 return []
-        before = self.book.get((slot.key, site.name))
-        expected = self._expected(slot, site, use, before)
+        before = self.book.get((state.key, site.name))
+        expected = self._expected(state, site, use, before)
         banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
         if banned:
-            self._ban(slot, site, outcome, now, use, again=again)
+            self._ban(state, site, outcome, now, use, again=again)
             if expected:
                 return []
         reversible = banned and not limits_each(outcome)
-        failure = Failure(slot.key, before, reversible, weight_of(outcome, proven=slot.good > 0.5))  # noqa: PLR2004  # a success
+        failure = Failure(state.key, before, reversible, weight_of(outcome, proven=state.good > 0.5))  # noqa: PLR2004  # a success
         run = site.fail(failure, sign, now, proxies=proxies)
         if run:
             self._take_back(run, site)
@@ -145,31 +145,33 @@ class Learning:
         return run
 
     def _refused_alike(
-        self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
+        self, state: ProxyState, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
     ) -> None:
         """Take note that a site refused a proxy as it does all: it may all the same have been banned among them."""
         if limits_each(outcome):
-            self._ban(slot, site, outcome, now, use, again=again)
-        elif not out_of_order(outcome) and (arm := site.arms.get(slot.key)) is not None:
+            self._ban(state, site, outcome, now, use, again=again)
+        elif not out_of_order(outcome) and (arm := site.arms.get(state.key)) is not None:
             arm.uses.begin_anew()
 
-    def _expected(self, slot: Slot, site: Site, use: float | None, ban: Ban | None) -> bool:
+    def _expected(self, state: ProxyState, site: Site, use: float | None, ban: Ban | None) -> bool:
         """Whether a proxy is refused for what it did itself, which tells of no other.
 
         It comes back from a ban, or too early for what is known of the site's limit.
         """
-        arm = site.arms.get(slot.key)
+        arm = site.arms.get(state.key)
         if ban is not None and ban.strikes > 0 and not (arm is not None and arm.served):
             return True
-        if use is None or arm is None or not site.pace.known:
+        if use is None or arm is None or not site.rate_limit.known:
             return False
-        return site.pace.explains(arm.uses.before(use), use)
+        return site.rate_limit.explains(arm.uses.before(use), use)
 
-    def _ban(self, slot: Slot, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool) -> None:
+    def _ban(
+        self, state: ProxyState, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
+    ) -> None:
         wall = self._clock.now()
-        arm = site.arms.get(slot.key)
+        arm = site.arms.get(state.key)
         unwanted = self._with_arms and (arm is None or not arm.good)
-        pair, asked = (slot.key, site.name), outcome.retry_after
+        pair, asked = (state.key, site.name), outcome.retry_after
         known = self.book.get(pair)
         returned = known is not None and known.strikes > 0 and known.until <= wall and asked is None
         if known is not None and returned and arm is not None and arm.good and not arm.served:
@@ -177,17 +179,17 @@ class Learning:
             site.first_ban = min(max(site.first_ban, too_short * _LONGER), _LONGEST_FIRST)
         first = site.first_ban
         ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted, first=first)
-        site.barred.put(slot.key, now + ban.until - wall)
+        site.barred.put(state.key, now + ban.until - wall)
         if self._with_arms:
-            arm = self._count(slot, site, now, ok=False)
+            arm = self._count(state, site, now, ok=False)
             arm.banned_for = ban.until - wall
             self._learn_limit(arm, site, outcome, use, again=again)
 
-    def opens_no_tunnels(self, slot: Slot, outcome: Outcome, now: float) -> None:
+    def opens_no_tunnels(self, state: ProxyState, outcome: Outcome, now: float) -> None:
         """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
         wall = self._clock.now()
-        ban = self.book.strike((slot.key, CONNECT), alike(outcome), now=wall, retry_after=None)
-        self.connect.barred.put(slot.key, now + ban.until - wall)
+        ban = self.book.strike((state.key, CONNECT), alike(outcome), now=wall, retry_after=None)
+        self.connect.barred.put(state.key, now + ban.until - wall)
 
     def learn_bans(self, bans: Mapping[Pair, Ban], now: float) -> None:
         """Take in bans that others found out."""
@@ -272,15 +274,15 @@ class Learning:
                 if ban is not None and ban.until > wall:  # it was banned by others before
                     site.barred.put(failure.key, self._clock.monotonic() + ban.until - wall)
 
-    def _count(self, slot: Slot, site: Site, now: float, *, ok: bool) -> Arm:
-        arm = site.arms.get(slot.key) or self._new_arm(slot, site)
+    def _count(self, state: ProxyState, site: Site, now: float, *, ok: bool) -> Arm:
+        arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.age(now)
         arm.served = ok
         if ok:
             arm.good += 1.0
         else:
             arm.bad += 1.0
-        arm.believe(slot.good, slot.bad)
+        arm.update_estimate(state.good, state.bad)
         return arm
 
     def _learn_limit(self, arm: Arm, site: Site, outcome: Outcome, use: float | None, *, again: bool) -> None:
@@ -290,11 +292,11 @@ class Learning:
         whole, before = arm.uses.whole, arm.uses.before(use)
         arm.uses.begin_anew()
         if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
-            site.pace.refused(before, use, whole=whole, again=again)
+            site.rate_limit.refused(before, use, whole=whole, again=again)
 
-    def _new_arm(self, slot: Slot, site: Site) -> Arm:
-        arm = site.arms[slot.key] = Arm(stamp=self._clock.monotonic())
-        arm.believe(slot.good, slot.bad)
+    def _new_arm(self, state: ProxyState, site: Site) -> Arm:
+        arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic())
+        arm.update_estimate(state.good, state.bad)
         self._arms += 1
         if self._arms > self._most_arms:
             self._drop_arms(site)

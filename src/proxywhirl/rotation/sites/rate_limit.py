@@ -88,7 +88,7 @@ class Uses:
         self.whole = True
 
 
-class Pace:
+class RateLimit:
     """What is known of a site's limit by rate: something (`known`) from the first ban on that tells of it.
 
     `kept` says that nobody should come too early, since the limit has shown that it is one.

@@ -29,8 +29,8 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import DECAY_STEP, HALF_LIFE
 from proxywhirl.rotation.sites.bans import FIRST_BAN, Ban
-from proxywhirl.rotation.sites.estimate import belief
-from proxywhirl.rotation.sites.rate_limit import Pace, Uses
+from proxywhirl.rotation.sites.estimate import estimate
+from proxywhirl.rotation.sites.rate_limit import RateLimit, Uses
 from proxywhirl.timetable import Timetable
 
 MOST_SITES = 4096
@@ -54,7 +54,7 @@ class Arm:
 
     `uses` are its last ones there, `served` says whether its last outcome there was a success, `banned_for` is how many
     seconds its last ban was to last. `mean` and `spread`
-    are what to believe of it (see `belief`), as of its last outcome there or a little longer.
+    are what to believe of it (see `estimate`), as of its last outcome there or a little longer.
     """
 
     good: float = 0.0
@@ -74,9 +74,9 @@ class Arm:
             self.bad *= kept
             self.stamp = now
 
-    def believe(self, good: float, bad: float) -> None:
+    def update_estimate(self, good: float, bad: float) -> None:
         """Note what to believe, where so much was good and bad on all sites."""
-        self.mean, self.spread = belief(good, bad, self.good, self.bad)
+        self.mean, self.spread = estimate(good, bad, self.good, self.bad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Site:
     """One site. Times are on the pool's monotonic clock.
 
     `barred` has the keys that are banned there, with the moment at which that ends; `cooling` those that were used a
-    moment ago. `trying` is the key of who finds out whether a resting site is back. `pace` is how
+    moment ago. `trying` is the key of who finds out whether a resting site is back. `rate_limit` is how
     often a proxy may come, and `first_ban` for how many seconds a first ban lasts, as far as bans have taught that.
     `closed` says that it was forgotten.
     """
@@ -111,7 +111,7 @@ class Site:
     rests: int = 0
     rest_until: float = 0.0
     trying: str = ""
-    pace: Pace = field(default_factory=Pace)
+    rate_limit: RateLimit = field(default_factory=RateLimit)
     first_ban: float = FIRST_BAN
     closed: bool = False
 
@@ -153,8 +153,8 @@ class Site:
 
     def tired(self, key: str, now: float) -> bool:
         """Whether a proxy should not come yet, since the site has a limit that it keeps to."""
-        arm = self.arms.get(key) if self.pace.kept else None
-        return arm is not None and self.pace.rested(arm.uses.all(), now) < 1.0
+        arm = self.arms.get(key) if self.rate_limit.kept else None
+        return arm is not None and self.rate_limit.rested(arm.uses.all(), now) < 1.0
 
     def resting(self, now: float) -> float:
         """Return for how many seconds to leave the site alone; 0 where a request may try it."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.proxy_state import Slot
-from proxywhirl.rotation.sites.estimate import belief
+from proxywhirl.rotation.proxy_state import ProxyState
+from proxywhirl.rotation.sites.estimate import estimate
 from proxywhirl.rotation.sites.sites import Arm, Site
 from proxywhirl.rotation.strategies.base import Barred, Roster
-from proxywhirl.rotation.strategies.sampling import ScoredUrn, admitted
+from proxywhirl.rotation.strategies.sampling import ScoredSampler, admitted
 
 _LOOKED_AT = 16
 """Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""
@@ -33,7 +33,7 @@ _ELSEWHERE = (1.2, 0.0)
 _NEWEST = 0.02  # weight of the newest first use in what is expected of one
 _FIRST_GUESS = 0.95
 
-_RENEWED_EVERY = 8  # requests, of which one lets a proxy's belief be made anew
+_RENEWED_EVERY = 8  # requests, of which one lets a proxy's estimate be made anew
 _DEVIATIONS = 4096
 
 
@@ -44,11 +44,12 @@ class Bandit:
     So the load goes round among all who are good, who are bad are passed over, and the cost is the same whatever the
     size of the pool. What is known of a proxy on a site is its record there, on top of its record on all sites; of a
     new one it is what became of the first use of others. Little knowledge means a wide spread, so that who is unknown
-    is tried. Where bans taught how often a proxy may come to a site (`Site.pace`), only those serve that have rested;
-    where all have to rest, nobody does, but for few that find out whether the rest is longer than it need be.
+    is tried. Where bans taught how often a proxy may come to a site (`Site.rate_limit`), only those
+    serve that have rested; where all have to rest, nobody does, but for few that find out whether the rest is longer
+    than it need be.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
-    is, and narrowed (see `belief`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
+    is, and narrowed (see `estimate`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
     not passed over by mere chance. Source: W. R. Thompson, Biometrika 25, 1933; B. C. May, N. Korda, A. Lee,
     D. S. Leslie, "Optimistic Bayesian Sampling in Contextual-Bandit Problems", JMLR 13, 2012.
     """
@@ -57,7 +58,7 @@ class Bandit:
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._urn = ScoredUrn(roster.rng, _NEW)
+        self._sampler = ScoredSampler(roster.rng, _NEW)
         self._random = roster.rng.random
         self._deviations = [max(roster.rng.gauss(0.0, 1.0), 0.0) for _ in range(_DEVIATIONS)]
         self._turn = -1
@@ -65,55 +66,55 @@ class Bandit:
         self._drawn = 0
         self._par = _FIRST_GUESS
         self._guess = _FIRST_GUESS
-        self._newcomer = belief(0.0, 0.0, guess=_FIRST_GUESS)
+        self._newcomer = estimate(0.0, 0.0, guess=_FIRST_GUESS)
 
     def add(self, keys: Collection[str]) -> None:
         """Take in proxies, with what is known of them."""
-        self._urn.add(keys)
+        self._sampler.add(keys)
         for key in keys:
-            slot = self._roster.slot(key)
-            if slot is not None:
-                self._believe(slot)
+            state = self._roster.slot(key)
+            if state is not None:
+                self._update_estimate(state)
 
     def remove(self, key: str) -> None:
         """Take a proxy away."""
-        self._urn.remove(key)
+        self._sampler.remove(key)
 
-    def learnt(self, slot: Slot, outcome: Outcome) -> None:
-        """See `Learns`; the slot has learnt from it already."""
-        if slot.served + slot.failed == 1 and (slot.key in self._urn.places or not outcome.ok):
+    def learnt(self, state: ProxyState, outcome: Outcome) -> None:
+        """See `Learns`; the state has learnt from it already."""
+        if state.served + state.failed == 1 and (state.key in self._sampler.places or not outcome.ok):
             self._guess += _NEWEST * (outcome.ok - self._guess)
-            self._newcomer = belief(0.0, 0.0, guess=self._guess)
+            self._newcomer = estimate(0.0, 0.0, guess=self._guess)
         if outcome.ok or outcome.counts_against_proxy:
-            self._believe(slot)
+            self._update_estimate(state)
         else:
-            self._urn.score(slot.key, *_ELSEWHERE)
+            self._sampler.score(state.key, *_ELSEWHERE)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
         """Take the first in turn who comes up to what is usual, else the best of a few."""
         best, chance, base = self._best(exclude, barred, site)
         if best is None:
-            best, base = self._urn.draw(exclude, barred), self._par
+            best, base = self._sampler.draw(exclude, barred), self._par
             if best is None:
                 return None
             chance = _TIRED if site is not None and site.tired(best, self._roster.monotonic()) else 0.0
-        if chance < 0.0 and site is not None and site.pace.kept and not site.pace.dares():
-            if not site.pace.tests():
+        if chance < 0.0 and site is not None and site.rate_limit.kept and not site.rate_limit.dares():
+            if not site.rate_limit.tests():
                 return None
-            best = self._urn.draw(exclude, barred) or best
+            best = self._sampler.draw(exclude, barred) or best
         self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
-            keys = self._urn.keys
+            keys = self._sampler.keys
             self._renewed = self._renewed + 1 if self._renewed + 1 < len(keys) else 0
             self._renew(keys[self._renewed], site.arms if site is not None else None)
         return best
 
     def _best(self, exclude: Collection[str], barred: Barred, site: Site | None) -> tuple[str | None, float, float]:
         """Return who it is, with the chance on the site, and what the chance is for one that has rested."""
-        keys, numbers, deviations = self._urn.keys, self._urn.numbers, self._deviations
+        keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
         count, place = len(keys), self._turn
         arms = site.arms if site is not None else None
-        looks = _LOOKED_AT if site is None or not site.pace.known else _LOOKED_AT_RESTING
+        looks = _LOOKED_AT if site is None or not site.rate_limit.known else _LOOKED_AT_RESTING
         refusing = bool(exclude or barred)
         best, best_chance, best_base = None, -math.inf, 0.0
         enough = self._par - _MARGIN
@@ -143,33 +144,33 @@ class Bandit:
 
     def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
         """Believe less of what was long ago, so that nobody stays given up who became better meanwhile."""
-        slot = self._roster.slot(key)
-        if slot is not None and not slot.failures:
+        state = self._roster.slot(key)
+        if state is not None and not state.failures:
             now = self._roster.monotonic()
-            slot.age(now)
-            self._believe(slot)
+            state.age(now)
+            self._update_estimate(state)
             arm = arms.get(key) if arms else None
             if arm is not None:
                 arm.age(now)
-                arm.believe(slot.good, slot.bad)
+                arm.update_estimate(state.good, state.bad)
 
-    def _believe(self, slot: Slot) -> None:
+    def _update_estimate(self, state: ProxyState) -> None:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
-        if slot.failures:
+        if state.failures:
             numbers = _ON_TRIAL
-        elif slot.served or slot.failed:
-            numbers = belief(slot.good, slot.bad, guess=self._guess)
+        elif state.served or state.failed:
+            numbers = estimate(state.good, state.bad, guess=self._guess)
         else:  # all that is known of it is that some sites refused it
             numbers = _ELSEWHERE
-        self._urn.score(slot.key, *numbers)
+        self._sampler.score(state.key, *numbers)
 
     def _on_site(self, key: str, base: float, deviation: float, site: Site) -> tuple[float, float]:
         """Return a drawn chance on a site for one that has rested, and the chance now: below 0 for one that has not."""
         arm = site.arms[key]
         if base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
-        if site.pace.known:
-            rested = site.pace.rested(arm.uses.all(), self._roster.monotonic())
+        if site.rate_limit.known:
+            rested = site.rate_limit.rested(arm.uses.all(), self._roster.monotonic())
             if rested < 1.0:
                 return base, rested - 1.0
         return base, base

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from proxywhirl.models import Attributes, Outcome
 
 if TYPE_CHECKING:
-    from proxywhirl.rotation.proxy_state import Slot
+    from proxywhirl.rotation.proxy_state import ProxyState
     from proxywhirl.rotation.sites.sites import Site
 
 Barred = tuple[Collection[str], ...]
@@ -30,7 +30,7 @@ class Roster(Protocol):
         """Return the pool's monotonic time in seconds."""
         ...
 
-    def slot(self, key: str) -> Slot | None:
+    def slot(self, key: str) -> ProxyState | None:
         """Return what was learnt of a proxy, None of one that never was used."""
         ...
 
@@ -65,7 +65,7 @@ class Strategy(Protocol):
 class CountsUses(Protocol):
     """A strategy that is told how many requests are under way through a proxy."""
 
-    def moved(self, slot: Slot) -> None:
+    def moved(self, state: ProxyState) -> None:
         """Take note of a proxy's new `in_flight`; it may be one that is not in."""
         ...
 
@@ -74,7 +74,7 @@ class CountsUses(Protocol):
 class Learns(Protocol):
     """A strategy that is told what became of each use, beside what the pool learns itself."""
 
-    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+    def learnt(self, state: ProxyState, outcome: Outcome) -> None:
         """Take note of an outcome; it may be of a proxy that is not in: of one that failed not now, of others never."""
         ...
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster
-from proxywhirl.rotation.strategies.sampling import ScoredUrn, Urn, admitted, draws_worth
+from proxywhirl.rotation.strategies.sampling import Sampler, ScoredSampler, admitted, draws_worth
 
 _FEW_DRAWS = 8  # before it is looked at who may not serve: mostly nobody who weighs much
-_SMALL = 32  # keys of an urn that are worth a look at each
+_SMALL = 32  # keys of a sampler that are worth a look at each
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # between these, sums and powers of two neither vanish nor overflow
 
 
@@ -19,36 +19,36 @@ class RandomChoice:
 
     def __init__(self, roster: Roster) -> None:
         self._random = roster.rng.random
-        self._urn = Urn(roster.rng)
-        self.add = self._urn.add
+        self._sampler = Sampler(roster.rng)
+        self.add = self._sampler.add
 
     def remove(self, key: str) -> None:
         """Take a proxy away."""
-        self._urn.remove(key)
+        self._sampler.remove(key)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
         """Draw evenly among those that are admitted."""
-        keys = self._urn.keys
+        keys = self._sampler.keys
         if exclude or barred or not keys:
-            return self._urn.draw(exclude, barred)
+            return self._sampler.draw(exclude, barred)
         return keys[int(self._random() * len(keys))]
 
 
 class WeightedChoice:
     """Chances in proportion to `Attributes.weight`: 1 where none was given; 0 means never, not even as the last one.
 
-    Keys whose weights are within a factor of two share an urn. An urn is chosen by the most that its keys could weigh
-    together, then a key in it, which is taken with the chance that its weight is of that most: at least one half. So
-    a draw costs O(number of urns), which are a few, and a change O(1). Weights below 1e-150 and above 1e150 count as
-    these. Source: Y. Matias, J. S. Vitter, W.-C. Ni,
-    "Dynamic Generation of Discrete Random Variates", Theory of Computing Systems 36, 2003.
+    Keys whose weights are within a factor of two share a sampler. A sampler is chosen by the most that its keys could
+    weigh together, then a key in it, which is taken with the chance that its weight is of that most: at least one half.
+    So a draw costs O(number of samplers), which are a few, and a change O(1). Weights below 1e-150 and above 1e150
+    count as these. Source: Y. Matias, J. S. Vitter, W.-C. Ni, "Dynamic Generation of Discrete Random Variates",
+    Theory of Computing Systems 36, 2003.
     """
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
         self._random = roster.rng.random
-        self._urns: dict[int, ScoredUrn] = {}
-        self._bounds: list[tuple[float, float, ScoredUrn]] = []
+        self._samplers: dict[int, ScoredSampler] = {}
+        self._bounds: list[tuple[float, float, ScoredSampler]] = []
         self._weights: dict[str, float] = {}
         self._total = 0.0
 
@@ -63,10 +63,10 @@ class WeightedChoice:
                 weight = self._weights[key] = min(max(weight, _LIGHTEST), _HEAVIEST)
                 shares.setdefault(math.frexp(weight)[1], []).append(key)
         for exponent, members in shares.items():
-            urn = self._urns.setdefault(exponent, ScoredUrn(self._roster.rng, (0.5, 0.0)))
-            urn.add(members)
+            sampler = self._samplers.setdefault(exponent, ScoredSampler(self._roster.rng, (0.5, 0.0)))
+            sampler.add(members)
             for key in members:
-                urn.score(key, math.frexp(self._weights[key])[0], 0.0)
+                sampler.score(key, math.frexp(self._weights[key])[0], 0.0)
         self._bounds = []
 
     def remove(self, key: str) -> None:
@@ -74,10 +74,10 @@ class WeightedChoice:
         weight = self._weights.pop(key, None)
         if weight is not None:
             exponent = math.frexp(weight)[1]
-            urn = self._urns[exponent]
-            urn.remove(key)
-            if not urn:
-                del self._urns[exponent]
+            sampler = self._samplers[exponent]
+            sampler.remove(key)
+            if not sampler:
+                del self._samplers[exponent]
             self._bounds = []
 
     def redrawn(self, key: str) -> None:
@@ -93,46 +93,46 @@ class WeightedChoice:
         """Draw by weight among those that are admitted."""
         if not exclude and not barred and self._weights:
             return self._draw_any()
-        urns = [(urn.keys, exponent) for exponent, urn in self._urns.items()]
-        key = self._draw(urns, exclude, barred, _FEW_DRAWS)
+        samplers = [(sampler.keys, exponent) for exponent, sampler in self._samplers.items()]
+        key = self._draw(samplers, exclude, barred, _FEW_DRAWS)
         if key is not None:
             return key
         # One who weighs more than all others together, and may not serve, would be drawn again and again.
-        urns = [
+        samplers = [
             ([key for key in keys if admitted(key, exclude, barred)] if len(keys) <= _SMALL else keys, exponent)
-            for keys, exponent in urns
+            for keys, exponent in samplers
         ]
-        key = self._draw(urns, exclude, barred, draws_worth(len(self._weights)))
+        key = self._draw(samplers, exclude, barred, draws_worth(len(self._weights)))
         return key if key is not None else self._counted_out(exclude, barred)
 
     def _draw_any(self) -> str:
         """Draw by weight among all, of whom there is one.
 
-        One number says it all: in which urn it falls, at which place there, and, by its fraction, whether the key at
+        One number says it all: in which sampler it falls, at which place there, and by its fraction whether the key at
         that place is taken.
         """
         if not self._bounds:
-            tops = ((math.ldexp(1.0, exponent), urn) for exponent, urn in self._urns.items())
-            self._bounds = [(len(urn) * top, top, urn) for top, urn in tops]
+            tops = ((math.ldexp(1.0, exponent), sampler) for exponent, sampler in self._samplers.items())
+            self._bounds = [(len(sampler) * top, top, sampler) for top, sampler in tops]
             self._total = sum(bound for bound, _, _ in self._bounds)
         draw, total, bounds = self._random, self._total, self._bounds
         while True:
             point = draw() * total
-            for bound, top, urn in bounds:  # noqa: B007  # the one at which the loop ends
+            for bound, top, sampler in bounds:  # noqa: B007  # the one at which the loop ends
                 if point < bound:
                     break
                 point -= bound
             where = point / top
             place = int(where)
-            if place < len(urn) and where - place < urn.numbers[2 * place]:
-                return urn.keys[place]
+            if place < len(sampler) and where - place < sampler.numbers[2 * place]:
+                return sampler.keys[place]
 
     def _draw(
-        self, urns: list[tuple[list[str], int]], exclude: Collection[str], barred: Barred, draws: int
+        self, samplers: list[tuple[list[str], int]], exclude: Collection[str], barred: Barred, draws: int
     ) -> str | None:
         """Draw so often at most; None where nobody was admitted."""
         draw = self._random
-        most = [(len(keys) * math.ldexp(1.0, exponent), keys, exponent) for keys, exponent in urns if keys]
+        most = [(len(keys) * math.ldexp(1.0, exponent), keys, exponent) for keys, exponent in samplers if keys]
         total = sum(bound for bound, _, _ in most)
         for _ in range(draws if most else 0):
             point = draw() * total

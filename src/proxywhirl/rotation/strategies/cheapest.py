@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.proxy_state import Slot
+from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster
-from proxywhirl.rotation.strategies.sampling import Urn
+from proxywhirl.rotation.strategies.sampling import Sampler
 
 _WEIGHT = 0.1  # of the newest outcome in a tier's success rate: it follows the last twenty or so
 _TROUBLE = 0.5  # success rate below which a tier is left
@@ -23,7 +23,7 @@ _SHUNNED_LONGEST = 600.0
 class _Tier:
     """The proxies of one price. `rate` is a decayed success rate, `times` how often in a row the tier was left."""
 
-    urn: Urn
+    sampler: Sampler
     rate: float = 1.0
     times: int = 0
     shunned_until: float = 0.0
@@ -73,15 +73,15 @@ class Cheapest:
                 members.setdefault(price, []).append(key)
         for price, some in members.items():
             if price not in self._tiers:
-                self._tiers[price] = _Tier(Urn(self._roster.rng))
+                self._tiers[price] = _Tier(Sampler(self._roster.rng))
                 insort(self._prices, price)
-            self._tiers[price].urn.add(some)
+            self._tiers[price].sampler.add(some)
 
     def remove(self, key: str) -> None:
         """Forget a proxy; what was learnt of its tier stays."""
         price = self._price_of.pop(key, None)
         if price is not None:
-            self._tiers[price].urn.remove(key)
+            self._tiers[price].sampler.remove(key)
 
     def redrawn(self, key: str) -> None:
         """See `ReadsAttributes`."""
@@ -89,12 +89,14 @@ class Cheapest:
             self.remove(key)
             self.add((key,))
 
-    def learnt(self, slot: Slot, outcome: Outcome) -> None:
+    def learnt(self, state: ProxyState, outcome: Outcome) -> None:
         """See `Learns`: what a site or we are to blame for says nothing of a tier."""
         ok = outcome.ok
         if (ok and not self._unwell) or not (ok or outcome.counts_against_proxy):
             return
-        price = self._price_of.get(slot.key) if ok else slot.proxy.attributes.price_per_gb or 0.0  # it has left by now
+        price = (
+            self._price_of.get(state.key) if ok else state.proxy.attributes.price_per_gb or 0.0
+        )  # it has left by now
         tier = self._tiers.get(price) if price is not None else None
         if price is not None and tier is not None:
             tier.learn(self._roster.monotonic(), ok=ok)
@@ -114,11 +116,11 @@ class Cheapest:
                 if tier.shunned_until > now:
                     shunned.append(tier)
                     continue
-            key = tier.urn.draw(exclude, barred)
+            key = tier.sampler.draw(exclude, barred)
             if key is not None:
                 return key
         for tier in shunned:
-            key = tier.urn.draw(exclude, barred)
+            key = tier.sampler.draw(exclude, barred)
             if key is not None:
                 return key
         return None

@@ -1,4 +1,4 @@
-"""An urn of keys: draw one evenly, put in, take out, each in O(1)."""
+"""a sampler of keys: draw one evenly, put in, take out, each in O(1)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draws_worth(count: int) -> int:
     return max(_LEAST_DRAWS, count // _KEYS_FOR_A_DRAW)
 
 
-class Urn:
+class Sampler:
     """Keys, each with the same chance. `keys` is in no order, `places` says where each is; they are only read."""
 
     __slots__ = ("_random", "keys", "places")
@@ -90,8 +90,8 @@ class Urn:
         return rest[int(draw() * len(rest))] if rest else None
 
 
-class ScoredUrn(Urn):
-    """An urn in which each key has two numbers: those of the key at place p are at 2p and 2p + 1 of `numbers`.
+class ScoredSampler(Sampler):
+    """a sampler in which each key has two numbers: those of the key at place p are at 2p and 2p + 1 of `numbers`.
 
     They are side by side, and short: at 100,000 keys most of the time of a choice is spent on waiting for memory. For
     the same reason `seen` has the places of those who were chosen of late: a small table in the place of a large one.
