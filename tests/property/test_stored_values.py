@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
 from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.models import NEVER
-from proxywhirl.cache.record import Record, check_storable, deep_fault_of
+from proxywhirl.cache.record import Record, check_storable, fault_of
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome
 from proxywhirl.testing import ManualClock
@@ -106,7 +106,7 @@ def test_what_is_taken_is_no_damage(entry: CacheEntry) -> None:
     mapping = EntryMapping(None)
     record = mapping.record(entry)
     assert check_storable(record) is record
-    assert deep_fault_of(record) is None
+    assert fault_of(record) is None
     again = mapping.entry(record)
     assert abs((again.fetch_time - entry.fetch_time).total_seconds()) <= 1
 
@@ -121,7 +121,7 @@ def test_whatever_is_no_damage_to_doctor_is_what_the_check_takes(changed: dict[s
         check_storable(record)
     except (TypeError, UnstorableValue):
         return
-    assert deep_fault_of(record) is None
+    assert fault_of(record) is None
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -1,8 +1,10 @@
-"""A damaged row of SQLite costs that row, wherever it is met, and nothing where another tier has a copy."""
+"""A damaged row of SQLite costs that row, wherever it is met, and nothing where another tier has a copy.
+
+The file is set aside as it is, and everything else that is in it goes into a new one.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +17,7 @@ from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheManager
 from proxywhirl.cache.coordination.near_cache import RISING_KEPT
-from proxywhirl.cache.record import Record, deep_fault_of, fault_of
+from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.models import Attributes
 from proxywhirl.urls import parse
 
@@ -69,6 +71,12 @@ def fill(cache: CacheManager) -> None:
         cache.add(url(name), source="test", ttl=1e6, attributes=Attributes(country="DE"))
 
 
+def set_aside(home: Path) -> Path:
+    """Return the database that was set aside; there is one."""
+    (aside,) = home.glob("l3.db.damaged-*[Z0-9]")
+    return aside
+
+
 def harm(path: Path, change: str, name: str = "one") -> None:
     """Change a row behind the back of its tier."""
     other = apsw.Connection(str(path))
@@ -92,7 +100,7 @@ READS: dict[str, Callable[[CacheManager], object]] = {
 def test_a_damaged_row_is_lost_alone_however_it_is_met(
     tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture, change: str, read: str
 ) -> None:
-    """It is counted and kept in a file that the log names; the others are there, and the tier is well."""
+    """It is counted, the log names the file that has it; the others are there, and the tier is well."""
     cache = opened(l2_config=OFF)
     fill(cache)
     cache.close()
@@ -100,10 +108,9 @@ def test_a_damaged_row_is_lost_alone_however_it_is_met(
     cache = opened(l2_config=OFF)
     caplog.set_level(logging.WARNING)
     READS[read](cache)
-    aside = tmp_path / "l3.db.damaged-rows.jsonl"
-    assert f"were set aside in {aside}" in caplog.text
-    (line,) = aside.read_text().splitlines()
-    assert json.loads(line)["key"] == key("one")
+    aside = set_aside(tmp_path)
+    assert f"it was set aside as {aside}" in caplog.text
+    assert key("one").encode() in aside.read_bytes()
     assert aside.stat().st_mode & 0o777 == 0o600
     assert cache.get(key("one")) is None
     assert set(cache.get_many([key(name) for name in NAMES])) == {key("two"), key("three")}
@@ -148,6 +155,7 @@ def test_a_damaged_window_is_read_past(tmp_path: Path, opened: Opener) -> None:
     assert entry.attributes.country == "DE"
     figures = cache.get_statistics()
     assert (figures.l2_stats.evictions_corruption, figures.l3_stats.evictions_corruption) == (1, 0)
+    assert [cache.get(key(name)) is not None for name in NAMES] == [True] * 3
     assert cache.get_statistics().l2_stats.current_size == len(NAMES)
 
 
@@ -168,7 +176,7 @@ def test_damage_does_not_rise(tmp_path: Path, opened: Opener) -> None:
 
 
 def test_a_url_that_leads_nowhere_is_met_when_it_is_connected_to(tmp_path: Path, opened: Opener) -> None:
-    """Its row is contained then, and there is no such entry."""
+    """Its row is lost then, and there is no such entry."""
     cache = opened(l2_config=OFF)
     fill(cache)
     cache.close()
@@ -180,14 +188,16 @@ def test_a_url_that_leads_nowhere_is_met_when_it_is_connected_to(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
+    ("change", "what", "mended"),
     [
-        ("url = 'http://one..example:80'", "its URL is none"),
-        ("checks = -4611686018427387904", "counts is negative"),
+        ("url = 'http://one..example:80'", "its URL is no proxy's", False),
+        ("checks = -4611686018427387904", "counts is negative", True),
     ],
 )
-def test_verify_finds_what_no_read_meets(tmp_path: Path, opened: Opener, change: str, what: str) -> None:
-    """It says so, and with `repair` sets the row aside; afterwards there is only the file to look at."""
+def test_verify_finds_what_no_read_meets(
+    tmp_path: Path, opened: Opener, change: str, what: str, *, mended: bool
+) -> None:
+    """It says so; with `repair` it writes a count anew, and of a URL that is none it says what to do."""
     cache = opened(l2_config=OFF)
     fill(cache)
     cache.close()
@@ -197,17 +207,20 @@ def test_verify_finds_what_no_read_meets(tmp_path: Path, opened: Opener, change:
         (finding,) = (found for found in cache.verify(repair=repair) if "entry" in found.where)
         assert finding.where == f"l3: entry {key('one')}"
         assert what in finding.what
-        assert finding.repaired is repair
-    assert len(cache) == len(NAMES) - 1
-    assert [finding.where for finding in cache.verify()] == [str(tmp_path / "l3.db.damaged-rows.jsonl")]
+        assert finding.repaired is (repair and mended)
+    assert len(cache) == len(NAMES)
+    assert bool(cache.verify()) is not mended
+    entry = cache.look(key("one"))
+    assert entry is not None
+    assert entry.total_health_checks == 0
 
 
 def test_a_sound_record_has_no_fault() -> None:
     """Neither has one under a key of one's own, nor one that never expires."""
     record = Record(key("one"), url("one"), "s", 1.0, 60, 61.0, 1.0)
-    assert deep_fault_of(record) is None
+    assert fault_of(record) is None
     own = Record("my-own", "http://[2001:db8::1]:80", "s", 1.0, 60, float("inf"), 1.0)
-    assert (fault_of(own), deep_fault_of(own)) == (None, None)
+    assert fault_of(own) is None
     kind = Record("my-own", url("one"), "s", 1.0, 60, 61.0, 1.0, sealed=b"blob")  # type: ignore[arg-type]  # the point
     assert fault_of(kind) == "one of its texts is none"
     other = Record("my-own", "HTTP://192.0.2.1:80", "s", 1.0, 60, 61.0, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from proxywhirl.cache import policy
 from proxywhirl.cache.change_feed import CheckTimes
-from proxywhirl.cache.coordination.reads import Reading, contain
+from proxywhirl.cache.coordination.reads import Reading, drop_damaged
 from proxywhirl.cache.engine import Engine, Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, UnsoundError, decode_attributes, fault_of
@@ -198,9 +198,9 @@ class Lookups(Lifecycle):
         return record if policy.state_of(record, now) is policy.Found.RETIRED else None
 
     def _get_another(self, key: str, now: float) -> CacheEntry | None:
-        """Have what is damaged under a key contained, and read what is there then."""
+        """Have what is damaged under a key dropped, and read what is there then."""
         stack = self._running().stack
-        contain(key, stack.durable, stack.near_cache)
+        drop_damaged(key, stack.durable, stack.near_cache)
         reading = self._read_below(key, now)
         if reading is None:
             return None

@@ -5,9 +5,7 @@ sealed (see `crypto`) or, before they were first stored, plain. `CacheEntry` is 
 
 Whether every tier can hold a record: what one of them refuses is the fault of a value, not of the tier.
 
-Whether a record can be what was written: the tables of SQLite have no checksums. Pure.
-
-`fault_of` finds what would stop a reader and is cheap; `deep_fault_of` finds the rest of what can be told.
+Whether a reader can make sense of a record (`fault_of`): the tables of SQLite have no checksums. Pure.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any
 
-from proxywhirl.errors import ProxyURLError, TierError, UnstorableValue
+from proxywhirl.errors import TierError, UnstorableValue
 from proxywhirl.models import Attributes, HealthStatus
-from proxywhirl.urls import SCHEMES, ProxyURL, is_plain_canonical, parse
+from proxywhirl.urls import SCHEMES, ProxyURL
 from proxywhirl.validation import FIRST_MOMENT, LARGEST, LAST_MOMENT, require, require_count, require_moment
 
 _PORT_DIGITS = 9  # more are no port, and Python reads no number of thousands
@@ -145,7 +143,7 @@ VALUE_FAULTS = (OverflowError, TypeError, ValueError)
 """What a library raises that was given a value of which it can make nothing."""
 
 NO_CREDENTIALS = (None, None)
-_COUNTS = {  # by the names of the fields of an entry, which messages say
+COUNTS = {  # by the names of the fields of an entry, which messages say
     "ttl": "ttl_seconds",
     "access_count": "access_count",
     "failure_count": "failure_count",
@@ -200,7 +198,7 @@ def brought_in_range(record: Record) -> Record:
     try:
         check_storable(record)
     except (TypeError, UnstorableValue):
-        near = {name: _nearest_count(getattr(record, name)) for name in _COUNTS}
+        near = {name: _nearest_count(getattr(record, name)) for name in COUNTS}
         near |= {name: _nearest_moment(getattr(record, name)) for name in (*_MOMENTS, *_CHECKS)}
         return replace(record, **near)
     return record
@@ -284,7 +282,7 @@ def _is_plainly_storable(record: Record) -> bool:
 
 
 def _check(record: Record) -> None:
-    for name, called in _COUNTS.items():
+    for name, called in COUNTS.items():
         require_count(called, getattr(record, name))
     for name, called in (_MOMENTS | _CHECKS).items():
         if (at := getattr(record, name)) is not None or name in _MOMENTS:
@@ -354,36 +352,6 @@ def _fault_of_value(record: Record) -> str | None:
         return "its attributes are none"
     scheme, separator, authority = record.url.partition("://")
     if not separator or scheme not in SCHEMES or not authority.rpartition(":")[2].isdecimal():
-        return "its URL is none"
-    return None
-
-
-def deep_fault_of(record: Record) -> str | None:
-    """Say what of a record cannot be what was written; nothing of what `check_storable` takes."""
-    if (fault := fault_of(record)) is not None:
-        return fault
-    counts = (
-        record.ttl,
-        record.access_count,
-        record.failure_count,
-        record.check_failures,
-        record.check_successes,
-        record.recovery_attempt,
-        record.checks,
-        record.failed_checks,
-    )
-    if any(count < 0 for count in counts):
-        return "one of its counts is negative"
-    return _fault_of_url(record)
-
-
-def _fault_of_url(record: Record) -> str | None:
-    """Look whether it can be read: earlier releases stored some in another spelling than the canonical one."""
-    if is_plain_canonical(record.url):
-        return None
-    try:
-        parse(record.url)
-    except ProxyURLError:
         return "its URL is none"
     return None
 

@@ -20,7 +20,7 @@ from proxywhirl.cache.coordination.replicas import Ladder
 from proxywhirl.cache.policy import Found, after_read, state_of
 from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tiers.protocol import Sifting, Tier, TierName
+from proxywhirl.cache.tiers.protocol import TierName
 
 LOADING_LOCKS = 64  # a power of two
 
@@ -218,17 +218,10 @@ class Reader:
         return None, asked
 
 
-def contain(key: str, durable: Sequence[BreakerTier], near_cache: NearCache) -> None:
-    """Take what is damaged under a key out of every tier; what is sound there may be read again."""
-
-    def sift(tier: Tier) -> bool:
-        if isinstance(tier, Sifting):
-            tier.sift([key])
-        elif (record := tier.peek(key)) is not None and fault_of(record) is not None:
-            tier.drop([key])
-        return True
-
+def drop_damaged(key: str, durable: Sequence[BreakerTier], near_cache: NearCache) -> None:
+    """Have every tier look at what is damaged under a key, and those above the authority forget it."""
     for breaker in reversed(durable):
-        if breaker is not durable[-1] or isinstance(breaker.tier, Sifting):  # an authority drops nothing
-            breaker.write(sift, False)
+        record = breaker.call(lambda tier: tier.peek(key), None, waits=True)
+        if record is not None and fault_of(record) is not None and breaker is not durable[-1]:
+            breaker.write(lambda tier: tier.drop([key]), None)
     near_cache.replace((), [key])

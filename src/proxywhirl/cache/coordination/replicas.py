@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from proxywhirl.cache.coordination.breaker import BreakerTier, in_passing
 from proxywhirl.cache.coordination.following import bring_in_line
-from proxywhirl.cache.record import Record, deep_fault_of
+from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tiers.protocol import Applied, Sifting, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Applied, Salvaging, Tier, TierName
 from proxywhirl.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -128,10 +128,10 @@ def connect(authority: Tier, windows: Sequence[BreakerTier]) -> None:
     def copy_of(key: str, revision: int) -> Record | None:
         for window in windows:
             found = window.call(lambda tier: tier.peek(key), None)
-            if found is not None and found.revision == revision and deep_fault_of(found) is None:
+            if found is not None and found.revision == revision and fault_of(found) is None:
                 counted = found.stored_count if window.name == "l1" else found.access_count  # hits come by themselves
                 return replace(found, access_count=counted)
         return None
 
-    if isinstance(authority, Sifting):
-        authority.rescue = copy_of
+    if isinstance(authority, Salvaging):
+        authority.copy_of = copy_of

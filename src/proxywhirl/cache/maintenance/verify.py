@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from operator import attrgetter
 
 from proxywhirl.cache.coordination.breaker import BreakerTier
 from proxywhirl.cache.coordination.following import bring_in_line
@@ -22,15 +22,15 @@ from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.sealing import sealed_with
 from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys
 from proxywhirl.cache.models import CacheConfig
-from proxywhirl.cache.record import COLUMNS, Record
-from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding, Sifting, Tier
-from proxywhirl.cache.tiers.sqlite.quarantine import FIRST_REVISION
+from proxywhirl.cache.record import COLUMNS, COUNTS, Record, brought_in_range
+from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding, Tier
 from proxywhirl.errors import CacheError, DecryptionError, ProxyURLError
 from proxywhirl.urls import is_plain_canonical, parse
 
 PAGE = 1_000
 NO_URL = "its URL is no proxy's: nothing can be connected to through it"
 ROUNDS = 5
+counts_of = attrgetter(*COUNTS)
 _COMPARED = tuple(name for name in COLUMNS if name not in {"access_count", "accessed_at"})
 
 
@@ -66,7 +66,6 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
     for breaker in stack.durable:
         found = breaker.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE, waits=True)
         findings += [_left_out(breaker)] if found is None else [_of(breaker, each) for each in found]
-        findings += _damaged_rows(breaker, repair=repair)
     stack.refresh()
     if owed := _owed(stack, repair=repair):
         findings += owed
@@ -101,29 +100,6 @@ def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
     return findings
 
 
-def _damaged_rows(breaker: BreakerTier, *, repair: bool) -> Iterator[Finding]:
-    """Name what is stored and cannot be what was written, a page at a time: others may use the tier in between."""
-    if not isinstance(breaker.tier, Sifting):
-        return
-    after: int | None = FIRST_REVISION
-    nothing: tuple[dict[str, str], int | None] = {}, None
-    while after is not None:
-        found, after = breaker.call(partial(_look, after), nothing, PAGE)
-        sift = partial(_sift, list(found))
-        gone = breaker.call(sift, None, len(found), waits=True) if found and repair else None
-        for key, why in found.items():
-            advice = f"{REPAIR}: it is set aside, and read from another tier that has it"
-            yield Finding(f"{breaker.name}: entry {key}", why, advice, gone is not None and key in gone)
-
-
-def _look(after: int, tier: Tier) -> tuple[dict[str, str], int | None]:
-    return tier.unsound(after, PAGE) if isinstance(tier, Sifting) else ({}, None)
-
-
-def _sift(keys: list[str], tier: Tier) -> list[str] | None:
-    return tier.sift(keys, deep=True) if isinstance(tier, Sifting) else None
-
-
 def _credentials(authority: BreakerTier, mapping: EntryMapping) -> tuple[list[Finding], dict[str, int]]:
     """Open every credential, keeping none; return what is wrong with them.
 
@@ -150,7 +126,11 @@ def _credentials(authority: BreakerTier, mapping: EntryMapping) -> tuple[list[Fi
 
 
 class _Spelling:
-    """The URLs of the authority: earlier releases stored other spellings than the canonical one, and credentials."""
+    """The values of the authority that are stored otherwise now, or by nobody.
+
+    Earlier releases stored other spellings of a URL than the canonical one, and credentials in it; a count below zero
+    is damage.
+    """
 
     def __init__(self, mapping: EntryMapping, write: Write | None) -> None:
         self._mapping = mapping
@@ -159,7 +139,7 @@ class _Spelling:
     def findings(self, authority: BreakerTier) -> Iterator[Finding]:
         """Yield what is not as `put` would store it; what can be read is written so, where there is `write`."""
         for page in _pages(authority):
-            odd = [record for record in page if not is_plain_canonical(record.url)]
+            odd = [record for record in page if not is_plain_canonical(record.url) or min(counts_of(record)) < 0]
             named = [(record.key, what) for record in odd if (what := _misspelt(record)) is not None]
             readable = {key for key, what in named if what != NO_URL}
             anew = [self._anew(record) for record in odd if record.key in readable]
@@ -179,7 +159,7 @@ class _Spelling:
     @staticmethod
     def _anew(record: Record) -> Record:
         """Return a record with its canonical URL; a credential in that is its own where it has no other."""
-        url = parse(record.url)
+        url, record = parse(record.url), brought_in_range(record)
         secret = url.username is not None or url.password is not None
         plain = (url.username, url.password) if secret and not record.has_credentials else record.plain
         return replace(record, url=url.canonical, plain=plain)
@@ -193,6 +173,8 @@ def _misspelt(record: Record) -> str | None:
         return NO_URL
     if url.username is not None or url.password is not None:
         return "its URL holds a credential"
+    if min(counts_of(record)) < 0:
+        return "one of its counts is negative"
     return None if url.canonical == record.url else "its URL is not in the form in which URLs are stored"
 
 

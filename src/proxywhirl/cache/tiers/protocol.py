@@ -224,23 +224,12 @@ class Tier(Protocol):
         ...
 
 
-Rescue = Callable[[str, int], Record | None]
+CopyOf = Callable[[str, int], Record | None]
 """From a key and a revision to a sound copy of that record, None where no other tier has one."""
 
 
 @runtime_checkable
-class Sifting(Protocol):
-    """What a tier may offer beside `Tier`, where damage can be in a record that it gives."""
+class Salvaging(Protocol):
+    """What a tier may offer beside `Tier` that may lose single records to damage: where it asks for their copies."""
 
-    rescue: Rescue | None
-
-    def sift(self, keys: Collection[str], *, deep: bool = False) -> list[str]:
-        """Set aside those of the records that are damaged; return their keys. With `deep`, look as `unsound` does."""
-        ...
-
-    def unsound(self, after: int, limit: int) -> tuple[dict[str, str], int | None]:
-        """Look through up to `limit` records after a revision; return what is wrong, by key, and the last revision.
-
-        That is None at the end.
-        """
-        ...
+    copy_of: CopyOf | None

@@ -7,22 +7,22 @@ remembered between writes for as long as SQLite's own version of the data is the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from proxywhirl.cache.record import Record, fault_of
+from proxywhirl.cache.record import Record, UnsoundError, fault_of
 from proxywhirl.cache.tiers.eviction import Uses
-from proxywhirl.cache.tiers.protocol import Rescue
+from proxywhirl.cache.tiers.protocol import CopyOf
 from proxywhirl.cache.tiers.sqlite import schema as table
-from proxywhirl.cache.tiers.sqlite.quarantine import FIRST_REVISION, Casualties
-from proxywhirl.cache.tiers.sqlite.schema import Rows, State, as_record
+from proxywhirl.cache.tiers.sqlite.schema import Rows, State, as_record, peek_many
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
-PAGE = 1_000
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -50,10 +50,11 @@ class SqliteFile:
         self._uses = uses or Uses()
         self._state: State | None = None
         self._state_version: tuple[apsw.Connection, int] | None = None
-        self._casualties = Casualties(self._database, self._rows, authority=authority)
+        self.corrupted = 0
+        self.copy_of: CopyOf | None = None
         try:
-            if self._database.salvaged is not None:
-                self._sift_all()
+            if self.set_aside is not None:
+                self._clean()
             self._start()
         except TierError:
             if not self.damaged:
@@ -68,11 +69,6 @@ class SqliteFile:
         return self._reading(state_of).revision
 
     @property
-    def corrupted(self) -> int:
-        """See `Tier`."""
-        return self._casualties.number
-
-    @property
     def patient(self) -> bool:
         """See `Patient`."""
         return self._database.patient
@@ -80,32 +76,6 @@ class SqliteFile:
     @patient.setter
     def patient(self, patient: bool) -> None:
         self._database.patient = patient
-
-    @property
-    def rescue(self) -> Rescue | None:
-        """See `Sifting`."""
-        return self._casualties.rescue
-
-    @rescue.setter
-    def rescue(self, rescue: Rescue | None) -> None:
-        self._casualties.rescue = rescue
-
-    def sift(self, keys: Collection[str], *, deep: bool = False) -> list[str]:
-        """See `Sifting`. Where the indexes do not agree with the row the file is set aside as `reopen` does."""
-        try:
-            with self._writing() as state:
-                return self._casualties.contain(self._casualties.among(keys, deep=deep), state)
-        except TierError:
-            if not self.damaged:
-                raise
-        self.reopen()
-        return list(keys)
-
-    def unsound(self, after: int, limit: int) -> tuple[dict[str, str], int | None]:
-        """See `Sifting`."""
-        with self._database.translated("examining"):
-            found, reached = self._casualties.after(after, limit, deep=True)
-        return {casualty.key: casualty.why for casualty in found}, reached
 
     @property
     def damaged(self) -> bool:
@@ -123,9 +93,10 @@ class SqliteFile:
         Readers of its log start anew. Raises `TierError` where there can be no new file.
         """
         with self._database.lock:
-            self._state = None
+            before, self._state = self.set_aside, None
             self._database.reopen()
-            self._sift_all()
+            if self.set_aside != before:  # else another process has put a sound one in its place
+                self._clean()
             self._put_in_order()
 
     def abandon(self) -> None:
@@ -152,7 +123,7 @@ class SqliteFile:
         return None if row is None else as_record(row)
 
     def _find_beside(self, key: str) -> Record | None:
-        row = self._read(lambda reader: reader.execute(table.SELECT_ONE, (key,)).fetchone(), [key])
+        row = self._read(lambda reader: reader.execute(table.SELECT_ONE, (key,)).fetchone())
         return None if row is None else as_record(row)
 
     def _reading(self, read: Callable[[apsw.Connection], T]) -> T:
@@ -163,45 +134,41 @@ class SqliteFile:
         except UnicodeDecodeError as exc:
             raise self._database.failure("reading", exc) from exc
 
-    def _read(self, read: Callable[[apsw.Connection], T], keys: Collection[str]) -> T:
-        """Read, and once more without what has text that cannot be read among some keys."""
-        with contextlib.suppress(UnicodeDecodeError), self._database.reading() as connection:
-            return read(connection)
-        self.sift(keys)  # out here: while the error is at hand, so is its cursor, which sees what was there before
-        return self._reading(read)
-
-    def _read_sound(self, read: Callable[[apsw.Connection], T], records: Callable[[T], Iterable[Record]]) -> T:
-        """Read, and once more where damaged records were among what was read, without them."""
-        found = None
+    def _read(self, read: Callable[[apsw.Connection], T], records: Callable[[T], Iterable[Record]] = lambda _: ()) -> T:
+        """Read, and once more from what is saved of the file where a text or one of the records makes no sense."""
         with contextlib.suppress(UnicodeDecodeError), self._database.reading() as connection:
             found = read(connection)
-        if found is None:
-            self._sift_all()
-            found = self._reading(read)
-        bad = [record.key for record in records(found) if fault_of(record) is not None]
-        if bad:
-            self.sift(bad)
-            found = self._reading(read)
-        return found
+            if all(fault_of(record) is None for record in records(found)):
+                return found
+        self.reopen()  # out here: while the error is at hand, so is its cursor, which sees what was there before
+        return self._reading(read)
 
-    def _present(self, keys: Collection[str], state: State) -> Mapping[str, Record]:
-        """Return the sound ones of the records that a transaction asks for; the others are contained."""
-        try:
-            present = self._rows.peek_many(keys)
-            if all(fault_of(record) is None for record in present.values()):
-                return present
-        except UnicodeDecodeError:
-            pass
-        self._casualties.contain(self._casualties.among(keys), state)
-        return self._rows.peek_many(keys)
+    def _present(self, keys: Collection[str]) -> dict[str, Record]:
+        """Return the records that a transaction asks for. Raises `UnsoundError` where one of them makes no sense."""
+        present: dict[str, Record] | None = None
+        with contextlib.suppress(UnicodeDecodeError):
+            present = peek_many(self._database.connection, keys)
+        if present is None or any(fault_of(record) is not None for record in present.values()):
+            raise UnsoundError(", ".join(keys))
+        return present
 
-    def _sift_all(self) -> None:
-        """Look at every row, after damage whose place is not known."""
-        after: int | None = FIRST_REVISION
+    def _clean(self) -> None:
+        """Count what a file lost that was set aside, and leave out of the new one what no reader can make sense of.
+
+        A copy that another tier has takes the place of such a row, in the same revision.
+        """
+        saved = self._database.salvaged
         with self._writing() as state:
-            while after is not None:
-                found, after = self._casualties.after(after, PAGE, deep=False)
-                self._casualties.contain(found, state)
+            rows = map(as_record, self._database.connection.execute(table.SELECT))
+            unsound = [(record, why) for record in rows if (why := fault_of(record)) is not None]
+            self._rows.drop([record.revision for record, _ in unsound], state)
+            copies = [self.copy_of(record.key, record.revision) for record, _ in unsound] if self.copy_of else []
+            self._rows.store([copy for copy in copies if copy is not None], {}, state)
+        self.corrupted += max(1, len(unsound) + ((saved and saved.lost) or 0))
+        if unsound:
+            (first, why), number = unsound[0], len(unsound)
+            told = self._database.name, number, first.key, why, self.set_aside
+            _log.warning("%s: %d rows, such as %s (%s), make no sense and are left in %s alone", *told)
 
     def _start(self) -> None:
         with self._database.translated("reading"):

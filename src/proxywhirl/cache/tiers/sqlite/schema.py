@@ -176,10 +176,6 @@ class Rows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def peek_many(self, keys: Collection[str]) -> dict[str, Record]:
-        """Return the records that are there."""
-        return peek_many(self._database.connection, keys)
-
     def served(self, keys: Iterable[str]) -> dict[str, bool]:
         """Return whether it is served for each of the keys that is there."""
         asked = list(keys)
@@ -267,6 +263,14 @@ class Rows:
         state.stored -= len(removed)
         state.served -= sum(removed.values())
         return removed
+
+    def drop(self, revisions: Sequence[int], state: State) -> None:
+        """Delete rows by their place in the table: what else is in them is not to be trusted."""
+        for revision in revisions:
+            query = "DELETE FROM entries WHERE revision = ? RETURNING retired"
+            ((retired,),) = self._database.connection.execute(query, (revision,))
+            state.stored -= 1
+            state.served -= retired == 0
 
     def unbury(self, keys: Collection[str], state: State) -> None:
         """Take keys that came again out of the log of removals."""

@@ -11,7 +11,7 @@ from typing import cast
 import apsw
 
 from proxywhirl.cache.change_feed import Outline, Outlines
-from proxywhirl.cache.record import Record, fault_of
+from proxywhirl.cache.record import Record, UnsoundError, fault_of
 from proxywhirl.cache.tiers.change_log import Position
 from proxywhirl.cache.tiers.eviction import Admission, Standing
 from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
@@ -27,7 +27,7 @@ class SqliteTier(SqliteFile):
     """Records in one database file."""
 
     def get(self, key: str) -> Record | None:
-        """See `Tier`. What is in the record was not looked at: see `sift`."""
+        """See `Tier`. What is in the record was not looked at, as `peek` does."""
         return self._find(key)
 
     def peek(self, key: str) -> Record | None:
@@ -35,19 +35,26 @@ class SqliteTier(SqliteFile):
         record = self._find(key)
         if record is None or (record.key == key and fault_of(record) is None):
             return record
-        self.sift([key])
+        self.reopen()
         return self._find(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """See `Tier`. What is in the records was not looked at: see `sift`."""
+        """See `Tier`. What is in the records was not looked at, as `peek` does."""
         asked = list(keys)
-        return self._read(lambda reader: peek_many(reader, asked), asked)
+        return self._read(lambda reader: peek_many(reader, asked))
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """See `Tier`."""
+        try:
+            return self._transact(keys, decide)
+        except UnsoundError:  # nothing was decided yet
+            self.reopen()
+            return self._transact(keys, decide)
+
+    def _transact(self, keys: Collection[str], decide: Decision) -> Applied:
         with self._writing() as state:
             applied = Applied(revision_before=state.revision)
-            present = self._present(keys, state)
+            present = self._present(keys)
             was_served = {key: not record.retired for key, record in present.items()}  # a decision may change records
             batch = decide(present)
             removed = self._rows.remove(batch.deletes, state)
@@ -133,11 +140,11 @@ class SqliteTier(SqliteFile):
         def read(reader: apsw.Connection) -> list[Record]:
             return [as_record(row) for row in reader.execute(query, (after, limit))]
 
-        return self._read_sound(read, lambda found: found)
+        return self._read(read, lambda found: found)
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """See `Tier`."""
-        return self._read_sound(lambda reader: _changes(reader, revision, limit), lambda changes: changes.records)
+        return self._read(lambda reader: _changes(reader, revision, limit), lambda changes: changes.records)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: one pragma."""
