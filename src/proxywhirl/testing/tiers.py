@@ -8,14 +8,10 @@ write a tier, and one to begin with, is in `docs/extending.md`.
 from __future__ import annotations
 
 from proxywhirl.testing.tier_clauses.bounds import BoundClauses
-from proxywhirl.testing.tier_clauses.durable import DurableClauses
-from proxywhirl.testing.tier_clauses.log import LogClauses
+from proxywhirl.testing.tier_clauses.changes import LogClauses, WindowClauses
+from proxywhirl.testing.tier_clauses.durable import DurableClauses, SharingClauses
 from proxywhirl.testing.tier_clauses.model import ModelClauses
-from proxywhirl.testing.tier_clauses.notes import NoteClauses
-from proxywhirl.testing.tier_clauses.reading import ReadingClauses
-from proxywhirl.testing.tier_clauses.sharing import SharingClauses
-from proxywhirl.testing.tier_clauses.transactions import TransactionClauses
-from proxywhirl.testing.tier_clauses.windows import WindowClauses
+from proxywhirl.testing.tier_clauses.records import NoteClauses, ReadingClauses, TransactionClauses
 
 
 class TierContract(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from proxywhirl.cache.tiers.protocol import Access, Applied, Batch, Tier
 
 T = TypeVar("T")
 LONGEST_SCAN = 100_000
+LONGEST_READING = 1_000
 
 hit_times = count(4e9)
 """The times of hits, in Unix seconds: later than any write, and each later than the one before."""
@@ -166,3 +167,40 @@ def all_records(tier: Tier, page: int = 100) -> dict[str, Record]:
         expect(len(found) < LONGEST_SCAN, "the pages of scan never end: each must begin after the given key")
     same(keys(found), sorted(set(keys(found))), "scan gives each key once, in order")
     return {each.key: each for each in found}
+
+
+@dataclass(slots=True)
+class Follower:
+    """A reader of the log, and what it knows by it. `revision` is what it asks with next."""
+
+    revision: int = 0
+    known: dict[str, Record] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    resets: int = 0
+
+    def read_page(self, tier: Tier, limit: int) -> bool:
+        """Read one page, apply it, and return whether more follow."""
+        changes = tier.changes_since(self.revision, limit)
+        expect(len(changes.records) <= limit, f"a page of {limit} has {len(changes.records)} records")
+        names = [*keys(changes.records), *changes.removed]
+        same(len(set(names)), len(names), f"how often each key is in one page: {names}")
+        if changes.reset:
+            self.known.clear()
+            self.removed.clear()
+            self.resets += 1
+        for each in changes.records:
+            self.known[each.key] = replace(each)
+        for name in changes.removed:
+            self.known.pop(name, None)
+        self.removed |= set(changes.removed)
+        self.revision = changes.revision
+        return changes.more
+
+    def read(self, tier: Tier, limit: int) -> None:
+        """Read to the end of the log, which the last page names."""
+        for _ in range(LONGEST_READING):
+            if not self.read_page(tier, limit):
+                break
+        else:
+            raise AssertionError("the pages of the log never end")
+        same(self.revision, tier.revision, "the revision of the last page")
