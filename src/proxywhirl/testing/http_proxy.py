@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
 
 import h11
 
@@ -13,7 +12,7 @@ from proxywhirl.errors import ProxyURLError
 from proxywhirl.hosts import split_authority
 from proxywhirl.net.connection import Connection
 from proxywhirl.testing.proxy import FORGED_PAGE, Fault, FleetProxy, ProxiedRequest, RememberedAnswer
-from proxywhirl.testing.server import HttpStream
+from proxywhirl.testing.server import HttpStream, as_text
 from proxywhirl.testing.tunnel import carry
 
 _ABSOLUTE = re.compile(r"http://([^/?#]*)([^#]*)", re.IGNORECASE)
@@ -49,7 +48,7 @@ def _note(proxy: FleetProxy, request: h11.Request) -> bool:
     username, password = _credential(dict(request.headers).get(b"proxy-authorization", b""))
     admitted = proxy.admits(username, password)
     authorized = None if username is None else admitted
-    headers = _text(request.headers.raw_items())
+    headers = as_text(request.headers.raw_items())
     target = request.target.decode("ascii")
     proxy.requests.append(ProxiedRequest(request.method.decode("ascii"), target, authorized, headers))
     return admitted
@@ -147,7 +146,7 @@ async def _exchange(
 
 
 async def _answer_again(client: HttpStream, request: h11.Request, known: RememberedAnswer) -> None:
-    await client.answer(request.method, known.status, known.body, *_text(known.headers))
+    await client.answer(request.method, known.status, known.body, *as_text(known.headers))
 
 
 def _headers_to_target(proxy: FleetProxy, client: HttpStream, request: h11.Request) -> list[tuple[bytes, bytes]]:
@@ -174,7 +173,3 @@ def _end_to_end(message: h11.Request | h11.Response) -> list[tuple[bytes, bytes]
     }
     dropped = _HOP_BY_HOP | listed
     return [(name, value) for name, value in message.headers.raw_items() if name.lower() not in dropped]
-
-
-def _text(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)

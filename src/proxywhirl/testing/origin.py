@@ -31,7 +31,7 @@ import h11
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.net.connection import Connection
 from proxywhirl.testing.proxy import REMEMBERED, Exits
-from proxywhirl.testing.server import HttpStream, Listener
+from proxywhirl.testing.server import HttpStream, Listener, as_text
 
 _BODILESS = frozenset({204, 304})
 _PATTERN = bytes(range(256)) * 256
@@ -162,11 +162,9 @@ class Origin:
         while isinstance(event := await stream.next_event(), h11.Data):
             digest.update(event.data)
             length += len(event.data)
-        headers = tuple(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw_items()
-        )
-        path = request.target.decode("ascii")
-        return SeenRequest(proxy, request.method.decode("ascii"), path, headers, length, digest.hexdigest())
+        headers = as_text(request.headers.raw_items())
+        method, path = request.method.decode("ascii"), request.target.decode("ascii")
+        return SeenRequest(proxy, method, path, headers, length, digest.hexdigest())
 
 
 async def _answer(stream: HttpStream, method: bytes, page: Page) -> None:

@@ -1,1 +1,6 @@
-"""The clauses of the tier contract, a room for each part of the protocol; `proxywhirl.testing.tiers` joins them."""
+"""The clauses of the tier contract, which `proxywhirl.testing.tiers` joins.
+
+- `base`: tiers to try, records to put into them, a reader that follows the log, and a way to say what is wrong.
+- `records`: reading, writing, notes. `changes`: the log, and windows that follow it. `bounds`: who leaves a full tier.
+- `model`: long random runs beside a naive model. `durable`: what outlives the object, and what processes share.
+"""

@@ -27,11 +27,7 @@ class BoundClauses(Clauses):
                 filled.fill([record(name, revision=n)], n)
                 for tier in (authority, followed, filled):
                     held = all_records(tier)
-                    same(
-                        (len(held), name in held),
-                        (min(n, 3), True),
-                        f"how many are held with {policy}, {name} among them",
-                    )
+                    same((len(held), name in held), (min(n, 3), True), f"how many with {policy}, {name} among them")
                     same(len(tier), len(held), "len")
 
     def test_each_policy_chooses_its_victim(self) -> None:
@@ -49,11 +45,8 @@ class BoundClauses(Clauses):
                 self._use_each(window)
             evicted = there(followed.follow(Stretch(0, 4, [record("d", revision=4)], admit=True)), "follow").evicted
             same(evicted, [VICTIMS[policy]], f"who leaves a window that follows with {policy}")
-            same(
-                filled.fill([record("d", revision=4)], 4),
-                [VICTIMS[policy]],
-                f"who leaves a filled window with {policy}",
-            )
+            evicted = there(filled.fill([record("d", revision=4)], 4), "fill")
+            same(evicted, [VICTIMS[policy]], f"who leaves a filled window with {policy}")
             for window in (followed, filled):
                 same(sorted(all_records(window)), _others(policy), f"who stays in a window with {policy}")
 
@@ -80,11 +73,8 @@ class BoundClauses(Clauses):
             tier = self.authority(max_entries=2, policy=policy)
             put(tier, record("a"), record("b"))
             for name in ("a", "b", "a"):
-                same(
-                    put(tier, replace(record(name), failure_count=1)).evicted,
-                    [],
-                    f"who leaves for an update with {policy}",
-                )
+                evicted = put(tier, replace(record(name), failure_count=1)).evicted
+                same(evicted, [], f"who leaves for an update with {policy}")
             same(len(tier), 2, "len")
 
     def test_a_batch_larger_than_the_bound_leaves_its_last_records(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from proxywhirl.cache.tiers.protocol import Followed, Stretch, Tier
@@ -35,9 +34,8 @@ class LogClauses(Clauses):
         expect(set(changes.removed) <= {"b"}, f"removed of the whole log: {changes.removed}")
         same((changes.revision, changes.reset, changes.more), (tier.revision, False, False), "the whole log's end")
         later = tier.changes_since(first.revision, 10)
-        same(
-            {each.key: each.failure_count for each in later.records}, {"a": 2, "d": 0}, "records after the first batch"
-        )
+        failures = {each.key: each.failure_count for each in later.records}
+        same(failures, {"a": 2, "d": 0}, "records after the first batch")
         expect(retired in later.records, "a retired record is a record of the log")
         same(later.removed, ["b"], "removed after the first batch")
         end = tier.changes_since(middle, 10)
@@ -61,50 +59,31 @@ class LogClauses(Clauses):
         for limit in (1, 2, 3, 5, 37, 38, 1000):
             reader = Follower()
             reader.read(tier, limit)
-            same(
-                (reader.known, reader.resets),
-                (all_records(tier), 0),
-                f"what pages of {limit} tell, and how many resets",
-            )
+            same((reader.known, reader.resets), (all_records(tier), 0), f"known by pages of {limit}, and resets")
             reader = Follower(middle)
             reader.read(tier, limit)
-            same(
-                set(reader.known), {f"n{n}" for n in range(10)} - {"n3"}, f"what pages of {limit} tell from the middle"
-            )
+            came = {f"n{n}" for n in range(10)} - {"n3"}
+            same(set(reader.known), came, f"what pages of {limit} tell from the middle")
             expect(reader.removed >= {"k2", "k5"}, f"pages of {limit} leave removals out: {reader.removed}")
 
     def test_what_changes_between_two_pages_is_told(self) -> None:
         """A reader on its way learns of what changed behind it, from the start of the log and after a reset alike."""
-
-        def change(tier: Tier) -> None:
+        for cleared_before in (False, True):
+            tier = self.authority()
+            if cleared_before:
+                put(tier, record("older"))
+                tier.clear()
+            put(tier, *(record(f"k{n:02}") for n in range(12)))
+            readers = [Follower() for _ in range(6)]
+            for pages, reader in enumerate(readers):
+                for _ in range(pages):
+                    reader.read_page(tier, 2)
             delete(tier, "k00", "k09")
             put(tier, replace(record("k01"), failure_count=9), record("new"))
-
-        def cleared(tier: Tier) -> None:
-            put(tier, record("older"))
-            tier.clear()
-
-        for prepare in (_nothing, cleared):
-            tier = self.authority()
-            prepare(tier)
-            put(tier, *(record(f"k{n:02}") for n in range(12)))
-            self._change_between_pages(tier, change)
-
-    def _change_between_pages(self, tier: Tier, change: Callable[[Tier], None]) -> None:
-        readers = [Follower() for _ in range(6)]
-        for pages, reader in enumerate(readers):
-            for _ in range(pages):
-                reader.read_page(tier, 2)
-        change(tier)
-        for pages, reader in enumerate(readers):
-            reader.read(tier, 2)
-            same(
-                set(reader.known),
-                set(all_records(tier)),
-                f"what a reader knows where a change came after {pages} pages",
-            )
-            same(reader.known, all_records(tier), "and each record as it is")
-            expect(reader.resets <= 1, f"a reader was told {reader.resets} times to start anew")
+            for pages, reader in enumerate(readers):
+                reader.read(tier, 2)
+                same(reader.known, all_records(tier), f"what a reader knows where a change came after {pages} pages")
+                expect(reader.resets <= 1, f"a reader was told {reader.resets} times to start anew")
 
     def test_clearing_resets_each_reader_once(self) -> None:
         """A reader from before a `clear`, or from ahead of the log, is told to forget what it knew, once."""
@@ -150,10 +129,6 @@ class LogClauses(Clauses):
         expect(reader.removed >= {"a", "b"}, f"evictions are not in the log: {reader.removed}")
 
 
-def _nothing(_: Tier) -> None:
-    pass
-
-
 class WindowClauses(Clauses):
     """`follow`, `fill`, `drop` and `clear` of a window."""
 
@@ -197,9 +172,8 @@ class WindowClauses(Clauses):
         """A record that comes retired is held and served no more."""
         window = self._window_at_nine()
         window.follow(Stretch(9, 10, [replace(record("a", revision=10), retired=True)]))
-        same(
-            (len(window), "a" in window, there(window.peek("a"), "peek").retired), (1, False, True), "after retirement"
-        )
+        retired = there(window.peek("a"), "peek").retired
+        same((len(window), "a" in window, retired), (1, False, True), "after retirement")
 
     def test_removed_keys_go_and_those_that_were_served_are_told(self) -> None:
         """`Followed.held` names the removed keys that the window served: no retired ones, none that it had not."""
@@ -232,9 +206,8 @@ class WindowClauses(Clauses):
     def test_what_is_held_in_the_same_or_a_later_revision_is_left_alone(self) -> None:
         """`fill` replaces older records only."""
         window = self._window_at_nine()
-        window.fill(
-            [replace(record("b", revision=5), source="same"), replace(record("a", revision=2), source="old")], 9
-        )
+        held, older = replace(record("b", revision=5), source="same"), replace(record("a", revision=2), source="old")
+        window.fill([held, older], 9)
         same({each.source for each in all_records(window).values()}, {"a source"}, "sources")
         window.fill([replace(record("a", revision=10), source="new")], 10)
         same(there(window.peek("a"), "peek").source, "new", "the source after a newer record came")

@@ -71,9 +71,8 @@ class DurableClauses(StoredClauses):
         same((all_records(again), again.revision, len(again)), before, "records, revision and len")
         stored = all_records(again)["h"]
         same((stored.access_count, stored.accessed_at), (7, 5000.0), "the hits of a record")
-        same(
-            (again.get_meta("note"), again.corrupted, again.examine()), ("ünï\r\n", 0, []), "note, corrupted, findings"
-        )
+        told = again.get_meta("note"), again.corrupted, again.examine()
+        same(told, ("ünï\r\n", 0, []), "note, corrupted, findings")
         reader = Follower(middle)
         reader.read(again, 2)
         same((set(reader.known), reader.removed, reader.resets), ({"h"}, {"gone"}, 0), "the log since the middle")
@@ -108,13 +107,10 @@ class DurableClauses(StoredClauses):
                 put(tier, replace(record("a"), access_count=5), record("b"))
             else:
                 tier.fill([replace(record("a", revision=1), access_count=5), record("b", revision=2)], 2)
-            hits = [
-                Access("a", 1, 2, 2000.0),
-                Access("a", 1, 1, 1500.0),
-                Access("a", 1, 1, 3.0),
-                Access("b", 1, 9, 2e3),
-            ]
-            tier.touch_many([replace(each, generation=tier_generation(tier, each)) for each in hits])
+            stored = all_records(tier)
+            held, other = stored["a"].generation, stored["b"].generation + 1
+            hits = [("a", held, 2, 2000.0), ("a", held, 1, 1500.0), ("a", held, 1, 3.0), ("b", other, 9, 2e3)]
+            tier.touch_many([Access(*hit) for hit in hits])
             found = all_records(tier)
             same((found["a"].access_count, found["a"].accessed_at), (9, 2000.0), "hits of a")
             same((found["b"].access_count, found["b"].accessed_at), (0, 1000.0), "hits of b, of another generation")
@@ -175,12 +171,6 @@ class DurableClauses(StoredClauses):
             same(keys(put(again, record("e")).puts), ["e"], "the next put")
         else:
             same(sorted(all_records(tier)), ["a", "b", "c", "d"], "keys, where it was stored")
-
-
-def tier_generation(tier: Tier, access: Access) -> int:
-    """Return the generation that a hit of `a` needs, and for `b` another one than it has."""
-    known = all_records(tier)[access.key].generation
-    return known if access.key == "a" else known + 1
 
 
 T = TypeVar("T")
@@ -287,9 +277,8 @@ class SharingClauses(StoredClauses):
             won = []
             for lap in range(LAPS):
                 start.wait()
-                won.append(
-                    window.follow(Stretch(lap, lap + 1, [record("a", revision=lap + 1)], admit=True)) is not None
-                )
+                stretch = Stretch(lap, lap + 1, [record("a", revision=lap + 1)], admit=True)
+                won.append(window.follow(stretch) is not None)
             return won
 
         results = _race(follow, windows)

@@ -140,7 +140,7 @@ class Run:
         for step in range(steps):
             operation = rng.choice(self.operations)
             try:
-                done.append(operation.__name__)
+                done.append(operation.__name__.strip("_"))
                 done.append(operation())
                 self.check()
             except Exception as exc:
@@ -150,14 +150,12 @@ class Run:
     def check(self) -> None:
         """Compare all that the tier holds with the model."""
         same(all_records(self.tier, self.rng.randint(1, 9)), dict(sorted(self.held.items())), "what is held")
-        same((self.tier.revision, len(self.tier)), (self.revision, self.served()), "revision and len")
+        same((self.tier.revision, len(self.tier)), (self.revision, self._served()), "revision and len")
 
-    def served(self) -> int:
-        """Count the records that are not retired."""
+    def _served(self) -> int:
         return sum(not each.retired for each in self.held.values())
 
-    def some(self) -> list[str]:
-        """Choose a few keys."""
+    def _some(self) -> list[str]:
         return self.rng.sample(KEYS, self.rng.randint(0, 5))
 
     def forget(self, names: Iterable[str]) -> None:
@@ -175,8 +173,7 @@ class Run:
             self.held.pop(name, None)
         return staying
 
-    def get(self) -> str:
-        """Read one key."""
+    def _get(self) -> str:
         key = self.rng.choice(KEYS)
         same(self.tier.get(key), self.held.get(key), f"get({key!r})")
         self.use(key)
@@ -202,10 +199,10 @@ class AuthorityRun(Run):
         super().__init__(tier, rng, order, stores_hits=stores_hits)
         self.given: set[int] = set()
         self.reader = Follower()
-        read = [self.get, self.get, self.get_many, self.look, self.expired, self.read_log]
-        self.operations = [*[self.transact] * 4, *read, *read, self.clear]
+        read = [self._get, self._get, self._get_many, self._look, self._expired, self._read_log]
+        self.operations = [*[self._transact] * 4, *read, *read, self._clear]
         if order.bound is None:  # a hit that is noted may be a use, a failure may cost what was noted of uses
-            self.operations += [self.fail, self.touch] if stores_hits else [self.fail]
+            self.operations += [self._fail, self._touch] if stores_hits else [self._fail]
 
     def fresh(self, key: str) -> Record:
         """Make a record under a key: one that is new, or an update of the one that is there."""
@@ -220,9 +217,8 @@ class AuthorityRun(Run):
             error=rng.choice([None, "", "ünï\n\x00"]),
         )
 
-    def transact(self) -> str:
-        """Delete some keys and write others."""
-        names, asked = self.some(), self.some()
+    def _transact(self) -> str:
+        names, asked = self._some(), self._some()
         cut = self.rng.randint(0, len(names))
         puts, deletes = [self.fresh(name) for name in names[cut:]], names[:cut]
         shown: list[dict[str, Record]] = []
@@ -254,8 +250,7 @@ class AuthorityRun(Run):
         same(written, replace(expected, revision=revision, generation=generation), f"what was put as {written.key}")
         self.held[written.key] = replace(written)
 
-    def fail(self) -> str:
-        """Let a decision raise."""
+    def _fail(self) -> str:
 
         class FailedError(Exception):
             """Raised on purpose."""
@@ -263,32 +258,29 @@ class AuthorityRun(Run):
         def decide(_: Mapping[str, Record]) -> Batch:
             raise FailedError
 
-        asked = self.some()
+        asked = self._some()
         try:
             self.tier.transact(asked, decide)
         except FailedError:
             return f"transact({asked}, fails)"
         raise AssertionError("the error of a decision was swallowed")
 
-    def get_many(self) -> str:
-        """Read several keys at once."""
-        names = self.some()
+    def _get_many(self) -> str:
+        names = self._some()
         found = self.tier.get_many(names)
         same(found, {name: self.held[name] for name in names if name in self.held}, f"get_many({names})")
         for name in names:
             self.use(name)
         return f"get_many({names})"
 
-    def look(self) -> str:
-        """Look at a key without using it."""
+    def _look(self) -> str:
         key = self.rng.choice(KEYS)
         known = self.held.get(key)
         same(self.tier.peek(key), known, f"peek({key!r})")
         same(key in self.tier, known is not None and not known.retired, f"{key!r} in tier")
         return f"peek({key!r})"
 
-    def expired(self) -> str:
-        """Ask for what has expired."""
+    def _expired(self) -> str:
         now, limit = float(self.rng.randint(0, 50)), self.rng.randint(1, 9)
         due = {name for name, each in self.held.items() if each.expires_at <= now}
         found = self.tier.expired(now, limit)
@@ -296,11 +288,11 @@ class AuthorityRun(Run):
         same((len(found), len(set(found))), (min(limit, len(due)),) * 2, f"how many expired({now}, {limit}) names")
         return f"expired({now}, {limit})"
 
-    def touch(self) -> str:
+    def _touch(self) -> str:
         """Add hits, half of them to other generations."""
         accesses = [
             Access(key, generation, self.rng.randint(1, 3), 1000.0 + self.rng.randint(-50, 50))
-            for key in self.some()
+            for key in self._some()
             for generation in (self.held[key].generation if key in self.held else 1, 10**9)
         ]
         self.tier.touch_many(accesses)
@@ -310,7 +302,7 @@ class AuthorityRun(Run):
                 self.held[access.key] = _hit(known, access.count, access.at)
         return f"touch_many({accesses})"
 
-    def read_log(self) -> str:
+    def _read_log(self) -> str:
         """Read a page of the log; at its end the reader knows all but the use of the records, which is in no log."""
         if self.reader.read_page(self.tier, self.rng.randint(1, 6)):
             return "a page of the log"
@@ -321,10 +313,9 @@ class AuthorityRun(Run):
         same(known, held, "what a reader of the log knows")
         return "the last page of the log"
 
-    def clear(self) -> str:
-        """Forget all."""
+    def _clear(self) -> str:
         at_least = self.rng.choice([None, 0, self.revision + 7])
-        same(self.tier.clear(at_least), self.served(), "clear")
+        same(self.tier.clear(at_least), self._served(), "clear")
         self.forget(self.held)
         expect(self.tier.revision > self.revision, "clear took no revision")
         expect(self.tier.revision >= (at_least or 0), f"clear({at_least}) ended at {self.tier.revision}")
@@ -338,8 +329,8 @@ class WindowRun(Run):
     def __init__(self, tier: Tier, rng: Random, order: NaiveOrder, *, stores_hits: bool) -> None:
         super().__init__(tier, rng, order, stores_hits=stores_hits)
         self.log: list[tuple[str, Record | None]] = [("", None)]  # by revision; None for a removal
-        move = [self.follow] * 3 + [self.fill] * 4
-        self.operations = [*[self.change] * 4, *move, self.get, self.get, self.drop, self.clear]
+        move = [self._follow] * 3 + [self._fill] * 4
+        self.operations = [*[self._change] * 4, *move, self._get, self._get, self._drop, self._clear]
 
     def check(self) -> None:
         """Compare all that the window holds with the model, and with the log."""
@@ -359,14 +350,13 @@ class WindowRun(Run):
                 state.pop(key, None)
         return state
 
-    def change(self) -> str:
-        """Let the log go on."""
+    def _change(self) -> str:
         key, revision = self.rng.choice(KEYS), len(self.log)
         each = replace(record(key, revision=revision), retired=self.rng.random() < SELDOM)
         self.log.append((key, each if self.rng.random() < OFTEN else None))
         return f"log {revision}: {key} {'changed' if self.log[-1][1] else 'removed'}"
 
-    def follow(self) -> str:
+    def _follow(self) -> str:
         """Follow a stretch of the log, now and then one that does not begin where the window stands.
 
         What is held as the stretch has it, or later, is dropped first: whether that is written again is the tier's
@@ -389,13 +379,13 @@ class WindowRun(Run):
             same(followed, None, told)
             return f"{told} refused"
         followed = there(followed, told)
-        same(sorted(followed.held), sorted(filter(self.serves, removed)), "held")
+        same(sorted(followed.held), sorted(filter(self._serves, removed)), "held")
         self.forget(removed)
         self.held |= self.enter([each for each in records if admit or each.key in self.held], followed.evicted)
         self.revision = upto
         return told
 
-    def fill(self) -> str:
+    def _fill(self) -> str:
         """Fill with what was read from the log just now, or a while ago."""
         last = len(self.log) - 1
         revision = last if self.rng.random() < OFTEN else self.rng.randint(0, last)
@@ -410,23 +400,20 @@ class WindowRun(Run):
         self.held |= self.enter(news, there(evicted, told))
         return told
 
-    def drop(self) -> str:
-        """Forget two keys."""
+    def _drop(self) -> str:
         names = self.rng.sample(KEYS, 2)
-        same(sorted(self.tier.drop(names)), sorted(filter(self.serves, names)), f"drop({names})")
+        same(sorted(self.tier.drop(names)), sorted(filter(self._serves, names)), f"drop({names})")
         self.forget(names)
         return f"drop({names})"
 
-    def clear(self) -> str:
-        """Forget all, and stand somewhere else."""
+    def _clear(self) -> str:
         revision = self.rng.randint(0, len(self.log) - 1)
-        same(self.tier.clear(revision), self.served(), f"clear({revision})")
+        same(self.tier.clear(revision), self._served(), f"clear({revision})")
         self.forget(self.held)
         self.revision = revision
         return f"clear({revision})"
 
-    def serves(self, name: str) -> bool:
-        """Whether a key is held and not retired."""
+    def _serves(self, name: str) -> bool:
         return name in self.held and not self.held[name].retired
 
 

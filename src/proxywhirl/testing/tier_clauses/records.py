@@ -245,9 +245,7 @@ class TransactionClauses(Clauses):
                 put(tier, replace(record("b"), failure_count=7), odd, record("c"))
             except UnstorableValue as exc:
                 same(exc.key, "odd", f"the key that a refusal of {fields} names")
-                same(
-                    (all_records(tier), tier.revision), (before, revision), f"what is there after {fields} was refused"
-                )
+                same((all_records(tier), tier.revision), (before, revision), f"what is left when {fields} is refused")
             else:
                 stored = all_records(tier)["odd"]
                 same({name: getattr(stored, name) for name in fields}, fields, "what is stored")
