@@ -11,7 +11,8 @@ import pytest
 from proxywhirl.errors import Blame
 from proxywhirl.gateway.protocol.limits import HELD_RESPONSE, REPLAYED_BODY
 from proxywhirl.gateway.protocol.messages import RETRY_FIELD
-from proxywhirl.rotation.retries.retry import BACKOFF_BASE, IDEMPOTENT_METHODS
+from proxywhirl.rotation.proxy_state import BACKOFF
+from proxywhirl.rotation.retries.retry import IDEMPOTENT_METHODS
 from proxywhirl.rotation.retries.send_policy import as_forwarded, is_repeated
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.request_options import RequestOptions
@@ -39,7 +40,7 @@ def test_figures_are_those_of_the_code() -> None:
     """Bounds, methods and the name of the field are what they are."""
     retry = RetrySettings()
     assert f"**Attempts**: {retry.attempts} at one request" in TEXT
-    assert f"a wait of up to {BACKOFF_BASE:g} seconds" in TEXT
+    assert f"a wait of up to {BACKOFF.first:g} seconds" in TEXT
     assert f"after {GatewaySettings().total_timeout:g} seconds" in TEXT
     assert (retry.share, retry.rounds) == (0.2, 1)
     assert f"at most a fifth of the requests of the last {retry.window:g} seconds" in TEXT

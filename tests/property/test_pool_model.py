@@ -15,7 +15,7 @@ from proxywhirl.errors import Blame, LeaseReported, PoolEmpty
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP, ceiling
+from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF
 from proxywhirl.rotation.selection.availability import TRIAL_SECONDS
 from proxywhirl.testing.clock import ManualClock
 
@@ -112,7 +112,7 @@ class PoolMachine(RuleBasedStateMachine):
         until = next(use.set_aside_until for use in self.pool.snapshot() if use.proxy.key == key)
         now = self.clock.monotonic()
         assert until is not None
-        assert now <= until <= now + ceiling(failures, proven=proven)
+        assert now <= until <= now + (BACKOFF if proven else HOPELESS_BACKOFF).seconds(failures)
         return until
 
     @rule(keys=st.sets(st.sampled_from(KEYS), max_size=3))

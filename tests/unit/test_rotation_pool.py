@@ -15,7 +15,7 @@ import pytest
 from proxywhirl.errors import Blame, LeaseReported, PoolEmpty, ProxyGone
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
-from proxywhirl.rotation.retries.retry import BACKOFF_CAP, FAILURES_TO_CAP
+from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
@@ -94,7 +94,7 @@ def test_failures_in_a_row_lengthen_the_back_off_and_a_success_resets_it(pool: P
         delays.append(fail(pool, key) - clock.monotonic())
         clock.advance(delays[-1])
         assert state(pool, key).consecutive_failures == number
-    assert all(0 <= delay <= min(2 * 3**n, BACKOFF_CAP) for n, delay in enumerate(delays))
+    assert all(0 <= delay <= min(2 * 3**n, BACKOFF.longest) for n, delay in enumerate(delays))
     assert max(delays) > 60
     use(pool, OK, exclude=others)
     assert state(pool, key).consecutive_failures == 0
@@ -242,7 +242,7 @@ def test_a_dead_proxy_starts_set_aside(clock: ManualClock) -> None:
     assert {use(pool, OK) for _ in range(3)} == {fresh.key}
     until = state(pool, dead.key).set_aside_until
     assert until is not None
-    assert clock.monotonic() < until <= clock.monotonic() + BACKOFF_CAP
+    assert clock.monotonic() < until <= clock.monotonic() + BACKOFF.longest
     clock.advance(until - clock.monotonic())
     assert dead.key in {use(pool, OK) for _ in range(2)}
 
@@ -301,7 +301,7 @@ def test_dead_sketches_start_set_aside_and_come_back(clock: ManualClock) -> None
     pool.stock({"fresh": ("", "")})
     assert {use(pool, OK) for _ in range(3)} == {"fresh"}
     assert (state(pool, "dead").consecutive_failures, state(pool, "fresh").consecutive_failures) == (FAILURES_TO_CAP, 0)
-    clock.advance(BACKOFF_CAP)
+    clock.advance(BACKOFF.longest)
     fail(pool, "dead")
     assert state(pool, "dead").consecutive_failures == FAILURES_TO_CAP + 1
 
@@ -348,7 +348,7 @@ def test_after_an_outage_all_come_back(clock: ManualClock) -> None:
     pool = Pool.of(urls(1000), "round_robin", clock=clock)
     for _ in range(1000):
         use(pool, REFUSED)
-    clock.advance(BACKOFF_CAP)
+    clock.advance(BACKOFF.longest)
     for _ in range(2000):
         use(pool, OK)
     assert all(u.served and u.set_aside_until is None for u in pool.snapshot())

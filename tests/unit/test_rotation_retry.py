@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import Blame
+from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF
 from proxywhirl.rotation.retries.budget import RetryBudget
-from proxywhirl.rotation.retries.retry import (
-    BACKOFF_BASE,
-    BACKOFF_CAP,
-    FAILURES_TO_CAP,
-    HOPELESS_CAP,
-    Retries,
-    RetryPolicy,
-    Stop,
-    backoff,
-    may_retry,
-)
+from proxywhirl.rotation.retries.retry import Retries, RetryPolicy, Stop, may_retry
 from proxywhirl.testing import ManualClock
 
 
@@ -34,21 +25,21 @@ class Highest(random.Random):
 
 def test_the_ceiling_triples_with_each_failure_up_to_the_cap() -> None:
     """The longest possible delay is 2, 6, 18… seconds, 300 from the sixth failure on."""
-    ceilings = [backoff(n, Highest()) for n in range(1, 9)]
+    ceilings = [BACKOFF.jittered(n, Highest()) for n in range(1, 9)]
     assert ceilings == [2, 6, 18, 54, 162, 300, 300, 300]
-    assert ceilings[FAILURES_TO_CAP - 2] < BACKOFF_CAP == ceilings[FAILURES_TO_CAP - 1]
+    assert ceilings[FAILURES_TO_CAP - 2] < BACKOFF.longest == ceilings[FAILURES_TO_CAP - 1]
 
 
 def test_one_that_never_served_is_tried_ever_less_often_up_to_once_an_hour() -> None:
     """Its longest possible delay is 2, 16, 128… seconds, an hour from the fifth failure on."""
-    ceilings = [backoff(n, Highest(), proven=False) for n in range(1, 8)]
-    assert ceilings == [2, 16, 128, 1024, HOPELESS_CAP, HOPELESS_CAP, HOPELESS_CAP]
+    ceilings = [HOPELESS_BACKOFF.jittered(n, Highest()) for n in range(1, 8)]
+    assert ceilings == [2, 16, 128, 1024, HOPELESS_BACKOFF.longest, HOPELESS_BACKOFF.longest, HOPELESS_BACKOFF.longest]
 
 
 @given(failures=st.integers(1, 10**9), seed=st.integers())
 def test_a_delay_is_never_negative_nor_above_the_cap(failures: int, seed: int) -> None:
     """However often a proxy failed, its delay lies between zero and five minutes."""
-    assert 0 <= backoff(failures, random.Random(seed)) <= BACKOFF_CAP
+    assert 0 <= BACKOFF.jittered(failures, random.Random(seed)) <= BACKOFF.longest
 
 
 def test_the_jitter_is_full() -> None:
@@ -56,7 +47,7 @@ def test_the_jitter_is_full() -> None:
     rng = random.Random(7)
     quarters = [0, 0, 0, 0]
     for _ in range(4000):
-        quarters[min(3, int(backoff(1, rng) / BACKOFF_BASE * 4))] += 1
+        quarters[min(3, int(BACKOFF.jittered(1, rng) / BACKOFF.first * 4))] += 1
     assert all(850 < count < 1150 for count in quarters)
 
 

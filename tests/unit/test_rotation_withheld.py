@@ -9,7 +9,7 @@ import pytest
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
-from proxywhirl.rotation.retries.retry import BACKOFF_CAP, FAILURES_TO_CAP
+from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP
 from proxywhirl.rotation.verdicts.without_rules import NO_CONNECT, SILENT
 from proxywhirl.testing.clock import ManualClock
 
@@ -83,8 +83,8 @@ def test_what_is_told_out_of_service_is_set_aside(pool: Pool, clock: ManualClock
         use = state(pool, key)
         assert use.consecutive_failures == FAILURES_TO_CAP
         assert use.set_aside_until is not None
-        assert use.set_aside_until <= clock.monotonic() + BACKOFF_CAP
-    clock.advance(BACKOFF_CAP)
+        assert use.set_aside_until <= clock.monotonic() + BACKOFF.longest
+    clock.advance(BACKOFF.longest)
     tried = set()
     for _ in range(400):
         lease = pool.acquire()

@@ -24,8 +24,7 @@ from proxywhirl.rotation.affinity.ledger import Assignment, Ledger, MemoryLedger
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.exclusive import ExclusiveLeases
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP
+from proxywhirl.rotation.proxy_state import FAILURES_TO_CAP, ProxyState
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.explain import Explanation, explain
 from proxywhirl.rotation.selection.filters import Wishes

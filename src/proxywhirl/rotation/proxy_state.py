@@ -1,9 +1,21 @@
-"""What the pool learns of one proxy that was used; changed only under the pool's lock.
-
-The proxies of a pool: sketches until they are used, then states.
+"""What a pool knows of its proxies: a sketch until the first use, a state from then on. Pure.
 
 What comes as a sketch stays one until it is used: a pool of a million is filled in a second or two, and the values are
 made one by one. What many sketches have in common is read once for all of them.
+
+A proxy that failed is set aside for a back-off with full jitter (see `backoff.Backoff`), so that proxies that failed
+together, as when the network was away, do not come back as one crowd. How long depends on whether it ever served:
+
+===============  ==================================================  ======================
+                 the most seconds, by failures in a row              why
+===============  ==================================================  ======================
+it has served    2, 6, 18, 54, 162, then 300                         repaired, it is found within five minutes
+it never did     2, 16, 128, 1024, then 3600                         most of what public lists offer never will
+===============  ==================================================  ======================
+
+The mean of the first one, one second, outlives the request that failed and its fail-over, and is short enough that a
+pool of three does not run dry by one lost connection. Source: M. Brooker, "Exponential Backoff And Jitter", AWS
+Architecture Blog, 2015.
 """
 
 from __future__ import annotations
@@ -13,9 +25,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.clock import Clock
 from proxywhirl.models import Attributes, Proxy, Sketch
-from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP
+
+BACKOFF = Backoff(2.0, 300.0, growth=3.0)
+HOPELESS_BACKOFF = Backoff(2.0, 3600.0, growth=8.0)
+
+FAILURES_TO_CAP = 6
+"""The first number of failures in a row at which both back-offs are the longest."""
 
 HALF_LIFE = 6 * 3600.0
 """Seconds after which an outcome weighs half: a proxy that was repaired is no longer what it was."""
@@ -30,13 +48,16 @@ _PRIOR_GOOD, _PRIOR = 0.9, 1.0  # a success rate begins as if nine in ten had se
 
 @dataclass(slots=True, eq=False)
 class ProxyState:
-    """Counts and decayed means. Times are on the pool's monotonic clock.
+    """Counts and decayed means. Times are on the pool's monotonic clock; changed only under the pool's lock.
 
-    `failures` are those in a row. `incident` is raised each time the proxy is set aside: leases that were
-    out together carry the same number, and only the first of them to fail counts. `good` and `bad` count outcomes that
-    tell of the proxy, decayed by `HALF_LIFE` since `stamp`; `latency` is a moving mean of its successes in seconds.
-    `next_use` is when the limit of requests per second allows the next one. `withheld` says that the store has it
-    retired or dead, and that no request has served since that was told: it has failures then.
+    Attributes:
+        failures: Those in a row.
+        incident: Raised each time the proxy is set aside: leases that were out together carry the same number, and only
+            the first of them to fail counts.
+        good: Successes, decayed by `HALF_LIFE` since `stamp`, as are the failures in `bad` that tell of the proxy.
+        latency: A moving mean of its successes in seconds.
+        next_use: When the limit of requests per second allows the next one.
+        withheld: The store has it retired or dead, and no request has served since that was told. It has failures then.
     """
 
     # What each use reads and writes comes first, side by side in memory.

@@ -1,4 +1,4 @@
-"""When to come back to a proxy that failed, and whether a request may be sent again. Pure.
+"""Whether and when a request may be sent again. Pure.
 
 The rules of a request's attempts:
 
@@ -7,12 +7,6 @@ The rules of a request's attempts:
 - nothing is begun after the deadline, and no more than `RetryPolicy.attempts` are made;
 - an attempt that may have burdened the target (the request may have been sent, or the target is what failed) is
   followed by another one only within the budget; one that failed at the proxy costs the target nothing, nor the budget.
-
-The back-off is exponential with full jitter: a delay drawn evenly from zero to a ceiling that triples with
-each failure. Full jitter spreads proxies that failed together (the network was away) over the whole
-interval, so that they do not come back as one crowd.
-
-Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
@@ -22,45 +16,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proxywhirl.errors import Blame
+from proxywhirl.rotation.proxy_state import BACKOFF
 from proxywhirl.rotation.retries.budget import RetryBudget
 from proxywhirl.validation import require
 
-BACKOFF_BASE = 2.0
-"""Ceiling in seconds after the first failure. The mean, one second, outlives the request that failed and
-its failover, and is short enough that a pool of three does not run dry by one lost connection."""
-
-BACKOFF_CAP = 300.0
-"""Ceiling in seconds however often a proxy failed that has served before: repaired, it is found within five minutes."""
-
-HOPELESS_CAP = 3600.0
-"""The same for one that never served: most of what public lists offer never will, and each trial is a request."""
-
-FAILURES_TO_CAP = 6
-"""The first number of failures in a row at which every ceiling is the cap."""
-
-_GROWTH, _HOPELESS_GROWTH = 3.0, 8.0
-
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 section 9.2.2. Methods are case-sensitive (section 9.1): `get` is an unknown method."""
-
-
-def backoff(failures: int, rng: random.Random, *, proven: bool = True) -> float:
-    """Return for how many seconds to set aside a proxy that failed `failures` times in a row, 1 or more.
-
-    `proven` says that it has served before.
-    """
-    return rng.uniform(0.0, ceiling(failures, proven=proven))
-
-
-def ceiling(failures: int, *, proven: bool) -> float:
-    """Return the most that `backoff` may return.
-
-    >>> [ceiling(n, proven=True) for n in range(1, 7)], [ceiling(n, proven=False) for n in range(1, 6)]
-    ([2.0, 6.0, 18.0, 54.0, 162.0, 300.0], [2.0, 16.0, 128.0, 1024.0, 3600.0])
-    """
-    steps = min(failures, FAILURES_TO_CAP) - 1  # bounded before the power: failures may be thousands
-    cap, growth = (BACKOFF_CAP, _GROWTH) if proven else (HOPELESS_CAP, _HOPELESS_GROWTH)
-    return min(cap, BACKOFF_BASE * growth**steps)
 
 
 def may_retry(method: str, *, sent: bool, unsafe: bool = False) -> bool:
@@ -202,7 +163,7 @@ class Retries:
             if wait < left:
                 return wait
         if self.tried and self._rounds < self._policy.rounds and self.attempts < self._policy.attempts:
-            wait = backoff(self._rounds, self._rng)
+            wait = BACKOFF.jittered(self._rounds, self._rng)
             if wait < left:
                 self._rounds += 1
                 self.tried.clear()

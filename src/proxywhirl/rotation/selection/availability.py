@@ -26,8 +26,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 
-from proxywhirl.rotation.proxy_state import ProxyState, ProxyStates
-from proxywhirl.rotation.retries.retry import FAILURES_TO_CAP, backoff
+from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF, ProxyState, ProxyStates
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.timetable import Timetable
@@ -184,7 +183,8 @@ class Availability:
         """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
         self.views.remove(key)
         queue = self._queue(key, failures, proven=proven)
-        self._put(key, now + backoff(failures, self._rng, proven=proven), queue)
+        backoff = BACKOFF if proven else HOPELESS_BACKOFF
+        self._put(key, now + backoff.jittered(failures, self._rng), queue)
 
     def withhold(self, key: str, now: float) -> None:
         """Set a proxy aside that the store calls retired or dead."""

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.timetable import Timetable
 
 FIRST_BAN = 60.0
@@ -32,7 +33,7 @@ MOST_BANS = 200_000
 
 _JITTER = 0.2
 _REMEMBERED = 3600.0  # seconds for which strikes outlive a ban, at least
-_WALL_GROWTH, _STEPS = 8.0, 16
+_WALL_GROWTH = 8.0
 
 Pair = tuple[str, str]
 """A proxy's key and a site."""
@@ -96,9 +97,8 @@ class BanBook:
             return self._lengthen(pair, known, now, retry_after)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
         base = first if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
-        growth = _WALL_GROWTH if unwanted else GROWTH
-        seconds = min(base * growth ** min(strikes - 1, _STEPS), max(LONGEST_BAN, base))
-        seconds *= 1.0 + _JITTER * self._rng.random()
+        backoff = Backoff(base, max(LONGEST_BAN, base), _WALL_GROWTH if unwanted else GROWTH)
+        seconds = backoff.seconds(strikes) * (1.0 + _JITTER * self._rng.random())
         ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))
         self.note(pair, ban, now)
         return ban

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import DECAY_STEP, HALF_LIFE
@@ -42,7 +43,8 @@ _RATE_WEIGHT = 0.05
 _FIRST_RATE = 0.1
 _WINDOW = 300.0  # seconds within which failures belong to one run
 _WEAK = 0.5  # a proxy that never served and brought no answer is half a witness
-_FIRST_REST, _LONGEST_REST, _LONGEST_ASKED = 1.0, 60.0, 3600.0
+_REST = Backoff(1.0, 60.0)
+_LONGEST_ASKED = 3600.0
 _TRIAL = 10.0  # seconds that a request may take to find out whether a resting site is back
 
 _OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
@@ -144,10 +146,9 @@ class Site:
     def rest(self, now: float, rng: random.Random, retry_after: float | None) -> None:
         """Leave the site alone for a time that doubles, or for as long as it asked for."""
         if self.trying or now >= self.rest_until:
-            ceiling = min(_FIRST_REST * 2.0 ** min(self.rests, 16), _LONGEST_REST)
             self.rests += 1
             self.trying = ""
-            self.rest_until = now + rng.uniform(ceiling / 2, ceiling)
+            self.rest_until = now + _REST.jittered(self.rests, rng, least=0.5)
         if retry_after is not None:
             self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
 

@@ -6,6 +6,7 @@ from bisect import insort
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.sites import Site
@@ -15,8 +16,7 @@ from proxywhirl.rotation.strategies.sampling import Sampler
 _WEIGHT = 0.1  # of the newest outcome in a tier's success rate: it follows the last twenty or so
 _TROUBLE = 0.5  # success rate below which a tier is left
 _WELL = 0.999  # success rate that is as good as 1
-_SHUNNED = 30.0  # seconds for which a tier is left the first time, doubled each time up to the longest
-_SHUNNED_LONGEST = 600.0
+_SHUNNED = Backoff(30.0, 600.0)  # for which a tier is left
 
 
 @dataclass(slots=True, eq=False)
@@ -38,8 +38,8 @@ class _Tier:
         if self.on_trial and ok and self.rate > _TROUBLE:
             self.on_trial, self.times, self.rate = False, 0, 1.0
         elif self.rate < _TROUBLE:
-            self.shunned_until = now + min(_SHUNNED * 2.0**self.times, _SHUNNED_LONGEST)
-            self.times = min(self.times + 1, 8)
+            self.times += 1
+            self.shunned_until = now + _SHUNNED.seconds(self.times)
             self.rate, self.on_trial = _TROUBLE, True  # when its time is over the first outcomes decide
 
     @property
