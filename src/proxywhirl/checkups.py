@@ -13,20 +13,17 @@ from secrets import token_hex
 from proxywhirl.cache import CacheManager
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SettingsError, TierError, UpstreamError
-from proxywhirl.health.batch import probe_many
+from proxywhirl.health.batch import OnResult, Round, probe_many
 from proxywhirl.health.budget import Budget, Spending
-from proxywhirl.health.claims import Claims
+from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.history import History
-from proxywhirl.health.judges import Panel, Standing, reaches
+from proxywhirl.health.judges import Judges, Outage
 from proxywhirl.health.levels import Level, Tally
 from proxywhirl.health.monitor import Monitor, Pace
-from proxywhirl.health.outage import Outage
 from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder, Report
-from proxywhirl.health.round import OnResult, Round
 from proxywhirl.models import Target
-from proxywhirl.net.dial import default_tls
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL
@@ -37,6 +34,11 @@ from proxywhirl.wire.judge import Judge
 _log = logging.getLogger(__name__)
 
 PAGE = 5_000
+CLAIMED_BY_BATCH = (4, 30.0)
+"""A claim lasts so many timeouts and seconds: one for its turn to come, three for a probe that is made three times."""
+
+CLAIMED_BY_MONITOR = (3, 5.0)
+"""The same where a probe begins at once: three timeouts, and the recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Checkups:
         self._clock = clock
         self._schedule = settings.health.schedule()
         self._rng = random.Random()  # noqa: S311  # it spreads checks over time
+        self._recorder = self._recorder_with(Judges([], tls=None, clock=clock, rng=self._rng), at_judge=True)
         self._monitor: Monitor | None = None
 
     def take(self, reports: Sequence[Report]) -> None:
@@ -72,9 +75,8 @@ class Checkups:
         """
         if not reports or (self._monitor is not None and self._monitor.take(reports)):
             return
-        recorder = Recorder(self._cache, Outage(_nobody), history=self.history, schedule=self._schedule, rng=self._rng)
         try:
-            recorder.write(reports)
+            self._recorder.write(reports)
         except TierError as exc:
             _log.warning("the last outcomes are not in the history: %s", exc)
 
@@ -109,20 +111,10 @@ class Checkups:
         """
         with contextlib.ExitStack() as files:
             prober, level, recorder = self._equipped(plan, files)
-            await recorder.prepare()
-            claims = self._claims()
-            claims.sweep(self._clock.now())
+            await recorder.outage.prepare()
             concurrency = plan.concurrency or self._settings.concurrency
             checks = Round(
-                self._cache,
-                recorder,
-                claims,
-                self._budget(plan.budget_bytes),
-                level=level,
-                timeout=plan.timeout or self._settings.timeout,
-                on_result=on_result,
-                concurrency=concurrency,
-                clock=self._clock,
+                self._checks(recorder, plan, level, CLAIMED_BY_BATCH), concurrency=concurrency, on_result=on_result
             )
             try:
                 async with checks.recording():
@@ -143,71 +135,69 @@ class Checkups:
         """
         if not self._settings.monitor or not self._settings.judge_urls:
             return None
-        prober, level, recorder = self._equipped(CheckPlan(), files)
-        claims = self._claims()
-        claims.sweep(self._clock.now())
+        plan = CheckPlan()
+        prober, level, recorder = self._equipped(plan, files)
         self._monitor = Monitor(
             self._cache,
             lambda key, endpoint: prober.probe(endpoint, level, key=key),
-            recorder,
-            claims,
-            level=level,
+            self._checks(recorder, plan, level, CLAIMED_BY_MONITOR),
             timeout=self._settings.timeout,
             retry=self._settings.retry,
             pace=Pace(self._settings.concurrency, self._settings.checks_per_second),
-            budget=self._budget(None),
             rng=self._rng,
             clock=self._clock,
         )
         return self._monitor
 
     def _equipped(self, plan: CheckPlan, files: contextlib.ExitStack) -> tuple[Prober, Level, Recorder]:
-        judges = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
-        level = plan.level or self._settings.level or _deepest(judges, plan.target)
+        named = [Judge.parse(url) for url in plan.judges or self._settings.judge_urls]
+        level = plan.level or self._settings.level or _deepest(named, plan.target)
         databases = [path for path in (self._settings.country_database, self._settings.asn_database) if path]
-        geo = files.enter_context(GeoDatabase(databases)) if databases and level is Level.FULL else None
-        tls = self._settings.judge_tls() or default_tls()
-        panel = Panel(_asked_for(level, judges), tls=tls, clock=self._clock, rng=self._rng)
+        tls = self._settings.judge_tls()
+        judges = Judges(
+            _asked_for(level, named),
+            target=None if level is Level.TCP else plan.target,
+            tls=tls,
+            clock=self._clock,
+            rng=self._rng,
+        )
         prober = Prober(
-            judges=panel,
+            judges=judges,
             target=plan.target,
             timeout=plan.timeout or self._settings.timeout,
             tls=tls,
             proxy_tls=self._proxy_tls(),
-            geo=geo,
+            geo=files.enter_context(GeoDatabase(databases)) if databases and level is Level.FULL else None,
             clock=self._clock,
             rng=self._rng,
             told=_told_by_vendor,
         )
         prober.require(level)
+        return prober, level, self._recorder_with(judges, at_judge=plan.target is None)
 
-        async def examine() -> Standing:
-            if level is Level.TCP:
-                return Standing.GOOD
-            if plan.target is not None and not await reaches(plan.target, tls):
-                return Standing.NONE
-            return await panel.examine()
-
-        recorder = Recorder(
+    def _recorder_with(self, judges: Judges, *, at_judge: bool) -> Recorder:
+        return Recorder(
             self._cache,
-            Outage(examine),
+            Outage(judges.examine),
             history=self.history,
             schedule=self._schedule,
             rng=self._rng,
-            at_judge=plan.target is None,
+            at_judge=at_judge,
         )
-        return prober, level, recorder
 
-    def _budget(self, total: int | None) -> Budget:
-        return Budget(total, self._settings.provider_bytes_per_day, Spending(self._state))
-
-    def _claims(self) -> Claims:
-        return Claims(self._state, f"{os.getpid()}-{token_hex(4)}")
-
-
-async def _nobody() -> Standing:
-    """Examine those who are asked where nobody is."""
-    return Standing.GOOD
+    def _checks(self, recorder: Recorder, plan: CheckPlan, level: Level, claimed: tuple[int, float]) -> Checks:
+        claims = Claims(self._state, f"{os.getpid()}-{token_hex(4)}")
+        claims.sweep(self._clock.now())
+        timeouts, seconds = claimed
+        return Checks(
+            self._cache,
+            recorder,
+            claims,
+            Budget(plan.budget_bytes, self._settings.provider_bytes_per_day, Spending(self._state)),
+            level=level,
+            claimed_for=timeouts * (plan.timeout or self._settings.timeout) + seconds,
+            clock=self._clock,
+        )
 
 
 def _told_by_vendor(endpoint: ProxyURL, error: UpstreamError) -> Blame | None:
@@ -232,6 +222,8 @@ def _deepest(judges: Sequence[Judge], target: Target | None) -> Level:
 
 def _asked_for(level: Level, judges: Sequence[Judge]) -> list[Judge]:
     """Return the judges that a check of a level may ask: one that it does not is none of its business."""
+    if level is Level.TCP:
+        return []
     schemes = {judge.target.scheme for judge in judges}
     if level is Level.HTTP or (level is Level.HANDSHAKE and "https" not in schemes):
         schemes = {"http"}

@@ -8,8 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import UpstreamError
-from proxywhirl.health.anonymity import anonymity
-from proxywhirl.wire.judge import ANSWER_LIMIT, Judge, Sighting, answer, question
+from proxywhirl.wire.judge import ANSWER_LIMIT, Judge, Sighting, anonymity, answer, question
 from proxywhirl.wire.steps import ReceiveSome, Send
 
 JUDGE = Judge.parse("http://judge.example/")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxywhirl.health.anonymity import anonymity
 from proxywhirl.models import Anonymity
-from proxywhirl.wire.judge import Sighting
+from proxywhirl.wire.judge import Sighting, anonymity
 
 ASKED = (("Host", "192.0.2.1:8898"), ("Accept", "application/json"), ("Probe-Nonce", "n"), ("Connection", "close"))
 DIRECT = Sighting("192.0.2.1", ASKED)

@@ -17,12 +17,11 @@ import pytest
 from proxywhirl.cache import CacheConfig, CacheManager, HealthStatus
 from proxywhirl.errors import Blame, TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget
-from proxywhirl.health.claims import Claims
+from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.history import History
-from proxywhirl.health.judges import VERDICT_LASTS, Standing, reaches
+from proxywhirl.health.judges import VERDICT_LASTS, Outage, Reliability, reaches
 from proxywhirl.health.levels import Level, ProbeResult, Stage
 from proxywhirl.health.monitor import Monitor, Pace
-from proxywhirl.health.outage import Outage
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder, Report
 from proxywhirl.models import Attributes, HealthCheck, Outcome, Target
@@ -55,7 +54,7 @@ class World:
         )
         self.store = MemoryStore()
         self.history = History(self.store)
-        self.standing = Standing.GOOD if online else Standing.NONE
+        self.reliability = Reliability.GOOD if online else Reliability.NONE
         self.asked_directly = 0
         self.blames: dict[str, Blame] = {}
         self.probed: list[str] = []
@@ -73,10 +72,10 @@ class World:
         assert entry is not None
         self.keys[name] = entry.key
 
-    async def examine(self) -> Standing:
+    async def examine(self) -> Reliability:
         """Stand for the direct check."""
         self.asked_directly += 1
-        return self.standing
+        return self.reliability
 
     async def probe(self, key: str, endpoint: ProxyURL) -> ProbeResult:
         """Answer as it was told to."""
@@ -99,13 +98,18 @@ class World:
         return Monitor(
             self.cache,
             self.probe,
-            self.recorder(),
-            Claims(self.store, owner),
-            level=Level.HTTP,
+            Checks(
+                self.cache,
+                self.recorder(),
+                Claims(self.store, owner),
+                budget or Budget(),
+                level=Level.HTTP,
+                claimed_for=35.0,
+                clock=self.clock,
+            ),
             timeout=10.0,
             retry=60.0,
             pace=pace or Pace(100, 1000.0),
-            budget=budget or Budget(),
             rng=random.Random(2),
             clock=self.clock,
         )
@@ -135,7 +139,7 @@ def _closed() -> Iterator[None]:
 async def turn(monitor: Monitor) -> None:
     """Let a monitor start what is due and record what comes of it."""
     await monitor.step()
-    await monitor.settle()
+    await monitor.finish()
 
 
 async def test_everything_is_checked_once_and_again_when_it_is_due() -> None:
@@ -187,8 +191,8 @@ async def test_two_processes_never_check_the_same_proxy_at_once() -> None:
     await other.step()
     assert sorted(world.probed) == ["a", "b", "c"]
     world.hold.set()
-    await mine.settle()
-    await other.settle()
+    await mine.finish()
+    await other.finish()
     world.clock.advance(16.0)
     await turn(other)
     assert len(world.probed) == 3, "the log told the other one that they were checked"
@@ -232,7 +236,7 @@ async def test_the_pace_bounds_how_many_are_probed() -> None:
     await asyncio.sleep(0)
     assert len(world.probed) == 3
     world.hold.set()
-    await narrow.settle()
+    await narrow.finish()
     world.hold = None
     slow_world = World("abcdefgh")
     slow = slow_world.monitor(pace=Pace(100, 2.0))
@@ -274,7 +278,7 @@ async def test_nobody_is_punished_while_our_own_network_is_down(caplog: pytest.L
     world = World("abc", online=False)
     world.blames = dict.fromkeys("abc", Blame.PROXY)
     monitor = world.monitor()
-    with caplog.at_level(logging.WARNING, "proxywhirl.health.outage"):
+    with caplog.at_level(logging.WARNING, "proxywhirl.health.judges"):
         await turn(monitor)
         world.clock.advance(100.0)
         await turn(monitor)
@@ -284,7 +288,7 @@ async def test_nobody_is_punished_while_our_own_network_is_down(caplog: pytest.L
     said = [record.message for record in caplog.records if "no proxy is blamed" in record.message]
     assert len(said) == 1
     assert "its network is down, or what is asked for is" in said[0]
-    world.standing, world.blames = Standing.GOOD, {}
+    world.reliability, world.blames = Reliability.GOOD, {}
     world.clock.advance(100.0)
     await turn(monitor)
     assert [world.status(name) for name in "abc"] == [HealthStatus.HEALTHY] * 3
@@ -305,11 +309,11 @@ async def test_a_pool_that_dies_while_the_network_is_up_is_judged() -> None:
 async def test_no_failure_counts_when_one_of_several_judges_turned_bad() -> None:
     """Nobody can tell through which of them it came; successes count, and the next failures again."""
     world = World("abc")
-    world.standing = Standing.WORSE
+    world.reliability = Reliability.WORSE
     recorder = world.recorder()
     batch = [result(world.keys["a"], Blame.PROXY), result(world.keys["b"]), result(world.keys["c"], Blame.PROXY)]
     assert (await recorder.record(batch)).counted == [batch[1]]
-    world.standing = Standing.GOOD
+    world.reliability = Reliability.GOOD
     assert (await recorder.record(batch)).counted == batch
 
 
@@ -403,7 +407,7 @@ async def test_a_sick_store_is_said_once_and_checking_goes_on_when_it_is_well(ca
     await monitor.step()
     store.sick = True
     with pytest.raises(TierError):
-        await monitor.settle()
+        await monitor.finish()
     store.sick = False
     world.clock.advance(1000.0)
     await turn(monitor)
@@ -468,7 +472,7 @@ async def test_failures_of_requests_count_as_those_of_probes_do(online: bool) ->
     world = World("ab")
     world.cache.record_checks([(key, HealthCheck(True, HealthStatus.HEALTHY, 1.0, 9e9)) for key in world.keys.values()])
     monitor, now = world.monitor(), world.clock.now()
-    world.standing = Standing.GOOD if online else Standing.NONE
+    world.reliability = Reliability.GOOD if online else Reliability.NONE
     reports = [Report(world.keys["a"], Outcome(False, error="refused"), now)] * 3
     reports.append(Report(world.keys["b"], Outcome(True, latency=0.5), now))
     assert monitor.take(reports) is False, "it does not run"
@@ -508,15 +512,15 @@ async def test_failures_of_the_end_of_an_outage_count_nothing() -> None:
     world = World("")
     outage = Outage(world.examine)
     good, bad = result("a"), result("a", Blame.PROXY)
-    world.standing = Standing.NONE
+    world.reliability = Reliability.NONE
     assert await outage.sift([bad, good, bad]) == ([bad, good], [bad])
-    world.standing = Standing.GOOD
+    world.reliability = Reliability.GOOD
     assert await outage.sift([bad, good, bad]) == ([good, bad], [bad])
     assert await outage.sift([bad]) == ([bad], [])
-    world.standing = Standing.NONE
+    world.reliability = Reliability.NONE
     assert await outage.sift([bad]) == ([], [bad])
-    world.standing = Standing.GOOD
+    world.reliability = Reliability.GOOD
     assert await outage.sift([bad]) == ([], [bad])
     assert await outage.sift([bad]) == ([bad], [])
-    world.standing = Standing.WORSE
+    world.reliability = Reliability.WORSE
     assert await outage.sift([bad, good]) == ([good], [bad])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxywhirl.errors import TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget, Spending
-from proxywhirl.health.claims import Claims
+from proxywhirl.health.checks import Claims
 from proxywhirl.health.history import KEPT, History, Sample, Summary
 from proxywhirl.health.levels import Level
 from proxywhirl.state.store import Change, MemoryStore, StateStore, Store

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import pytest
 
 from proxywhirl.errors import TierError
+from proxywhirl.health.batch import Round
 from proxywhirl.health.budget import Budget
-from proxywhirl.health.claims import Claims
-from proxywhirl.health.judges import Standing
+from proxywhirl.health.checks import Checks, Claims
+from proxywhirl.health.judges import Outage, Reliability
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.outage import Outage
 from proxywhirl.health.policy import Schedule
-from proxywhirl.health.recorder import Judge, Recorder
-from proxywhirl.health.round import Round
+from proxywhirl.health.recorder import Assess, Recorder
 from proxywhirl.models import Attributes, HealthCheck
 from proxywhirl.state.store import MemoryStore
 from proxywhirl.testing import ManualClock
@@ -42,7 +41,7 @@ class Store:
         """Return an endpoint for each key."""
         return {key: (parse(f"http://{key}.example:80"), Attributes()) for key in keys}
 
-    def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Judge]]) -> int:
+    def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Assess]]) -> int:
         """Record, as slowly as it is told to."""
         self.loop.call_soon_threadsafe(self.recording.set)
         asyncio.run_coroutine_threadsafe(self.go_on.wait(), self.loop).result(10)
@@ -59,21 +58,20 @@ class Store:
 def made(store: Store, state: MemoryStore) -> Round:
     """Make a round over a store."""
 
-    async def examine() -> Standing:
-        return Standing.GOOD
+    async def examine() -> Reliability:
+        return Reliability.GOOD
 
     recorder = Recorder(store, Outage(examine), history=None, schedule=Schedule(), rng=random.Random(1))
-    return Round(
+    checks = Checks(
         store,  # type: ignore[arg-type]  # it has no log
         recorder,
         Claims(state, "me"),
         Budget(),
         level=Level.TCP,
-        timeout=1.0,
-        concurrency=10,
-        on_result=lambda *_: None,
+        claimed_for=30.0,
         clock=ManualClock(),
     )
+    return Round(checks, concurrency=10, on_result=lambda *_: None)
 
 
 def good(key: str) -> ProbeResult:

@@ -17,9 +17,9 @@ from proxywhirl.cli.progress import counting
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.cli.stopping import told_to_stop
 from proxywhirl.errors import CacheError, ProxyURLError, SettingsError
+from proxywhirl.health.batch import OnResult
 from proxywhirl.health.levels import Level, ProbeResult, Tally
 from proxywhirl.health.monitor import Monitor
-from proxywhirl.health.round import OnResult
 from proxywhirl.models import Attributes, Target
 from proxywhirl.runtime import NO_JUDGE, Runtime
 from proxywhirl.urls import ProxyURL

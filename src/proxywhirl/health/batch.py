@@ -1,25 +1,39 @@
-"""Probe a list of any length, many at once, in memory that does not grow with it."""
+"""Probe a list of any length, many at once, in memory that does not grow with it; check such a list of a store.
+
+`probe_many` probes what it is given. A `Round` stands at both its ends: it claims and reads proxies in chunks, and
+records results in batches while the round goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from proxywhirl.errors import Blame, SettingsError
-from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.checks import Checks
+from proxywhirl.health.levels import Level, ProbeResult, Tally
 from proxywhirl.health.probe import Prober
+from proxywhirl.models import Attributes
 from proxywhirl.net.capacity import make_room
 from proxywhirl.urls import ProxyURL
 
 _log = logging.getLogger(__name__)
 
+LARGEST_CHUNK = 200
+RECORD_EVERY = 0.5  # seconds
+
 _BEGUN_AT_ONCE = 10  # probes in one turn of the loop, so that those under way get their turns in time
 _SOCKETS_EACH = 1  # a probe never has two open
 
 Listed = tuple[str, ProxyURL]
+
+OnResult = Callable[[ProbeResult, ProxyURL, Attributes], object]
+"""Is told each result, in the loop's thread: it must be quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +109,64 @@ async def _as_async(proxies: Iterable[Listed] | AsyncIterable[Listed]) -> AsyncI
     else:
         for listed in proxies:
             yield listed
+
+
+class Round:
+    """What `probe_many` takes its proxies from and gives its results to. Belongs to one event loop."""
+
+    def __init__(self, checks: Checks, *, concurrency: int, on_result: OnResult) -> None:
+        self.tally = Tally()
+        self._checks = checks
+        self._chunk = min(LARGEST_CHUNK, concurrency)
+        self._on_result = on_result
+        self._over = asyncio.Event()
+
+    async def proxies(self, keys: Iterable[str]) -> AsyncIterator[Listed]:
+        """Yield what is to be probed: what is there, is claimed by nobody else, and may be paid for."""
+        rest = iter(keys)
+        while chunk := await asyncio.to_thread(lambda: list(islice(rest, self._chunk))):
+            claimed, found = await self._checks.claim(chunk)
+            self.tally.claimed += len(chunk) - len(claimed)
+            for key, known in found.items():
+                if self._checks.begin(key, known):
+                    yield key, known[0]
+                else:
+                    self.tally.refused += 1
+
+    def take(self, result: ProbeResult) -> None:
+        """Take a result: it is told at once and recorded soon."""
+        endpoint, attributes = self._checks.end(result.key, result)
+        self.tally.add(result, endpoint.scheme, attributes.country)
+        self._on_result(result, endpoint, attributes)
+
+    @contextlib.asynccontextmanager
+    async def recording(self) -> AsyncIterator[None]:
+        """Record now and then while the block runs, and the rest when it ends, however it does.
+
+        Raises:
+            TierError: what was found out cannot be recorded.
+        """
+        now_and_then = asyncio.create_task(self._record_now_and_then())
+        try:
+            yield
+        finally:
+            self._over.set()
+            try:
+                await now_and_then
+            finally:
+                await asyncio.to_thread(self._checks.claims.give_back)
+                self.tally.money = self._checks.budget.money
+
+    async def _record_now_and_then(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECORD_EVERY):
+                    await self._over.wait()
+            await self._record()
+        await self._record()  # what came while the last batch was being recorded
+
+    async def _record(self) -> None:
+        results = self._checks.take_ended()
+        if results:
+            recorded = await self._checks.record(results)
+            self.tally.untaught += len(recorded.untaught)

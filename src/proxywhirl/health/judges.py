@@ -1,7 +1,12 @@
-"""The judges of a prober, and which of them can be relied on: a bad one would make every proxy look dead.
+"""The judges, and whether they can be relied on: a bad one would make every proxy look dead.
 
 Each is asked directly, as a proxy would ask it. Where one judges and another of its scheme does not, only the first is
 sent to; where none answers this machine, all are: the way out may lead through proxies alone.
+
+`Outage` tells a failure of our own network, or of the judges, from a pool of proxies that died at once: in an outage
+nobody is punished.
+
+For level `full` the judge is asked without a proxy, too: what it sees of us tells a transparent proxy.
 """
 
 from __future__ import annotations
@@ -10,22 +15,26 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
+from typing import Protocol, TypeVar
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import UpstreamError
+from proxywhirl.errors import TargetFailed, UpstreamError
 from proxywhirl.models import Target
 from proxywhirl.net.connection import READ_LIMIT, Connection
-from proxywhirl.wire.judge import Judge, question
+from proxywhirl.net.dial import default_tls
+from proxywhirl.wire.judge import Judge, Sighting, question
 
 _log = logging.getLogger(__name__)
 
 VERDICT_LASTS = 2.0  # seconds: what fails meanwhile may be laid at a proxy once
 TIMEOUT = 3.0
 
+_UNANSWERED = (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError)
 
-class Standing(Enum):
+
+class Reliability(Enum):
     """What a failure through a proxy is worth."""
 
     GOOD = "good"  # those who were asked are reliable
@@ -33,34 +42,99 @@ class Standing(Enum):
     NONE = "none"  # nobody of a scheme answers this machine: its network is down, or all of them are
 
 
-class Panel:
-    """Judges, of whom those are given out that answer. Belongs to one event loop; `tls` verifies those with https://."""
+class Judges:
+    """Judges, of whom those are given out that answer. Belongs to one event loop.
 
-    def __init__(self, judges: Sequence[Judge], *, tls: ssl.SSLContext, clock: Clock, rng: random.Random) -> None:
+    Args:
+        judges: All of them.
+        target: What proxies are asked for instead, where the user named it: it has to be there too.
+        tls: Verifies those with https://; None stands for the system's trusted authorities.
+        clock: Paces how often they are asked.
+        rng: Chooses nonces.
+    """
+
+    def __init__(
+        self,
+        judges: Iterable[Judge],
+        *,
+        target: Target | None = None,
+        tls: ssl.SSLContext | None,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
         self._judges = tuple(judges)
+        self._target = target
         self._tls = tls
         self._clock = clock
         self._rng = rng
         self._out: dict[Judge, str] = {}
-        self._standing = Standing.GOOD
+        self._reliability = Reliability.GOOD
         self._until = 0.0
         self._asking = asyncio.Lock()
+        self._direct: dict[Judge, tuple[asyncio.Task[Sighting], float]] = {}
 
     def __iter__(self) -> Iterator[Judge]:
         bad = self._schemes_without_any()
         return iter([judge for judge in self._judges if judge not in self._out or judge.target.scheme in bad])
 
-    def __len__(self) -> int:
-        return len(self._judges)
-
-    async def examine(self) -> Standing:
+    async def examine(self) -> Reliability:
         """Ask every judge whether it is one, unless that was done seconds ago; what changed is logged."""
+        if self._target is not None and not await reaches(self._target, self._tls):
+            return Reliability.NONE
         async with self._asking:
             if self._clock.monotonic() >= self._until and self._judges:
-                answers = await asyncio.gather(*map(self._ask, self._judges))
+                answers = await asyncio.gather(*map(self._fault_of, self._judges))
                 self._take(dict(zip(self._judges, answers, strict=True)))
                 self._until = self._clock.monotonic() + VERDICT_LASTS
-            return self._standing
+            return self._reliability
+
+    async def sees(self, judge: Judge, seconds: float) -> Sighting:
+        """Return what an http:// judge sees of us: the one request for a result that is made without a proxy.
+
+        It may take so many seconds. It is made once; after a failure again, at most once in that time.
+
+        Raises:
+            TargetFailed: It does not answer, or is no judge: no proxy is to blame for that.
+        """
+        now = self._clock.monotonic()
+        task, at = self._direct.get(judge, (None, now))
+        if task is None or (_failed(task) and now - at >= seconds):
+            task = asyncio.create_task(self._seen_directly(judge, seconds))
+            self._direct[judge] = task, now
+        return await asyncio.shield(task)  # one probe that is cancelled must not take it from the others
+
+    async def _seen_directly(self, judge: Judge, seconds: float) -> Sighting:
+        try:
+            return await self._ask(judge, seconds)
+        except (UpstreamError, *_UNANSWERED) as exc:
+            raise TargetFailed(
+                f"the judge {judge.url} does not answer this machine itself, so that nobody can tell "
+                "a transparent proxy: see that it runs, or choose another"
+            ) from exc
+
+    async def _fault_of(self, judge: Judge) -> str | None:
+        """Return what is wrong with a judge, None where nothing is."""
+        try:
+            await self._ask(judge, TIMEOUT)
+        except ssl.SSLCertVerificationError as exc:
+            return f"its certificate is not trusted here: {exc.verify_message}"
+        except TimeoutError:
+            return f"it did not answer this machine itself within {TIMEOUT:g} s"
+        except UpstreamError as exc:
+            return f"asked by this machine itself, it {exc}"
+        except _UNANSWERED as exc:
+            return f"it does not answer this machine itself: {exc}"
+        return None
+
+    async def _ask(self, judge: Judge, seconds: float) -> Sighting:
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await _connect(judge.target, self._tls)
+                return await connection.drive(question(judge, f"{self._rng.getrandbits(64):016x}", absolute=False))
+        finally:
+            if connection is not None:
+                connection.abort()
 
     def _take(self, answers: dict[Judge, str | None]) -> None:
         before, self._out = self._out, {judge: why for judge, why in answers.items() if why is not None}
@@ -69,42 +143,21 @@ class Panel:
         for judge in before.keys() - self._out.keys():
             _log.warning("the judge %s answers again", judge.url)
         if self._schemes_without_any():
-            self._standing = Standing.NONE
+            self._reliability = Reliability.NONE
         else:
-            self._standing = Standing.WORSE if self._out.keys() - before.keys() else Standing.GOOD
+            self._reliability = Reliability.WORSE if self._out.keys() - before.keys() else Reliability.GOOD
 
     def _schemes_without_any(self) -> set[str]:
         """Return the schemes all judges of which are out."""
         schemes = {judge.target.scheme for judge in self._judges}
         return schemes - {judge.target.scheme for judge in self._judges if judge not in self._out}
 
-    async def _ask(self, judge: Judge) -> str | None:
-        """Return what is wrong with a judge, None where nothing is."""
-        tls = self._tls if judge.target.scheme == "https" else None
-        connection: Connection | None = None
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                connection = await _connect(judge.target, tls)
-                await connection.drive(question(judge, f"{self._rng.getrandbits(64):016x}", absolute=False))
-        except ssl.SSLCertVerificationError as exc:
-            return f"its certificate is not trusted here: {exc.verify_message}"
-        except TimeoutError:
-            return f"it did not answer this machine itself within {TIMEOUT:g} s"
-        except UpstreamError as exc:
-            return f"asked by this machine itself, it {exc}"
-        except (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError) as exc:
-            return f"it does not answer this machine itself: {exc}"
-        finally:
-            if connection is not None:
-                connection.abort()
-        return None
 
-
-async def reaches(target: Target, tls: ssl.SSLContext) -> bool:
+async def reaches(target: Target, tls: ssl.SSLContext | None) -> bool:
     """Whether a target can be connected to directly, from here, with TLS where that is its scheme; nothing is sent."""
     try:
         async with asyncio.timeout(TIMEOUT):
-            connection = await _connect(target, tls if target.scheme == "https" else None)
+            connection = await _connect(target, tls)
     except (OSError, UnicodeError):
         return False
     connection.abort()
@@ -112,6 +165,77 @@ async def reaches(target: Target, tls: ssl.SSLContext) -> bool:
 
 
 async def _connect(target: Target, tls: ssl.SSLContext | None) -> Connection:
-    name = target.host if tls is not None else None
-    streams = await asyncio.open_connection(target.host, target.port, ssl=tls, server_hostname=name, limit=READ_LIMIT)
+    sealed = target.scheme == "https"
+    streams = await asyncio.open_connection(
+        target.host,
+        target.port,
+        ssl=(tls or default_tls()) if sealed else None,
+        server_hostname=target.host if sealed else None,
+        limit=READ_LIMIT,
+    )
     return Connection(*streams)
+
+
+def _failed(task: asyncio.Task[Sighting]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+class Seen(Protocol):
+    """What a proxy was seen to do."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what it was asked for."""
+        ...
+
+
+S = TypeVar("S", bound=Seen)
+
+
+class Outage:
+    """Sifts results by whether those who were asked could be relied on when they came.
+
+    `examine` looks at them directly; it is called where there are failures, and until all is well again.
+    """
+
+    def __init__(self, examine: Callable[[], Awaitable[Reliability]]) -> None:
+        self._examine = examine
+        self._last = Reliability.GOOD
+
+    async def prepare(self) -> None:
+        """Look at them before the first result."""
+        self._tell(await self._examine())
+
+    async def sift(self, results: Sequence[S]) -> tuple[list[S], list[S]]:
+        """Divide results, in the order in which they came, into those that count and those that teach nothing.
+
+        - One of several judges turned bad: no failure counts.
+        - Nobody answers us: no failure counts after the last success. Until then a judge did answer, if only through
+          proxies.
+        - Somebody answers again: no failure counts before the first success.
+        """
+        if self._last is Reliability.GOOD and all(result.ok for result in results):
+            return list(results), []
+        before, now = self._last, await self._examine()
+        self._tell(now)
+        successes = [place for place, result in enumerate(results) if result.ok]
+        first, last = 0, len(results)
+        if now is not Reliability.GOOD:
+            last = 0 if now is Reliability.WORSE else max(successes, default=0)
+        elif before is Reliability.NONE:
+            first = min(successes, default=last)
+        counted: list[S] = []
+        dropped: list[S] = []
+        for place, result in enumerate(results):
+            (counted if result.ok or first <= place < last else dropped).append(result)
+        return counted, dropped
+
+    def _tell(self, now: Reliability) -> None:
+        before, self._last = self._last, now
+        if now is Reliability.NONE and before is not Reliability.NONE:
+            _log.warning(
+                "no proxy is blamed for failing: what they are asked for does not answer this machine itself either; "
+                "its network is down, or what is asked for is"
+            )
+        elif before is Reliability.NONE and now is not Reliability.NONE:
+            _log.warning("what proxies are asked for answers again")

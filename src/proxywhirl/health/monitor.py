@@ -14,27 +14,22 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Protocol
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import ProxyWhirlError
-from proxywhirl.health.budget import Budget
-from proxywhirl.health.claims import Claims
+from proxywhirl.health.checks import Checkable, Checks
 from proxywhirl.health.judges import VERDICT_LASTS
-from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.recorder import Recorder, Report
-from proxywhirl.models import Attributes
+from proxywhirl.health.levels import ProbeResult
+from proxywhirl.health.recorder import Report
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
 
 _log = logging.getLogger(__name__)
 
 TICK = 0.2
-TRIES = 3  # of a probe that this machine spoils
-RECORDING_TAKES = 5.0  # seconds that a claim outlasts its probe
 PAGE = 5_000
 REPORTS_KEPT = 100_000
 
@@ -47,33 +42,6 @@ class Pace:
     per_second: float
 
 
-class _Times(Protocol):
-    """A page of the log: when each key is due (0: never checked), which are gone; see `Checkable`."""
-
-    @property
-    def revision(self) -> int: ...
-    @property
-    def due(self) -> Mapping[str, float]: ...
-    @property
-    def removed(self) -> Iterable[str]: ...
-    @property
-    def reset(self) -> bool: ...
-    @property
-    def more(self) -> bool: ...
-
-
-class Checkable(Protocol):
-    """What is to be checked: a cache."""
-
-    def check_times_since(self, revision: int, limit: int, /) -> _Times:
-        """Return a page of what changed after a revision."""
-        ...
-
-    def to_check(self, keys: Iterable[str], /) -> Mapping[str, tuple[ProxyURL, Attributes]]:
-        """Return the endpoints of those keys that are there."""
-        ...
-
-
 Probe = Callable[[str, ProxyURL], Awaitable[ProbeResult]]
 
 
@@ -84,33 +52,27 @@ class Monitor:
         self,
         store: Checkable,
         probe: Probe,
-        recorder: Recorder,
-        claims: Claims,
+        checks: Checks,
         *,
-        level: Level,
         timeout: float,
         retry: float,
         pace: Pace,
-        budget: Budget,
         rng: random.Random,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._store = store
         self._probe = probe
-        self._recorder = recorder
-        self._claims = claims
-        self._level = level
+        self._checks = checks
+        self._recorder = checks.recorder
         self._timeout = timeout
         self._retry = retry
         self._pace = pace
-        self._budget = budget
         self._rng = rng
         self._clock = clock
-        self._agenda = Timetable()
+        self._agenda: Timetable[str] = Timetable()
         self._revision = 0
         self._stale: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._ended: list[ProbeResult] = []
         self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._takes = False
         self._taking = threading.Lock()
@@ -122,7 +84,7 @@ class Monitor:
         """Check until cancelled; probes under way are dropped then, and their proxies free for others."""
         self._takes = True
         try:
-            await self._recorder.prepare()
+            await self._recorder.outage.prepare()
             while True:
                 try:
                     await self.step()
@@ -153,27 +115,24 @@ class Monitor:
         """
         await self._record()
         await asyncio.to_thread(self._follow)
-        now = self._clock.now()
-        due = self._take_due(now)
+        due = self._take_due(self._clock.now())
         if not due:
             return
-        until = now + TRIES * self._timeout + RECORDING_TAKES
         try:
-            claimed = await asyncio.to_thread(self._claims.take, due, now=now, until=until)
-            endpoints = await asyncio.to_thread(self._store.to_check, claimed)
+            claimed, found = await self._checks.claim(due)
         except ProxyWhirlError:
             self._put_off(due, 0.0)
             raise
         self._put_off([key for key in due if key not in claimed], self._timeout)
-        for key, (endpoint, attributes) in endpoints.items():
-            if self._budget.start(attributes.provider, self._level, now):
-                self._running[key] = asyncio.create_task(self._check(key, endpoint, attributes))
+        for key, known in found.items():
+            if self._checks.begin(key, known):
+                self._running[key] = asyncio.create_task(self._check(key, known[0]))
             else:
                 self._put_off([key], self._retry)
         unused = [key for key in claimed if key not in self._running]
-        await asyncio.to_thread(self._claims.give_back, unused)
+        await asyncio.to_thread(self._checks.claims.give_back, unused)
 
-    async def settle(self) -> None:
+    async def finish(self) -> None:
         """Wait for the probes under way, and record what they found."""
         await asyncio.gather(*self._running.values())
         await self._record()
@@ -182,33 +141,31 @@ class Monitor:
         """Return when the next check is due (Unix seconds), None where nothing is to be checked."""
         return self._agenda.next_at()
 
-    async def _check(self, key: str, endpoint: ProxyURL, attributes: Attributes) -> None:
-        cost = 0
+    async def _check(self, key: str, endpoint: ProxyURL) -> None:
+        result: ProbeResult | None = None
         try:
             result = await self._probe(key, endpoint)
-            cost = result.bytes_up + result.bytes_down
-            self._ended.append(result)
         except Exception:  # noqa: BLE001  # the task's last guard: nobody waits for it
             _log.exception("a check ended in a defect")
             self._put_off([key], self._retry)
         finally:
-            self._budget.end(attributes.provider, self._level, cost, attributes.price_per_gb)
+            self._checks.end(key, result)
             del self._running[key]
 
     async def _record(self) -> None:
         if self._reports:
             await self._record_reports()
-        if not self._ended:
+        results = self._checks.take_ended()
+        if not results:
             return
-        results, self._ended = self._ended, []
+        keys = [result.key for result in results]
         try:
-            recorded = await self._recorder.record(results)
-            await self._budget.save(self._clock.now())
+            recorded = await self._checks.record(results)
         except ProxyWhirlError:
-            self._put_off([result.key for result in results], self._retry)
+            self._put_off(keys, self._retry)
             raise
         finally:
-            await asyncio.to_thread(self._claims.give_back, [result.key for result in results])
+            await asyncio.to_thread(self._checks.claims.give_back, keys)
         self._put_off([result.key for result in recorded.untaught], self._retry)
 
     async def _record_reports(self) -> None:
@@ -217,7 +174,7 @@ class Monitor:
             waiting = list(self._reports)
         late = self._clock.now() - VERDICT_LASTS if self._takes else math.inf
         reports = list(takewhile(lambda report: report.ok or report.at <= late, waiting))
-        counted = await self._recorder.sift(reports)  # who is cancelled here has taken nothing out
+        counted, _ = await self._recorder.outage.sift(reports)  # who is cancelled here has taken nothing out
         with self._taking:
             for _ in reports:
                 self._reports.popleft()
@@ -268,7 +225,7 @@ class Monitor:
             self._takes = False  # what comes from now on is recorded by others
         try:
             await self._record()
-            await asyncio.to_thread(self._claims.give_back, keys)
+            await asyncio.to_thread(self._checks.claims.give_back, keys)
         except ProxyWhirlError as exc:
             _log.warning("the last checks are not recorded: %s", exc)
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.validation import LAST_MOMENT
 
@@ -41,8 +42,9 @@ HEALTHY_AFTER = 2
 """Successes in a row that lead an unhealthy or dead proxy back."""
 
 _SPREAD = 0.2
-_LONGEST_BACKOFF = 12  # intervals
-_NEVER_WORKED, _OFTEN_DEAD = 4, 3  # the factor, and the largest power of two, of a dead one's back-off
+_LONGEST = 12  # intervals that the back-off of a failing one doubles up to
+_DEAD_LONGEST = 8  # times the first back-off of a dead one
+_NEVER_WORKED = 3  # the step of that back-off at which one begins that never worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,9 @@ def _delay(status: HealthStatus, failures: int, schedule: Schedule, rng: random.
     if status is HealthStatus.HEALTHY:
         return schedule.interval * rng.uniform(1 - _SPREAD, 1 + _SPREAD)
     if status is HealthStatus.DEAD and failures:
-        doubled = 2 ** min(failures - DEAD_AFTER, _OFTEN_DEAD) if failures >= DEAD_AFTER else _NEVER_WORKED
-        longest = schedule.dead * doubled
+        backoff = Backoff(schedule.dead, schedule.dead * _DEAD_LONGEST)
+        step = failures - DEAD_AFTER + 1 if failures >= DEAD_AFTER else _NEVER_WORKED
     else:  # without failures it is on its way back
-        doubled = 2 ** min(max(failures - 1, 0), DEAD_AFTER)
-        longest = min(schedule.retry * doubled, max(schedule.interval * _LONGEST_BACKOFF, schedule.retry))
-    return schedule.shortest + rng.uniform(0, longest)
+        backoff = Backoff(schedule.retry, max(schedule.interval * _LONGEST, schedule.retry))
+        step = max(failures, 1)
+    return schedule.shortest + backoff.jittered(step, rng)

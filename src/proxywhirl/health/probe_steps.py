@@ -1,63 +1,219 @@
 """One attempt at one proxy, level after level, with one socket open at a time.
 
-The way up is the same for every scheme, but for what it is made of: an HTTP proxy is asked for the plain judge by a
+The steps are the same for every scheme, but for what they are made of: an HTTP proxy is asked for the plain judge by a
 request with the judge's whole URL, and opens a tunnel only for what comes after; a SOCKS proxy opens one for each.
+
+=============  ===================================  =======================================
+level          an HTTP proxy                        a SOCKS proxy
+=============  ===================================  =======================================
+``tcp``        connect                              connect
+``handshake``  tunnel to the target, or to a judge  the same
+``http``       ask the http:// judge, close         tunnel to the http:// judge, ask, close
+``tls``        connect, tunnel, TLS with its end    the same
+``full``       ask the https:// judge inside        the same
+=============  ===================================  =======================================
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import ForgedAnswer, InterceptedTLS, LocalFailure, ProxyFailed, TargetFailed
+from proxywhirl.errors import (
+    Blame,
+    ForgedAnswer,
+    InterceptedTLS,
+    LocalFailure,
+    ProxyFailed,
+    SettingsError,
+    TargetFailed,
+    UpstreamError,
+)
+from proxywhirl.health.geo import GeoDatabase
+from proxywhirl.health.judges import Judges
 from proxywhirl.health.levels import Level, Stage
-from proxywhirl.health.requirements import Equipment, Errand
-from proxywhirl.models import Target
+from proxywhirl.models import Anonymity, Target
 from proxywhirl.net.channel import Channel, Line, TLSChannel
-from proxywhirl.net.dial import default_tls, handshake_with
+from proxywhirl.net.dial import FOREIGN, default_tls, handshake_with, translated
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.http import basic_credentials
-from proxywhirl.wire.judge import Judge, Sighting, question
+from proxywhirl.wire.judge import Judge, Sighting, anonymity, question
 from proxywhirl.wire.steps import Handshake
 
+_SERVE_ONE = "`proxywhirl judge` serves one"
+_STALLED = 0.5  # the share of a timeout in which nobody looked at the sockets that makes a failure void
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
-class Climb:
-    """An attempt: `prepare`, `run`, and `close` in any case. `sighting` and `sealed_sighting` are what judges saw."""
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where one attempt goes: the end of its first tunnel, the judge of plain text, and the end of its TLS."""
+
+    tunnel: Target | None = None
+    plain: Judge | None = None
+    sealed: Target | None = None
+    sealed_judge: Judge | None = None  # at `sealed`, where that is a judge to be asked
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOptions:
+    """What all probes of a prober share; see `Prober` for each."""
+
+    judges: Judges
+    target: Target | None
+    timeout: float
+    tls: ssl.SSLContext | None
+    proxy_tls: ssl.SSLContext | None
+    geo: GeoDatabase | None
+    clock: Clock
+    rng: Random
+
+    def destinations(self, level: Level) -> Destinations:
+        """Choose where to go for a level, by chance among several judges.
+
+        Raises:
+            SettingsError: What the level needs is not there; the message says what.
+        """
+        if level is Level.TCP:
+            return Destinations()
+        if level is Level.HANDSHAKE:
+            return Destinations(tunnel=self._any_end())
+        plain = self._judge("http")
+        if plain is None:
+            raise SettingsError(f"a check of level {level.value} needs a judge with an http:// URL: {_SERVE_ONE}")
+        if level is Level.HTTP:
+            return Destinations(plain=plain)
+        judge = self._judge("https")
+        target = self.target if self.target is not None and self.target.scheme == "https" else None
+        if judge is None and target is None:
+            raise SettingsError(
+                f"a check of level {level.value} needs an https:// target, or a judge with an https:// URL: "
+                f"{_SERVE_ONE} with --tls-certificate"
+            )
+        if judge is None or (level is Level.TLS and target is not None):
+            return Destinations(plain=plain, sealed=target)
+        return Destinations(plain=plain, sealed=judge.target, sealed_judge=judge)
+
+    def _any_end(self) -> Target:
+        if self.target is not None:
+            return self.target
+        judge = self._judge("https") or self._judge("http")  # more proxies let a tunnel go to the ports of https
+        if judge is None:
+            raise SettingsError(f"a check of level handshake needs a target or a judge to ask for: {_SERVE_ONE}")
+        return judge.target
+
+    def _judge(self, scheme: str) -> Judge | None:
+        fitting = [judge for judge in self.judges if judge.target.scheme == scheme]
+        return self.rng.choice(fitting) if fitting else None
+
+
+class Attempt:
+    """An attempt, and after `make` what came of it.
+
+    Attributes:
+        reached: The deepest level that was reached.
+        stages: Every level that was tried.
+        error: What failed, and who is to blame for it; None where nothing did.
+        sighting: What the judge of plain text saw.
+        sealed_sighting: What the judge at the end of the TLS saw.
+    """
 
     __slots__ = (
         "_addresses",
         "_channel",
+        "_code",
+        "_destinations",
+        "_direct",
         "_down",
         "_endpoint",
-        "_equipment",
-        "_errand",
         "_handshakes",
+        "_level",
         "_line",
+        "_options",
+        "_silence",
         "_up",
+        "error",
         "reached",
         "sealed_sighting",
         "sighting",
         "stages",
     )
 
-    def __init__(self, endpoint: ProxyURL, errand: Errand, equipment: Equipment) -> None:
+    def __init__(self, endpoint: ProxyURL, level: Level, options: ProbeOptions) -> None:
         self._endpoint = endpoint
-        self._errand = errand
-        self._equipment = equipment
+        self._level = level
+        self._options = options
+        self._destinations = options.destinations(level)
         self._addresses: list[tuple[socket.AddressFamily, str]] = []
         self._handshakes: list[Handshake[None]] = []
         self._line: Line | None = None
         self._channel: Channel | None = None
         self._up = self._down = 0  # on lines that are closed
+        self._direct: Sighting | None = None
+        self._code: int | None = None
+        self._silence = 0.0  # seconds for which the proxy was waited for in vain
         self.reached: Level | None = None
         self.stages: list[Stage] = []
+        self.error: UpstreamError | None = None
         self.sighting: Sighting | None = None
         self.sealed_sighting: Sighting | None = None
 
-    async def prepare(self) -> None:
+    async def make(self) -> None:
+        """Go as far as the level, or until something fails."""
+        options = self._options
+        try:
+            if self._level is Level.FULL and self._destinations.plain is not None:
+                self._direct = await options.judges.sees(self._destinations.plain, options.timeout)
+            await self._look_up()
+            async with asyncio.timeout(options.timeout):
+                await self._run()
+        # What was caught holds this frame by its traceback: kept in it, thousands of cycles a second would have to be
+        # collected, which costs more than the probes.
+        except TargetFailed as exc:  # names the target, and has nothing to say of the proxy
+            self.error = type(exc)(str(exc))
+        except UpstreamError as exc:
+            self.error = exc.about(self._endpoint.canonical)
+        except FOREIGN as exc:
+            self._code = getattr(exc, "errno", None)
+            self._silence = 0.0 if self._line is None else self._line.silence()
+            self.error = translated(exc, self._endpoint, options.timeout)
+        finally:
+            self._close()
+
+    def void_for(self, held_up: float) -> float | None:
+        """Return the seconds after which to try again, if a failure says nothing of the proxy; else None.
+
+        `held_up` is for how many seconds the loop stood still meanwhile. That says nothing of a proxy that was silent
+        all the same: the system would know of its answer.
+        """
+        if self.error is None:
+            return None
+        if self._code in _EXHAUSTED:
+            return self._options.timeout / 4  # some of what is under way will have ended
+        enough = self._options.timeout * _STALLED
+        return 0.0 if self.error.blame is Blame.PROXY and held_up >= enough > self._silence else None
+
+    @property
+    def anonymity(self) -> Anonymity | None:
+        """What is known of it, where the question was asked directly too."""
+        if self._direct is None or self.sighting is None:
+            return None
+        if self.sealed_sighting is not None and self.sealed_sighting.address == self._direct.address:
+            return "transparent"
+        return anonymity(self._direct, self.sighting)
+
+    @property
+    def _is_http(self) -> bool:
+        return self._endpoint.scheme in ("http", "https")
+
+    async def _look_up(self) -> None:
         """Look up the names that this machine must know: no second of that is the proxy's.
 
         Raises:
@@ -66,63 +222,64 @@ class Climb:
             OSError: The proxy's name has no address.
         """
         self._addresses = _literal(self._endpoint)
-        errand = self._errand
-        if self._addresses and not (errand.tunnel or errand.sealed or (errand.plain and not self._is_http)):
+        to = self._destinations
+        plain = to.plain.target if to.plain and not self._is_http else None
+        ends = [end for end in (to.tunnel, plain, to.sealed) if end is not None]
+        if self._addresses and not ends:
             return
-        plain = errand.plain.target if errand.plain and not self._is_http else None
         try:
-            async with asyncio.timeout(self._equipment.timeout):
+            async with asyncio.timeout(self._options.timeout):
                 self._addresses = self._addresses or await _looked_up(self._endpoint)
-                ends = [end for end in (errand.tunnel, plain, errand.sealed) if end is not None]
                 self._handshakes = [await handshake_with(self._endpoint, end) for end in ends]
         except TimeoutError as exc:
             raise LocalFailure("could not be looked up in time: this machine's name service is slow") from exc
 
-    async def run(self, level: Level) -> None:
-        """Climb to a level. What fails is the error that says who is to blame, or one of the network's."""
+    async def _run(self) -> None:
+        to = self._destinations
         with self._measured(Level.TCP):
             await self._connect()
-        if self._errand.tunnel is not None:
+        if to.tunnel is not None:
             with self._measured(Level.HANDSHAKE):
                 await self._open_tunnel()
-        if self._errand.plain is not None:
-            await self._ask_plain(self._errand.plain)
-        if self._errand.sealed is not None:
-            await self._pass_sealed(self._errand.sealed)
-        if level is Level.FULL:
+        if to.plain is not None:
+            await self._ask_plain(to.plain)
+        if to.sealed is not None:
+            await self._pass_sealed(to.sealed)
+        if self._level is Level.FULL:
             with self._measured(Level.FULL):
                 await self._ask_sealed()
 
-    def close(self) -> None:
-        """Close the socket that is open."""
-        if self._line is not None:
-            self._up += self._line.bytes_up
-            self._down += self._line.bytes_down
-            self._line.close()
-            self._line = self._channel = None
+    @contextlib.contextmanager
+    def _measured(self, level: Level) -> Iterator[None]:
+        """Measure a block as the stage of a level, which is reached unless the block fails."""
+        up_before, down_before = self._moved()
+        began = self._options.clock.monotonic()
+        try:
+            yield
+            self.reached = level
+        finally:
+            seconds = self._options.clock.monotonic() - began
+            up, down = self._moved()
+            self.stages.append(Stage(level, seconds, up - up_before, down - down_before))
 
-    def silence(self) -> float:
-        """Return for how many seconds the proxy has been waited for in vain."""
-        return 0.0 if self._line is None else self._line.silence()
-
-    @property
-    def _is_http(self) -> bool:
-        return self._endpoint.scheme in ("http", "https")
-
-    def _measured(self, level: Level) -> _Measured:
-        return _Measured(self, level, self._equipment.clock)
-
-    def moved(self) -> tuple[int, int]:
+    def _moved(self) -> tuple[int, int]:
         """Return the bytes sent and received so far."""
         if self._line is None:
             return self._up, self._down
         return self._up + self._line.bytes_up, self._down + self._line.bytes_down
 
+    def _close(self) -> None:
+        """Close the socket that is open."""
+        self._up, self._down = self._moved()
+        if self._line is not None:
+            self._line.close()
+            self._line = self._channel = None
+
     async def _connect(self) -> None:
         """Connect to the first address that answers; each but the last has its share of the time."""
-        share = self._equipment.timeout / len(self._addresses)
+        share = self._options.timeout / len(self._addresses)
         for place, (family, host) in enumerate(self._addresses, start=1):
-            self.close()
+            self._close()
             self._channel = self._line = Line(family)
             if place == len(self._addresses):
                 await self._line.connect(host, self._endpoint.port)
@@ -134,15 +291,14 @@ class Climb:
 
     async def _reach_proxy(self) -> Channel:
         """Return the channel on which the proxy is spoken to: for https, TLS with it comes first."""
-        channel = self._channel
-        if channel is None:
+        if self._channel is None:
             await self._connect()
-            channel = self._channel
+        channel = self._channel
         if channel is None:  # a connection that did not raise is there
             raise LocalFailure("could not be dialled")
         if self._endpoint.scheme == "https":
             host = self._endpoint.host.strip("[]")
-            tls = TLSChannel(channel, self._equipment.proxy_tls or default_tls(), host)
+            tls = TLSChannel(channel, self._options.proxy_tls or default_tls(), host)
             await tls.start()
             channel = self._channel = tls
         return channel
@@ -162,7 +318,7 @@ class Climb:
                 channel = await self._open_tunnel()
             with self._measured(Level.HTTP):
                 self.sighting = await channel.drive(self._question(judge, absolute=False))
-        self.close()
+        self._close()
 
     async def _pass_sealed(self, end: Target) -> None:
         if self._is_http:
@@ -172,22 +328,19 @@ class Climb:
             self.stages.sort(key=lambda stage: stage.level.rank)
         with self._measured(Level.TLS):
             channel = self._channel or await self._open_tunnel()
-            self._channel = await self._sealed(channel, end)
-
-    async def _sealed(self, channel: Channel, end: Target) -> Channel:
-        tls = TLSChannel(channel, self._equipment.tls or default_tls(), end.host)
-        try:
-            await tls.start()
-        except ssl.SSLCertVerificationError as exc:
-            words = f"shows another certificate than that of {end.authority}: {exc.verify_message}"
-            raise InterceptedTLS(words) from exc
-        except ssl.SSLError as exc:
-            words = f"broke TLS in the tunnel to {end.authority}: {exc.reason or 'cut'}"
-            raise ProxyFailed(words) from exc
-        return tls
+            tls = TLSChannel(channel, self._options.tls or default_tls(), end.host)
+            try:
+                await tls.start()
+            except ssl.SSLCertVerificationError as exc:
+                words = f"shows another certificate than that of {end.authority}: {exc.verify_message}"
+                raise InterceptedTLS(words) from exc
+            except ssl.SSLError as exc:
+                words = f"broke TLS in the tunnel to {end.authority}: {exc.reason or 'cut'}"
+                raise ProxyFailed(words) from exc
+            self._channel = tls
 
     async def _ask_sealed(self) -> None:
-        judge = self._errand.sealed_judge
+        judge = self._destinations.sealed_judge
         if judge is None or self._channel is None:
             return
         try:
@@ -199,7 +352,7 @@ class Climb:
         username, password = self._endpoint.username, self._endpoint.password
         has_credential = absolute and (username is not None or password is not None)
         authorization = basic_credentials(username or "", password or "") if has_credential else None
-        nonce = f"{self._equipment.rng.getrandbits(64):016x}"
+        nonce = f"{self._options.rng.getrandbits(64):016x}"
         return question(judge, nonce, absolute=absolute, authorization=authorization)
 
 
@@ -216,27 +369,3 @@ def _literal(endpoint: ProxyURL) -> list[tuple[socket.AddressFamily, str]]:
 async def _looked_up(endpoint: ProxyURL) -> list[tuple[socket.AddressFamily, str]]:
     found = await asyncio.get_running_loop().getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     return [(family, str(address[0])) for family, _, _, _, address in found]
-
-
-class _Measured:
-    """Measures a block as the stage of a level, which is reached unless the block fails."""
-
-    __slots__ = ("_before", "_began", "_climb", "_clock", "_level")
-
-    def __init__(self, climb: Climb, level: Level, clock: Clock) -> None:
-        self._climb = climb
-        self._level = level
-        self._clock = clock
-        self._before = (0, 0)
-        self._began = 0.0
-
-    def __enter__(self) -> None:
-        self._before = self._climb.moved()
-        self._began = self._clock.monotonic()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        (up, down), (up_before, down_before) = self._climb.moved(), self._before
-        seconds = self._clock.monotonic() - self._began
-        self._climb.stages.append(Stage(self._level, seconds, up - up_before, down - down_before))
-        if kind is None:
-            self._climb.reached = self._level

@@ -15,18 +15,19 @@ from typing import Protocol
 from proxywhirl.errors import Blame
 from proxywhirl.health import policy
 from proxywhirl.health.history import History, Sample
+from proxywhirl.health.judges import Outage
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.outage import Outage
 from proxywhirl.health.policy import Schedule
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome
 
-Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
+Assess = Callable[[HealthStatus, int, int, bool], HealthCheck]
+"""Returns the check that follows of an entry's status, its successes and failures in a row, and whether it worked."""
 
 
 class Verdicts(Protocol):
     """Where verdicts go, by key: a cache."""
 
-    def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Judge]], /) -> int:
+    def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Assess]], /) -> int:
         """Record checks in one transaction; return how many entries were there."""
         ...
 
@@ -47,16 +48,6 @@ class Report:
     def ok(self) -> bool:
         """Whether the proxy served."""
         return self.outcome.ok
-
-    @property
-    def error(self) -> str | None:
-        """What went wrong, without a credential."""
-        return self.outcome.error
-
-    @property
-    def latency(self) -> float | None:
-        """Seconds, None where they were not measured."""
-        return self.outcome.latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +78,12 @@ class Recorder:
         rng: random.Random,
         at_judge: bool = True,
     ) -> None:
+        self.outage = outage
         self._verdicts = verdicts
-        self._outage = outage
         self._history = history
         self._schedule = schedule
         self._rng = rng
         self._blamed = {None, Blame.PROXY, Blame.ACCOUNT} | ({Blame.TARGET_THROUGH_PROXY} if at_judge else set())
-
-    async def prepare(self) -> None:
-        """See whom to rely on before the first probe."""
-        await self._outage.prepare()
 
     async def record(self, results: Sequence[ProbeResult]) -> Recorded:
         """Judge results, in the order in which they came, and write what follows of them in a thread.
@@ -105,15 +92,11 @@ class Recorder:
             TierError: the history cannot be written.
         """
         telling = [result for result in results if result.ok or result.blame in self._blamed]
-        counted, dropped = await self._outage.sift(telling)
+        counted, dropped = await self.outage.sift(telling)
         others = [result for result in results if not (result.ok or result.blame in self._blamed)]
         if counted:
             await asyncio.to_thread(self.write, counted)
         return Recorded(counted, [*dropped, *others])
-
-    async def sift(self, reports: Sequence[Report]) -> list[Report]:
-        """Return what counts of what requests made of proxies: no failure that would not count of a probe."""
-        return (await self._outage.sift(reports))[0]
 
     def write(self, seen: Sequence[ProbeResult | Report]) -> None:
         """Judge what was seen, in its order, and write what follows of it, whoever may be to blame.
@@ -122,33 +105,35 @@ class Recorder:
             TierError: the history cannot be written.
         """
         self._verdicts.record_checks([(each.key, partial(self._judge, each)) for each in seen])
-        found = {each.key: learnt for each in seen if (learnt := _learnt(each)) is not None}
+        found: dict[str, Attributes] = {}
+        samples: list[tuple[str, Sample]] = []
+        for each in seen:
+            if isinstance(each, Report):
+                latency = each.outcome.latency
+            else:
+                latency = each.latency
+                if not (each.anonymity is None and each.country is None and each.asn is None):
+                    found[each.key] = Attributes(anonymity=each.anonymity, country=each.country, asn=each.asn)
+            samples.append((each.key, Sample(each.at, each.ok, latency)))
         if found:
             self._verdicts.describe(found)
         if self._history is not None:
-            self._history.add((each.key, Sample(each.at, each.ok, each.latency)) for each in seen)
+            self._history.add(samples)
 
     def _judge(
         self, seen: ProbeResult | Report, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
     ) -> HealthCheck:
+        error = seen.outcome.error if isinstance(seen, Report) else seen.error
         check = policy.after(
             status,
             streak_ok,
             streak_failed,
             seen.ok,
             seen.at,
-            seen.error,
+            error,
             worked=worked,
             schedule=self._schedule,
             rng=self._rng,
         )
         shallow = seen.ok and isinstance(seen, ProbeResult) and seen.asked is Level.TCP
         return replace(check, status=HealthStatus.DEGRADED) if shallow and status is not HealthStatus.HEALTHY else check
-
-
-def _learnt(result: ProbeResult | Report) -> Attributes | None:
-    if isinstance(result, Report):
-        return None
-    if result.anonymity is None and result.country is None and result.asn is None:
-        return None
-    return Attributes(anonymity=result.anonymity, country=result.country, asn=result.asn)

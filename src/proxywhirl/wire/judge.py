@@ -7,8 +7,10 @@ name is told and the value withheld. Nothing follows the answer on its connectio
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,7 +19,7 @@ from typing import Any, Self
 import h11
 
 from proxywhirl.errors import AccountRefused, ForgedAnswer, LocalFailure, ProxyFailed, ProxyURLError, TargetUnreachable
-from proxywhirl.models import Target
+from proxywhirl.models import Anonymity, Target
 from proxywhirl.wire.steps import Handshake, ReceiveSome, Send
 
 ANSWER_LIMIT = 64 * 1024
@@ -26,13 +28,13 @@ ANSWER_LIMIT = 64 * 1024
 NONCE_HEADER = "Probe-Nonce"
 """A header that no proxy knows, and that each must pass on for that very reason (RFC 9110 section 5.1)."""
 
-QUESTION_HEADERS = frozenset({"accept", "connection", "host", NONCE_HEADER.lower()})
-"""The names of the headers that a question has, in lower case."""
-
 _LONGEST_NONCE = 64  # characters: a judge repeats no more than that
 _LONGEST_VALUE = 1024  # characters of each header's value
+_QUESTION_HEADERS = frozenset({"accept", "connection", "host", NONCE_HEADER.lower()})
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 _CHUNK = 16 * 1024  # bytes
+_ADDRESSES = re.compile(r"[0-9A-Fa-f:.]{2,45}")
+_PORT = re.compile(r":[0-9]{1,5}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +177,36 @@ def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Read an address; one of IPv4 that came in over an IPv6 socket is one of IPv4."""
     read = ipaddress.ip_address(address)
     return read.ipv4_mapped or read if isinstance(read, ipaddress.IPv6Address) else read
+
+
+def anonymity(direct: Sighting, proxied: Sighting) -> Anonymity:
+    """Say how much a proxy tells of who asked: compare what a judge saw of a question directly and through it.
+
+    ``transparent``: the judge learns our address, as where the request came from or in any header. ``anonymous``: it
+    does not, and sees from a header that a proxy was at work. ``elite``: neither.
+
+    A proxy gives itself away with Via (RFC 9110 section 7.6.3), Forwarded (RFC 7239), X-Forwarded-For and a dozen
+    others of its own: so every header counts that was not there without the proxy. What the question itself says is no
+    sign of anything; the judge may have our own address, where both run on one machine.
+
+    >>> alone = Sighting("192.0.2.1", (("Host", "judge"),))
+    >>> anonymity(alone, Sighting("203.0.113.9", (("Host", "judge"), ("Via", "1.1 squid"))))
+    'anonymous'
+    """
+    ours = _addresses(direct.address)
+    added = [(name.lower(), value) for name, value in proxied.headers if name.lower() not in _QUESTION_HEADERS]
+    told = (proxied.address, *(value for _, value in added if value is not None))
+    if any(ours & _addresses(text) for text in told):
+        return "transparent"
+    expected = {name.lower() for name, _ in direct.headers}
+    return "elite" if all(name in expected for name, _ in added) else "anonymous"
+
+
+def _addresses(text: str) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Find the addresses in a text, with a port or without, in brackets or without."""
+    found = set()
+    for word in _ADDRESSES.findall(text):
+        for spelling in (word.strip("."), _PORT.sub("", word)):
+            with contextlib.suppress(ValueError):
+                found.add(_plain(spelling))
+    return found

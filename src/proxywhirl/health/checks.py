@@ -1,0 +1,187 @@
+"""Checks of a store's proxies: each is claimed, paid for, probed, and recorded with those that ended about then.
+
+Two drivers use it: the monitor takes what is due, a batch takes a list. Both are told what to leave alone:
+
+- what another process of the home has claimed;
+- what is no longer in the store;
+- what the budget does not allow, of the provider or in all.
+
+A claim ends by being given back or by itself, at a moment that the clocks of this machine agree on: a process that was
+killed blocks nothing for longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from proxywhirl.clock import Clock
+from proxywhirl.health.budget import Budget
+from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.recorder import Recorded, Recorder
+from proxywhirl.models import Attributes
+from proxywhirl.state.store import Store
+from proxywhirl.urls import ProxyURL
+
+_KIND = "claim"
+
+Known = tuple[ProxyURL, Attributes]
+"""A proxy's endpoint with its credential, and what is known of it."""
+
+
+class Claims:
+    """The claims of one owner, a name that no other process uses. Thread-safe; each call is one transaction.
+
+    Raises:
+        TierError: the store cannot be read or written (from every method).
+    """
+
+    def __init__(self, store: Store, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+
+    def take(self, keys: Iterable[str], *, now: float, until: float) -> set[str]:
+        """Claim keys until a moment (Unix seconds); return those that no other owner has claimed beyond now."""
+        wanted = list(keys)
+        taken: set[str] = set()
+
+        def claimed(held: Mapping[str, str]) -> dict[str, str | None]:
+            taken.clear()
+            taken.update(key for key in wanted if not self._blocks(held.get(key), now))
+            return dict.fromkeys(taken, json.dumps([self._owner, until]))
+
+        if wanted:
+            self._store.update(_KIND, wanted, claimed)
+        return taken
+
+    def give_back(self, keys: Iterable[str] | None = None) -> None:
+        """End claims of this owner, all where no keys are named; those of others stay as they are."""
+        wanted = list(self._store.items(_KIND) if keys is None else keys)
+
+        def freed(held: Mapping[str, str]) -> dict[str, str | None]:
+            return {key: None for key, claim in held.items() if json.loads(claim)[0] == self._owner}
+
+        if wanted:
+            self._store.update(_KIND, wanted, freed)
+
+    def sweep(self, now: float) -> None:
+        """Forget the claims, of whatever owner, that have ended by themselves."""
+
+        def ended(held: Mapping[str, str]) -> dict[str, str | None]:
+            return {key: None for key, claim in held.items() if json.loads(claim)[1] <= now}
+
+        found = ended(self._store.items(_KIND))
+        if found:
+            self._store.update(_KIND, found, ended)
+
+    def _blocks(self, claim: str | None, now: float) -> bool:
+        if claim is None:
+            return False
+        owner, until = json.loads(claim)
+        return bool(owner != self._owner and until > now)
+
+
+class _CheckTimes(Protocol):
+    """A page of the log: when each key is due (0: never checked), which are gone; see `Checkable`."""
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def due(self) -> Mapping[str, float]: ...
+    @property
+    def removed(self) -> Iterable[str]: ...
+    @property
+    def reset(self) -> bool: ...
+    @property
+    def more(self) -> bool: ...
+
+
+class Checkable(Protocol):
+    """What is to be checked: a cache."""
+
+    def check_times_since(self, revision: int, limit: int, /) -> _CheckTimes:
+        """Return a page of what changed after a revision."""
+        ...
+
+    def to_check(self, keys: Iterable[str], /) -> Mapping[str, Known]:
+        """Return the endpoints of those keys that are there."""
+        ...
+
+
+class Checks:
+    """Checks under way, and what came of those that ended. Belongs to one event loop; disks are waited for in threads.
+
+    Args:
+        store: Has the endpoints.
+        recorder: Takes the results.
+        claims: Keep other processes away.
+        budget: Bounds the bytes.
+        level: How deep the probes go, for the budget.
+        claimed_for: Seconds that a claim lasts.
+        clock: Tells when.
+    """
+
+    def __init__(
+        self,
+        store: Checkable,
+        recorder: Recorder,
+        claims: Claims,
+        budget: Budget,
+        *,
+        level: Level,
+        claimed_for: float,
+        clock: Clock,
+    ) -> None:
+        self.under_way: dict[str, Known] = {}
+        self.recorder = recorder
+        self.claims = claims
+        self.budget = budget
+        self._store = store
+        self._level = level
+        self._claimed_for = claimed_for
+        self._clock = clock
+        self._ended: list[ProbeResult] = []
+
+    async def claim(self, keys: Sequence[str]) -> tuple[set[str], dict[str, Known]]:
+        """Claim proxies; return the keys that are claimed, and what is known of those that are there.
+
+        Raises:
+            TierError: the store cannot be read or written.
+        """
+        now = self._clock.now()
+        claimed = await asyncio.to_thread(self.claims.take, keys, now=now, until=now + self._claimed_for)
+        mine = [key for key in keys if key in claimed]
+        return claimed, dict(await asyncio.to_thread(self._store.to_check, mine))
+
+    def begin(self, key: str, known: Known) -> bool:
+        """Pay for a probe that is to be made now; False where it must not be."""
+        if not self.budget.start(known[1].provider, self._level, self._clock.now()):
+            return False
+        self.under_way[key] = known
+        return True
+
+    def end(self, key: str, result: ProbeResult | None) -> Known:
+        """Take the result of a probe, None where a defect or a cancellation ended it; it is recorded soon."""
+        known = self.under_way.pop(key)
+        cost = 0 if result is None else result.bytes_up + result.bytes_down
+        self.budget.end(known[1].provider, self._level, cost, known[1].price_per_gb)
+        if result is not None:
+            self._ended.append(result)
+        return known
+
+    def take_ended(self) -> list[ProbeResult]:
+        """Return what ended since the last call, to be recorded."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    async def record(self, results: Sequence[ProbeResult]) -> Recorded:
+        """Record results, and what they cost.
+
+        Raises:
+            TierError: what was found out cannot be recorded.
+        """
+        recorded = await self.recorder.record(results)
+        await self.budget.save(self._clock.now())
+        return recorded
