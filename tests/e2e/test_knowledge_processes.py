@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,13 +19,12 @@ from proxywhirl.models import Attributes, Outcome
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import parse
+from tests.waiting import GUARD_SECONDS, wait_until
 
 TARGET = "https://shop.example/"
 SITE = "shop.example"
 REFUSED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403, rule="status-403")
 PROXIES = [f"http://203.0.113.{n}:80" for n in range(1, 21)]
-DEADLINE = 20
-SEEN_WITHIN_SECONDS = 5.0  # two tenths are meant; the machine may be busy
 
 OPENED = """
 import json
@@ -127,15 +125,6 @@ def runtime(home: Path) -> Iterator[Runtime]:
         yield opened
 
 
-def eventually(holds: Callable[[], object], seconds: float = DEADLINE) -> float:
-    """Wait until something is so, and return after how many seconds it was."""
-    begun = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begun < seconds
-        time.sleep(0.005)
-    return time.monotonic() - begun
-
-
 def say(process: subprocess.Popen[str]) -> None:
     """Let a program go on."""
     assert process.stdin is not None
@@ -163,11 +152,11 @@ def test_a_ban_in_one_process_is_a_ban_in_the_other(runtime: Runtime, spawn: Spa
     process = spawn(BANS)
     say(process)
     key = hear(process)
-    assert eventually(lambda: (key, SITE) in runtime.pool.bans()) < SEEN_WITHIN_SECONDS
+    wait_until(lambda: (key, SITE) in runtime.pool.bans())
     assert chosen(runtime) == {parse(url).key for url in PROXIES} - {key}
     with Runtime(runtime.settings) as command:
         command.knowledge.lift([(key, SITE)])
-    assert eventually(lambda: not runtime.pool.bans()) < SEEN_WITHIN_SECONDS
+    wait_until(lambda: not runtime.pool.bans())
     assert key in chosen(runtime)
 
 
@@ -177,9 +166,9 @@ def test_a_ban_outlives_the_process_that_was_killed(home: Path, spawn: Spawn) ->
     say(process)
     key = hear(process)
     with Runtime(Settings.load(home)) as looking:
-        eventually(looking.knowledge.bans)
+        wait_until(looking.knowledge.bans)
     process.send_signal(signal.SIGKILL)
-    process.wait(DEADLINE)
+    process.wait(GUARD_SECONDS)
     with Runtime(Settings.load(home)) as again:
         again.start()
         assert key not in chosen(again)
@@ -239,7 +228,7 @@ def test_parent_and_child_share_what_they_know_after_a_fork(spawn: Spawn) -> Non
     process = spawn(FORKS)
     child, parent = json.loads(hear(process)), json.loads(hear(process))
     assert child == parent
-    assert process.wait(DEADLINE) == 0
+    assert process.wait(GUARD_SECONDS) == 0
 
 
 def test_no_other_process_has_a_proxy_that_is_held(home: Path, runtime: Runtime) -> None:
@@ -250,7 +239,7 @@ def test_no_other_process_has_a_proxy_that_is_held(home: Path, runtime: Runtime)
         other.start()
         assert not _can_acquire(other)
         leases[7].release()
-        eventually(lambda: _can_acquire(other))
+        wait_until(lambda: _can_acquire(other))
 
 
 def _can_acquire(runtime: Runtime) -> bool:
@@ -276,12 +265,12 @@ def test_a_file_that_is_damaged_amid_its_use_fails_no_request(home: Path, runtim
             given = lease.proxy.key
         lease = using.pool.acquire(TARGET)
         lease.report(REFUSED)
-        eventually(lambda: list(path.parent.glob("state.db.damaged-*")))
+        wait_until(lambda: list(path.parent.glob("state.db.damaged-*")))
         with using.pool.acquire(session="s") as again:
             assert again.proxy.key == given
         with Runtime(Settings.load(home)) as other:
-            eventually(lambda: (lease.proxy.key, SITE) in other.knowledge.bans())
-            eventually(other.knowledge.sessions)
+            wait_until(lambda: (lease.proxy.key, SITE) in other.knowledge.bans())
+            wait_until(other.knowledge.sessions)
 
 
 def test_the_bans_of_a_proxy_that_is_removed_do_not_come_back(home: Path, runtime: Runtime) -> None:
@@ -290,8 +279,8 @@ def test_the_bans_of_a_proxy_that_is_removed_do_not_come_back(home: Path, runtim
     lease.report(REFUSED)
     key, url = lease.proxy.key, parse(lease.proxy.url)
     with Runtime(Settings.load(home)) as command:
-        eventually(command.knowledge.bans)
+        wait_until(command.knowledge.bans)
         command.remove([key], "test")
         command.take_in([(url, Attributes())], source="test", ttl=math.inf, lift=True)
         assert command.knowledge.bans() == {}
-    eventually(lambda: key in runtime.pool and not runtime.pool.bans())
+    wait_until(lambda: key in runtime.pool and not runtime.pool.bans())

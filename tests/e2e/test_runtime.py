@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -19,6 +18,7 @@ from proxywhirl.runtime import Intake, Removal, Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL, parse
+from tests.waiting import wait_until
 
 NOTHING = Attributes()
 
@@ -47,14 +47,6 @@ def other(runtime: Runtime) -> Iterator[Runtime]:
         yield opened
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Wait until a thread has seen a change, for five seconds at most."""
-    end = time.monotonic() + 5
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
-
-
 def test_the_pool_follows_what_others_write(runtime: Runtime, other: Runtime) -> None:
     """Proxies that another one takes in, removes or clears come and go in a pool that is fed."""
     runtime.feed()
@@ -73,7 +65,7 @@ def test_a_started_runtime_feeds_itself(runtime: Runtime, other: Runtime) -> Non
     """After `start` a thread does it, until `close`."""
     runtime.start()
     take_in(other, "203.0.113.1:80")
-    assert eventually(lambda: len(runtime.pool) == 1)
+    wait_until(lambda: len(runtime.pool) == 1)
     runtime.close()
     runtime.close()
 
@@ -317,12 +309,12 @@ def test_feeding_goes_on_when_the_store_is_sick(
     runtime.start()
     connection = apsw.Connection(runtime.settings.cache.l3_database_path)
     connection.execute("ALTER TABLE entries RENAME TO hidden")
-    assert eventually(lambda: runtime.cache.get_statistics().l3_degraded)
+    wait_until(lambda: runtime.cache.get_statistics().l3_degraded)
     assert len(runtime.pool) == 1
     connection.execute("ALTER TABLE hidden RENAME TO entries")
     connection.close()
     take_in_when_it_works(other, "203.0.113.2:80")
-    assert eventually(lambda: len(runtime.pool) == 2)
+    wait_until(lambda: len(runtime.pool) == 2)
     assert len(caplog.records) < 10
 
 
@@ -336,4 +328,4 @@ def take_in_when_it_works(runtime: Runtime, text: str) -> None:
             return False
         return True
 
-    assert eventually(works)
+    wait_until(works)

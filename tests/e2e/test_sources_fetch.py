@@ -62,11 +62,9 @@ def fetch(
 
 
 def failure(source: SourceSpec | str, **more: Any) -> str:
-    """Return the words of the error that fetching a source ends in, at once."""
-    start = time.monotonic()
+    """Return the words of the error that fetching a source ends in."""
     with pytest.raises(SourceError) as caught:
         fetch(source, **more)
-    assert time.monotonic() - start < 5
     return str(caught.value)
 
 

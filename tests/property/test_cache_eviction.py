@@ -169,7 +169,7 @@ def test_touches_may_come_while_another_thread_changes_the_order(policy: str) ->
             finally:
                 done.set()
             for task in touching:
-                task.result(timeout=10)
+                task.result(timeout=120)
     finally:
         sys.setswitchinterval(interval)
     held = {key for key in keys if key in order}

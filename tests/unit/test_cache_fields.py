@@ -232,7 +232,7 @@ def test_a_hit_in_l1_leaves_the_sweep_to_the_thread(opened: Opener, clock: Manua
     assert not by
     clock.advance(1)
     assert cache.get("stays") is not None
-    assert swept.wait(timeout=10)
+    assert swept.wait(timeout=120)
     assert by == ["proxywhirl-cache"]
     assert (len(cache), each(cache.get_statistics(), "evictions_ttl")) == (1, (3, 3, 3))
 

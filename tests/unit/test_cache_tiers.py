@@ -211,7 +211,7 @@ def test_the_background_thread_removes_what_has_expired(opened: Opener, clock: M
 
     cache._running().stack.sweep = noticed  # type: ignore[method-assign]  # to know when, without sleeping
     clock.advance(3600)
-    assert swept.wait(timeout=10)
+    assert swept.wait(timeout=120)
     assert sizes(cache.get_statistics()) == (1, 1, 1)
     cache.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "proxywhirl-cache"]

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,12 +24,12 @@ from proxywhirl.errors import TierBusyError, TierError
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
 from proxywhirl.testing.chaos import ChaosTier
+from tests.waiting import GUARD_SECONDS, wait_until
 
 Opener = Callable[..., CacheManager]
 
 OFF = {"enabled": False}
 START = datetime(2025, 1, 1, tzinfo=UTC)
-LONGEST_WAIT_SECONDS = 30.0
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "L3": {},
@@ -112,20 +111,12 @@ def another_process_holds(cache: CacheManager) -> Iterator[Callable[[], None]]:
         def release() -> None:
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(LONGEST_WAIT_SECONDS)
+            process.wait(GUARD_SECONDS)
 
         try:
             yield release
         finally:
             release()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; how long is nobody's business but that of a hanging test."""
-    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -153,7 +144,7 @@ def test_a_read_does_not_wait_for_a_writer(opened: Opener, clock: ManualClock, l
         assert not getattr(cache.get_statistics(), f"{name}_degraded")
         assert not waiting.done()
         release()
-        assert waiting.result(LONGEST_WAIT_SECONDS)
+        assert waiting.result(GUARD_SECONDS)
     assert password(cache.get("k8")) == "two"
     assert not getattr(cache.get_statistics(), f"{name}_degraded")
 
@@ -371,7 +362,7 @@ def test_a_writer_that_waited_in_vain_makes_no_later_one_fail(opened: Opener, cl
         first = cache.put("k", entry("k", "two"))
         assert first is not authority.alone  # with L2 beside L3 it is owed
         assert password(cache.get("k")) == ("two" if first else "one")
-    authority.patience = LONGEST_WAIT_SECONDS
+    authority.patience = GUARD_SECONDS
     assert cache.put("k", entry("k", "three"))
     assert password(cache.get("k")) == "three"
 
@@ -409,7 +400,7 @@ def test_a_disk_that_takes_nothing_stops_writes_and_not_reads(tmp_path: Path, ba
         [sys.executable, "-c", FULL, backend, str(tmp_path / "l2")],
         capture_output=True,
         text=True,
-        timeout=LONGEST_WAIT_SECONDS,
+        timeout=GUARD_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -441,15 +432,15 @@ def test_threads_read_while_one_writes(opened: Opener) -> None:
 
     def judge(*_: object) -> HealthCheck:
         inside.set()
-        assert go_on.wait(LONGEST_WAIT_SECONDS)
+        assert go_on.wait(GUARD_SECONDS)
         return HealthCheck(True, HealthStatus.HEALTHY, START.timestamp())
 
     with ThreadPoolExecutor(1) as threads:
         writing = threads.submit(cache.record_checks, [("k", judge)])
-        assert inside.wait(LONGEST_WAIT_SECONDS)
+        assert inside.wait(GUARD_SECONDS)
         assert password(cache.get("k")) == "one"
         go_on.set()
-        assert writing.result(LONGEST_WAIT_SECONDS) == 1
+        assert writing.result(GUARD_SECONDS) == 1
 
 
 def test_sqlite_keeps_its_patience_for_reads(tmp_path: Path) -> None:

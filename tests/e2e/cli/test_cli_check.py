@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing import Fault, FleetSpec, running_fleet
+from tests.waiting import wait_until
 
 Run = Callable[..., Any]
 
@@ -184,9 +184,7 @@ def test_a_check_that_is_killed_has_kept_what_it_recorded_and_blocks_nobody(run:
     with running_fleet(specs) as (fleet, _):
         run("add", *fleet.urls())
         with spawned("check", "--judge", judge, "--timeout", "30") as process:
-            deadline = time.monotonic() + 30
-            while by_status(run).get("healthy", 0) < 5:
-                assert time.monotonic() < deadline
+            wait_until(lambda: by_status(run).get("healthy") == 5)
             process.send_signal(signal.SIGKILL)
             process.communicate()
         assert by_status(run) == {"healthy": 5, "unknown": 5}
@@ -233,10 +231,7 @@ def test_what_is_due_is_checked_while_it_runs(run: Run, judge: str, command: tup
     with running_fleet([FleetSpec("http"), FleetSpec(fault=Fault.REFUSE)]) as (fleet, _):
         with spawned(*command, PROXYWHIRL_HEALTH_JUDGES=judge) as process:
             run("add", *fleet.urls())
-            deadline = time.monotonic() + 20
-            while by_status(run) != {"healthy": 1, "unhealthy": 1}:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: by_status(run) == {"healthy": 1, "unhealthy": 1})
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=30)
         assert (process.returncode, "Traceback" in err) == (0, False)
@@ -317,10 +312,7 @@ def test_the_library_checks_what_is_due_when_asked(home: Path, judge: str, monke
     monkeypatch.setenv("PROXYWHIRL_HEALTH_JUDGES", judge)
     with running_fleet([FleetSpec("http"), FleetSpec(fault=Fault.REFUSE)]) as (fleet, _):
         with ProxyWhirl(proxies=fleet.urls(), home=home, monitor=True) as whirl:
-            deadline = time.monotonic() + 20
-            while {entry.health_status.value for entry in whirl.cache.scan()} != {"healthy", "unhealthy"}:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_until(lambda: {entry.health_status.value for entry in whirl.cache.scan()} == {"healthy", "unhealthy"})
         assert not [thread for thread in threading.enumerate() if thread.name == "proxywhirl-monitor"]
 
 

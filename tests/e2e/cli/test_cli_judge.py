@@ -26,7 +26,7 @@ def test_it_serves_until_it_is_told_to_stop(spawn: Spawn, number: int) -> None:
         url = process.stdout.readline().strip()
         assert '"address": "127.0.0.1"' in httpx2.get(url, trust_env=False).text
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (0, "", "judging; stop with Ctrl-C\n")
 
 

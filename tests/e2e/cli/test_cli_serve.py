@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from proxywhirl.testing import Fault, FleetSpec, running_fleet
+from tests.waiting import wait_until
 
 Run = Callable[..., Any]
 Serve = Callable[..., contextlib.AbstractContextManager["Server"]]
@@ -48,7 +48,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal; return the exit code and what was said on stderr."""
         self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=10)
+        _, err = self.process.communicate(timeout=120)
         return self.process.returncode, err
 
 
@@ -72,16 +72,6 @@ def serve(home: Path) -> Serve:
                 process.kill()
 
     return serve
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Wait until another process has seen a change, for some seconds at most."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @needs_curl
@@ -133,9 +123,9 @@ def test_an_empty_pool_refuses_and_a_new_proxy_is_used_at_once(run: Run, serve: 
         target = f"http://127.0.0.1:{origin.port}/"
         assert server.status(target) == "503"
         run("add", *fleet.urls())
-        assert eventually(lambda: server.status(target) == "200")
+        wait_until(lambda: server.status(target) == "200")
         run("remove", *fleet.urls())
-        assert eventually(lambda: server.status(target) == "503")
+        wait_until(lambda: server.status(target) == "503")
         assert {seen.proxy for seen in origin.requests} == {"http-0"}
         _, err = server.stop()
         assert "the pool is empty; requests are refused until" in err
@@ -151,7 +141,7 @@ def test_a_renewed_password_is_used_without_a_restart(run: Run, serve: Serve) ->
             target = f"http://127.0.0.1:{origin.port}/"
             assert server.status(target) != "200"
             run("add", f"http://bob@127.0.0.1:{url.port}", "--password-stdin", stdin="right\n")
-            assert eventually(lambda: server.status(target) == "200")
+            wait_until(lambda: server.status(target) == "200")
 
 
 def test_a_port_in_use_is_named(process: Run) -> None:
@@ -227,7 +217,7 @@ def test_the_demo_stays_up_until_it_is_told_to_stop(spawn: Callable[..., Any]) -
         stays = next(line for line in running.stderr if line.startswith("the gateway stays up"))
         assert re.search(r"curl -x http://127\.0\.0\.1:[0-9]+ ", stays)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=20)
+        out, err = running.communicate(timeout=120)
     assert running.returncode == 0
     assert "1000 of 1000 requests ok" in out
     assert re.search(r"SERVED +FAILED", out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +19,7 @@ from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin, running_fleet
+from tests.waiting import wait_until
 
 Run = Callable[..., Any]
 Spawn = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
@@ -27,16 +27,6 @@ Ask = Callable[[], int]
 """Ask the origin through the pool; return the status of the answer, 0 where there was none."""
 
 SPECS = [FleetSpec("http"), FleetSpec("socks5", "alice", "s3cret"), FleetSpec("http", "bob", "hunter2")]
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Wait until other threads and processes have come to a state, for some seconds at most."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture(autouse=True)
@@ -148,16 +138,16 @@ def test_a_pool_that_failed_whole_comes_back_by_itself(
     with serving() as ask:
         assert ask() == 200
         set_all(fleet, Fault.REFUSE)
-        assert eventually(lambda: ask() != 200 and len(statuses(cache, retired=True)) == len(SPECS))
+        wait_until(lambda: ask() != 200 and len(statuses(cache, retired=True)) == len(SPECS))
         set_all(fleet, Fault.NONE)
         assert ask() == 200
-        assert eventually(lambda: ask() == 200 and "healthy" in statuses(cache, retired=False))
+        wait_until(lambda: ask() == 200 and "healthy" in statuses(cache, retired=False))
         set_all(fleet, Fault.RESET)
-        assert eventually(lambda: ask() != 200 and len(statuses(cache, retired=True)) == len(SPECS))
+        wait_until(lambda: ask() != 200 and len(statuses(cache, retired=True)) == len(SPECS))
     with serving() as ask:  # after a restart
         set_all(fleet, Fault.NONE)
         assert ask() == 200
-        assert eventually(lambda: ask() == 200 and "healthy" in statuses(cache, retired=False))
+        wait_until(lambda: ask() == 200 and "healthy" in statuses(cache, retired=False))
 
 
 def test_what_a_monitor_takes_out_of_service_is_set_aside_where_it_serves(
@@ -175,9 +165,9 @@ def test_what_a_monitor_takes_out_of_service_is_set_aside_where_it_serves(
         assert (len(runtime.pool), aside()) == (len(SPECS), [])
         fleet["socks5-1"].fault = Fault.RESET
         with spawn("monitor", **fast) as process:
-            assert eventually(lambda: statuses(runtime.cache, retired=True) == ["dead"])
+            wait_until(lambda: statuses(runtime.cache, retired=True) == ["dead"])
             assert listed(run, "--retired") == ["dead"]
-            assert eventually(lambda: aside() == ["socks5"])
+            wait_until(lambda: aside() == ["socks5"])
             assert len(runtime.pool) == len(SPECS)
             (key,) = (use.proxy.key for use in runtime.pool.snapshot() if use.proxy.scheme == "socks5")
             assert runtime.cache.get(key) is None
@@ -188,7 +178,7 @@ def test_what_a_monitor_takes_out_of_service_is_set_aside_where_it_serves(
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)
         assert run("check", "--all", "--judge", judge).code == 0
-        assert eventually(lambda: aside() == [])
+        wait_until(lambda: aside() == [])
         assert runtime.cache.get(key) is not None
 
 
@@ -220,7 +210,7 @@ def test_requests_that_fail_while_this_machine_is_offline_take_nobody_out_of_ser
             assert process.stdout is not None
             assert process.stderr is not None
             with httpx2.Client(proxy=process.stdout.readline().strip(), trust_env=False, timeout=20) as client:
-                assert eventually(lambda: statuses(cache, retired=False) == ["healthy"] * len(SPECS))
+                wait_until(lambda: statuses(cache, retired=False) == ["healthy"] * len(SPECS))
                 judging.kill()
                 judging.wait()
                 set_all(fleet, Fault.RESET)
