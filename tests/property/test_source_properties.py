@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from proxywhirl.errors import ListFormatError, SourceError
 from proxywhirl.sources.fetch_history import SourceRecord, rest_after
 from proxywhirl.sources.fetching.inflate import Inflater
+from proxywhirl.sources.parsing.decode import unwrapped
 from proxywhirl.sources.parsing.parse import parse_list, parser_names
-from proxywhirl.sources.parsing.wrapped import Unwrapped
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
 
@@ -55,8 +55,7 @@ def test_base64_is_unwrapped_wherever_it_is_broken(content: bytes, width: int, p
     """In lines of any width, in either alphabet, with padding or without."""
     encode = base64.urlsafe_b64encode if url_safe else base64.b64encode
     text = encode(b"\n" + content).decode().rstrip("" if padded else "=")
-    stream = Unwrapped([line + "\n" for line in textwrap.wrap(text, width)])
-    assert b"".join(iter(lambda: stream.read(7), b"")) == b"\n" + content
+    assert b"".join(unwrapped(line + "\n" for line in textwrap.wrap(text, width))) == b"\n" + content
 
 
 @given(st.binary(max_size=400) | st.text(max_size=400).map(str.encode), st.sampled_from([None, *parser_names()]))

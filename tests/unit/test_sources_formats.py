@@ -233,7 +233,7 @@ def third_party(tmp_path: Path) -> Iterator[None]:
     (tmp_path / "whirl_upside.py").write_text(
         "from proxywhirl.sources.parsing.lines import parse_text\n"
         "def read(texts, reading):\n"
-        "    return parse_text(''.join(texts)[::-1].splitlines(), scheme=reading.scheme)\n"
+        "    return parse_text([''.join(texts)[::-1]], reading)\n"
     )
     information = tmp_path / "whirl_upside-1.0.dist-info"
     information.mkdir()

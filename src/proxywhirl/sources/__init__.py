@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxywhirl.sources.parsing.items import Candidate, Ignored, Item, Rejected
 from proxywhirl.sources.parsing.parse import parse_list
+from proxywhirl.sources.parsing.records import Candidate, Ignored, Item, Rejected
 
 __all__ = ["Candidate", "Ignored", "Item", "Rejected", "parse_list"]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from proxywhirl.errors import ListFormatError, SettingsError, SourceError, UnknownNameError
 from proxywhirl.models import Attributes
 from proxywhirl.sources.fetching.addresses import is_public_host
-from proxywhirl.sources.parsing.decode import Readable
-from proxywhirl.sources.parsing.items import Candidate, Rejected
 from proxywhirl.sources.parsing.lines import CUT_OFF
-from proxywhirl.sources.parsing.parse import parse_list
+from proxywhirl.sources.parsing.parse import Readable, parse_list
+from proxywhirl.sources.parsing.records import Candidate, Rejected
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import ProxyURL
 

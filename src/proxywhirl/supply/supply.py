@@ -25,7 +25,7 @@ from proxywhirl.sources.fetch_history import SourceRecord
 from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
 from proxywhirl.sources.fetching.options import FetchOptions
 from proxywhirl.sources.harvest import Harvest, harvest
-from proxywhirl.sources.parsing.decode import Readable
+from proxywhirl.sources.parsing.parse import Readable
 from proxywhirl.sources.spec import SourceSpec
 from proxywhirl.supply.registry import Register
 from proxywhirl.urls import ProxyURL

@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING
 
 from proxywhirl.errors import ListFormatError, SettingsError
 from proxywhirl.hosts import IPV4
-from proxywhirl.sources.parsing.decode import lines_of
-from proxywhirl.sources.parsing.fields import field_name, names_endpoint
-from proxywhirl.sources.parsing.items import Candidate, Ignored, Item
+from proxywhirl.sources.parsing.decode import unwrapped
 from proxywhirl.sources.parsing.lines import parse_line, parse_text
-from proxywhirl.sources.parsing.records import parse_object
-from proxywhirl.sources.parsing.wrapped import Unwrapped
+from proxywhirl.sources.parsing.records import (
+    Candidate,
+    Ignored,
+    Item,
+    ParseOptions,
+    field_name,
+    names_endpoint,
+    parse_object,
+)
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
-
 
 LARGEST_PAGE = 1 << 24  # characters: a page is held whole, together with its tree
 EXTRA = "pip install 'proxywhirl[html]'"
@@ -37,14 +41,13 @@ _ENDED_BY_OTHERS = frozenset(  # void elements, and those whose end may be left 
     td tfoot th thead tr track wbr
     """.split()  # noqa: SIM905 - words read better than a column of quotes
 )
-_LONGEST_CELL = 1024  # bytes
 _APART = re.compile(rf"^[ \t]*({IPV4})[ \t]*\n\s*([0-9]{{1,5}})[ \t]*$", re.MULTILINE)  # in an element each
 _WRITTEN = re.compile(r"""(?:atob|decode)\(\s*["']([A-Za-z0-9+/=]{4,1024})["']\s*\)""")
 
 _log = logging.getLogger(__name__)
 
 
-def parse_page(texts: Iterable[str], *, scheme: str = "http", insist: bool = False) -> Iterator[Item]:
+def parse_page(texts: Iterable[str], options: ParseOptions, *, insist: bool = True) -> Iterator[Item]:
     """Read a page: each row of a table is a record by the names in the header, or a line where there are none.
 
     Where no table holds a proxy, the text of the page is read line by line. A page that is nested beyond reason,
@@ -59,20 +62,19 @@ def parse_page(texts: Iterable[str], *, scheme: str = "http", insist: bool = Fal
         if insist:
             raise SettingsError(f"the format html needs selectolax: {EXTRA}")
         _log.warning("a web page is read line by line: to read its tables, %s", EXTRA)
-        yield from parse_text(lines_of(texts), scheme=scheme)
+        yield from parse_text(texts, options)
         return
     from selectolax.lexbor import LexborHTMLParser  # noqa: PLC0415  # an extra
 
     source = _whole(texts)
     if _is_nested_beyond_reason(source):
-        yield from parse_text(source.split("\n"), scheme=scheme)
+        yield from parse_text([source, "\n"], options)
         return
     page = LexborHTMLParser(source)
-    items = list(_tables(page, scheme))
-    if not any(isinstance(item, Candidate) for item in items):
-        text = page.body.text(separator="\n") if page.body is not None else ""
-        items = [*items, *parse_text(_APART.sub(r"\1:\2", text).split("\n"), scheme=scheme)]
+    items = list(_tables(page, options.scheme))
     yield from items
+    if not any(isinstance(item, Candidate) for item in items) and page.body is not None:
+        yield from parse_text([_APART.sub(r"\1:\2", page.body.text(separator="\n")), "\n"], options)
 
 
 def _is_nested_beyond_reason(source: str) -> bool:
@@ -122,7 +124,7 @@ def _content(cell: LexborNode) -> str:
     written = _WRITTEN.search(text)
     if written:
         with suppress(ListFormatError):
-            return Unwrapped([written[1]]).read(_LONGEST_CELL).decode("latin-1").strip()
+            return b"".join(unwrapped([written[1]])).decode("latin-1").strip()
     if text:
         return text
     kept = (value for name, value in cell.attributes.items() if name.startswith("data-") and value)

@@ -1,42 +1,64 @@
 """Read a list of proxies in whatever format it is, as a stream, in bounded memory.
 
-This is the one way for a list, wherever it comes from. The format is recognised by the content unless it is named.
-Another package offers parsers by entry points of the group `proxywhirl.parsers`: the name is what the user writes
-as the format, the object is a `Parser`. A built-in name cannot be taken over.
+This is the one way for a list, wherever it comes from. The format is recognised by the beginning of the content unless
+it is named: names of files and types of media are often wrong. Another package offers parsers by entry points of the
+group `proxywhirl.parsers`: the name is what the user writes as the format, the object is a `Parser`. A built-in name
+cannot be taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain
+from typing import Protocol
 
 from proxywhirl import plugins
 from proxywhirl.errors import ListFormatError
-from proxywhirl.sources.parsing.decode import Readable, lines_of, text_of
-from proxywhirl.sources.parsing.items import Item
+from proxywhirl.sources.parsing.decode import is_wrapped, text_of, unwrapped
 from proxywhirl.sources.parsing.lines import parse_text
 from proxywhirl.sources.parsing.pages import parse_page
-from proxywhirl.sources.parsing.recognise import ENOUGH, header_delimiter, recognised
-from proxywhirl.sources.parsing.structured import parse_csv, parse_json, parse_json_lines
-from proxywhirl.sources.parsing.wrapped import Unwrapped
+from proxywhirl.sources.parsing.records import Item, ParseOptions
+from proxywhirl.sources.parsing.structured import (
+    decode_value,
+    header_delimiter,
+    parse_csv,
+    parse_json,
+    parse_json_lines,
+)
 from proxywhirl.urls import default_port
 
 ENTRY_POINT_GROUP = "proxywhirl.parsers"
 
 _DEEPEST = 3  # wrappings around a list
+_CHUNK = 1 << 16  # bytes
+_ARRAY = re.compile(r"""\[\s*(?:["\[{\]]|null\b)""")  # not [socks5], nor [2001:db8::1]:80
+_OBJECT = re.compile(r"""\{\s*["}]""")
+_PAGE = re.compile(
+    r"(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*(?:<!doctype\s+html|<(?:html|head|body|table|thead|tbody|tr)[\s>])",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a list is to be read: the scheme of entries that name none, and where in a document they stand."""
+class Readable(Protocol):
+    """A binary stream: all that is asked of it is `read(size)`."""
 
-    scheme: str = "http"
-    path: str | None = None
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        ...
 
 
-Parser = Callable[[Iterator[str], Reading], Iterator[Item]]
+Parser = Callable[[Iterator[str], ParseOptions], Iterator[Item]]
 """Reads the pieces of a text, whose line ends are `\\n`, as they come. Raises `ListFormatError` where it cannot."""
+
+_BUILT_IN: Mapping[str, Parser] = {
+    "csv": parse_csv,
+    "html": parse_page,
+    "json": parse_json,
+    "jsonl": parse_json_lines,
+    "text": parse_text,
+}
 
 
 def parse_list(
@@ -67,7 +89,21 @@ def parse_list(
     parser = None
     if format_name is not None and format_name != "base64":
         parser = plugins.find("format", ENTRY_POINT_GROUP, format_name, _BUILT_IN, also=("base64",))
-    return _parsed(stream, Reading(scheme, path), format_name, parser, _DEEPEST)
+    options = ParseOptions(scheme, path)
+    pieces: Iterator[bytes] = iter(partial(stream.read, _CHUNK), b"")
+    for _ in range(1 + _DEEPEST):
+        texts = text_of(pieces)
+        head = next(texts)
+        whole = chain([head], texts)
+        if parser is not None:
+            return parser(whole, options)
+        name = format_name or ("json" if path and head.lstrip()[:1] in ("{", "[") else _recognised(head))
+        if name == "html":
+            return parse_page(whole, options, insist=False)
+        if name != "base64":
+            return _BUILT_IN[name](whole, options)
+        pieces, format_name = unwrapped(whole), None
+    raise ListFormatError(f"more than {_DEEPEST} wrappings in base64")
 
 
 def has_parser(name: str) -> bool:
@@ -80,64 +116,32 @@ def parser_names() -> list[str]:
     return plugins.known_names(ENTRY_POINT_GROUP, [*_BUILT_IN, "base64"])
 
 
-def _parsed(
-    stream: Readable, reading: Reading, name: str | None, parser: Parser | None, deepest: int
-) -> Iterator[Item]:
-    texts = text_of(stream)
-    head = _head(texts)
-    whole = chain([head], texts)
-    if parser is not None:
-        return parser(whole, reading)
-    name = name or ("json" if reading.path and head.lstrip()[:1] in ("{", "[") else recognised(head))
-    if name != "base64":
-        return _RECOGNISED.get(name, _BUILT_IN[name])(whole, reading)
-    if not deepest:
-        raise ListFormatError(f"more than {_DEEPEST} wrappings in base64")
-    return _parsed(Unwrapped(whole), reading, None, None, deepest - 1)
+def _recognised(head: str) -> str:
+    """Return the name of the format of a text that begins so."""
+    start = head.lstrip()
+    if start.startswith(("{", "[", '"')) and _is_json_lines(start):
+        return "jsonl"
+    if _ARRAY.match(start) or _OBJECT.match(start):
+        return "json"
+    if _PAGE.match(start):
+        return "html"
+    if header_delimiter(start):
+        return "csv"
+    return "base64" if is_wrapped(head) else "text"
 
 
-def _head(texts: Iterable[str]) -> str:
-    head = ""
-    for text in texts:
-        head += text
-        if len(head) >= ENOUGH:
-            break
-    return head
+def _is_json_lines(start: str) -> bool:
+    """Whether one of the first two lines is a whole value and the other begins like it."""
+    lines = [line.strip() for line in start.split("\n") if line.strip()][:2]
+    if len(lines) < 2 or lines[0][0] != lines[1][0]:  # noqa: PLR2004 - one line alone is a document
+        return False
+    check = all if lines[0][0] == '"' else any  # a quoted field begins like a JSON string
+    return check(map(_is_whole, (lines[0].rstrip(","), lines[1])))
 
 
-def _json(texts: Iterator[str], reading: Reading) -> Iterator[Item]:
-    return parse_json(texts, scheme=reading.scheme, path=reading.path)
-
-
-def _json_lines(texts: Iterator[str], reading: Reading) -> Iterator[Item]:
-    return parse_json_lines(lines_of(texts), scheme=reading.scheme)
-
-
-def _csv(texts: Iterator[str], reading: Reading) -> Iterator[Item]:
-    """Read a table; one without a header is columns, as any text may have them."""
-    head = _head(texts)
-    lines = lines_of(chain([head], texts))
-    delimiter = header_delimiter(head)
-    return parse_csv(lines, delimiter, scheme=reading.scheme) if delimiter else parse_text(lines, scheme=reading.scheme)
-
-
-def _text(texts: Iterator[str], reading: Reading) -> Iterator[Item]:
-    return parse_text(lines_of(texts), scheme=reading.scheme)
-
-
-def _page(texts: Iterator[str], reading: Reading) -> Iterator[Item]:
-    return parse_page(texts, scheme=reading.scheme, insist=True)
-
-
-def _recognised_page(texts: Iterator[str], reading: Reading) -> Iterator[Item]:
-    return parse_page(texts, scheme=reading.scheme)
-
-
-_BUILT_IN: Mapping[str, Parser] = {
-    "csv": _csv,
-    "html": _page,
-    "json": _json,
-    "jsonl": _json_lines,
-    "text": _text,
-}
-_RECOGNISED: Mapping[str, Parser] = {"html": _recognised_page}
+def _is_whole(line: str) -> bool:
+    try:
+        decode_value(line)
+    except ListFormatError:
+        return False
+    return True
