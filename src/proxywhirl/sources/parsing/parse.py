@@ -19,14 +19,8 @@ from proxywhirl.errors import ListFormatError
 from proxywhirl.sources.parsing.decode import is_wrapped, text_of, unwrapped
 from proxywhirl.sources.parsing.lines import parse_text
 from proxywhirl.sources.parsing.pages import parse_page
-from proxywhirl.sources.parsing.records import Item, ParseOptions
-from proxywhirl.sources.parsing.structured import (
-    decode_value,
-    header_delimiter,
-    parse_csv,
-    parse_json,
-    parse_json_lines,
-)
+from proxywhirl.sources.parsing.records import Item, ParseOptions, header_delimiter
+from proxywhirl.sources.parsing.structured import decode_value, parse_csv, parse_json, parse_json_lines
 from proxywhirl.urls import default_port
 
 ENTRY_POINT_GROUP = "proxywhirl.parsers"

@@ -85,6 +85,7 @@ _LONGEST_NAME = 64
 _DEEPEST = 3
 _UNKNOWN = frozenset({"", "-", "?", "unknown", "n/a", "none", "null"})
 _HIGHEST_ASN = (1 << 32) - 1  # RFC 6793
+_DELIMITERS = ",;\t|"
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 _LINK = re.compile(r"""["'<]*https?://[^\s/?#@:]+/[^\s/"',;|]""", re.IGNORECASE)
 _LEVELS: dict[Anonymity, tuple[str, ...]] = {
@@ -114,6 +115,17 @@ def field_name(name: str) -> str:
 def names_endpoint(names: list[str]) -> bool:
     """Whether compared field names include one that can hold an endpoint: then they are a header."""
     return not _ENDPOINT.isdisjoint(names)
+
+
+def header_delimiter(head: str) -> str | None:
+    """Return what separates the columns where the first line is a header, else None."""
+    lines = (line.strip() for line in head.split("\n"))
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    for delimiter in _DELIMITERS:
+        names = [field_name(name) for name in first.split(delimiter)]
+        if len(names) > 1 and names_endpoint(names) and not re.search(r"[0-9]\.[0-9]|://", first):
+            return delimiter
+    return None
 
 
 @lru_cache(maxsize=16)  # the records of a list have the same few shapes

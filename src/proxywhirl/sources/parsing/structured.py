@@ -29,8 +29,8 @@ from proxywhirl.sources.parsing.records import (
     ParseOptions,
     Rejected,
     field_name,
+    header_delimiter,
     is_record,
-    names_endpoint,
     parse_object,
 )
 from proxywhirl.urls import parse_plain
@@ -46,7 +46,6 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 _ENDPOINT_KEY = re.compile(rf"\S*[\w\]]:[0-9]{{1,5}}|{IPV4}")  # {"203.0.113.9:8080": {...}}
 _DIVIDER = re.compile(r"[\s|,;:=+-]*")  # between the header and the rows of a Markdown table
-_DELIMITERS = ",;\t|"
 
 
 def parse_json(texts: Iterable[str], options: ParseOptions) -> Iterator[Item]:
@@ -112,17 +111,6 @@ def parse_csv(texts: Iterator[str], options: ParseOptions) -> Iterator[Item]:
             yield Ignored(number)
         else:
             yield from parse_object(dict(zip(names, row, strict=False)), number, scheme=options.scheme)
-
-
-def header_delimiter(head: str) -> str | None:
-    """Return what separates the columns where the first line is a header, else None."""
-    lines = (line.strip() for line in head.split("\n"))
-    first = next((line for line in lines if line and not line.startswith("#")), "")
-    for delimiter in _DELIMITERS:
-        names = [field_name(name) for name in first.split(delimiter)]
-        if len(names) > 1 and names_endpoint(names) and not re.search(r"[0-9]\.[0-9]|://", first):
-            return delimiter
-    return None
 
 
 def _container(cursor: Cursor, scheme: str, depth: int) -> Iterator[Item]:
