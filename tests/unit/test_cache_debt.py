@@ -23,7 +23,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from proxywhirl.cache.coordination.handoff_file import FORMAT, HEADER, PAGE, SPARE_LINES, VERSION, HintFile
+from proxywhirl.cache.coordination.handoff import FORMAT, HEADER, PAGE, SPARE_LINES, VERSION, HintFile
 from proxywhirl.cache.policy import Hint
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.format import encode_line
@@ -88,7 +88,7 @@ def test_an_unsealed_credential_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TierError, match="k has credentials that are not sealed") as caught:
         debts.note([record("a"), record("k", plain=("bob", "S3CRET"))], [], base=0, at=0, merge=False)
     assert "S3CRET" not in str(caught.value)
-    assert not debts.has_debts()
+    assert not debts.has_hints()
 
 
 def test_for_one_key_the_last_debt_counts_and_the_order_is_that_of_writing(tmp_path: Path) -> None:
@@ -131,18 +131,18 @@ def test_how_debts_of_one_key_join(tmp_path: Path, earlier: str, later: str) -> 
 def test_processes_share_the_debts(tmp_path: Path) -> None:
     """What one notes or settles the other knows once it has caught up, and never counts twice."""
     one, other = HintFile(tmp_path / "l2"), HintFile(tmp_path / "l2")
-    assert not other.has_debts()
+    assert not other.has_hints()
     put(one, "a", "b", count=1)
-    assert other.has_debts()
+    assert other.has_hints()
     assert "a" not in other
     other.catch_up()
     assert len(other) == 2
     put(other, "c")
     delete(other, "a")
     assert owed(one.pending()) == owed(other.pending()) == [("b", 1, False), ("c", 0, False), ("a", None, False)]
-    assert one.settle(lambda _: None) == 3
-    assert not other.has_debts()
-    assert other.settle(lambda _: pytest.fail("there is nothing to settle")) == 0
+    assert one.hand_over(lambda _: None) == 3
+    assert not other.has_hints()
+    assert other.hand_over(lambda _: pytest.fail("there is nothing to settle")) == 0
     assert other.pending() == []
     put(other, "d")  # in a new file, which may have the old one's inode
     assert owed(one.pending()) == [("d", 0, False)]
@@ -161,14 +161,14 @@ def test_debts_are_settled_in_pages_and_forgotten_together(tmp_path: Path) -> No
             raise TierError("still sick")
 
     with pytest.raises(TierError, match="still sick"):
-        debts.settle(fail_at_the_second)
+        debts.hand_over(fail_at_the_second)
     assert len(debts) == len(HintFile(tmp_path)) == len(keys)
-    assert debts.has_debts()
+    assert debts.has_hints()
     pages = [[], []]
-    assert debts.settle(fail_at_the_second) == len(keys)
+    assert debts.hand_over(fail_at_the_second) == len(keys)
     assert [len(page) for page in pages[2:]] == [PAGE, PAGE, 1]
     assert [key for page in pages for key in page] == keys
-    assert not debts.has_debts()
+    assert not debts.has_hints()
     assert debts.pending() == HintFile(tmp_path).pending() == []
 
 
@@ -177,7 +177,7 @@ def test_what_settles_cannot_note(tmp_path: Path) -> None:
     debts = HintFile(tmp_path)
     put(debts, "a")
     with pytest.raises(TierError, match="takes no debts"):
-        debts.settle(lambda _: put(debts, "b"))
+        debts.hand_over(lambda _: put(debts, "b"))
     assert owed(HintFile(tmp_path).pending()) == [("a", 0, False)]
     put(debts, "b")
     assert len(debts) == 2
@@ -191,7 +191,7 @@ def test_two_that_settle_at_once_settle_each_debt_once(tmp_path: Path) -> None:
 
     def note_and_settle() -> None:
         put(third, "b")
-        other.settle(lambda page: handed.extend(debt.key for debt in page))
+        other.hand_over(lambda page: handed.extend(debt.key for debt in page))
 
     second = threading.Thread(target=note_and_settle)
 
@@ -201,10 +201,10 @@ def test_two_that_settle_at_once_settle_each_debt_once(tmp_path: Path) -> None:
         assert second.is_alive()
         handed.extend(debt.key for debt in page)
 
-    one.settle(act)
+    one.hand_over(act)
     second.join(TIMEOUT)
     assert handed == ["a", "b"]
-    assert not one.has_debts()
+    assert not one.has_hints()
 
 
 def test_a_full_file_refuses_openly(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_directory_that_cannot_be_used_is_an_error_that_names_the_file(tmp_pat
     with pytest.raises(TierError, match=r"l2/debt\.jsonl failed"):
         put(debts, "a")
     with pytest.raises(TierError, match=r"l2/debt\.jsonl failed"):
-        debts.has_debts()
+        debts.has_hints()
     assert len(debts) == 0
 
 
@@ -250,7 +250,7 @@ def test_a_disk_that_fills_up_at_any_byte_takes_the_batch_or_refuses_it(tmp_path
             assert len(HintFile(tmp_path)) == len(kept)
         put(debts, "a", "b", "c")
         assert len(HintFile(tmp_path)) == 3 + len(kept)
-        assert debts.settle(lambda _: None) == 3 + len(kept)
+        assert debts.hand_over(lambda _: None) == 3 + len(kept)
     assert not (tmp_path / "damaged.jsonl").exists()
 
 
@@ -321,7 +321,7 @@ def test_a_damaged_file_on_a_full_disk_is_read_and_settled(tmp_path: Path) -> No
     third = HintFile(tmp_path)
     assert [debt.key for debt in third.pending()] == ["a", "c", "d"]
     assert third.corrupted == 0
-    assert third.settle(lambda _: None) == 3
+    assert third.hand_over(lambda _: None) == 3
 
 
 def test_a_line_that_no_version_wrote_is_damage(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_lines_can_be_read_by_other_programs(tmp_path: Path) -> None:
 FORKER = """
 import os, sys
 from pathlib import Path
-from proxywhirl.cache.coordination.handoff_file import HintFile
+from proxywhirl.cache.coordination.handoff import HintFile
 
 debts = HintFile(Path(sys.argv[1]))
 debts.note([], ["before"], base=1, at=1.0, merge=False)
@@ -410,7 +410,7 @@ def test_a_forked_child_goes_on_without_disturbing_its_parent(tmp_path: Path) ->
 WRITER = """
 import os, sys
 from pathlib import Path
-from proxywhirl.cache.coordination.handoff_file import HintFile
+from proxywhirl.cache.coordination.handoff import HintFile
 from proxywhirl.cache.record import Record
 
 home, n, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[2])
@@ -429,7 +429,7 @@ while True:
     print(n, flush=True)
     n += 1
     if n % 11 == 0:
-        debts.settle(act)
+        debts.hand_over(act)
 """
 
 
@@ -525,9 +525,9 @@ class DebtMachine(RuleBasedStateMachine):
     @rule(who=who)
     def settle(self, who: int) -> None:
         """One of them settles: the authority knows everything, and is owed nothing."""
-        self.files[who].settle(self.act)
+        self.files[who].hand_over(self.act)
         assert self.authority == self.truth
-        assert not self.files[1 - who].has_debts()
+        assert not self.files[1 - who].has_hints()
 
     @rule(who=who, done=st.integers(0, 5), killed=st.booleans())
     def fail_to_settle(self, who: int, done: int, *, killed: bool) -> None:
@@ -537,9 +537,9 @@ class DebtMachine(RuleBasedStateMachine):
             self.act(page[:done])
             raise TierError("sick again")
 
-        if self.files[who].has_debts():
+        if self.files[who].has_hints():
             with pytest.raises(TierError, match="sick again"):
-                self.files[who].settle(act)
+                self.files[who].hand_over(act)
         if killed:
             self.files[who].close()
             self.files[who] = HintFile(self.home)
@@ -564,7 +564,7 @@ class DebtMachine(RuleBasedStateMachine):
                 known[debt.key] = debt.record.failure_count
         third.close()
         assert known == self.truth
-        assert bool(self.files[0].has_debts()) or self.authority == self.truth
+        assert bool(self.files[0].has_hints()) or self.authority == self.truth
 
     def teardown(self) -> None:
         """Close both and remove the files."""

@@ -22,7 +22,7 @@ from proxywhirl.cache.policy import (
     judged,
     merge_batch,
     merged,
-    settled,
+    replayed,
     state_of,
 )
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
@@ -484,7 +484,7 @@ def test_the_table_of_debts(found: str, manner: str, owed: Hint) -> None:
     """The last write wins, an update brings nothing back, and settling twice is settling once."""
     stored, removed = STORED[found], found == "nothing, removed since"
     before = replace(stored) if stored is not None else None
-    batch = settled(owed, stored, NOW, removed=removed, password_changed=differs)
+    batch = replayed(owed, stored, NOW, removed=removed, password_changed=differs)
     verdict = SETTLED[found][list(OWED).index(manner)]
     assert list(batch.deletes) == (["k"] if verdict == "d" else [])
     if verdict == "p":
@@ -499,10 +499,10 @@ def test_the_table_of_debts(found: str, manner: str, owed: Hint) -> None:
         (written,) = batch.puts
         written.revision = BASE + 2
         written.generation = written.generation or BASE + 2
-        again = settled(owed, written, NOW, removed=False, password_changed=differs).puts
+        again = replayed(owed, written, NOW, removed=False, password_changed=differs).puts
         assert all(without_numbers(record) == without_numbers(written) for record in again)
     elif verdict == "d":
-        assert settled(owed, None, NOW, removed=True, password_changed=differs) == Batch()
+        assert replayed(owed, None, NOW, removed=True, password_changed=differs) == Batch()
 
 
 def kept(stored: Record | None) -> dict[str, Any]:
@@ -522,7 +522,7 @@ def test_an_update_that_is_owed_takes_no_password_back() -> None:
     known = record(plain=("u", "old"), source="first", fetched_at=900.0)
     stored = replace(known, plain=("u", "new"), source="second", fetched_at=910.0, revision=BASE + 1)
     update = replace(known, status="healthy", checks=1, last_check_at=WROTE_AT)
-    batch = settled(
+    batch = replayed(
         Hint("k", update, BASE, WROTE_AT, merge=False), stored, NOW, removed=False, password_changed=differs
     )
     (written,) = batch.puts
@@ -535,9 +535,9 @@ def test_a_debt_merges_as_an_addition_does() -> None:
     stored = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, checks=4)
     same = record(plain=("u", "old"), expires_at=NEVER_TIMESTAMP, generation=0)
     owed = Hint("k", same, BASE, WROTE_AT, merge=True)
-    assert settled(owed, stored, NOW, removed=False, password_changed=differs).puts == []
+    assert replayed(owed, stored, NOW, removed=False, password_changed=differs).puts == []
     owed = Hint("k", replace(same, plain=("u", "new")), BASE, WROTE_AT, merge=True)
-    (written,) = settled(owed, stored, NOW, removed=False, password_changed=differs).puts
+    (written,) = replayed(owed, stored, NOW, removed=False, password_changed=differs).puts
     assert (written.plain, written.checks) == (("u", "new"), 4)
-    (written,) = settled(owed, replace(stored, expires_at=NOW), NOW, removed=False, password_changed=differs).puts
+    (written,) = replayed(owed, replace(stored, expires_at=NOW), NOW, removed=False, password_changed=differs).puts
     assert (written.plain, written.checks) == (("u", "new"), 0)

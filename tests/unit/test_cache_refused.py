@@ -14,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.coordination.handoff_file import PAGE, REFUSED, HintFile
+from proxywhirl.cache.coordination.handoff import PAGE, REFUSED, HintFile
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import REPAIR
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
@@ -149,7 +149,7 @@ def refuse(folder: Path, *records: Record) -> None:
     def act(_: object) -> None:
         file.set_aside({each.key: "what it says was unheard of" for each in records})
 
-    file.settle(act)
+    file.hand_over(act)
     file.close()
 
 

@@ -27,7 +27,6 @@ from filelock import FileLock, Timeout
 from proxywhirl.cache import opening
 from proxywhirl.cache.coordination.breaker import AbsentTier, DecisionError
 from proxywhirl.cache.coordination.handoff import Handoff, Removals
-from proxywhirl.cache.coordination.handoff_file import HintFile
 from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.coordination.reconcile import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.coordination.tier_stack import TierStack
@@ -92,7 +91,7 @@ class Engine:
                 clock=clock,
                 counters=self.counters,
                 hits=self.hits,
-                debts=self._debts(),
+                handoff=self._handoff(),
                 removals=removals,
             )
             self.mapping.renew = self.stack.peek
@@ -309,13 +308,13 @@ class Engine:
         directory = Path(self.config.l2_cache_dir).expanduser()
         return Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
 
-    def _debts(self) -> Handoff | None:
+    def _handoff(self) -> Handoff | None:
         names = {name for name, _ in self.tiers}
         if not {"l2", "l3"} <= names:
             return None
         directory = Path(self.config.l2_cache_dir).expanduser()
-        file = HintFile(directory, fsync=self.config.durability == "power")
-        return Handoff(file, clock=self.clock, password_changed=self.mapping.password_changed)
+        fsync = self.config.durability == "power"
+        return Handoff(directory, clock=self.clock, password_changed=self.mapping.password_changed, fsync=fsync)
 
 
 def _before_fork() -> None:

@@ -370,7 +370,7 @@ class CacheManager(Lookups):
             page=engine.stack.page,
             transact=lambda keys, decide: self._write(keys, decide) is not None,
             each_durable=engine.stack.each_durable,
-            settle=engine.stack.settle,
+            settle=engine.stack.replay,
         )
         return rekeying.rotate(self.config, engine.sealer, store, new_key)
 

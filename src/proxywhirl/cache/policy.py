@@ -62,7 +62,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What the authority must still be told of a key: a record, or None for its deletion.
+    """A write that waits for the authority, by its key: a record, or None for its deletion.
 
     `base` is the revision of the authority up to which the writer knew it, `at` when it wrote (Unix seconds). With
     `merge` the record joins the one that is stored, else it replaces it.
@@ -177,28 +177,28 @@ def described(record: Record, attributes: str) -> Record | None:
     return None if known == record.attributes else replace(record, attributes=known)
 
 
-def settled(
-    owed: Hint, stored: Record | None, now: float, *, removed: bool, password_changed: Callable[[Record, Record], bool]
+def replayed(
+    hint: Hint, stored: Record | None, now: float, *, removed: bool, password_changed: Callable[[Record, Record], bool]
 ) -> Batch:
-    """Decide what a debt writes over what is stored; applying it twice is harmless.
+    """Decide what a hint writes over what is stored; applying it twice is harmless.
 
-    The last write wins: nothing is written over a record that changed after the debt's base and was fetched or
+    The last write wins: nothing is written over a record that changed after the hint's base and was fetched or
     checked later. An update, which is a record with a generation that does not merge, is dropped where that
     incarnation went after the base: `removed` tells that the log says so of a key under which nothing is stored. Where
     that incarnation was added again after the base, the update keeps what came with that, the password above all.
     """
-    changed = stored if stored is not None and stored.revision > owed.base else None
-    if changed is not None and max(changed.fetched_at, changed.last_check_at or 0.0) > owed.at:
+    changed = stored if stored is not None and stored.revision > hint.base else None
+    if changed is not None and max(changed.fetched_at, changed.last_check_at or 0.0) > hint.at:
         return Batch()
-    if owed.record is None:
-        return Batch(deletes=[owed.key]) if stored is not None else Batch()
-    record = replace(owed.record)  # the transaction numbers what it writes
-    if record.generation and not owed.merge:
+    if hint.record is None:
+        return Batch(deletes=[hint.key]) if stored is not None else Batch()
+    record = replace(hint.record)  # the transaction numbers what it writes
+    if record.generation and not hint.merge:
         gone = removed if stored is None else changed is not None and changed.generation != record.generation
         if changed is not None and not gone and changed.fetched_at >= record.fetched_at:
             record = merged(record, changed, now, password_changed=password_changed)[0] or record
         return Batch() if gone else Batch(puts=[record])
-    if not owed.merge:
+    if not hint.merge:
         return Batch(puts=[record])
     result, _ = merged(stored, record, now, password_changed=password_changed)
     return Batch(puts=[result] if result is not None else [])

@@ -1,39 +1,621 @@
-"""Writes that the authority could not take: owed, served meanwhile, and paid when it is well again.
+"""Hinted handoff: what is written for a tier that is away is kept in a file, as hints, and handed over when it is back.
 
-What a tier removes that is the lowest for a time, noted for the tier below it, which is off and holds it still.
+A tier is away in one of two ways:
 
-The log of the tier is no substitute: it is cut off at a length, `clear` begins it anew, and it does not tell what was
-removed from what left for want of room. The latter is nobody's wish, and the tier below keeps it.
+- L3, the authority, is sick or cannot be opened. Each write is kept in `debt.jsonl` (`Handoff`), and written when
+  L3 is well (`replay`).
+- L3 is off by the settings, and L2 is the authority. Each removal is kept in `removed.jsonl` (`Removals`), and done
+  in L3 when that is on (`reconcile`).
+
+The log of L2 does not replace `removed.jsonl`: it is cut off at a length, `clear` begins it anew, and it does not tell
+what was removed from what left for want of room. The latter is nobody's wish, and L3 keeps it.
+
+Both files have one format, one JSON object a line, and the processes of a home share them:
+
+- The first line names format and version. Each further line is a hint: its `change` (`put` with all fields of the
+  record, or `del`), the checksum of a shard's lines, and `left`, the number of lines of its batch that follow.
+- A batch without its last line is a write that was cut off, and is not there. The last hint of a key counts.
+- Every access happens under the lock of the file, inside which the lock of the JSONL tier may be taken.
+- A file is shortened only by what was never acknowledged. Else it is replaced or removed, so that other processes
+  notice by its identity.
+- A hint that can never be written is moved to `refused.jsonl`, with the reason (`why`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from proxywhirl.cache.coordination.handoff_file import HintFile
-from proxywhirl.cache.policy import Hint, settled
-from proxywhirl.cache.record import UNREADABLE, Record
+from filelock import FileLock, Timeout
+
+from proxywhirl.cache.policy import Hint, replayed
+from proxywhirl.cache.record import UNREADABLE, Record, brought_in_range
+from proxywhirl.cache.tiers.jsonl.format import decode_line, encode_line
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier
 from proxywhirl.clock import Clock
-from proxywhirl.errors import CacheError, DecryptionError, TierError, UnstorableValue
+from proxywhirl.errors import CacheError, DecryptionError, FormatVersionError, TierError, UnstorableValue
+from proxywhirl.state.advice import explained
+from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.files import replace_file, write_all
 
+FORMAT = "proxywhirl-debt"
+VERSION = 1
+HEADER = encode_line({"op": "head", "format": FORMAT, "version": VERSION})
+REFUSED = "refused.jsonl"
 REMOVED = "removed.jsonl"
-MOST_KEPT = 1_000_000
-PAGE = 1_000
+MOST_HINTS = 100_000
+MOST_REMOVALS = 1_000_000
+LOCK_TIMEOUT_SECONDS = 10.0
+PAGE = 500
+SCANNED = 1_000
+SPARE_LINES = 1_024
+
+_log = logging.getLogger(__name__)
 
 
-class Removals:
-    """Keys and when they were removed, in a file beside those of the second tier.
+@dataclass(slots=True)
+class Found:
+    """What a part of the file says: hints, damaged lines, and how many bytes belong to whole batches."""
 
-    A key counts only where the tier does not hold it: a process may die after it has noted a removal and before it
+    hints: list[Hint] = field(default_factory=list)
+    damaged: list[bytes] = field(default_factory=list)
+    whole: int = 0
+
+
+def parse(data: bytes, path: str) -> Found:
+    """Read lines. A batch that lacks its end counts only where damage, not a cut, explains that."""
+    found = Found()
+    batch: list[Hint] = []
+    spoiled: list[bytes] = []
+    offset = left = 0
+    *lines, last = data.split(b"\n")
+    if last and decode_line(last[:-1]) is not None:  # whole, but for its newline: a cut does not leave that
+        lines.append(last[:-1])
+        spoiled.append(last)
+    for line in lines:
+        offset += len(line) + 1
+        fields = decode_line(line)
+        if fields is not None and fields.get("op") == "head":
+            _check_header(fields, path)
+        elif (hint := _hint_of(fields)) is not None and fields is not None:
+            batch.append(hint)
+            left = fields["left"]
+        else:
+            spoiled.append(line)
+            left = max(left - 1, 0)
+        if left == 0:
+            found.hints += batch
+            found.damaged += spoiled
+            found.whole = offset
+            batch, spoiled = [], []
+    if spoiled:
+        found.hints += batch
+        found.damaged += spoiled
+        found.whole = offset
+    return found
+
+
+def _check_header(fields: dict[str, Any], path: str) -> None:
+    version = fields.get("version")
+    if fields.get("format") != FORMAT or not isinstance(version, int) or version > VERSION:
+        raise FormatVersionError(
+            f"{path} has format {fields.get('format')!r} version {version!r}; this program knows "
+            f"{FORMAT} up to version {VERSION}: upgrade ProxyWhirl, or name another directory"
+        )
+
+
+def _hint_of(fields: dict[str, Any] | None) -> Hint | None:
+    """Return the hint of a line, None where it is damaged or of no version."""
+    if fields is None:
+        return None
+    try:
+        change = fields["change"]
+        record = brought_in_range(Record(**change["record"])) if change["op"] == "put" else None
+        hint = Hint(change["key"], record, fields["base"], fields["at"], fields["merge"])
+        return hint if fields["left"] >= 0 else None
+    except (KeyError, TypeError):
+        return None
+
+
+def _fields_of(hint: Hint, left: int) -> dict[str, Any]:
+    change: dict[str, Any] = {"op": "del", "key": hint.key}
+    if hint.record is not None:
+        change = {"op": "put", "key": hint.key, "record": hint.record.stored()}
+    return {"op": "owe", "left": left, "base": hint.base, "at": hint.at, "merge": hint.merge, "change": change}
+
+
+def encode_batch(hints: Sequence[Hint]) -> bytes:
+    """Return the lines of a batch."""
+    last = len(hints) - 1
+    return b"".join(encode_line(_fields_of(hint, last - place)) for place, hint in enumerate(hints))
+
+
+class HintFile:
+    """The hints of one home. Thread-safe; `get`, `in` and `len` take no lock and tell what was last caught up with.
+
+    Holds at most `limit` keys. With `fsync` a hint survives a power cut. The file is made, with mode 0600, by the
+    first hint and removed when all are handed over. `hear` is told the keys of what others have noted, and of
+    what was handed over, before that is known here: what memory holds of them may be in no log.
+
+    Raises (as every method that touches the file):
+        TierError: the file cannot be read or written, or stayed locked for 10 s.
+        FormatVersionError: a newer version wrote the file, which is left as it is.
+    """
+
+    def __init__(
+        self, directory: Path, *, name: str = "debt.jsonl", fsync: bool = False, limit: int = MOST_HINTS
+    ) -> None:
+        self.path = directory / name
+        self.corrupted = 0
+        self.hear: Callable[[Collection[str]], object] = len  # nobody is told
+        self._place = str(self.path)
+        self._fsync = fsync
+        self._limit = limit
+        self._fd = -1
+        self._renew()
+        with contextlib.suppress(TierError):  # what is asked next says so, where that needs the file
+            self.catch_up()
+
+    def note(self, puts: Sequence[Record], deletes: Sequence[str], *, base: int, at: float, merge: bool) -> None:
+        """Add a batch of hints, whole or not at all; it is on disk when this returns.
+
+        The records' credentials must be sealed. A record noted over a hint of the same key is taken for the result of
+        merging with that, and so merges with what is stored only if that did.
+
+        Raises:
+            TierError: also where there are too many hints.
+        """
+        for record in puts:
+            if record.plain is not None and record.sealed is None:
+                raise TierError(f"entry {record.key} has credentials that are not sealed: not noted in {self.path}")
+        hints = [Hint(key, None, base, at, merge=False) for key in deletes]
+        hints += [Hint(record.key, replace(record, plain=None), base, at, merge) for record in puts]
+        if not hints:
+            return
+        with self._translated("making"):
+            make_private_directory(self.path.parent)
+        with self._locked():
+            if self._handing_over:
+                raise TierError(f"{self.path} takes no debts from what settles them")
+            self._read_on()
+            hints = self._joined(hints)
+            added = len({hint.key for hint in hints} - self._hints.keys())
+            if len(self._hints) + added > self._limit:
+                raise TierError(f"{self.path} is full: the authority is owed {len(self._hints)} entries already")
+            with self._translated("writing to"):
+                if self._is_untidy:
+                    self._rewrite()
+                self._append(encode_batch(hints))
+            self._take(hints)
+            if self._lines > 2 * len(self._hints) + SPARE_LINES:
+                self._tidy()
+
+    def get(self, key: str) -> Hint | None:
+        """Return the hint of a key. The record is not the caller's to change."""
+        return self._hints.get(key)
+
+    def pending(self) -> list[Hint]:
+        """Catch up and return all hints, one for each key, in the order of writing."""
+        with self._mutex:
+            self.catch_up()
+            return list(self._hints.values())
+
+    def catch_up(self) -> bool:
+        """Follow what other processes wrote; return whether there is a hint. Costs one `stat` without news."""
+        status = self._look()
+        if self._is_behind(status):
+            with self._locked():
+                self._read_on()
+        return status is not None and status.st_size > len(HEADER)
+
+    def has_hints(self) -> bool:
+        """Whether any process has noted hints that are not handed over; costs one `stat`."""
+        status = self._look()
+        return status is not None and status.st_size > len(HEADER)
+
+    def hand_over(self, act: Callable[[Sequence[Hint]], None]) -> int:
+        """Give all hints to `act`, in pages of 500, and forget them when it took every page; return how many.
+
+        What `act` raises is handed through, and all hints stay: those that were taken are given again. Other
+        processes can neither note nor hand over meanwhile.
+        """
+        if not self.catch_up():
+            return 0
+        with self._locked():
+            self._read_on()
+            self._handing_over = True
+            try:
+                hints = iter(list(self._hints.values()))
+                while page := list(islice(hints, PAGE)):
+                    act(page)
+            finally:
+                self._handing_over = False
+            number = len(self._hints)
+            with self._translated("emptying"):
+                self.path.unlink(missing_ok=True)
+                self._sync_directory()
+            self._forget_hints()
+            return number
+
+    def set_aside(self, refused: Mapping[str, str]) -> Path:
+        """Keep hints that cannot be written in a file of their own, by key with the reason; return its path.
+
+        To be called by what is given hints, of these: it is on disk when this returns.
+        """
+        lines = [encode_line({**_fields_of(self._hints[key], 0), "why": why}) for key, why in refused.items()]
+        path = self.path.with_name(REFUSED)
+        with self._translated("setting aside what is in"):
+            _append_to(path, lines, fsync=self._fsync)
+            self._sync_directory()
+        return path
+
+    def refused(self) -> dict[str, tuple[Hint, str]]:
+        """Return what was set aside: the last hint of each key, with the reason. What is damaged is left out."""
+        found: dict[str, tuple[Hint, str]] = {}
+        with self._translated("reading"), contextlib.suppress(FileNotFoundError):
+            for line in self.path.with_name(REFUSED).read_bytes().splitlines():
+                fields = decode_line(line)
+                if (hint := _hint_of(fields)) is not None and fields is not None:
+                    found[hint.key] = hint, str(fields.get("why"))
+        return found
+
+    def retry(self, keys: Collection[str]) -> int:
+        """Note again what was set aside of some keys, unless more was noted since; forget the rest of it.
+
+        Returns how many.
+        """
+        with self._locked():
+            self._read_on()
+            aside = self.refused()
+            again = [hint for key, (hint, _) in aside.items() if key in keys and key not in self._hints]
+            with self._translated("taking back what was set aside of"):
+                if again:
+                    self._append(encode_batch(again))
+                    self.hear({hint.key for hint in again})
+                    self._take(again)
+                if aside:
+                    self.path.with_name(REFUSED).unlink(missing_ok=True)
+                    self._sync_directory()
+            return len(again)
+
+    def close(self) -> None:
+        """Give the file back. Idempotent; what is asked next opens it again."""
+        with self._mutex:
+            self._forget()
+
+    def abandon(self) -> None:
+        """Let go, in a forked child, of what it shares with its parent; the child's object can go on."""
+        self._renew()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._hints
+
+    def __len__(self) -> int:
+        return len(self._hints)
+
+    def _renew(self) -> None:
+        self._mutex = threading.RLock()
+        self._lock = FileLock(self.path.with_name(f".{self.path.stem}.lock"), timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
+        self._handing_over = False
+        self._forget()
+
+    def _forget(self) -> None:
+        fd = self._fd
+        self._hints: dict[str, Hint] = {}
+        self._fd, self._identity, self._size, self._lines, self._is_untidy = -1, (0, 0), 0, 0, False
+        if fd >= 0:  # no more known by now: a fork may come between
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise TierError(explained(exc, doing, self.path)) from exc
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._mutex:
+            try:
+                self._lock.acquire()
+            except Timeout as exc:
+                wait = f"{LOCK_TIMEOUT_SECONDS:g} s"
+                raise TierError(f"{self.path} stayed locked by another process for {wait}") from exc
+            except OSError as exc:
+                raise TierError(f"locking {self.path} failed: {exc.strerror or exc}") from exc
+            try:
+                yield
+            finally:
+                self._lock.release()
+
+    def _look(self) -> os.stat_result | None:
+        """Look at the file; None where there is none. Each write of the cache does this: it is written out."""
+        try:
+            return os.stat(self._place)  # noqa: PTH116  # a `Path` costs as much again
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise TierError(explained(exc, "looking at", self.path)) from exc
+
+    def _is_behind(self, status: os.stat_result | None) -> bool:
+        if status is None:
+            return self._fd >= 0
+        return (status.st_dev, status.st_ino) != self._identity or status.st_size != self._size
+
+    def _read_on(self) -> None:
+        """Index what is in the file and was not seen yet, and bring the file in order."""
+        status = self._look()
+        if not self._is_behind(status):
+            return
+        if status is None:
+            self._forget_hints()
+            return
+        with self._translated("reading"):
+            if (status.st_dev, status.st_ino) != self._identity or status.st_size < self._size:
+                self._forget_hints()  # it was replaced or shortened
+                self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                self._identity = _identity(self._fd)
+            data = os.pread(self._fd, os.fstat(self._fd).st_size - self._size, self._size)
+            found = parse(data, str(self.path))
+            torn = data[found.whole :]
+            if torn:
+                os.ftruncate(self._fd, self._size + found.whole)
+        self._size += found.whole
+        if found.hints:
+            self.hear({hint.key for hint in found.hints})
+        self._take(found.hints)
+        if torn or found.damaged:
+            self._contain([*found.damaged, torn] if torn else found.damaged)
+            if found.damaged:
+                self._tidy()
+
+    def _forget_hints(self) -> None:
+        """Forget what was handed over, or written anew by others."""
+        if self._hints:
+            self.hear(list(self._hints))
+        self._forget()
+
+    def _joined(self, hints: Iterable[Hint]) -> list[Hint]:
+        """Return the hints as they count where there are others of the same keys already."""
+        joined: dict[str, Hint] = {}
+        for hint in hints:
+            earlier = joined.get(hint.key) or self._hints.get(hint.key)
+            alone = earlier is None or earlier.merge
+            joined[hint.key] = hint if alone else replace(hint, merge=False)
+        return list(joined.values())
+
+    def _take(self, hints: Iterable[Hint]) -> None:
+        for hint in hints:
+            (counts,) = self._joined([hint])
+            self._hints.pop(hint.key, None)  # the order is that of the last writing
+            self._hints[hint.key] = counts
+            self._lines += 1
+
+    def _append(self, data: bytes) -> None:
+        """Write at the end of the file; where that fails, take back what was written of it."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._identity = _identity(self._fd)
+            self._sync_directory()
+        if self._size == 0:
+            data = HEADER + data
+        try:
+            write_all(self._fd, data)
+            if self._fsync:
+                os.fsync(self._fd)
+        except OSError:
+            with contextlib.suppress(OSError):  # what stays lacks its end, and the next reader cuts it off
+                os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+
+    def _contain(self, damaged: Sequence[bytes]) -> None:
+        """Count what cannot be read and keep it aside."""
+        self.corrupted += len(damaged)
+        aside = self.path.with_name("damaged.jsonl")
+        try:
+            _append_to(aside, [line.rstrip(b"\n") + b"\n" for line in damaged])
+        except OSError as exc:
+            _log.warning("%s: %d damaged or unfinished pieces could not be kept: %s", self.path, len(damaged), exc)
+        else:
+            _log.warning("%s: %d damaged or unfinished pieces were set aside in %s", self.path, len(damaged), aside)
+
+    def _tidy(self) -> None:
+        """Rewrite the file; that it cannot be done now harms nothing that was noted."""
+        try:
+            self._rewrite()
+        except OSError as exc:
+            self._is_untidy = True
+            _log.warning("%s could not be rewritten: %s", self.path, exc.strerror or exc)
+
+    def _rewrite(self) -> None:
+        """Replace the file by one that holds each hint once."""
+        hints = list(self._hints.values())
+        data = HEADER + b"".join(encode_batch([hint]) for hint in hints)
+        replaced = self._fd
+        self._fd = replace_file(self.path, data, temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
+        self._identity, self._size, self._lines, self._is_untidy = _identity(self._fd), len(data), len(hints), False
+        os.close(replaced)
+
+    def _sync_directory(self) -> None:
+        """Where power cuts count, make it durable that a name came or went."""
+        if self._fsync:
+            fd = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def _append_to(path: Path, lines: Iterable[bytes], *, fsync: bool = False) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, b"".join(lines))
+        if fsync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+Write = Callable[[Collection[str], Decision], bool]
+"""Writes to the authority; whether it took it."""
+
+
+class Handoff(HintFile):
+    """The writes that a sick authority could not take: served meanwhile, and written when it is well again.
+
+    What goes wrong with the file is an answer here, not an error. `waiting` tells whether there are hints, as far as
+    this process has looked.
+    """
+
+    def __init__(
+        self, directory: Path, *, clock: Clock, password_changed: Callable[[Record, Record], bool], fsync: bool = False
+    ) -> None:
+        super().__init__(directory, fsync=fsync)
+        self._clock = clock
+        self._password_changed = password_changed
+        self.waiting = False
+        self.look()
+
+    def look(self) -> bool:
+        """Return whether there are hints, of whichever process; costs one look at the file."""
+        try:
+            status = self._look()
+            self.waiting = status is not None and status.st_size > len(HEADER)
+            if self._is_behind(status):  # where there are none any more, too: others have written what was known
+                with self._locked():
+                    self._read_on()
+        except CacheError as exc:
+            _log.debug("what is owed cannot be seen: %s", exc)  # the tier that it belongs to is degraded, and says so
+        return self.waiting
+
+    def records(self) -> dict[str, Record | None]:
+        """Return what is to be written by key, None for a deletion, as far as this process has looked."""
+        return {hint.key: hint.record for hint in list(self._hints.values())} if self.waiting else {}
+
+    def over(self, page: list[Record], after: str, last: str | None) -> list[Record]:
+        """Return a page of stored records as it will be when all is written: those after a key, up to the last one."""
+        hints = {key: record for key, record in self.records().items() if after < key and (last is None or key <= last)}
+        if not hints:
+            return page
+        merged = {record.key: record for record in page} | {
+            key: None if record is None else replace(record) for key, record in hints.items()
+        }
+        return [record for _, record in sorted(merged.items()) if record is not None]
+
+    def keep(self, batch: Batch, *, base: int, at: float, merge: bool) -> bool:
+        """Take a change durably; return whether that worked."""
+        if not batch.puts and not batch.deletes:
+            return True
+        try:
+            self.note(batch.puts, batch.deletes, base=base, at=at, merge=merge)
+        except CacheError as exc:
+            _log.error("a change is lost, since no durable tier takes it: %s", exc)
+            return False
+        self.waiting = True
+        return True
+
+    def replay(self, write: Write) -> bool:
+        """Write everything that was kept; return whether nothing is left.
+
+        What can never be written is set aside, and the rest is written: a value that the authority cannot hold, or what
+        makes no sense, such as a credential that no key at hand opens.
+        """
+        refused = 0
+
+        def act(hints: Sequence[Hint]) -> None:
+            nonlocal refused
+            refused += self._replay_page({hint.key: hint for hint in hints}, write)
+
+        try:
+            number = self.hand_over(act)
+        except CacheError as exc:
+            _log.info("nothing is paid yet: %s", exc)
+            return False
+        if number > refused:
+            _log.warning("%d changes were written that were owed while the authority was degraded", number - refused)
+        self.waiting = False
+        return True
+
+    def _replay_page(self, hints: dict[str, Hint], write: Write) -> int:
+        """Write what can be written of a page; return how many were set aside.
+
+        Raises:
+            TierError: nothing was written.
+        """
+        refused: dict[str, str] = {}
+
+        def decide(present: Mapping[str, Record]) -> Batch:
+            now = self._clock.now()
+            refused.clear()
+            batches: list[Batch] = []
+            for key, hint in hints.items():
+                stored = present.get(key)  # what is not there, and was when the hint was noted, was removed meanwhile
+                try:
+                    batches.append(
+                        replayed(hint, stored, now, removed=stored is None, password_changed=self._password_changed)
+                    )
+                except (DecryptionError, *UNREADABLE) as exc:
+                    refused[key] = f"{type(exc).__name__}: {exc}"
+            puts = [record for batch in batches for record in batch.puts]
+            return Batch(puts, [key for batch in batches for key in batch.deletes])
+
+        try:
+            if not write(hints.keys(), decide):
+                raise TierError("the authority is still degraded")
+        except UnstorableValue as exc:
+            if exc.key not in hints and len(hints) > 1:  # it does not say which
+                return sum(self._replay_page({key: hint}, write) for key, hint in hints.items())
+            key = exc.key if exc.key in hints else next(iter(hints))
+            others = {other: hint for other, hint in hints.items() if other != key}
+            refused = {key: str(exc)}
+            earlier = self._replay_page(others, write) if others else 0
+        else:
+            earlier = 0
+        if refused:
+            path = self.set_aside(refused)
+            key, why = next(iter(refused.items()))
+            what = "%d changes that the authority cannot take were set aside in %s, such as that of entry %s: %s"
+            _log.error(what, len(refused), path, key, why)
+        return earlier + len(refused)
+
+    def retry(self, keys: Collection[str]) -> int:
+        """Do as the file does, and know of it."""
+        again = super().retry(keys)
+        self.waiting = self.waiting or again > 0
+        return again
+
+    def forget(self) -> None:
+        """Keep nothing any more: everything was removed."""
+        try:
+            self.hand_over(lambda _: None)
+            super().retry(())
+        except CacheError as exc:
+            _log.error("what is owed cannot be forgotten: %s", exc)
+        self.waiting = False
+
+
+class Removals(HintFile):
+    """The keys that L2 removed while it is the authority, and when, for L3, which is off and holds them still.
+
+    A key counts only where L2 does not hold it: a process may die after it has noted a removal and before it
     has removed anything, and what was removed may come again.
     """
 
     def __init__(self, directory: Path, *, clock: Clock, fsync: bool = False) -> None:
-        self._file = HintFile(directory, name=REMOVED, fsync=fsync, limit=MOST_KEPT)
+        super().__init__(directory, name=REMOVED, fsync=fsync, limit=MOST_REMOVALS)
         self._clock = clock
 
     def noting(self, decide: Decision) -> Decision:
@@ -42,196 +624,32 @@ class Removals:
         def decided(present: Mapping[str, Record]) -> Batch:
             held = frozenset(present)
             batch = decide(present)
-            self._note([key for key in batch.deletes if key in held])
+            self._keep([key for key in batch.deletes if key in held])
             return batch
 
         return decided
 
     def note_all(self, tier: Tier) -> None:
         """Note everything that a tier holds, before it is cleared."""
-        page = tier.scan("", PAGE)
+        page = tier.scan("", SCANNED)
         while page:
-            self._note([record.key for record in page])
-            page = tier.scan(page[-1].key, PAGE)
+            self._keep([record.key for record in page])
+            page = tier.scan(page[-1].key, SCANNED)
 
     def noted(self) -> dict[str, float]:
-        """Return the keys, and when each was removed last (Unix seconds). Raises `TierError` as the file does."""
-        return {debt.key: debt.at for debt in self._file.pending()}
+        """Return the keys, and when each was removed last (Unix seconds)."""
+        return {hint.key: hint.at for hint in self.pending()}
 
     def forget(self) -> None:
-        """Forget all: the tier below knows. Raises `TierError` as the file does."""
-        self._file.settle(lambda _: None)
+        """Forget all: L3 knows."""
+        self.hand_over(lambda _: None)
 
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Let go of the file in a forked child."""
-        self._file.abandon()
-
-    def _note(self, keys: Sequence[str]) -> None:
+    def _keep(self, keys: Sequence[str]) -> None:
         try:
-            self._file.note((), keys, base=0, at=self._clock.now(), merge=False)
+            self.note((), keys, base=0, at=self._clock.now(), merge=False)
         except CacheError as exc:
             _log.error(
                 "that %d entries were removed cannot be noted, so they are back when the third tier is enabled: %s",
                 len(keys),
                 exc,
             )
-
-
-_log = logging.getLogger(__name__)
-
-Pay = Callable[[Collection[str], Decision], bool]
-"""Writes to the authority; whether it took it."""
-
-
-class Handoff:
-    """A debt file as the stack uses it: what goes wrong with it is an answer, not an error.
-
-    `owing` tells whether anything is owed, as far as this process has looked.
-    """
-
-    def __init__(self, file: HintFile, *, clock: Clock, password_changed: Callable[[Record, Record], bool]) -> None:
-        self._file = file
-        self._clock = clock
-        self._password_changed = password_changed
-        self.owing = False
-        self.outstanding()
-
-    def outstanding(self) -> bool:
-        """Whether anything is owed, by whichever process; costs one look at the file."""
-        try:
-            self.owing = self._file.has_debts()
-            self._file.catch_up()  # where nothing is owed any more, too: others have paid what was known of it
-        except CacheError as exc:
-            _log.debug("what is owed cannot be seen: %s", exc)  # the tier that it belongs to is degraded, and says so
-        return self.owing
-
-    def hear_with(self, hear: Callable[[Collection[str]], None]) -> None:
-        """Have something told the keys of what others note and pay, before that is known here."""
-        self._file.hear = hear
-
-    def number(self) -> int:
-        """How many keys something is owed for. Raises `CacheError` where that cannot be told."""
-        self._file.catch_up()
-        return len(self._file)
-
-    def refused(self) -> dict[str, tuple[Hint, str]]:
-        """Return what could not be paid and was set aside, by key, with the reasons. Raises as `number` does."""
-        return self._file.refused()
-
-    def owe_again(self, keys: Collection[str]) -> None:
-        """Owe again what was set aside of some keys, and forget the rest of it. Raises as `number` does."""
-        if self._file.owe_again(keys):
-            self.owing = True
-
-    def get(self, key: str) -> Hint | None:
-        """Return what is owed for a key, as far as this process has looked; costs nothing where nothing is owed."""
-        return self._file.get(key) if self.owing else None
-
-    def records(self) -> dict[str, Record | None]:
-        """Return what is owed by key, None for a deletion, as far as this process has looked."""
-        return {debt.key: debt.record for debt in self._file.known()} if self.owing else {}
-
-    def over(self, page: list[Record], after: str, last: str | None) -> list[Record]:
-        """Return a page of stored records as it will be when all is paid: those after a key, up to the last one."""
-        owed = {key: record for key, record in self.records().items() if after < key and (last is None or key <= last)}
-        if not owed:
-            return page
-        merged = {record.key: record for record in page} | {
-            key: None if record is None else replace(record) for key, record in owed.items()
-        }
-        return [record for _, record in sorted(merged.items()) if record is not None]
-
-    def note(self, batch: Batch, *, base: int, at: float, merge: bool) -> bool:
-        """Take a change durably; return whether that worked."""
-        if not batch.puts and not batch.deletes:
-            return True
-        try:
-            self._file.note(batch.puts, batch.deletes, base=base, at=at, merge=merge)
-        except CacheError as exc:
-            _log.error("a change is lost, since no durable tier takes it: %s", exc)
-            return False
-        self.owing = True
-        return True
-
-    def settle(self, pay: Pay) -> bool:
-        """Pay everything that is owed; return whether nothing is left.
-
-        What can never be paid is set aside, and the rest is paid: a value that the authority cannot hold, or what makes
-        no sense, such as a credential that no key at hand opens.
-        """
-        refused = 0
-
-        def act(debts: Sequence[Hint]) -> None:
-            nonlocal refused
-            refused += self._pay_page({debt.key: debt for debt in debts}, pay)
-
-        try:
-            number = self._file.settle(act)
-        except CacheError as exc:
-            _log.info("nothing is paid yet: %s", exc)
-            return False
-        if number > refused:
-            _log.warning("%d changes were written that were owed while the authority was degraded", number - refused)
-        self.owing = False
-        return True
-
-    def _pay_page(self, owed: dict[str, Hint], pay: Pay) -> int:
-        """Pay what can be paid of a page; return how many were set aside. Raises `TierError` where nothing was paid."""
-        refused: dict[str, str] = {}
-
-        def decide(present: Mapping[str, Record]) -> Batch:
-            now = self._clock.now()
-            refused.clear()
-            batches: list[Batch] = []
-            for key, debt in owed.items():
-                try:
-                    batches.append(self._settled(debt, present.get(key), now))
-                except (DecryptionError, *UNREADABLE) as exc:
-                    refused[key] = f"{type(exc).__name__}: {exc}"
-            puts = [record for batch in batches for record in batch.puts]
-            return Batch(puts, [key for batch in batches for key in batch.deletes])
-
-        try:
-            if not pay(owed.keys(), decide):
-                raise TierError("the authority is still degraded")
-        except UnstorableValue as exc:
-            if exc.key not in owed and len(owed) > 1:  # it does not say which
-                return sum(self._pay_page({key: debt}, pay) for key, debt in owed.items())
-            key = exc.key if exc.key in owed else next(iter(owed))
-            others = {other: debt for other, debt in owed.items() if other != key}
-            paid = self._pay_page(others, pay) if others else 0
-            return paid + self._set_aside({key: str(exc)})
-        return self._set_aside(refused)
-
-    def _set_aside(self, refused: Mapping[str, str]) -> int:
-        if refused:
-            path = self._file.set_aside(refused)
-            key, why = next(iter(refused.items()))
-            what = "%d changes that the authority cannot take were set aside in %s, such as that of entry %s: %s"
-            _log.error(what, len(refused), path, key, why)
-        return len(refused)
-
-    def _settled(self, debt: Hint, stored: Record | None, now: float) -> Batch:
-        """Decide on one debt; what is not there any more and was when the debt began was removed meanwhile."""
-        return settled(debt, stored, now, removed=stored is None, password_changed=self._password_changed)
-
-    def forget(self) -> None:
-        """Owe nothing any more: everything was removed."""
-        try:
-            self._file.settle(lambda _: None)
-            self._file.owe_again(())
-        except CacheError as exc:
-            _log.error("what is owed cannot be forgotten: %s", exc)
-        self.owing = False
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Let go of the file in a forked child."""
-        self._file.abandon()

@@ -18,6 +18,7 @@ from operator import attrgetter
 
 from proxywhirl.cache.coordination.breaker import BreakerTier, may_wait
 from proxywhirl.cache.coordination.following import bring_in_line, filled, followed
+from proxywhirl.cache.coordination.handoff import Handoff
 from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.coordination.replicas import Ladder
 from proxywhirl.cache.record import COLUMNS, Record, counted, fault_of
@@ -64,16 +65,14 @@ class RecentChanges:
 class NearCache:
     """L1 (None where it is off, or where it is the authority itself) and what belongs to it.
 
-    `revision` is up to where all of it has followed the log. `owed` gives what the authority is owed under a key: what
-    the log says of that is older.
+    `revision` is up to where all of it has followed the log. What the log says of
+    a key that has a hint in `handoff` is older than that.
     """
 
-    def __init__(
-        self, l1: MemoryTier | None, hits: HitLog, *, revision: int, owed: Callable[[str], object] | None = None
-    ) -> None:
+    def __init__(self, l1: MemoryTier | None, hits: HitLog, *, revision: int, handoff: Handoff | None = None) -> None:
         self.l1 = l1
         self.revision = revision
-        self._owed = owed
+        self._handoff = handoff
         self._hits = hits
         self._lock = threading.RLock()
         self._changes = RecentChanges()
@@ -198,7 +197,9 @@ class NearCache:
             return followed
 
     def _without_owed(self, stretch: Stretch) -> Stretch:
-        owed = {record.key for record in stretch.records if self._owed is not None and self._owed(record.key)}
+        if self._handoff is None or not self._handoff.waiting:
+            return stretch
+        owed = {record.key for record in stretch.records if record.key in self._handoff}
         if not owed:
             return stretch
         kept = [record for record in stretch.records if record.key not in owed]

@@ -54,7 +54,7 @@ class Reader:
         *,
         counters: Counters,
         hits: HitLog,
-        debts: Handoff | None,
+        handoff: Handoff | None,
         lift: Callable[[], None],
         remove_expired: Callable[[Collection[str], float], None],
     ) -> None:
@@ -62,7 +62,7 @@ class Reader:
         self._near_cache = near_cache
         self._counters = counters
         self._hits = hits
-        self._debts = debts
+        self._handoff = handoff
         self._lift = lift
         self._remove_expired = remove_expired
         self._above: Asked = () if near_cache.l1 is None else ("l1",)
@@ -115,7 +115,7 @@ class Reader:
         expired: list[str] = []
         missing = list(keys)
         asked = self._above
-        if self._debts is not None and self._debts.owing:
+        if self._handoff is not None and self._handoff.waiting:
             found, missing = self._read_owed(missing, now)
         looked_up, owed = len(missing), len(found)
         for breaker in self._below if missing else ():
@@ -155,11 +155,11 @@ class Reader:
         others: list[str] = []
         unserved = 0
         for key in keys:
-            debt = self._debts.get(key) if self._debts is not None else None
-            if debt is None:
+            hint = self._handoff.get(key) if self._handoff is not None else None
+            if hint is None:
                 others.append(key)
-            elif debt.record is not None and now < debt.record.expires_at and not debt.record.retired:
-                found.append(replace(debt.record))  # hits are counted on what is handed out
+            elif hint.record is not None and now < hint.record.expires_at and not hint.record.retired:
+                found.append(replace(hint.record))  # hits are counted on what is handed out
             else:
                 unserved += 1
         asked = (*self._above, self._ladder.durable[0].name)
@@ -197,8 +197,8 @@ class Reader:
     def _find(self, key: str) -> tuple[Record | None, Asked]:
         """Return what the durable tiers have under a key, and which were asked."""
         asked = self._above
-        if self._debts is not None and (debt := self._debts.get(key)) is not None:
-            owed = None if debt.record is None else replace(debt.record)  # hits are counted on what is handed out
+        if self._handoff is not None and self._handoff.waiting and (hint := self._handoff.get(key)) is not None:
+            owed = None if hint.record is None else replace(hint.record)  # hits are counted on what is handed out
             return owed, (*asked, self._ladder.durable[0].name)
         authority = self._ladder.authority
         for breaker in self._below:

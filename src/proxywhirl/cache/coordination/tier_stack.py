@@ -2,7 +2,7 @@
 
 A write goes to the authority (the lowest enabled tier), then upwards; the authority alone decides whether
 it is acknowledged. The windows above it follow its log of changes, each from the revision where it stands, whoever
-brought it there. While the authority is sick, `Handoff` takes the writes. While a tier that was a window is the
+brought it there. While the authority is sick, `Handoff` keeps the writes. While a tier that was a window is the
 authority, `Removals` notes what goes, for the tier that is off.
 
 Locks, in the order in which they are taken: one of `_loading` (a load of a key at a time), `_writing` (a change at a
@@ -53,7 +53,7 @@ class TierStack:
         clock: Clock,
         counters: Counters,
         hits: HitLog | None = None,
-        debts: Handoff | None = None,
+        handoff: Handoff | None = None,
         removals: Removals | None = None,
     ) -> None:
         self._ladder = ladder = Ladder(tiers, clock=clock, counters=counters)
@@ -66,15 +66,15 @@ class TierStack:
             first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
             hits,
             revision=next(each for each in reversed(self.tiers) if each.absent is None).tier.revision,
-            owed=None if debts is None else debts.get,
+            handoff=handoff,
         )
         self._counters = counters
         self._clock = clock
-        self._debts = debts
-        if debts is not None:
-            debts.hear_with(partial(self._put_ahead, ()))
+        self._handoff = handoff
+        if handoff is not None:
+            handoff.hear = partial(self._put_ahead, ())
         self._removals = removals
-        self.authority.alone = debts is None
+        self.authority.alone = handoff is None
         self._writing = threading.RLock()
         self._noticing = threading.RLock()
         self._news = False
@@ -84,7 +84,7 @@ class TierStack:
             self.near_cache,
             counters=counters,
             hits=hits,
-            debts=debts,
+            handoff=handoff,
             lift=self._lift.let_rise,
             remove_expired=self.remove_expired,
         )
@@ -115,7 +115,7 @@ class TierStack:
         if not self._writing.acquire(blocking=may_wait()):
             return None  # another thread changes something, and this one is in passing
         try:
-            if not self._is_owed() or self.settle():
+            if not self._is_owed() or self.replay():
                 applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, size)
                 if applied is not None:
                     return self._spread(applied, admit=admit)
@@ -160,8 +160,8 @@ class TierStack:
             if held is None:
                 self._news = True  # as in `commit`
                 raise TierError(f"nothing was removed: tier {self.authority.name} is degraded; try again later")
-            if self._debts is not None:
-                self._debts.forget()
+            if self._handoff is not None:
+                self._handoff.forget()
             for window in self.windows:
                 window.behind = True
                 bring_in_line(window, self.authority)
@@ -197,8 +197,8 @@ class TierStack:
         for window in self.windows:
             if window.behind:
                 bring_in_line(window, self.authority)
-        if self._debts is not None and self._debts.outstanding():
-            self.settle()
+        if self._handoff is not None and self._handoff.look():
+            self.replay()
 
     def _notice(self) -> None:
         """Follow the log where others have written to it; who comes meanwhile waits for that, but not in passing."""
@@ -236,7 +236,7 @@ class TierStack:
             if page is None:
                 raise TierError(f"the entries cannot be listed while tier {self.authority.name} is degraded")
             last = page[-1].key if len(page) == PAGE else None
-            shown = page if self._debts is None else self._debts.over(page, after, last)
+            shown = page if self._handoff is None else self._handoff.over(page, after, last)
             if shown or last is None:
                 return shown
             after = last
@@ -290,7 +290,7 @@ class TierStack:
                 known |= {record.key: record for record in page}
                 after = page[-1].key
                 page = self._ask(window, lambda tier: tier.scan(after, PAGE), NO_RECORDS, PAGE)  # noqa: B023  # called at once
-        return list(known.values()) if self._debts is None else self._debts.over(list(known.values()), "", None)
+        return list(known.values()) if self._handoff is None else self._handoff.over(list(known.values()), "", None)
 
     def write_authority(self, change: Callable[[Tier], T], default: T) -> T:
         """Change the lowest tier beside its records; `default` where it is sick."""
@@ -301,37 +301,40 @@ class TierStack:
         self._look()
         if (standing_in := self.stand_in()) is not None:
             return sum(not record.retired for record in standing_in)
-        owed = {} if self._debts is None else self._debts.records()
+        owed = {} if self._handoff is None else self._handoff.records()
         kept = self._ask(self.authority, lambda tier: len(tier) - sum(key in tier for key in owed), 0, PAGE * PAGE)
         return kept + sum(record is not None and not record.retired for record in owed.values())
 
-    def settle(self) -> bool:
+    def replay(self) -> bool:
         """Write what is owed to the authority; return whether nothing is owed any more."""
-        if self._debts is None:
+        if self._handoff is None:
             return True
         with self._writing:
-            return self._debts.settle(self._pay) if self.authority.writable else False
+            return self._handoff.replay(self._write_hints) if self.authority.writable else False
 
     def _is_owed(self) -> bool:
         """Whether the authority is owed anything; in passing, as far as this process has looked."""
-        return self._debts is not None and (self._debts.outstanding() if may_wait() else self._debts.owing)
+        return self._handoff is not None and (self._handoff.look() if may_wait() else self._handoff.waiting)
 
     def owed(self) -> int:
         """How many changes wait until the authority is well. Raises `CacheError` where that cannot be told."""
-        return self._debts.number() if self._debts is not None else 0
+        if self._handoff is None:
+            return 0
+        self._handoff.catch_up()
+        return len(self._handoff)
 
     def refused(self) -> dict[str, str]:
         """Return the keys of changes that the authority could not take, with the reasons. Raises as `owed` does."""
-        return {} if self._debts is None else {key: why for key, (_, why) in self._debts.refused().items()}
+        return {} if self._handoff is None else {key: why for key, (_, why) in self._handoff.refused().items()}
 
     def retry_refused(self) -> None:
         """Try once more to write what the authority could not take; what was removed since stays removed."""
         with self._writing:
-            refused = {} if self._debts is None else self._debts.refused()
-            gone = self._removed_since(min(debt.base for debt, _ in refused.values())) if refused else None
-            if self._debts is not None and gone is not None:
-                self._debts.owe_again(refused.keys() - gone)
-                self.settle()
+            refused = {} if self._handoff is None else self._handoff.refused()
+            gone = self._removed_since(min(hint.base for hint, _ in refused.values())) if refused else None
+            if self._handoff is not None and gone is not None:
+                self._handoff.retry(refused.keys() - gone)
+                self.replay()
 
     def _removed_since(self, revision: int) -> set[str] | None:
         """Return what is gone since a revision, None where the log does not tell."""
@@ -353,13 +356,13 @@ class TierStack:
     def release(self) -> None:
         """Close every tier."""
         self._ladder.close()
-        for file in (self._debts, self._removals):
+        for file in (self._handoff, self._removals):
             if file is not None:
                 file.close()
 
     def abandon(self) -> None:
         """Let go, in a forked child, of what is shared with the parent."""
-        for file in (self._debts, self._removals):
+        for file in (self._handoff, self._removals):
             if file is not None:
                 file.abandon()
 
@@ -445,12 +448,12 @@ class TierStack:
         return True
 
     def _owe(self, keys: Collection[str], decide: Decision, *, merge: bool) -> Committed | None:
-        """Let the debts take a change while the authority is sick; None where they cannot."""
-        if self._debts is None:
+        """Keep a change as hints while the authority is sick; None where they cannot."""
+        if self._handoff is None:
             return None
         present = {key: record for key in keys if (record := self._known(key)) is not None}
         batch = decide(present)
-        if not self._debts.note(batch, base=self.near_cache.revision, at=self._clock.now(), merge=merge):
+        if not self._handoff.keep(batch, base=self.near_cache.revision, at=self._clock.now(), merge=merge):
             return None
         changed = [*batch.deletes, *(record.key for record in batch.puts)]
         self._put_ahead([record for record in batch.puts if not record.retired], changed)
@@ -460,8 +463,8 @@ class TierStack:
 
     def _known(self, key: str) -> Record | None:
         """Return what is known of a key: what is owed, else the word of the authority, else what is above it."""
-        if self._debts is not None and (debt := self._debts.get(key)) is not None:
-            return debt.record
+        if self._handoff is not None and self._handoff.waiting and (hint := self._handoff.get(key)) is not None:
+            return hint.record
         for breaker in reversed(self.tiers):
             rising = None if breaker is self.authority else self.near_cache.rising(key)
             if rising is not None:
@@ -471,8 +474,8 @@ class TierStack:
                 return answer[0]
         return None
 
-    def _pay(self, keys: Collection[str], decide: Decision) -> bool:
-        """Write a page of debts to the authority; return whether it took them."""
+    def _write_hints(self, keys: Collection[str], decide: Decision) -> bool:
+        """Write a page of hints to the authority; return whether it took them."""
         decided = guarded_decision(decide)
         applied = self._write(self.authority, lambda tier: tier.transact(keys, decided), None, len(keys) + 100)
         if applied is None:

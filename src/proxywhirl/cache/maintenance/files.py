@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 
-from proxywhirl.cache.coordination.handoff_file import HEADER
+from proxywhirl.cache.coordination.handoff import HEADER
 from proxywhirl.cache.keys.keyring import exclusively
 from proxywhirl.cache.keys.keyset import key_file, key_keeper, origin
 from proxywhirl.cache.keys.sealing import fingerprint

@@ -15,7 +15,7 @@ from operator import attrgetter
 
 from proxywhirl.cache.coordination.breaker import BreakerTier
 from proxywhirl.cache.coordination.following import bring_in_line
-from proxywhirl.cache.coordination.handoff_file import REFUSED
+from proxywhirl.cache.coordination.handoff import REFUSED
 from proxywhirl.cache.coordination.replicas import Committed
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
