@@ -10,7 +10,7 @@ import click
 import pytest
 
 from proxywhirl.cli.main import cli
-from proxywhirl.knowledge import knowledge, sessions, sweeper
+from proxywhirl.knowledge import knowledge, records
 from proxywhirl.runtime import FEED_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "knowledge.md").read_text(encoding="utf-8")
@@ -28,8 +28,8 @@ def test_the_commands_are_commands(line: str) -> None:
 def test_the_bounds_are_those_of_the_code() -> None:
     """How many are kept, for how long, and how often is written, read and swept."""
     assert PAGE.count(f"at most {knowledge.KEPT:,}") == 2
-    assert f"{sessions.LIFE_SECONDS / 86_400:g} days after its last use" in PAGE
-    assert f"at most once every {sweeper.INTERVAL_SECONDS:g} seconds" in PAGE
+    assert f"{records.LIFE_SECONDS / 86_400:g} days after its last use" in PAGE
+    assert f"at most once every {knowledge.SWEEP_SECONDS:g} seconds" in PAGE
     assert f"after {knowledge.BACKOFF.first:g} second, then {knowledge.BACKOFF.first * 2:g}" in PAGE
     assert f"up to {knowledge.BACKOFF.longest:g};" in PAGE
     assert (knowledge.USES_SECONDS, "written once every second" in PAGE) == (1, True)

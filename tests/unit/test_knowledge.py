@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from proxywhirl.errors import SessionLost, TierError
 from proxywhirl.knowledge import Knowledge
-from proxywhirl.knowledge.bans import merged
-from proxywhirl.knowledge.format import (
+from proxywhirl.knowledge.records import (
     ban_key,
     ban_of,
     ban_text,
     hold_of,
     hold_text,
+    merged,
     pair_of,
     session_of,
     session_text,

@@ -6,11 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from proxywhirl.knowledge.bans import KIND as BANS
-from proxywhirl.knowledge.exclusive import KIND as HOLDS
-from proxywhirl.knowledge.exclusive import LAST_TOKEN
-from proxywhirl.knowledge.format import ban_of, hold_of, pair_of, session_of
-from proxywhirl.knowledge.sessions import KIND as SESSIONS
+from proxywhirl.knowledge.records import BANS, HOLDS, LAST_TOKEN, SESSIONS, ban_of, hold_of, pair_of, session_of
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.store import Store
@@ -21,11 +17,13 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 PAGE = 5_000
-FOLLOWED = (BANS, SESSIONS, HOLDS)
+_FOLLOWED = (BANS, SESSIONS, HOLDS)
 
 
 class Follower:
     """What was read of each kind so far. Not thread-safe, but for `look_again`.
+
+    What is not handed over, since it cannot be read or taken, is read again the next time.
 
     Attributes:
         damaged: how many records could not be read and were left out.
@@ -35,21 +33,22 @@ class Follower:
         self.damaged = 0
         self._store = store
         self._written: dict[str, str] = {}
-        self._reached = dict.fromkeys(FOLLOWED, 0)
-        self._behind = set(FOLLOWED)
+        self._reached = dict.fromkeys(_FOLLOWED, 0)
+        self._behind = set(_FOLLOWED)
 
     def look_again(self) -> None:
         """Read what this process wrote for itself to see too."""
-        self._behind.update(FOLLOWED)
+        self._behind.update(_FOLLOWED)
 
-    def look(self) -> None:
-        """See whether others may have written.
+    def is_behind(self) -> bool:
+        """Whether there may be news.
 
         Raises:
             TierError: the store cannot be read.
         """
         if self._store.changed():
             self.look_again()
+        return bool(self._behind)
 
     def wrote(self, bans: Mapping[str, str], count: int) -> None:
         """Note what bans this process wrote as they were, of how many: that is no news."""
@@ -61,7 +60,7 @@ class Follower:
         """Hand over the bans that others wrote; at the beginning only those that are still remembered.
 
         Raises:
-            TierError: they cannot be read; what was not handed over is read again.
+            TierError: they cannot be read.
         """
         whole = self._reached[BANS] == 0
 
@@ -79,7 +78,7 @@ class Follower:
         """Hand over the sessions that were written, by their ids.
 
         Raises:
-            TierError: they cannot be read; what was not handed over is read again.
+            TierError: they cannot be read.
         """
         self._follow(SESSIONS, lambda news: learn(self._decoded(news, str, session_of)))
 
@@ -87,7 +86,7 @@ class Follower:
         """Hand over token and end of the holds that were written, by the key of the proxy.
 
         Raises:
-            TierError: they cannot be read; what was not handed over is read again.
+            TierError: they cannot be read.
         """
 
         def handed(news: Mapping[str, str]) -> None:

@@ -1,13 +1,4 @@
-"""What a pool learns, kept beyond the process and shared with those on the same home.
-
-A pool waits for nothing: what it finds out is collected from it (`save`), and what others found out is handed to it
-(`follow`), ten times a second by the runtime. When a session gets its proxy, and when a lease is exclusive, the pool
-asks for an agreement: for that this is its `Ledger`.
-
-A store that cannot be read or written fails no request. What is to be saved stays in memory and is tried again, and a
-session gets its proxy by what is known here. Exclusive leases alone end in a `TierError` then: without the store there
-is no agreement.
-"""
+"""What a pool learns, written down, and what others wrote, handed to it; see `proxywhirl.knowledge` for the rules."""
 
 from __future__ import annotations
 
@@ -20,12 +11,9 @@ from typing import Protocol
 from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError
-from proxywhirl.knowledge.bans import BATCH, Bans
-from proxywhirl.knowledge.exclusive import Holds
 from proxywhirl.knowledge.follower import Follower
-from proxywhirl.knowledge.sessions import Sessions
-from proxywhirl.knowledge.sweeper import Sweeper
-from proxywhirl.knowledge.write_buffer import Unsaved
+from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Holds, Sessions
+from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.forking import take_part
@@ -35,6 +23,11 @@ _log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(1.0, 30.0)
 KEPT = 200_000
+SWEEP_SECONDS = 60.0
+"""What has ended, and what is too much, is deleted so often, in batches, or after `SWEEP_WRITES` bans at once."""
+
+SWEEP_WRITES = 10_000
+SWEEP_BATCH = 5_000
 USES_SECONDS = 1.0
 """A session in use is written down so often: that it was used is of interest when it has not been for minutes."""
 
@@ -104,17 +97,20 @@ class Knowledge:
     """
 
     def __init__(self, store: Store, *, clock: Clock = SYSTEM_CLOCK, kept: int = KEPT) -> None:
+        self._store = store
         self._clock = clock
         self._kept = kept
         self._bans = Bans(store, clock)
         self._sessions = Sessions(store, clock)
         self._holds = Holds(store, clock)
         self._follower = Follower(store)
-        self._sweeper = Sweeper(store, clock, kept)
         self._readable = _Access(clock, "what other processes find out is not seen")
         self._writable = _Access(clock, "what choosing learns stays in memory")
-        self._unsaved = Unsaved(kept)
+        self._unsaved = WriteBuffer(kept)
         self._next_uses = 0.0
+        self._next_sweep = 0.0
+        self._swept_after = 0  # bans that were written since
+        self._told = False
         self._known: OrderedDict[str, Assignment] = OrderedDict()  # the last assigned at the end
         self.name = "what is known"
         self.lock = threading.RLock()
@@ -209,10 +205,10 @@ class Knowledge:
             if not self._readable.may_ask():
                 return
             try:
-                self._follower.look()
-                self._follower.bans(pool.learn_bans, self._clock.now())
-                self._follower.sessions(lambda news: self._learn_sessions(pool, news))
-                self._follower.holds(lambda news: self._learn_holds(pool, news))
+                if self._follower.is_behind():
+                    self._follower.bans(pool.learn_bans, self._clock.now())
+                    self._follower.sessions(lambda news: self._learn_sessions(pool, news))
+                    self._follower.holds(lambda news: self._learn_holds(pool, news))
             except CacheError as exc:
                 self._readable.failed(exc)
             else:
@@ -265,25 +261,42 @@ class Knowledge:
         """
         with self.lock:
             self._unsaved.sessions.pop(session, None)
-        ended = bool(self._sessions.end([session]))
+        ended = self._sessions.end(session)
         self._follower.look_again()
         return ended
 
     def _save(self, *, last: bool) -> bool:
         """Write what is to be written now; return whether that was anything."""
-        wrote = self._forget() + self._save_sessions()
-        while batch := self._unsaved.some_bans(BATCH):
+        wrote = self._forget()
+        wrote = self._save_sessions() or wrote
+        while self._unsaved.bans:
+            batch = self._unsaved.some_bans(BATCH)
             self._follower.wrote(self._bans.save(batch, self._unsaved.lifted & batch.keys()), len(batch))
-            self._sweeper.wrote(len(batch))
+            self._swept_after += len(batch)
             self._unsaved.saved(batch)
-            wrote += 1
+            wrote = True
         now = self._clock.monotonic()
         if self._unsaved.uses and (last or now >= self._next_uses):
             self._next_uses = now + USES_SECONDS
             self._sessions.touch(self._unsaved.uses)
             self._unsaved.uses = {}
-            wrote += 1
-        return (not last and self._sweeper.sweep()) or wrote > 0
+            wrote = True
+        if not last and (now >= self._next_sweep or self._swept_after >= SWEEP_WRITES):
+            self._sweep(now)
+            wrote = True
+        return wrote
+
+    def _sweep(self, now: float) -> None:
+        """Delete a batch of each kind, and the rest with the next call."""
+        full = False
+        for kind in (BANS, SESSIONS, HOLDS):
+            swept = self._store.sweep(kind, now=self._clock.now(), most=self._kept, limit=SWEEP_BATCH)
+            full = full or swept.ended + swept.surplus == SWEEP_BATCH
+            if swept.surplus and not self._told:
+                _log.warning("more than %d %ss are kept: those that are forgotten soonest go first", self._kept, kind)
+                self._told = True
+        if not full:
+            self._next_sweep, self._swept_after = now + SWEEP_SECONDS, 0
 
     def _forget(self) -> bool:
         if not self._unsaved.gone:

@@ -13,7 +13,7 @@ from proxywhirl.rotation.sites.bans import Ban, Pair
 _log = logging.getLogger(__name__)
 
 
-class Unsaved:
+class WriteBuffer:
     """What waits for a store that may be sick. Not thread-safe.
 
     Attributes:
@@ -41,8 +41,14 @@ class Unsaved:
                 self.lifted.add(pair)
             else:
                 self.lifted.discard(pair)
-        if len(self.bans) > self._kept:
-            self._drop(len(self.bans) - self._kept)
+        surplus = len(self.bans) - self._kept
+        if surplus > 0:
+            if not self._told:
+                _log.warning(
+                    "more than %d bans wait to be saved: those that are forgotten soonest go first", self._kept
+                )
+                self._told = True
+            self.saved(nsmallest(surplus, self.bans, key=lambda pair: self.bans[pair].forget_at))
 
     def take_uses(self, uses: Mapping[str, float]) -> None:
         """Add when sessions were used."""
@@ -72,9 +78,3 @@ class Unsaved:
         """Let nothing of proxies be written that are gone."""
         self.gone |= gone
         self.saved([pair for pair in self.bans if pair[0] in gone])
-
-    def _drop(self, surplus: int) -> None:
-        if not self._told:
-            _log.warning("more than %d bans wait to be saved: those that are forgotten soonest go first", self._kept)
-            self._told = True
-        self.saved(nsmallest(surplus, self.bans, key=lambda pair: self.bans[pair].forget_at))
