@@ -16,8 +16,7 @@ from proxywhirl.cli.main import cli
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.sources import Candidate, Rejected, parse_list
-from proxywhirl.sources.catalogue import built_in, plugged_in, with_file
-from proxywhirl.sources.definitions import Definition
+from proxywhirl.sources.definitions import Definition, built_in, plugged_in, with_file
 from proxywhirl.sources.fetch_history import rest_after
 from proxywhirl.sources.parsing.parse import parser_names
 

@@ -21,11 +21,10 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import SourceError
-from proxywhirl.sources.fetching.addresses import is_public
 from proxywhirl.sources.fetching.body import Validators
+from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
 from proxywhirl.sources.fetching.fetch import Fetcher
 from proxywhirl.sources.fetching.guard import IsPublic, Resolve, resolve
-from proxywhirl.sources.fetching.options import FetchOptions
 from proxywhirl.sources.harvest import harvest
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.testing import ManualClock, Origin

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from proxywhirl.errors import ListFormatError, SourceError
 from proxywhirl.sources.fetch_history import SourceRecord, rest_after
-from proxywhirl.sources.fetching.inflate import Inflater
+from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Body
 from proxywhirl.sources.parsing.decode import unwrapped
 from proxywhirl.sources.parsing.parse import parse_list, parser_names
 
@@ -40,9 +40,12 @@ def test_what_is_packed_comes_out_whole_in_any_pieces(content: bytes, encoding: 
     packed = PACKERS[encoding](content)
 
     def unpacked(limit: int) -> bytes:
-        inflater = Inflater(encoding, limit)
-        parts = [part for piece in pieces(packed, sizes) for part in inflater.feed(piece)]
-        return b"".join([*parts, *inflater.finish()])
+        with Body(encoding, limit) as body:
+            for piece in pieces(packed, sizes):
+                body.take(piece)
+            fetched = body.whole(NOTHING_KNOWN)
+        with contextlib.closing(fetched):
+            return fetched.content.read() if fetched.content else b""
 
     assert unpacked(max(len(content), len(packed))) == content
     if content:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.sources.fetching.addresses import is_public, is_public_host
+from proxywhirl.sources.fetching.bounds import is_public, is_public_host
 
 PRIVATE = [
     "127.0.0.1",

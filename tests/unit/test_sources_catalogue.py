@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.sources.catalogue import built_in, plugged_in, with_file
-from proxywhirl.sources.definitions import defined, location_of, read_definitions
+from proxywhirl.sources.definitions import built_in, defined, location_of, plugged_in, read_definitions, with_file
 from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import SCHEMES

@@ -19,7 +19,7 @@ from proxywhirl.rotation.retries.budget import RetryBudget
 from proxywhirl.rotation.retries.retry import RetryPolicy
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY
-from proxywhirl.sources.fetching.options import FetchOptions
+from proxywhirl.sources.fetching.bounds import FetchOptions
 
 Seconds = Annotated[float, Field(gt=0)]
 

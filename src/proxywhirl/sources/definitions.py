@@ -1,27 +1,41 @@
-"""Definitions of sources as the user writes them: TOML, a table for each source by its name; or a URL on each line.
+"""Definitions of sources: how one is written, and where those come from that are known.
 
-Messages name the source and the setting, never a URL: it may hold a credential.
+- A definition is a table of TOML by the source's name. What is piped in may also be a URL on each line.
+- Those of other packages come first, then those built in (`catalogue.toml`), those that commands added, and those of
+  the user's file. Of two with the same name, the later one counts.
+- A table of the user's file that names no `url` changes the named settings of the source of that name.
+- Messages name the source and the setting, never a URL: it may hold a credential.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import EntryPoint
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from proxywhirl import plugins
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.sources.parsing.parse import has_parser, parser_names
 from proxywhirl.sources.spec import DEFAULT_REFRESH, DEFAULT_TTL, Provenance, SourceSpec
 from proxywhirl.urls import SCHEMES
 from proxywhirl.validation import what_is_wrong
 
+ENTRY_POINT_GROUP = "proxywhirl.sources"
+SOURCES_FILE = "sources.toml"
+
 _NAME = re.compile(r"[^\x00-\x20\x7f,](?:[^\x00-\x1f\x7f,]{0,98}[^\x00-\x20\x7f,])?")
+_log = logging.getLogger(__name__)
 
 
 class Definition(BaseModel):
@@ -62,15 +76,10 @@ class Definition(BaseModel):
         return SourceSpec(
             name=name,
             location=location_of(self.url, folder),
-            format=self.format,
-            path=self.path,
-            scheme=self.scheme,
             refresh=float(self.refresh),
             ttl=math.inf if self.ttl == "never" else float(self.ttl),
-            enabled=self.enabled,
             provenance=provenance,
-            home_page=self.home_page,
-            licence=self.licence,
+            **self.model_dump(exclude={"url", "refresh", "ttl"}),
         )
 
 
@@ -152,3 +161,69 @@ def read_definitions(text: str, where: str) -> list[tuple[str | None, dict[str, 
         if line in wanted and "://" not in line:
             raise SettingsError(f"{where}: line {number} is no URL: write one on each line, or TOML")
     return [(None, {"url": line}) for line in wanted]
+
+
+@cache
+def built_in() -> Mapping[str, SourceSpec]:
+    """Return the public lists that come with the package, by name."""
+    where = "the catalogue"
+    text = files("proxywhirl.sources").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    return defined(tables_of(text, where), where, Provenance.CATALOGUE, Path("/"))
+
+
+def plugged_in() -> dict[str, SourceSpec]:
+    """Return the sources that other packages offer by entry points, by name.
+
+    The object of an entry point is a `SourceSpec`, or a function that returns some. A package that fails is left out
+    with a warning: its defect must not cost the other sources.
+    """
+    specs: dict[str, SourceSpec] = {}
+    for entry_point in plugins.offered(ENTRY_POINT_GROUP):
+        try:
+            offered = _offered(entry_point)
+        except Exception as exc:  # noqa: BLE001  # foreign code may fail in any way
+            _log.warning("the sources of %r are left out: %s fails: %r", entry_point.name, entry_point.value, exc)
+            continue
+        for spec in offered:
+            specs.setdefault(spec.name, replace(spec, provenance=Provenance.PLUGIN))
+    return specs
+
+
+def with_file(specs: Mapping[str, SourceSpec], path: Path) -> dict[str, SourceSpec]:
+    """Return the sources together with those of the user's file, if it is there.
+
+    Raises:
+        SettingsError: the file cannot be read, or what it says is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return dict(specs)
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise SettingsError(f"{path} cannot be read: {reason}") from exc
+    tables = tables_of(text, str(path))
+    known = {name: table for name, table in tables.items() if "url" not in table and name in specs}
+    added = {name: table for name, table in tables.items() if name not in known}
+    result = {**specs, **defined(added, str(path), Provenance.USER, path.parent)}
+    for name, table in known.items():
+        result[name] = _changed(specs[name], table, path)
+    return result
+
+
+def _changed(spec: SourceSpec, table: Mapping[str, Any], path: Path) -> SourceSpec:
+    """Return a source with the settings of a table that leaves its location to it."""
+    (read,) = defined({spec.name: {"url": spec.location, **table}}, str(path), spec.provenance, path.parent).values()
+    return replace(spec, **{name: getattr(read, name) for name in table})
+
+
+def _offered(entry_point: EntryPoint) -> list[SourceSpec]:
+    found = entry_point.load()
+    offered: SourceSpec | Iterable[SourceSpec] = found() if callable(found) else found
+    specs = [offered] if isinstance(offered, SourceSpec) else list(offered)
+    for spec in specs:
+        if not isinstance(spec, SourceSpec):
+            raise TypeError(f"{type(spec).__name__} is no SourceSpec")
+        if spec.is_file:
+            raise ValueError(f"source {spec.name!r} is a file: only the user may name one")
+    return specs

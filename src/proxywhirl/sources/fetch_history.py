@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
 from proxywhirl.sources.spec import SourceSpec
 
 SAMPLE = 16  # keys of what a source gave: those of one list hardly all vanish but by the user's hand
 
-_SHORTEST_REST = 60.0  # seconds
-_LONGEST_REST = 86_400.0
+_REST = Backoff(60.0, 86_400.0)
 
 
 def rest_after(failures: int) -> float:
@@ -20,7 +20,7 @@ def rest_after(failures: int) -> float:
 
     The first one may be chance. From the second on it is a minute, and each time twice as long, up to a day.
     """
-    return min(_SHORTEST_REST * 2.0 ** (min(failures, 64) - 2), _LONGEST_REST) if failures > 1 else 0.0
+    return _REST.seconds(failures - 1) if failures > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

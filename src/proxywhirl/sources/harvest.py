@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import IO
 
 from proxywhirl.errors import ListFormatError, SettingsError, SourceError, UnknownNameError
 from proxywhirl.models import Attributes
-from proxywhirl.sources.fetching.addresses import is_public_host
+from proxywhirl.sources.fetching.bounds import is_public_host
 from proxywhirl.sources.parsing.lines import CUT_OFF
-from proxywhirl.sources.parsing.parse import Readable, parse_list
+from proxywhirl.sources.parsing.parse import parse_list
 from proxywhirl.sources.parsing.records import Candidate, Rejected
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import ProxyURL
@@ -28,34 +29,20 @@ class Harvest:
     reason: str | None
 
 
-class _Watched:
-    """A stream of which the beginning is remembered."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self.start = b""
-
-    def read(self, size: int, /) -> bytes:
-        piece = self._stream.read(size)
-        self.start += piece[: _SNIFFED - len(self.start)]
-        return piece
-
-
-def harvest(stream: Readable, spec: SourceSpec, *, too_long: Callable[[], bool] = lambda: False) -> Harvest:
+def harvest(stream: IO[bytes], spec: SourceSpec, *, too_long: Callable[[], bool] = lambda: False) -> Harvest:
     """Read what a source gave. From a list that is not the user's own, only public addresses are taken.
 
-    `too_long` is asked now and again whether to give up.
+    `stream` is seekable and at its beginning. `too_long` is asked now and again whether to give up.
 
     Raises:
         SourceError: it cannot be read to its end, or there is no proxy in it.
     """
-    watched = _Watched(stream)
     public_only = spec.provenance is not Provenance.USER
     proxies: dict[str, tuple[ProxyURL, Attributes]] = {}
     reason = None
     rejected = 0
     try:
-        items = parse_list(watched, scheme=spec.scheme, format_name=spec.format, path=spec.path)
+        items = parse_list(stream, scheme=spec.scheme, format_name=spec.format, path=spec.path)
         for number, item in enumerate(items):
             if number % _ASKED_EVERY == 0 and too_long():
                 raise SourceError(f"its list takes too long to read: after {number} lines the time was over")
@@ -75,7 +62,8 @@ def harvest(stream: Readable, spec: SourceSpec, *, too_long: Callable[[], bool] 
     except (ListFormatError, SettingsError, UnknownNameError) as exc:
         raise SourceError(str(exc)) from exc
     if not proxies:
-        raise SourceError(_why(watched.start, rejected, reason))
+        stream.seek(0)
+        raise SourceError(_why(stream.read(_SNIFFED), rejected, reason))
     return Harvest(proxies, rejected, reason)
 
 

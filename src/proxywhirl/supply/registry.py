@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxywhirl.errors import SettingsError, UnknownNameError
-from proxywhirl.sources.catalogue import SOURCES_FILE, built_in, plugged_in, with_file
-from proxywhirl.sources.definitions import defined
+from proxywhirl.sources.definitions import SOURCES_FILE, built_in, defined, plugged_in, with_file
 from proxywhirl.sources.fetch_history import SourceRecord
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.state.store import Store

@@ -16,16 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.models import Attributes
 from proxywhirl.sources.fetch_history import SourceRecord
 from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
-from proxywhirl.sources.fetching.options import FetchOptions
+from proxywhirl.sources.fetching.bounds import FetchOptions
 from proxywhirl.sources.harvest import Harvest, harvest
-from proxywhirl.sources.parsing.parse import Readable
 from proxywhirl.sources.spec import SourceSpec
 from proxywhirl.supply.registry import Register
 from proxywhirl.urls import ProxyURL
@@ -218,7 +217,7 @@ class Supply:
             return _Answer(error=SourceError(f"a defect: {type(exc).__name__}"))
         return _Answer(taken, fetched.validators)
 
-    def _read(self, content: Readable, spec: SourceSpec) -> Harvest:
+    def _read(self, content: IO[bytes], spec: SourceSpec) -> Harvest:
         """Read a list, which may take as long as the fetching of it."""
         end = self._clock.monotonic() + self._options.total_timeout
         return harvest(content, spec, too_long=lambda: self._clock.monotonic() > end)

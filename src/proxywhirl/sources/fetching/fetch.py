@@ -1,7 +1,6 @@
-"""Fetch what a source has: within bounds, from where it may be, and whole or not at all.
+"""Fetch what a source has: attempts, redirects, and what an answer means.
 
-A body that breaks off, grows too large or does not end is an error of its source, and nothing of it is used: the
-last line of a list that was cut may look like another proxy.
+A body that breaks off, grows too large or does not end is an error of its source, and nothing of it is used.
 """
 
 from __future__ import annotations
@@ -22,12 +21,9 @@ import stamina
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import SourceError
-from proxywhirl.sources.fetching.addresses import is_public
-from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Body, Fetched, Validators, read_file
-from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, resolve
-from proxywhirl.sources.fetching.inflate import ENCODINGS
-from proxywhirl.sources.fetching.options import FetchOptions
-from proxywhirl.sources.fetching.transport import guarded_client
+from proxywhirl.sources.fetching.body import ENCODINGS, NOTHING_KNOWN, Body, Fetched, Validators, read_file
+from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
+from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, guarded_client, resolve
 from proxywhirl.sources.spec import Provenance, SourceSpec
 
 _PATIENCE = 5.0  # seconds: a source that wants a longer pause is left for another time

@@ -1,13 +1,39 @@
-"""Which addresses are public: those that a public list may have us connect to."""
+"""How far a fetch may go: its times and sizes, and which addresses are public. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291 section 2.5.5.1, deprecated
 _IETF = IPv6Network("2001::/23")  # RFC 2928: Teredo, benchmarks and other protocols, none of them a server's
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """What bounds the fetching of sources: times in seconds, sizes in bytes of unpacked content.
+
+    Attributes:
+        concurrency: Sources that are asked at once.
+        connect_timeout: For a connection, TLS included.
+        read_timeout: Without a byte.
+        total_timeout: For one source, with its redirects, attempts and the waits between them.
+        max_bytes: Of one list.
+        attempts: On failures that may pass.
+        max_redirects: Of one attempt.
+        wait: Before the second attempt; each later wait is twice as long, and up to as much again by chance.
+    """
+
+    concurrency: int = 16
+    connect_timeout: float = 10.0
+    read_timeout: float = 15.0
+    total_timeout: float = 60.0
+    max_bytes: int = 16_000_000
+    attempts: int = 3
+    max_redirects: int = 5
+    wait: float = 0.5
 
 
 def is_public(address: str) -> bool:
