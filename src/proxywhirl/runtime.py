@@ -31,7 +31,7 @@ from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes, Outcome
 from proxywhirl.repeating import Repeating
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.retries.send_policy import SendPolicy
 from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.without_rules import SILENT
@@ -135,14 +135,14 @@ class Runtime:
         return Classifier(ban_rules(self.settings.home))
 
     @cached_property
-    def conduct(self) -> Conduct:
+    def conduct(self) -> SendPolicy:
         """How the gateway and the clients pursue requests and judge responses; one budget for all of them.
 
         Raises:
             SettingsError: As `classifier`.
         """
         retry = self.settings.retry
-        return Conduct(retry.policy(), retry.budget(self._clock), self.classifier.verdict)
+        return SendPolicy(retry.policy(), retry.budget(self._clock), self.classifier.verdict)
 
     def take_in(
         self, proxies: Iterable[tuple[ProxyURL, Attributes]], *, source: str, ttl: float, lift: bool = False

@@ -9,11 +9,10 @@ import httpx2
 import pytest
 
 from proxywhirl.errors import Blame
-from proxywhirl.gateway.protocol.limits import HELD_RESPONSE, REPLAYED_BODY
 from proxywhirl.gateway.protocol.messages import RETRY_FIELD
+from proxywhirl.gateway.protocol.request import REPLAYED_BODY
 from proxywhirl.rotation.proxy_state import BACKOFF
-from proxywhirl.rotation.retries.retry import IDEMPOTENT_METHODS
-from proxywhirl.rotation.retries.send_policy import as_forwarded, is_repeated
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, IDEMPOTENT_METHODS, as_forwarded, is_repeated
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict

@@ -14,7 +14,7 @@ import pytest
 from proxywhirl.errors import Blame, GatewayError
 from proxywhirl.events import AttemptFailed, EventBus
 from proxywhirl.gateway import Gateway, GatewayOptions
-from proxywhirl.gateway.listener import bind
+from proxywhirl.gateway.server import bind
 from proxywhirl.models import Proxy
 from proxywhirl.net.connection import Connection
 from proxywhirl.rotation.pool import Pool

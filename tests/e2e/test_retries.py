@@ -23,9 +23,8 @@ from proxywhirl.integrations.httpx.transport import WhirlTransport
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retries.budget import RetryBudget
-from proxywhirl.rotation.retries.retry import RetryPolicy
-from proxywhirl.rotation.retries.send_policy import Conduct, Judge
+from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
+from proxywhirl.rotation.retries.send_policy import Judge, SendPolicy
 from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
@@ -44,7 +43,7 @@ class Rig:
     fleet: Fleet
     origin: Origin
     pool: Pool
-    conduct: Conduct
+    conduct: SendPolicy
     reports: list[Outcome]
     gateway: str
     transport: WhirlTransport
@@ -89,7 +88,7 @@ async def rig(
     specs: Iterable[FleetSpec],
     *,
     limit: RateLimit | None = None,
-    conduct: Conduct | None = None,
+    conduct: SendPolicy | None = None,
     limits: Limits | None = None,
     sessions: SessionPolicy | None = None,
     attempt: float = 60.0,
@@ -115,7 +114,7 @@ async def rig(
             sessions=sessions or SessionPolicy(),
         )
         pool.update(map(Proxy.of, urls.values()))
-        conduct = conduct or Conduct()
+        conduct = conduct or SendPolicy()
         transport = WhirlTransport(pool, attempt_timeout=attempt, total_timeout=total, conduct=conduct)
         options = GatewayOptions(port=0, attempt_timeout=attempt, total_timeout=total)
         async with (
@@ -167,7 +166,7 @@ async def test_a_compressed_block_page_reaches_the_judge_and_the_caller_as_it_ca
         return Verdict(Blame.TARGET_THROUGH_PROXY, "human-page") if packed else Verdict()
 
     limit = RateLimit(0, status=200, page=gzip.compress(page), headers=(("Content-Encoding", "gzip"),))
-    async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=Conduct(judge=judge)) as running:
+    async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=SendPolicy(judge=judge)) as running:
         answer = await running.send()
         assert (answer.status_code, answer.content) == (200, page)
         assert running.arrived.total() == 2
@@ -187,7 +186,7 @@ async def test_a_block_page_that_streams_reaches_the_caller_and_bans_the_proxy(
     """It is no reason to try again, since its beginning was handed on; the next request goes through another proxy."""
     page = b"<title>Just a moment...</title><script src='/cdn-cgi/x.js'></script>" + b" " * padding
     limit = RateLimit(0, status=200, page=page, headers=(("Content-Type", "text/html"),), chunked=chunked)
-    conduct = Conduct(judge=Classifier(built_in_rules()).verdict)
+    conduct = SendPolicy(judge=Classifier(built_in_rules()).verdict)
     async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=conduct) as running:
         for asked in (1, 2):
             assert (await running.send()).content == page
@@ -223,7 +222,7 @@ async def test_a_post_is_repeated_where_nothing_was_sent(sender: str, fault: Fau
 async def test_a_proxy_that_fails_fast_is_left_for_this_site(sender: str, judge: Judge) -> None:
     """Proxies that answer 502 at once cost a retry and no request, without rules and with those of a home."""
     specs = [FleetSpec(fault=Fault.BAD_GATEWAY), FleetSpec("socks5", fault=Fault.BAD_GATEWAY), *[FleetSpec()] * 3]
-    async with rig(sender, specs, conduct=Conduct(judge=judge)) as running:
+    async with rig(sender, specs, conduct=SendPolicy(judge=judge)) as running:
         answers = [await running.send() for _ in range(10)]
         assert {answer.status_code for answer in answers} == {200}
         assert max(len(proxy.requests) for proxy in running.fleet.proxies[:2]) <= 2
@@ -237,7 +236,7 @@ async def test_the_budget_holds_at_a_site_that_fails_through_everybody(sender: s
     def judge(_: Evidence) -> Verdict:
         return Verdict(Blame.PROXY, f"failure-{next(failures)}")  # no two alike: the budget alone is to stop it
 
-    conduct = Conduct(budget=RetryBudget(window=600.0), judge=judge)
+    conduct = SendPolicy(budget=RetryBudget(window=600.0), judge=judge)
     async with rig(sender, [FleetSpec()] * 20, limit=RateLimit(0, status=503), conduct=conduct) as running:
         for _ in range(200):
             assert (await running.send()).status_code == 503
@@ -278,7 +277,7 @@ async def test_the_deadline_holds_with_proxies_that_hang(sender: str) -> None:
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_the_attempts_are_bounded(sender: str) -> None:
     """With three attempts allowed, three proxies are tried though twenty are there."""
-    conduct = Conduct(RetryPolicy(attempts=3))
+    conduct = SendPolicy(RetryPolicy(attempts=3))
     with socket.create_server(("127.0.0.1", 0)) as unused:
         closed = unused.getsockname()[1]
     async with rig(sender, [FleetSpec("socks5")] * 20, conduct=conduct) as running:
@@ -294,7 +293,7 @@ async def test_the_attempts_are_bounded(sender: str) -> None:
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_a_further_round_finds_a_proxy_that_has_come_back(sender: str) -> None:
     """With two rounds the only proxy is tried again after a wait, and serves."""
-    conduct = Conduct(RetryPolicy(rounds=2))
+    conduct = SendPolicy(RetryPolicy(rounds=2))
     async with rig(sender, [FleetSpec(fault=Fault.REFUSE)], conduct=conduct) as running:
         sending = asyncio.create_task(running.send())
         while not running.reports:  # noqa: ASYNC110 - the pool tells whoever it was made with, in no loop

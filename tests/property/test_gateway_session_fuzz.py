@@ -8,13 +8,12 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxywhirl.gateway import GatewayOptions
 from proxywhirl.gateway.protocol.commands import (
-    Choose,
     Dial,
     Ending,
     FromClient,
     FromUpstream,
-    NoChoice,
     ReadClient,
     ReadEither,
     ReadUpstream,
@@ -22,10 +21,10 @@ from proxywhirl.gateway.protocol.commands import (
     WriteClient,
     WriteUpstream,
 )
-from proxywhirl.gateway.protocol.connection import Session
-from proxywhirl.gateway.protocol.limits import Limits
+from proxywhirl.gateway.protocol.connection import ClientConnection
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.retries.pursuit import Choose, NoChoice
+from proxywhirl.rotation.retries.send_policy import SendPolicy
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 
@@ -74,7 +73,7 @@ class World:
         self.ending = self._run()
 
     def _run(self) -> Ending:
-        steps = Session(Limits(), ManualClock(), conduct=Conduct()).steps()
+        steps = ClientConnection(GatewayOptions(), ManualClock(), SendPolicy()).steps()
         answer: object = None
         while True:
             try:

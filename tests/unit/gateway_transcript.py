@@ -5,27 +5,23 @@ from __future__ import annotations
 from typing import Self
 
 from proxywhirl.events import Event
-from proxywhirl.gateway.protocol.client_fields import Credentials
+from proxywhirl.gateway.options import Credentials, GatewayOptions
 from proxywhirl.gateway.protocol.commands import (
-    Choose,
     Command,
     Dial,
     Ending,
-    Publish,
     ReadClient,
     Release,
     WriteClient,
 )
-from proxywhirl.gateway.protocol.connection import Session
-from proxywhirl.gateway.protocol.limits import Limits
+from proxywhirl.gateway.protocol.connection import ClientConnection
 from proxywhirl.models import Outcome, Proxy, Target
-from proxywhirl.rotation.retries.budget import RetryBudget
-from proxywhirl.rotation.retries.retry import RetryPolicy
-from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.retries.pursuit import Choose, Publish
+from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
+from proxywhirl.rotation.retries.send_policy import SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 from proxywhirl.urls import ProxyURL
 
-LIMITS = Limits()
 FIRST = ProxyURL("http", "first.test", 8080, "alice", "s3cret")
 SECOND = ProxyURL("http", "second.test", 8080)
 SOCKS = ProxyURL("socks5", "socks.test", 1080, "bob", "hidden")
@@ -58,8 +54,8 @@ class Transcript:
     def __init__(self, credentials: Credentials | None = None, *, policy: RetryPolicy | None = None) -> None:
         self.watch = Watch()
         self.budget = RetryBudget(clock=self.watch)
-        conduct = Conduct(policy or RetryPolicy(), self.budget)
-        self._steps = Session(LIMITS, self.watch, credentials, conduct=conduct).steps()
+        options = GatewayOptions(credentials=credentials)
+        self._steps = ClientConnection(options, self.watch, SendPolicy(policy or RetryPolicy(), self.budget)).steps()
         self.command: Command | None = None
         self.ending: Ending | None = None
         self.told(None)

@@ -139,7 +139,7 @@ def test_policies_are_numbers(kind: type, values: dict[str, Any], error: type[Ex
         ({"max_identities": 1.5}, TypeError, "a whole number"),
         ({"tls": True}, TypeError, "an ssl.SSLContext or None, not bool"),
         ({"proxy_tls": "ca.pem"}, TypeError, "an ssl.SSLContext or None, not str"),
-        ({"conduct": 3}, TypeError, "a Conduct or None"),
+        ({"conduct": 3}, TypeError, "a SendPolicy or None"),
     ],
 )
 def test_a_transport_is_made_of_what_it_says(options: dict[str, Any], kind: type[Exception], words: str) -> None:

@@ -10,15 +10,13 @@ from proxywhirl.errors import Blame, ProxyFailed
 from proxywhirl.events import AttemptFailed, RequestFinished, SessionMoved
 from proxywhirl.gateway.protocol.commands import (
     Dial,
-    Moved,
-    NoChoice,
     ReadClient,
     ReadUpstream,
-    Wait,
     WriteClient,
     WriteUpstream,
 )
 from proxywhirl.models import Proxy
+from proxywhirl.rotation.retries.pursuit import Moved, NoChoice, Wait
 from proxywhirl.rotation.retries.retry import RetryPolicy
 from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.urls import ProxyURL

@@ -14,7 +14,6 @@ from proxywhirl.gateway.protocol.commands import (
     Ending,
     FromClient,
     FromUpstream,
-    NoChoice,
     Nothing,
     ReadClient,
     ReadEither,
@@ -24,8 +23,9 @@ from proxywhirl.gateway.protocol.commands import (
     WriteClient,
     WriteUpstream,
 )
-from proxywhirl.gateway.protocol.limits import REPLAYED_BODY
+from proxywhirl.gateway.protocol.request import REPLAYED_BODY
 from proxywhirl.models import Target
+from proxywhirl.rotation.retries.pursuit import NoChoice
 from tests.unit.gateway_transcript import (
     EMPTY,
     FIRST,

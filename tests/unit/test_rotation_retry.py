@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import Blame
+from proxywhirl.models import Target
 from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF
-from proxywhirl.rotation.retries.budget import RetryBudget
-from proxywhirl.rotation.retries.retry import Retries, RetryPolicy, Stop, may_retry
+from proxywhirl.rotation.retries.pursuit import Pursuit, Stop
+from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
+from proxywhirl.rotation.retries.send_policy import SendPolicy
 from proxywhirl.testing import ManualClock
 
 
@@ -51,35 +53,41 @@ def test_the_jitter_is_full() -> None:
     assert all(850 < count < 1150 for count in quarters)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
-def test_an_idempotent_method_may_be_sent_again(method: str) -> None:
-    """The idempotent methods of RFC 9110 may be retried even after they were sent."""
-    assert may_retry(method, sent=True)
+class Moment:
+    """A clock that stands at a time."""
+
+    def __init__(self, time: float = 0.0) -> None:
+        self.time = time
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.time
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.time
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH", "CONNECT", "QUERY", "get", "", "PURGE"])
-def test_any_other_method_may_be_retried_only_before_it_was_sent(method: str) -> None:
-    """A method that may have had an effect is sent once; methods are case-sensitive."""
-    assert not may_retry(method, sent=True)
-    assert may_retry(method, sent=False)
+CLOCK = Moment()
 
 
 def begun(
     policy: RetryPolicy | None = None, *, method: str = "GET", budget: RetryBudget | None = None, unsafe: bool = False
-) -> Retries:
+) -> Pursuit:
     """Begin a request that has 60 seconds."""
-    return Retries(
-        policy or RetryPolicy(),
-        budget or RetryBudget(clock=ManualClock()),
-        method=method,
-        until=60.0,
-        rng=Highest(),
-        unsafe=unsafe,
-    )
+    CLOCK.time = 0.0
+    sending = SendPolicy(policy or RetryPolicy(), budget or RetryBudget(clock=ManualClock()), rng=Highest())
+    return Pursuit(sending, Target("http", "t.test", 80), method=method, until=60.0, unsafe=unsafe, clock=CLOCK)
+
+
+def attempt(pursuit: Pursuit, key: str) -> None:
+    """Count an attempt through a proxy."""
+    pursuit.attempts += 1
+    pursuit.tried.add(key)
 
 
 def stop(
-    retries: Retries,
+    pursuit: Pursuit,
     *,
     now: float = 1.0,
     sent: bool = True,
@@ -87,7 +95,27 @@ def stop(
     replayable: bool = True,
 ) -> Stop | None:
     """Ask whether a failed attempt was the last."""
-    return retries.stop(now, sent=sent, blame=blame, replayable=replayable)
+    CLOCK.time = now
+    return pursuit.stop(sent=sent, blame=blame, replayable=replayable)
+
+
+def pause(pursuit: Pursuit, now: float, *, free_in: float | None) -> float | None:
+    """Ask how long to wait for a proxy."""
+    CLOCK.time = now
+    return pursuit.pause(free_in=free_in)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+def test_an_idempotent_method_may_be_sent_again(method: str) -> None:
+    """The idempotent methods of RFC 9110 may be retried even after they were sent."""
+    assert stop(begun(method=method)) is None
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "CONNECT", "QUERY", "get", "", "PURGE"])
+def test_any_other_method_may_be_retried_only_before_it_was_sent(method: str) -> None:
+    """A method that may have had an effect is sent once; methods are case-sensitive."""
+    assert stop(begun(method=method)) is Stop.UNSAFE
+    assert stop(begun(method=method), sent=False) is None
 
 
 def test_a_request_goes_on_as_long_as_nothing_forbids_it() -> None:
@@ -98,9 +126,9 @@ def test_a_request_goes_on_as_long_as_nothing_forbids_it() -> None:
     assert stop(begun(), replayable=False) is Stop.SPENT
     assert stop(begun(), now=60.0) is Stop.LATE
     twice = begun(RetryPolicy(attempts=2))
-    twice.attempted("a")
+    attempt(twice, "a")
     assert stop(twice) is None
-    twice.attempted("b")
+    attempt(twice, "b")
     assert stop(twice) is Stop.ATTEMPTS
 
 
@@ -130,11 +158,11 @@ def test_only_what_may_have_burdened_the_target_costs_the_budget(sent: bool, bla
 def test_what_is_not_spent_goes_back_once() -> None:
     """Where no proxy can be had for an allowed attempt, the budget gets it back, once."""
     budget = RetryBudget(share=0.0, floor=2, clock=ManualClock())
-    retries = begun(budget=budget)
-    assert stop(retries) is None
-    assert stop(retries) is None
-    assert stop(retries) is Stop.BUDGET
-    retries.forgo()  # nothing was paid last
+    pursuit = begun(budget=budget)
+    assert stop(pursuit) is None
+    assert stop(pursuit) is None
+    assert stop(pursuit) is Stop.BUDGET
+    pursuit.forgo()  # nothing was paid last
     assert budget.spent()[0] == 2
     other = begun(budget=RetryBudget(share=0.0, floor=1, clock=ManualClock()))
     assert stop(other) is None
@@ -145,34 +173,34 @@ def test_what_is_not_spent_goes_back_once() -> None:
 
 def test_who_was_not_tried_yet_waits_for_a_busy_proxy_within_the_deadline() -> None:
     """Before the first attempt a request waits as often as it is told that somebody will be free, but not too late."""
-    retries = begun()
-    assert retries.pause(0.0, free_in=5.0) == pytest.approx(5.5)
-    assert retries.pause(20.0, free_in=5.0) == pytest.approx(5.5)
-    assert retries.pause(50.0, free_in=10.0) is None
-    assert retries.pause(50.0, free_in=None) is None
+    pursuit = begun()
+    assert pause(pursuit, 0.0, free_in=5.0) == pytest.approx(5.5)
+    assert pause(pursuit, 20.0, free_in=5.0) == pytest.approx(5.5)
+    assert pause(pursuit, 50.0, free_in=10.0) is None
+    assert pause(pursuit, 50.0, free_in=None) is None
 
 
 def test_after_an_attempt_a_busy_proxy_is_waited_for_too() -> None:
     """Who becomes free was not tried, and may be another request's by then: it is asked again until the deadline."""
-    retries = begun()
-    retries.attempted("a")
-    assert retries.pause(0.0, free_in=1.0) is not None
-    assert retries.pause(1.0, free_in=1.0) is not None
-    assert retries.pause(59.5, free_in=1.0) is None
+    pursuit = begun()
+    attempt(pursuit, "a")
+    assert pause(pursuit, 0.0, free_in=1.0) is not None
+    assert pause(pursuit, 1.0, free_in=1.0) is not None
+    assert pause(pursuit, 59.5, free_in=1.0) is None
 
 
 def test_a_further_round_goes_among_those_that_were_tried_and_waits() -> None:
     """With rounds left, all are tried again after a wait that grows; with one round, no proxy is tried twice."""
-    retries = begun(RetryPolicy(rounds=3))
+    pursuit = begun(RetryPolicy(rounds=3))
     for seconds in (2.0, 6.0):
-        retries.attempted("a")
-        assert retries.pause(0.0, free_in=None) == seconds
-        assert not retries.tried
-    retries.attempted("a")
-    assert retries.pause(0.0, free_in=None) is None
+        attempt(pursuit, "a")
+        assert pause(pursuit, 0.0, free_in=None) == seconds
+        assert not pursuit.tried
+    attempt(pursuit, "a")
+    assert pause(pursuit, 0.0, free_in=None) is None
     alone = begun()
-    alone.attempted("a")
-    assert alone.pause(0.0, free_in=None) is None
+    attempt(alone, "a")
+    assert pause(alone, 0.0, free_in=None) is None
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"rounds": 0}])

@@ -1,7 +1,7 @@
-"""Carry out a session's commands for one client, with real connections.
+"""Carry out the commands of `protocol` for one client, with real connections.
 
-Rules: a read once begun is kept until a command asks for its bytes, so that nothing is lost between
-commands; however the session ends, cancelled included, no connection, lease or task outlives it.
+Rules: a read once begun is kept until a command asks for its bytes, so that nothing is lost between commands; however
+the client's connection ends, cancelled included, no connection, lease or task outlives it.
 """
 
 from __future__ import annotations
@@ -11,56 +11,125 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
-from proxywhirl.errors import (
-    CacheError,
-    LocalFailure,
-    PoolEmpty,
-    ProxyFailed,
-    ProxyGone,
-    SessionLost,
-    SiteResting,
-    UpstreamError,
-)
+from proxywhirl.errors import CacheError, LocalFailure, ProxyFailed, ProxyGone, UpstreamError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway.protocol.commands import (
-    Choose,
     ClientGone,
-    Command,
     Dial,
     Ending,
     FromClient,
     FromUpstream,
-    Moved,
-    NoChoice,
     Nothing,
-    Publish,
     ReadClient,
     ReadEither,
     ReadUpstream,
     Relay,
     Release,
     Steps,
-    Wait,
     WriteClient,
     WriteUpstream,
 )
-from proxywhirl.gateway.stream import Stream
 from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.net.connection import Connection
 from proxywhirl.net.dial import dial
 from proxywhirl.net.relay import relay
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.retries.pursuit import Choose, Moved, NoChoice, Publish, Wait, choose
 from proxywhirl.urls import ProxyURL
 
+_CHUNK = 64 * 1024  # bytes of one read
 _LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
 
 _log = logging.getLogger(__name__)
 
 Answer = bytes | Proxy | Moved | ProxyURL | FromClient | FromUpstream | Nothing | NoChoice | tuple[int, int] | None
+
+
+class Stream:
+    """Wraps a connection. `blocked` while `room` waits for the peer to take what it was sent."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.blocked = False
+        self._reading: asyncio.Task[bytes] | None = None
+
+    async def read(self, patience: float) -> bytes | None:
+        """Return what comes within `patience` seconds, `b""` at the end, None if nothing comes.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        if self._reading is not None:
+            done, _ = await asyncio.wait((self._reading,), timeout=patience)
+            return self.take() if done else None
+        try:
+            async with asyncio.timeout(patience):
+                return await self.connection.reader.read(_CHUNK)
+        except TimeoutError:
+            return None
+
+    def begin(self, after: Callable[[], Awaitable[None]] | None = None) -> asyncio.Task[bytes]:
+        """Begin a read, once `after` has returned, or return the one under way."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(after))
+        return self._reading
+
+    def take(self) -> bytes:
+        """Return the bytes of the read that was begun and is done.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        reading, self._reading = self._reading, None
+        if reading is None:
+            raise RuntimeError("no read was begun")
+        return reading.result()
+
+    async def leave(self) -> None:
+        """Give up the read under way; one that is done keeps its bytes for the next `read`."""
+        if self._reading is None:
+            return
+        self._reading.cancel()
+        await asyncio.wait((self._reading,))
+        # Asking for the exception marks it as seen: a read that failed fails again when it is repeated.
+        if self._reading.cancelled() or self._reading.exception():
+            self._reading = None
+
+    def write(self, data: bytes) -> None:
+        """Put bytes in the buffer; on a broken connection they are dropped, reading tells the rest."""
+        if not self.connection.writer.is_closing():
+            self.connection.writer.write(data)
+
+    def write_eof(self) -> None:
+        """Tell the peer that nothing more will come, where the transport can."""
+        if self.connection.writer.can_write_eof():
+            self.connection.writer.write_eof()
+
+    async def drain(self) -> None:
+        """Wait until the buffer has room.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        await self.connection.writer.drain()
+
+    async def room(self) -> None:
+        """Wait until the buffer has room; for ever on a broken connection, where reading tells the rest."""
+        self.blocked = True
+        try:
+            await self.drain()
+        except OSError:
+            await asyncio.get_running_loop().create_future()
+        self.blocked = False
+
+    async def _read(self, after: Callable[[], Awaitable[None]] | None) -> bytes:
+        if after is not None:
+            await after()
+        return await self.connection.reader.read(_CHUNK)
 
 
 class Driver:
@@ -86,64 +155,60 @@ class Driver:
         self._stopping = False
 
     def stop(self) -> None:
-        """Let the session end at its next idle moment."""
+        """Let the connection end at its next idle moment."""
         self._stopping = True
 
-    async def run(self, session: Steps[Ending]) -> None:
-        """Drive a session to its end and close the client's connection as it says."""
+    async def run(self, steps: Steps[Ending]) -> None:
+        """Drive a client's connection to its end, and close it as that says."""
         try:
-            ending = await self._drive(session)
-            if ending is Ending.CLOSE:
+            if await self._drive(steps) is Ending.CLOSE:
                 await self._close()
             else:
                 self._client.connection.reset()  # nobody is to take what was sent for the whole
         finally:
-            session.close()
+            steps.close()
             await self._abandon()
 
-    async def _drive(self, session: Steps[Ending]) -> Ending:
+    async def _drive(self, steps: Steps[Ending]) -> Ending:  # noqa: C901, PLR0912 - a table of commands
         answer: Answer = None
         thrown: Exception | None = None
         while True:
             try:
-                command = session.throw(thrown) if thrown else session.send(answer)
+                command = steps.throw(thrown) if thrown else steps.send(answer)
             except StopIteration as end:
                 ending: Ending = end.value
                 return ending
             answer = thrown = None
             try:
-                answer = await self._perform(command)
+                match command:
+                    case ReadClient(patience, idle):
+                        answer = await self._read_client(patience, idle=idle)
+                    case WriteClient(data, patience):
+                        await self._write_client(data, patience)
+                    case Choose():
+                        answer = self._choose(command)
+                    case Wait(seconds):
+                        await asyncio.sleep(seconds)
+                    case Dial(target, patience):
+                        answer = await self._dial(target, patience)
+                    case WriteUpstream(data):
+                        self._upstream_stream.write(data)
+                    case ReadUpstream(patience):
+                        answer = await self._read_upstream(patience)
+                    case ReadEither(patience):
+                        answer = await self._read_either(patience)
+                    case Relay(patience):
+                        upstream = self._upstream_stream.connection
+                        moved = await relay(self._client.connection, upstream, idle_timeout=patience)
+                        answer = moved.a_to_b, moved.b_to_a
+                    case Release(outcome):
+                        await self._release(outcome)
+                    case Publish(event):
+                        self._events.publish(event)
+                    case _:
+                        assert_never(command)
             except (UpstreamError, ProxyGone, ClientGone) as exc:
                 thrown = exc
-
-    async def _perform(self, command: Command) -> Answer:  # noqa: C901 - a table of commands
-        answer: Answer = None
-        match command:
-            case ReadClient(patience, idle):
-                answer = await self._read_client(patience, idle=idle)
-            case WriteClient(data, patience):
-                await self._write_client(data, patience)
-            case Choose():
-                answer = self._choose(command)
-            case Wait(seconds):
-                await asyncio.sleep(seconds)
-            case Dial(target, patience):
-                answer = await self._dial(target, patience)
-            case WriteUpstream(data):
-                self._upstream_stream.write(data)
-            case ReadUpstream(patience):
-                answer = await self._read_upstream(patience)
-            case ReadEither(patience):
-                answer = await self._read_either(patience)
-            case Relay(patience):
-                answer = await self._relay(patience)
-            case Release(outcome):
-                await self._release(outcome)
-            case Publish(event):
-                self._events.publish(event)
-            case _:
-                assert_never(command)
-        return answer
 
     # The client.
 
@@ -182,24 +247,14 @@ class Driver:
     # The upstream.
 
     def _choose(self, command: Choose) -> Proxy | Moved | NoChoice:
-        wish = command.wish
-        try:
-            lease = self._lease = self._pool.acquire(
-                command.target, session=wish.session, exclude=command.exclude, **wish.wishes
-            )
-        except PoolEmpty as exc:
-            return NoChoice(str(exc), exc.retry_after, waits=True)
-        except SiteResting as exc:
-            return NoChoice(str(exc), exc.retry_after)
-        except (SessionLost, CacheError) as exc:  # the store may have to agree on a session
-            return NoChoice(str(exc))
-        if _log.isEnabledFor(logging.DEBUG):
+        lease, answer = choose(self._pool, command)
+        self._lease = lease
+        if isinstance(answer, Moved):
+            told = command.target.site, answer.proxy, answer.why
+            _log.warning("a session of %s goes through %s from now on: %s", *told)
+        elif lease is not None and _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s goes through %s: %s", command.target.authority, lease.proxy, lease.why)
-        if lease.moved_from is None:
-            return lease.proxy
-        why = lease.why
-        _log.warning("a session of %s goes through %s from now on: %s", command.target.site, lease.proxy, why)
-        return Moved(lease.proxy, lease.moved_from, why)
+        return answer
 
     async def _dial(self, target: Target | None, patience: float) -> ProxyURL:
         lease = self._chosen
@@ -234,10 +289,6 @@ class Driver:
                 raise ClientGone from exc
         return Nothing(blocked=upstream.blocked)
 
-    async def _relay(self, patience: float) -> tuple[int, int]:
-        moved = await relay(self._client.connection, self._upstream_stream.connection, idle_timeout=patience)
-        return moved.a_to_b, moved.b_to_a
-
     async def _release(self, outcome: Outcome | None) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -267,11 +318,11 @@ class Driver:
     @property
     def _upstream_stream(self) -> Stream:
         if self._upstream is None:
-            raise RuntimeError("the session spoke to an upstream that it had not dialled")
+            raise RuntimeError("the connection spoke to an upstream that it had not dialled")
         return self._upstream
 
     @property
     def _chosen(self) -> Lease:
         if self._lease is None:
-            raise RuntimeError("the session used a proxy that it had not chosen")
+            raise RuntimeError("the connection used a proxy that it had not chosen")
         return self._lease

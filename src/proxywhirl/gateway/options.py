@@ -1,9 +1,7 @@
 """How a gateway is set up, and the rule that none is open to a network without credentials.
 
-The rule that no gateway is open to a network without credentials: what is loopback, and what to say.
-
-The rule is kept twice: for the host as it is written, before anything is looked up, and for the addresses
-that a name turns out to have.
+The rule is kept twice: for the host as it is written, before anything is looked up, and for the addresses that a name
+turns out to have.
 """
 
 from __future__ import annotations
@@ -13,8 +11,11 @@ import ssl
 from dataclasses import dataclass, field
 
 from proxywhirl.errors import GatewayError
-from proxywhirl.gateway.protocol.client_fields import Credentials
-from proxywhirl.gateway.protocol.limits import Limits
+
+Credentials = tuple[str, str]
+"""Username and password."""
+
+_MAX_PORT = 65535
 
 
 def is_loopback(host: str) -> bool:
@@ -35,9 +36,6 @@ def open_without_credentials(where: str) -> str:
         f"{where} can be reached from other machines: set PROXYWHIRL_GATEWAY_USERNAME and "
         "PROXYWHIRL_GATEWAY_PASSWORD, or listen on 127.0.0.1"
     )
-
-
-_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +78,3 @@ class GatewayOptions:
             raise GatewayError("the gateway's username and password must not be empty, and the username has no colon")
         if self.credentials is None and not is_loopback(self.host):
             raise GatewayError(open_without_credentials(self.host or "every address"))
-
-    @property
-    def limits(self) -> Limits:
-        """What the session needs to know of the options."""
-        return Limits(
-            attempt=self.attempt_timeout,
-            total=self.total_timeout,
-            idle=self.idle_timeout,
-            header=self.header_timeout,
-        )

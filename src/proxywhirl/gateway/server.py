@@ -1,26 +1,152 @@
-"""The gateway itself: a listening server that gives each client a session and a driver of its own."""
+"""The gateway itself: a listening server that gives each client a driver of its own.
+
+asyncio's own server accepts without end. Here a full gateway stops accepting, so that further clients wait in the
+system's backlog and are served in their turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
+from collections.abc import Callable
 from typing import Self
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import GatewayError
 from proxywhirl.events import EventBus
 from proxywhirl.gateway.driver import Driver
-from proxywhirl.gateway.listener import Listener, bind
-from proxywhirl.gateway.options import GatewayOptions
-from proxywhirl.gateway.protocol.connection import Session
+from proxywhirl.gateway.options import GatewayOptions, is_loopback, open_without_credentials
+from proxywhirl.gateway.protocol.connection import ClientConnection
 from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.retries.send_policy import SendPolicy
 
 _log = logging.getLogger(__name__)
 
+_BACKLOG = 1024
+_EXHAUSTED_PAUSE = 0.5  # seconds without accepting when the system has no descriptor left
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _GRACE = 2.0  # seconds in which requests under way may end when the gateway closes
+
+
+async def bind(host: str, port: int, *, loopback_only: bool) -> list[socket.socket]:
+    """Bind and listen on every address of `host`, all on one port (a free one for 0).
+
+    Raises:
+        GatewayError: The host has no address, its port cannot be had, or, where `loopback_only`, it has an
+            address that other machines can reach: a hosts file may make "localhost" anything.
+    """
+    loop = asyncio.get_running_loop()
+    name = host.strip("[]") or None
+    try:
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise GatewayError(f"the gateway cannot listen on {host!r}: it is no address of this machine") from exc
+    if loopback_only and (exposed := [str(address[0]) for *_, address in found if not is_loopback(str(address[0]))]):
+        raise GatewayError(open_without_credentials(f"{host} is {exposed[0]}, which"))
+    listeners: list[socket.socket] = []
+    refused: OSError | None = None
+    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        try:
+            listeners.append(_listen(family, (address[0], port, *address[2:])))
+        except OSError as exc:
+            refused = exc
+            # "localhost" may stand for an IPv6 address that this machine does not have.
+            if exc.errno not in _NO_SUCH_FAMILY:
+                break
+        else:
+            port = listeners[0].getsockname()[1]
+            refused = None
+    if refused is not None and (not listeners or refused.errno not in _NO_SUCH_FAMILY):
+        for listener in listeners:
+            listener.close()
+        raise GatewayError(_explain(host, port, refused)) from refused
+    return listeners
+
+
+def _listen(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio sets no TCP_NODELAY
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(host: str, port: int, exc: OSError) -> str:
+    if exc.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: choose another with --port, or --port 0 for a free one"
+    if exc.errno == errno.EACCES:
+        return f"port {port} on {host} needs privileges: choose one above 1023 with --port"
+    return f"the gateway cannot listen on {host}, port {port}: {os.strerror(exc.errno or 0)}"
+
+
+class Listener:
+    """Hands each accepted connection to `on_connection`, between `resume` and `pause`."""
+
+    def __init__(self, sockets: list[socket.socket], on_connection: Callable[[socket.socket], None]) -> None:
+        self._sockets = sockets
+        self._on_connection = on_connection
+        self._addresses = {listener.getsockname()[:2] for listener in sockets}
+        self._loop = asyncio.get_running_loop()
+        self._listening = False
+        self._closed = False
+
+    def resume(self) -> None:
+        """Accept connections; does nothing when closed or already accepting."""
+        if not self._listening and not self._closed:
+            self._listening = True
+            for listener in self._sockets:
+                self._loop.add_reader(listener, self._accept, listener)
+
+    def pause(self) -> None:
+        """Leave further connections in the backlog."""
+        if self._listening:
+            self._listening = False
+            for listener in self._sockets:
+                self._loop.remove_reader(listener)
+
+    def close(self) -> None:
+        """Stop for good; who waits in the backlog is refused."""
+        self.pause()
+        self._closed = True
+        for listener in self._sockets:
+            listener.close()
+
+    def is_other_end_of(self, outgoing: Connection) -> bool:
+        """Tell whether a connection that was made on this machine arrives here."""
+        peer, local = outgoing.writer.get_extra_info("peername"), outgoing.writer.get_extra_info("sockname")
+        if peer is None or local is None:  # lost already
+            return False
+        # An unspecified address stands for all of this machine's; it reaches its own from the very same one.
+        everywhere = "::" if ":" in peer[0] else "0.0.0.0"  # noqa: S104 - compared, not bound
+        is_here = peer[0] == local[0] or is_loopback(peer[0])
+        return peer[:2] in self._addresses or (is_here and (everywhere, peer[1]) in self._addresses)
+
+    def _accept(self, listener: socket.socket) -> None:
+        # The last connection that was taken may have left no room for this one.
+        if not self._listening:
+            return
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as exc:
+            _log.warning("the gateway cannot accept a connection: %s", os.strerror(exc.errno or 0))
+            self.pause()
+            self._loop.call_later(_EXHAUSTED_PAUSE, self.resume)
+            return
+        connection.setblocking(False)
+        self._on_connection(connection)
 
 
 class Gateway:
@@ -43,9 +169,9 @@ class Gateway:
         *,
         events: EventBus,
         clock: Clock = SYSTEM_CLOCK,
-        conduct: Conduct | None = None,
+        conduct: SendPolicy | None = None,
     ) -> None:
-        self._conduct = conduct or Conduct()
+        self._policy = conduct or SendPolicy()
         self._pool = pool
         self._options = options
         self._events = events
@@ -128,7 +254,6 @@ class Gateway:
             task = asyncio.current_task()
             if task is not None:
                 self._clients[task] = driver
-            session = Session(self._options.limits, self._clock, self._options.credentials, conduct=self._conduct)
-            await driver.run(session.steps())
+            await driver.run(ClientConnection(self._options, self._clock, self._policy).steps())
         except Exception:  # noqa: BLE001 - logged; a defect of ours must end one connection, not the gateway
             _log.exception("a client's connection ended in a defect")

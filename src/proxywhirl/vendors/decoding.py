@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 
 from proxywhirl.errors import UpstreamError
-from proxywhirl.rotation.verdicts.response import Verdict
+from proxywhirl.rotation.retries.send_policy import Judge, as_forwarded
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict
 from proxywhirl.vendors.catalogue import providers
 from proxywhirl.vendors.provider import ErrorRule
 
@@ -37,6 +38,12 @@ def decode_answer(provider: str | None, status: int, headers: Headers) -> Verdic
     sends such a header itself is taken for the vendor: in plain HTTP nobody can tell.
     """
     return _decoded(provider, status, headers, tunnel=False)
+
+
+def judge_forwarded(provider: str | None, evidence: Evidence, judge: Judge) -> Verdict:
+    """Judge what a proxy forwarded outside of a tunnel: where its vendor says that it is its own, that goes."""
+    said = decode_answer(provider, evidence.status, evidence.headers)
+    return as_forwarded(judge(evidence), evidence.status) if said is None else said
 
 
 def decode_failure(provider: str | None, failure: UpstreamError) -> Verdict | None:

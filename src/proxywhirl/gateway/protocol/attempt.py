@@ -1,21 +1,55 @@
-"""One try at serving a request through one proxy: what exchange and tunnel have in common."""
+"""One try at serving a request through one proxy: a tunnel for CONNECT, an exchange for any other request (pure).
+
+A tunnel (RFC 9110 section 9.3.6) carries bytes both ways and sees into none of them. Rules of an exchange:
+
+- An HTTP proxy gets the request in absolute-form; any other has to open a connection to the target.
+- One loop waits for the upstream's next event and, meanwhile, carries the client's body: a response that comes early,
+  or that grows while the request does, meets nobody who waits for something else.
+- The client's parser is told of a response only when its first byte is sent: before that, all can be undone.
+- A response for which another proxy may get a better one is held back, where it is not too long. So is a short one
+  until it is whole, so that a cut one can be asked for again.
+- The first bytes of a response are kept for the verdict as they came: a page in a content coding stays in it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import assert_never
 
-from proxywhirl.clock import Clock
-from proxywhirl.errors import UpstreamError
-from proxywhirl.gateway.protocol.commands import Steps
-from proxywhirl.gateway.protocol.limits import Limits
-from proxywhirl.gateway.protocol.request import Request
-from proxywhirl.gateway.protocol.response import Reply
+import h11
+
+from proxywhirl.errors import AccountRefused, ProxyFailed, TargetUnreachable, UpstreamError
+from proxywhirl.gateway.protocol.commands import (
+    Dial,
+    FromClient,
+    FromUpstream,
+    Nothing,
+    ReadEither,
+    ReadUpstream,
+    Relay,
+    Steps,
+    WriteClient,
+    WriteUpstream,
+)
+from proxywhirl.gateway.protocol.messages import (
+    HEAD_LIMIT,
+    declared_length,
+    request_upstream,
+    response_downstream,
+    trailers_onward,
+)
+from proxywhirl.gateway.protocol.request import ClientBroke, Request
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.verdicts.response import Verdict
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict
 from proxywhirl.rotation.verdicts.without_rules import sign_of
-from proxywhirl.vendors.decoding import decode_failure
+from proxywhirl.urls import ProxyURL
+from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
 
 _ERROR_LENGTH = 200  # characters: an outcome's text is for a table or a log line
+_EXPECT_SECONDS = 1.0  # for an upstream to answer `Expect: 100-continue`, before the gateway does it
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Attempt(ABC):
@@ -24,31 +58,35 @@ class Attempt(ABC):
     `sent`: a byte of the request may have left; `status`: of the final response; `verdict`: who is to blame for that.
     """
 
-    def __init__(self, request: Request, proxy: Proxy, limits: Limits, clock: Clock) -> None:
-        self.request = request
+    def __init__(self, request: Request, proxy: Proxy) -> None:
         self.proxy = proxy
-        self.limits = limits
-        self.clock = clock
         self.sent = False
         self.status: int | None = None
         self.verdict = Verdict()
         self.bytes_up = 0
         self.bytes_down = 0
-        self._began = clock.monotonic()
-        self._until = self._began + limits.attempt
+        self._request = request
+        self._clock = request.clock
+        self._began = self._clock.monotonic()
+        self._until = self._began + request.options.attempt_timeout
         self._latency: float | None = None
 
     @abstractmethod
-    def steps(self) -> Steps[Reply | None]:
-        """Serve the request and return None, or a reply that another proxy may better; raise what stood in the way."""
+    def steps(self) -> Steps[bool]:
+        """Serve the request; False where another proxy may get a better response than the one that is held.
 
-    def outcome(self, failure: UpstreamError | None = None) -> Outcome:
+        Raises:
+            UpstreamError: The proxy failed, refused its account, or did not answer in time.
+            ProxyGone: The proxy was removed meanwhile.
+            ClientBroke: The client's body is malformed or stopped coming.
+        """
+
+    def outcome(self, failure: UpstreamError | None) -> Outcome:
         """Tell what became of the attempt, for the lease; where a vendor said who is to blame, its word goes."""
         verdict, blame = self.verdict, self.verdict.blame
         if failure is not None:
-            verdict = decode_failure(self.proxy.attributes.provider, failure) or Verdict(
-                failure.blame, sign_of(failure)
-            )
+            said = decode_failure(self.proxy.attributes.provider, failure)
+            verdict = said or Verdict(failure.blame, sign_of(failure))
             blame = verdict.blame or failure.blame
         return Outcome(
             ok=blame is None,
@@ -62,15 +100,225 @@ class Attempt(ABC):
             bytes_down=self.bytes_down,
         )
 
-    def _answered(self) -> None:
-        """Note how long the proxy took to begin its answer."""
-        self._latency = self.clock.monotonic() - self._began
+    def _patience(self) -> float:
+        """Seconds left to this attempt."""
+        return max(0.0, min(self._until, self._request.deadline) - self._clock.monotonic())
+
+
+class Tunnel(Attempt):
+    """Open the tunnel, tell the client, carry what it sends."""
+
+    def steps(self) -> Steps[bool]:
+        """See `Attempt.steps`; a tunnel that gave nothing back failed too."""
+        request = self._request
+        yield Dial(request.destination.target, self._patience())
+        self._latency = self._clock.monotonic() - self._began
+        self.status = 200
+        accepted = h11.Response(status_code=200, reason=b"Connection established", headers=list(request.tidings))
+        data = request.client.send(accepted)
+        # A client that did not wait for the answer has begun to speak to the target.
+        early, _ = request.client.trailing_data
+        request.answered = True
+        yield WriteClient(data, request.options.idle_timeout)
+        if early:
+            self.sent = True
+            yield WriteUpstream(early)
+        up, self.bytes_down = yield Relay(request.options.idle_timeout)
+        self.bytes_up = len(early) + up
+        if self.bytes_up and not self.bytes_down:
+            raise TargetUnreachable(f"{self.proxy.url} opened a tunnel through which nothing came back")
+        return True
+
+
+class Exchange(Attempt):
+    """Send the request, pass the response on. `repeatable`: another attempt may follow this one."""
+
+    def __init__(self, request: Request, proxy: Proxy, judge: Judge, *, repeatable: bool) -> None:
+        super().__init__(request, proxy)
+        self._judge = judge
+        self._repeatable = repeatable
+        self._absolute = proxy.scheme in ("http", "https")
+        self._upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        self._client_spoke = self._began
+        self._expecting = request.client.they_are_waiting_for_100_continue
+        self._until_continue = self._began
+        self._response: h11.Response | None = None
+        self._at = 0.0  # when its head came, in Unix seconds
+        self._events: list[h11.Event] = []  # of the response, not passed on yet
+        self._first = bytearray()  # for the verdict
+        self._bodiless = request.method == "HEAD"
+        self._complete = False
+
+    def steps(self) -> Steps[bool]:
+        """See `Attempt.steps`."""
+        request = self._request
+        endpoint: ProxyURL = yield Dial(None if self._absolute else request.destination.target, self._patience())
+        via = endpoint if self._absolute else None
+        head = request_upstream(request.head, request.destination, via=via, expect=self._expecting)
+        self._until_continue = self._clock.monotonic() + _EXPECT_SECONDS
+        yield from self._send(self._upstream.send(head), request.body.replay())
+        response = yield from self._next_event()
+        while not isinstance(response, h11.Response):
+            # Of the interim responses only 100 means something to this client; 102 and 103 are dropped.
+            if isinstance(response, h11.InformationalResponse) and response.status_code == HTTPStatus.CONTINUE:
+                yield from self._continue()
+            response = yield from self._next_event()
+        self._latency = self._clock.monotonic() - self._began
+        if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._absolute:
+            raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
+        self._response, self._at, self.status = response, self._clock.now(), response.status_code
+        self._events.append(response)
+        self._bodiless = self._bodiless or response.status_code in _BODILESS
+        hold_until = self._clock.monotonic() + request.options.attempt_timeout
+        length = 0 if self._bodiless else declared_length(response)
+        holding = length is not None and length <= HELD_RESPONSE
+        if not holding:
+            # What has come of the body is taken without waiting for more: a verdict sees it, and no stream is delayed.
+            while not self._complete and isinstance(event := self._parsed(), h11.Event):
+                self._take(event)
+            holding = self._is_repeated()
+        while not self._complete:
+            if not holding:
+                yield from self.hand_on()
+            self._take((yield from self._next_event()))
+            # A slow response is streamed after all: the client would not wait for ever.
+            holding = holding and self.bytes_down <= HELD_RESPONSE and self._clock.monotonic() < hold_until
+        if self._is_repeated() and not request.answered:
+            return False
+        yield from self.hand_on()
+        return True
+
+    # Up: the request.
+
+    def _send(self, head: bytes, events: list[h11.Data | h11.EndOfMessage]) -> Steps[None]:
+        self.bytes_up += sum(len(event.data) for event in events if isinstance(event, h11.Data))
+        data = head + b"".join(map(self._upstream.send, events))
+        if data:
+            self.sent = True
+            self._request.body.trim()
+            yield WriteUpstream(data)
+
+    def _continue(self) -> Steps[None]:
+        """Let the client send the body that it holds back, unless it was told already."""
+        self._expecting = False
+        client = self._request.client
+        if client.they_are_waiting_for_100_continue:
+            interim = client.send(h11.InformationalResponse(status_code=100, reason=b"Continue", headers=[]))
+            yield WriteClient(interim, self._request.options.idle_timeout)
+
+    # Down: the response.
+
+    def _is_repeated(self) -> bool:
+        """Judge the response by what has come so far, and tell whether another proxy is tried for a better one."""
+        response, request = self._response, self._request
+        if response is None:
+            raise RuntimeError("a response was judged before it came")
+        length = self.bytes_down if self._complete else declared_length(response)
+        evidence = Evidence(
+            site=request.destination.target.site,
+            method=request.method,
+            status=response.status_code,
+            headers=tuple(response.headers),
+            body=bytes(self._first),
+            length=None if self._bodiless else length,
+            latency=self._latency,
+            at=self._at,
+        )
+        provider = self.proxy.attributes.provider
+        self.verdict = judge_forwarded(provider, evidence, self._judge) if self._absolute else self._judge(evidence)
+        return self._repeatable and request.body.replayable and is_repeated(self.verdict)
+
+    def _take(self, event: h11.Event) -> None:
+        """Hold an event of the response's body, or its end."""
+        if isinstance(event, h11.Data):
+            self._renew()
+            data = bytes(event.data)
+            self.bytes_down += len(data)
+            self._first += data[: HELD_RESPONSE - len(self._first)]
+            self._events.append(h11.Data(data=data))
+        else:
+            self._complete = True
+            version = self._request.client.their_http_version or b"1.0"
+            trailers = event.headers if isinstance(event, h11.EndOfMessage) and version >= b"1.1" else ()
+            self._events.append(h11.EndOfMessage(headers=trailers_onward(trailers)))
+
+    def hand_on(self) -> Steps[None]:
+        """Send the client what is held; from its first byte on, the request is answered."""
+        request = self._request
+        request.answered = True
+        if self._events and isinstance(self._events[0], h11.Response):
+            self._events[0] = response_downstream(self._events[0], request.tidings)
+        data = b"".join(request.client.send(event) or b"" for event in self._events)
+        self._events.clear()
+        if data:
+            yield WriteClient(data, request.options.idle_timeout)
+
+    # Both: wait for the upstream, and carry the body meanwhile.
 
     def _renew(self) -> None:
         """Give the attempt its whole time again, since a body is under way: that is progress, not waiting."""
-        self._until = self.clock.monotonic() + self.limits.attempt
-        self.request.deadline = max(self.request.deadline, self._until)
+        self._until = self._clock.monotonic() + self._request.options.attempt_timeout
+        self._request.deadline = max(self._request.deadline, self._until)
 
-    def _patience(self) -> float:
-        """Seconds left to this attempt."""
-        return max(0.0, min(self._until, self.request.deadline) - self.clock.monotonic())
+    def _parsed(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        try:
+            return self._upstream.next_event()
+        except h11.RemoteProtocolError as exc:
+            # In our words: the parser's could quote what the upstream sent.
+            offence = "answered with something that is not HTTP"
+            if self._upstream.trailing_data[1]:
+                offence = "closed the connection before the end of its answer"
+            elif exc.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                offence = f"answered with a head of more than {HEAD_LIMIT // 1024} KiB"
+            raise ProxyFailed(f"{self.proxy.url} {offence}") from exc
+
+    def _next_event(self) -> Steps[h11.Event]:
+        body = self._request.body
+        while not isinstance(event := self._parsed(), h11.Event):
+            # What can go to no other proxy any more gains nothing by an early end, and on a slow line a large body is
+            # under way long after the last of it was written: the system's buffers alone may hold half a minute of it.
+            committed = self._request.answered or not body.replayable
+            patience = self._request.options.idle_timeout if committed else self._patience()
+            if not body.complete:
+                yield from self._read_either(patience)
+                continue
+            data: bytes | None = yield ReadUpstream(patience)
+            if data is None:
+                failure = ProxyFailed(f"{self.proxy.url} did not answer in time")
+                failure.silent = True
+                raise failure
+            self._upstream.receive_data(data)
+        return event
+
+    def _read_either(self, patience: float) -> Steps[None]:
+        """Read from the upstream, and carry up what the client sends of its body."""
+        if self._expecting:
+            patience = min(patience, max(0.0, self._until_continue - self._clock.monotonic()))
+        happened: FromClient | FromUpstream | Nothing = yield ReadEither(patience)
+        match happened:
+            case FromUpstream(data=data):
+                self._upstream.receive_data(data)
+            case FromClient(data=data):
+                self._client_spoke = self._clock.monotonic()
+                events = self._request.body.feed(data)
+                if events:
+                    self._expecting = False
+                    self._renew()
+                yield from self._send(b"", events)
+            case Nothing(blocked=blocked):
+                yield from self._nothing_came(blocked)
+            case _:
+                assert_never(happened)
+
+    def _nothing_came(self, blocked: bool) -> Steps[None]:
+        """Find out who is to blame for the silence."""
+        idle = self._request.options.idle_timeout
+        if blocked:
+            raise ProxyFailed(f"{self.proxy.url} did not take the request in time")
+        if self._expecting:
+            # The upstream ignores the expectation; the client may go on (RFC 9110 section 10.1.1).
+            yield from self._continue()
+        elif self._clock.monotonic() - self._client_spoke >= idle:
+            raise ClientBroke(408, f"The request's body stopped coming for {idle:g} s.")
+        # The proxy took all that there is: it is the client that is slow.
+        self._renew()

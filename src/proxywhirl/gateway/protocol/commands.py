@@ -1,11 +1,9 @@
-"""What the gateway's session asks of the world, as plain values.
+"""What one client's connection asks of the world, as plain values.
 
-A session is a generator: it yields one of these commands, is sent the answer, and so looks as if it
-waited, while it never does. The driver (`proxywhirl.gateway.driver`) carries the commands out; the
-tests write both sides down as a transcript. Two rules hold:
+Two rules hold:
 
 - Every command that can wait carries its own patience in seconds, and an answer says when it ran out.
-- What went wrong upstream is thrown into the session as an `UpstreamError`, a client that went away as
+- What went wrong upstream is thrown into the generator as an `UpstreamError`, a client that went away as
   `ClientGone`; nothing else is thrown.
 """
 
@@ -16,9 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-from proxywhirl.events import Event
-from proxywhirl.models import Outcome, Proxy, Target
-from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
+from proxywhirl.models import Outcome, Target
+from proxywhirl.rotation.retries.pursuit import Choose, Publish, Wait
 
 
 class ClientGone(Exception):
@@ -49,47 +46,6 @@ class WriteClient:
 
     data: bytes
     patience: float
-
-
-@dataclass(frozen=True, slots=True)
-class Choose:
-    """Answer: a leased `Proxy` for the target, as wished and with a key that is not in `exclude`, or `NoChoice`.
-
-    Where the session of the wish moved to that proxy, the answer is `Moved`.
-    """
-
-    target: Target
-    exclude: frozenset[str]
-    wish: RequestOptions = NO_OPTIONS
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A leased `proxy` that a session has instead of another one, whose key is `moved_from`; and `why`."""
-
-    proxy: Proxy
-    moved_from: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoChoice:
-    """There is no proxy, and `why`.
-
-    `free_in` is in how many seconds there may be one, None where time does not help; `waits` says that it makes sense
-    to wait for that, and not to come back another time.
-    """
-
-    why: str
-    free_in: float | None = None
-    waits: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Let time pass. Answer: None, after `seconds`."""
-
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +122,6 @@ class Release:
     """Close the upstream's connection and give the lease back, with a report unless `outcome` is None."""
 
     outcome: Outcome | None
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Put an event on the bus."""
-
-    event: Event
 
 
 Command = (

@@ -1,177 +1,138 @@
 """Failover: try one proxy after another until one serves the request (pure).
 
-Rules: each proxy at most once in a round; never another one after the client may have seen a byte of the answer, nor
-where `rotation.retry` says stop; never a direct connection. Where no attempt is left, the client gets the last response
-that the target gave, as it came, and only where there was none an error of the gateway.
-
-Choosing the proxy for an attempt, and waiting for one where that makes sense (pure).
+`rotation.retries.pursuit` says what is next. Here stand the gateway's own rules: never another proxy after the client
+may have seen a byte of the answer; never a direct connection. Where no attempt is left, the client gets the last
+response that the target gave, as it came, and only where there was none an error of the gateway.
 """
 
 from __future__ import annotations
 
 import math
 
-from proxywhirl.clock import Clock
 from proxywhirl.errors import AccountRefused, ProxyGone, UpstreamError
-from proxywhirl.events import AttemptFailed, RequestFinished, SessionMoved
-from proxywhirl.gateway.protocol.attempt import Attempt
-from proxywhirl.gateway.protocol.commands import Choose, ClientGone, Moved, NoChoice, Publish, Release, Steps, Wait
-from proxywhirl.gateway.protocol.exchange import Exchange
-from proxywhirl.gateway.protocol.limits import Limits
-from proxywhirl.gateway.protocol.messages import Refusal
+from proxywhirl.events import RequestFinished
+from proxywhirl.gateway.protocol.attempt import Attempt, Exchange, Tunnel
+from proxywhirl.gateway.protocol.commands import ClientGone, Release, Steps
+from proxywhirl.gateway.protocol.messages import MOVED_FIELD, Refusal
 from proxywhirl.gateway.protocol.request import ClientBroke, Request
-from proxywhirl.gateway.protocol.response import Reply
-from proxywhirl.gateway.protocol.tunnel import Tunnel
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.retries.retry import Retries, Stop
-from proxywhirl.rotation.retries.send_policy import Conduct
-
-
-def choose(request: Request, retries: Retries, clock: Clock, *, patient: bool) -> Steps[Proxy | NoChoice]:
-    """Choose a proxy that was not tried in this round; where there is none now, wait for it if `patient`."""
-    while True:
-        target, wish = request.destination.target, request.asked.wish
-        answer: Proxy | Moved | NoChoice = yield Choose(target, frozenset(retries.tried), wish)
-        if isinstance(answer, Moved):
-            request.moved_from = request.moved_from or answer.moved_from
-            yield Publish(SessionMoved(target, answer.proxy, answer.moved_from, answer.why))
-            return answer.proxy
-        if isinstance(answer, Proxy) or not (patient and answer.waits):
-            return answer
-        seconds = retries.pause(clock.monotonic(), free_in=answer.free_in)
-        if seconds is None:
-            return answer
-        yield Wait(seconds)
-
+from proxywhirl.rotation.retries.pursuit import Failed, NoChoice, Publish, Pursuit, Served, Stop, Try
+from proxywhirl.rotation.retries.send_policy import SendPolicy
 
 _NO_PROXY = "ProxyWhirl has no proxy to send this request through, and never connects directly.\n{}."
 
 
-class Forwarding:
+class Failover:
     """The attempts at one request."""
 
-    def __init__(self, request: Request, limits: Limits, clock: Clock, conduct: Conduct) -> None:
+    def __init__(self, request: Request, policy: SendPolicy) -> None:
         self._request = request
-        self._limits = limits
-        self._clock = clock
-        self._judge = conduct.judge
-        self._retries = conduct.begin(request.method, until=request.deadline, unsafe=request.asked.unsafe)
+        self._judge = policy.judge
+        self._pursuit = Pursuit(
+            policy,
+            request.destination.target,
+            request.asked.wish,
+            method=request.method,
+            until=request.deadline,
+            unsafe=request.asked.unsafe,
+            clock=request.clock,
+        )
         self._failure: UpstreamError | None = None
-        self._held: tuple[Attempt, Reply] | None = None
+        self._served: Attempt | None = None
+        self._held: Exchange | None = None
 
     def steps(self) -> Steps[Refusal | None]:
         """Serve the request; return what to answer where no proxy could, None where it was answered.
 
         A response that broke after its first byte also gives a `Refusal`; it cannot be sent any more.
         """
-        chosen: Proxy | NoChoice | Stop = yield from self._another()
-        while isinstance(chosen, Proxy):
-            attempt = self._attempt(chosen)
+        pursuing = self._pursuit.steps()
+        answer: object = None
+        while True:
             try:
-                reply = yield from attempt.steps()
-            except ProxyGone:
-                yield Release(None)
-                self._retries.tried.add(chosen.key)
-                chosen = yield from self._another()
-            except UpstreamError as exc:
-                self._failure = exc
-                chosen = yield from self._after(attempt)
-            except (ClientGone, ClientBroke):
-                yield Release(None)
-                yield self._finished(attempt, ok=False)
-                raise
-            else:
-                if reply is None:
-                    yield from self._end(attempt)
-                    return None
-                self._failure, self._held = None, (attempt, reply)
-                chosen = yield from self._after(attempt)
-        if self._held is not None:
-            yield from self._hand_on(*self._held)
+                command = pursuing.send(answer)
+            except StopIteration as end:
+                why: NoChoice | Stop | None = end.value
+                break
+            answer = (yield from self._try(command.proxy)) if isinstance(command, Try) else (yield command)
+        if why is None:
+            served = self._served
+            yield self._finished(served, ok=served is not None and served.verdict.blame is None)
             return None
-        yield self._finished(None, ok=False)
-        return self._refusal(chosen)
-
-    def _attempt(self, proxy: Proxy) -> Attempt:
-        if self._request.head.method == b"CONNECT":
-            return Tunnel(self._request, proxy, self._limits, self._clock)
-        repeatable = self._retries.repeatable(sent=True)
-        return Exchange(self._request, proxy, self._limits, self._clock, judge=self._judge, repeatable=repeatable)
-
-    def _after(self, attempt: Attempt) -> Steps[Proxy | NoChoice | Stop]:
-        """Report an attempt that did not serve and choose the next proxy, if the request may go to one."""
-        self._retries.attempted(attempt.proxy.key)
-        outcome = attempt.outcome(self._failure)
-        yield Release(outcome)
-        # A 407 says that the proxy passed nothing on.
-        sent = attempt.sent and not isinstance(self._failure, AccountRefused)
-        chosen: Proxy | NoChoice | Stop | None = self._retries.stop(
-            self._clock.monotonic(),
-            sent=sent,
-            blame=outcome.blame,
-            replayable=not self._request.answered and self._request.body.replayable,
-        )
-        if chosen is None:
-            chosen = yield from self._another()
-        final = not isinstance(chosen, Proxy)
-        yield Publish(AttemptFailed(attempt.proxy, self._request.destination.target, outcome, final=final))
-        return chosen
-
-    def _another(self) -> Steps[Proxy | NoChoice]:
-        """Choose a further proxy; who has a response in hand does not wait for a better one."""
-        chosen = yield from choose(self._request, self._retries, self._clock, patient=self._held is None)
-        if isinstance(chosen, NoChoice):
-            self._retries.forgo()
-        return chosen
-
-    def _end(self, attempt: Attempt) -> Steps[None]:
-        """Report an attempt whose response the client has."""
-        self._retries.attempted(attempt.proxy.key)
-        outcome = attempt.outcome()
-        yield Release(outcome)
-        if not outcome.ok:
-            yield Publish(AttemptFailed(attempt.proxy, self._request.destination.target, outcome, final=True))
-        yield self._finished(attempt, ok=outcome.ok)
-
-    def _hand_on(self, attempt: Attempt, reply: Reply) -> Steps[None]:
+        if self._held is None:
+            yield self._finished(None, ok=False)
+            return self._refusal(why)
         try:
-            yield from reply.pass_on(self._limits.idle)
+            yield from self._held.hand_on()
         except ClientGone:
+            yield self._finished(self._held, ok=False)
+            raise
+        yield self._finished(self._held, ok=False)
+        return None
+
+    def _try(self, proxy: Proxy) -> Steps[Served | Failed | None]:
+        request = self._request
+        if self._pursuit.moved_from is not None:
+            request.tidings = ((MOVED_FIELD, self._pursuit.moved_from.encode()),)
+        attempt: Attempt = Tunnel(request, proxy)
+        if request.method != "CONNECT":
+            attempt = Exchange(request, proxy, self._judge, repeatable=self._pursuit.repeatable)
+        failure = None
+        try:
+            served = yield from attempt.steps()
+        except ProxyGone:
+            yield Release(None)
+            return None
+        except UpstreamError as exc:
+            served, failure = False, exc
+        except (ClientGone, ClientBroke):
+            yield Release(None)
             yield self._finished(attempt, ok=False)
             raise
-        yield self._finished(attempt, ok=False)
-
-    @property
-    def _late(self) -> bool:
-        return self._clock.monotonic() >= self._request.deadline
+        outcome = attempt.outcome(failure)
+        yield Release(outcome)
+        if served:
+            self._served = attempt
+            return Served(outcome)
+        self._failure = failure
+        if failure is None and isinstance(attempt, Exchange):
+            self._held = attempt
+        return Failed(
+            outcome,
+            held=failure is None,
+            sent=attempt.sent and not isinstance(failure, AccountRefused),  # a 407: the proxy passed nothing on
+            replayable=not request.answered and request.body.replayable,
+        )
 
     def _finished(self, attempt: Attempt | None, *, ok: bool) -> Publish:
+        request = self._request
         return Publish(
             RequestFinished(
-                target=self._request.destination.target,
+                target=request.destination.target,
                 proxy=attempt.proxy if attempt else None,
                 ok=ok,
-                attempts=self._retries.attempts,
-                seconds=self._clock.monotonic() - self._request.began,
+                attempts=self._pursuit.attempts,
+                seconds=request.clock.monotonic() - request.began,
                 status=attempt.status if attempt else None,
             )
         )
 
     def _refusal(self, stop: NoChoice | Stop) -> Refusal:
+        request, attempts = self._request, self._pursuit.attempts
         why, wait, resting = stop.value if isinstance(stop, Stop) else stop.why, None, False
         if isinstance(stop, NoChoice):
             wait, resting = stop.free_in, stop.free_in is not None and not stop.waits
-        told = tuple(self._request.tidings)
+        told = request.tidings
         later = told if wait is None else (*told, (b"Retry-After", str(max(1, math.ceil(wait))).encode()))
         if self._failure is None:
             return Refusal(503, _NO_PROXY.format(why), later)
-        attempts = self._retries.attempts
+        is_late = request.clock.monotonic() >= request.deadline
         tried = "1 proxy" if attempts == 1 else f"{attempts} proxies"
-        late = f", and {self._limits.total:g} s had passed" if self._late else ""
+        late = f", and {request.options.total_timeout:g} s had passed" if is_late else ""
         text = (
             f"No proxy could serve this request: {tried} tried{late}.\n"
             f"The last failure: {self._failure}.\nNo further one is tried: {why}."
         )
         if resting:
             return Refusal(503, text, later)
-        return Refusal(504 if self._late else 502, text, told)
+        return Refusal(504 if is_late else 502, text, told)

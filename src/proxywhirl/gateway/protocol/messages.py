@@ -20,6 +20,15 @@ from proxywhirl.wire.http import authorization
 
 Fields = list[tuple[bytes, bytes]]
 
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's or response's head; a longer one is refused (431) or counts as the proxy's failure."""
+
+MALFORMED = {
+    431: f"The request's head is longer than {HEAD_LIMIT // 1024} KiB: shorten its fields, or a session's name there.",
+    501: "The request has a transfer coding other than chunked.",
+}
+"""What is wrong with a head that the parser refuses with one of these statuses."""
+
 RETRY_FIELD = b"proxywhirl-retry"
 """The field by which a client tells the gateway that a request may be repeated."""
 
@@ -72,24 +81,24 @@ class Refusal:
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def head_size(head: h11.Request) -> int:
-    """Return the bytes of a request's head, but for white space that was not needed."""
-    line = len(head.method) + len(head.target) + len(b"  HTTP/1.1\r\n\r\n")
-    return line + sum(len(name) + len(value) + len(b": \r\n") for name, value in head.headers)
-
-
 def faulty_head(head: h11.Request) -> Refusal | None:
     """Say why what follows a head cannot be trusted, None where it can; after a refusal the connection must close.
 
     Both framings at once, or chunks in HTTP/1.0, are how requests are smuggled (RFC 9112 section 6.1).
     """
+    # The parser counts only what it has to wait for the rest of; white space that was not needed is not counted here.
+    size = len(head.method) + len(head.target) + len(b"  HTTP/1.1\r\n\r\n")
+    for name, value in head.headers:
+        size += len(name) + len(value) + len(b": \r\n")
+    if size > HEAD_LIMIT:
+        return Refusal(431, MALFORMED[431])
     if not head.http_version.startswith(b"1."):
         return Refusal(505, "This proxy speaks HTTP/1.1 and HTTP/1.0.")
     if not _chunked(head):
         return None
     if head.http_version == b"1.0":
         return Refusal(400, "A request of HTTP/1.0 has no transfer coding (RFC 9112 section 6.1).")
-    if any(name == b"content-length" for name, _ in head.headers):
+    if b"content-length" in dict(head.headers):
         return Refusal(400, "A request has a Content-Length or a Transfer-Encoding, not both (RFC 9112 section 6.1).")
     return None
 
@@ -194,7 +203,7 @@ def _end_to_end(message: h11.Request | h11.Response) -> Fields:
 
 
 def _chunked(message: h11.Request | h11.Response) -> bool:
-    return any(name == b"transfer-encoding" for name, _ in message.headers)
+    return b"transfer-encoding" in dict(message.headers)
 
 
 def declared_length(response: h11.Response) -> int | None:

@@ -1,29 +1,112 @@
-"""One attempt to serve an httpx2 request through one proxy."""
+"""One attempt to serve an httpx2 request through one proxy, and what its failure means.
+
+A failure's text is ours: what a proxy sends back may echo the credential that it was sent, so the words of a protocol
+error are neither quoted nor chained.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import httpcore2
 import httpx2
 
 from proxywhirl.clock import Clock
-from proxywhirl.errors import AccountRefused
+from proxywhirl.errors import AccountRefused, Blame, UpstreamError
 from proxywhirl.integrations.httpx.connections import Identities
-from proxywhirl.integrations.httpx.failure import NETWORK_ERRORS, Failure, diagnose
 from proxywhirl.integrations.httpx.request import EXTENSION
-from proxywhirl.models import Outcome
+from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.retries.send_policy import Judge, as_forwarded, is_repeated
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
+from proxywhirl.rotation.verdicts.without_rules import SILENT, sign_of
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.decoding import decode_answer
+from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
 from proxywhirl.wire.http import authorization
 
-HELD_RESPONSE = 64 * 1024
-"""A response that declares at most so many bytes is read whole before it is handed on, so that one which is
-cut short can still be had through another proxy."""
+NETWORK_ERRORS = (
+    UpstreamError,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.TimeoutException,
+    httpcore2.UnsupportedProtocol,
+    TimeoutError,
+)
+"""What an attempt may raise because of the network; all else is the caller's."""
+
+_CALLERS_FAULT = (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol)
+_TIMEOUTS = (httpcore2.TimeoutException, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed: what to raise, whom to blame, and whether the request may have been acted on.
+
+    `final` where no other proxy could help, since the request itself is wrong; `stale` where a connection
+    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again. `rule` is
+    what it has in common with others, or what a vendor said of it, and so is `retry_after` (seconds).
+    """
+
+    kind: type[httpx2.TransportError]
+    text: str
+    blame: Blame
+    sent: bool
+    cause: BaseException | None
+    final: bool = False
+    stale: bool = False
+    rule: str | None = None
+    retry_after: float | None = None
+
+    def error(self, proxies: int) -> httpx2.TransportError:
+        """Build the error that ends a request for which so many proxies were tried; raise it from `cause`."""
+        before = "" if proxies <= 1 else f"{proxies} proxies were tried; the last: "
+        return self.kind(f"{before}{self.text}")
+
+
+def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_tls: bool) -> Failure:
+    """Find out who is to blame.
+
+    Args:
+        exc: One of `NETWORK_ERRORS`.
+        proxy: The proxy of the attempt.
+        sent: Whether any byte of the request may have left.
+        reused: Whether the connection had served another request before.
+        tunnel_tls: Whether the proxy only moved the TLS records of the target.
+    """
+    if isinstance(exc, UpstreamError):
+        reached = sent and not isinstance(exc, AccountRefused)
+        failure = Failure(_kind(exc), str(exc), exc.blame, reached, exc, rule=sign_of(exc))
+        verdict = decode_failure(proxy.attributes.provider, exc)
+        if verdict is None or verdict.blame is None:
+            return failure
+        text = f"{failure.text} ({verdict.rule})"
+        return replace(failure, text=text, blame=verdict.blame, rule=verdict.rule, retry_after=verdict.retry_after)
+    if isinstance(exc, _CALLERS_FAULT):
+        kind = getattr(httpx2, type(exc).__name__)
+        return Failure(kind, str(exc), Blame.US, sent, exc, final=True)
+    if isinstance(exc, _TIMEOUTS):
+        kind = getattr(httpx2, type(exc).__name__, httpx2.ReadTimeout if sent else httpx2.ConnectTimeout)
+        return Failure(
+            kind, f"{proxy.url} gave no answer in time", Blame.PROXY, sent, exc, rule=SILENT if sent else None
+        )
+    blame = Blame.TARGET_THROUGH_PROXY if tunnel_tls else Blame.PROXY
+    if reused:
+        blame = Blame.US  # either side may close an idle connection at any moment; to reuse it was our risk
+    kind = getattr(httpx2, type(exc).__name__)
+    if isinstance(exc, httpcore2.ProtocolError):
+        text = f"{proxy.url} closed the connection early or sent no valid HTTP"
+        return Failure(kind, text, blame, sent, None, stale=reused)
+    return Failure(kind, f"{proxy.url} broke the connection", blame, sent, exc, stale=reused)
+
+
+def _kind(exc: UpstreamError) -> type[httpx2.TransportError]:
+    if isinstance(exc, AccountRefused):
+        return httpx2.ProxyError
+    timed_out = isinstance(exc.__cause__, TimeoutError)
+    return httpx2.ConnectTimeout if timed_out else httpx2.ConnectError
 
 
 class _Progress:
@@ -103,6 +186,7 @@ class Exchange(httpx2.AsyncByteStream):
         self._lease = lease
         self._identities = identities
         self._identity = identities.check_out(lease.proxy.key, endpoint)
+        self._forwarded = self._identity.forwards(request.url.scheme)
         self._request = request
         self._body = body
         self._clock = clock
@@ -124,9 +208,7 @@ class Exchange(httpx2.AsyncByteStream):
         self._response = response
         self._latency = self._clock.monotonic() - self._started
         self._at = self._clock.now()
-        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._identity.forwards(
-            self._request.url.scheme
-        ):
+        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._forwarded:
             raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
         self.verdict = self._judged()
         await self._hold(response)
@@ -139,8 +221,9 @@ class Exchange(httpx2.AsyncByteStream):
 
     async def _hold(self, response: httpcore2.Response) -> None:
         """Read a short response, and one for which another attempt may get a better one, up to what is ever held."""
-        short = _is_short(response)
-        if not short and not (self._repeatable and is_repeated(self.verdict)):
+        length = _declared(response)
+        is_short = length is not None and length <= HELD_RESPONSE
+        if not is_short and not (self._repeatable and is_repeated(self.verdict)):
             return
         while (chunk := await self._next()) is not None:
             self._ahead += chunk
@@ -158,7 +241,7 @@ class Exchange(httpx2.AsyncByteStream):
         )
         try:
             if self._open:
-                self._lease.report(self._outcome(failure))
+                self._lease.report(self.outcome(failure))
         finally:
             await self.close()
         return failure
@@ -190,7 +273,7 @@ class Exchange(httpx2.AsyncByteStream):
         """End the attempt with a response, read to its end or not: it is a success where that is a good one."""
         try:
             if self._open:
-                self._lease.report(self._outcome(None))
+                self._lease.report(self.outcome(None))
         finally:
             await self.close()
 
@@ -214,7 +297,7 @@ class Exchange(httpx2.AsyncByteStream):
         target = url.raw_path
         # The credential for the proxy is the lease's; one in the request would go to a target in a tunnel.
         headers = [(n, v) for n, v in self._request.headers.raw if n.lower() != b"proxy-authorization"]
-        if self._identity.forwards(url.scheme):  # absolute-form, in which httpcore2 forgets IPv6's brackets
+        if self._forwarded:  # absolute-form, in which httpcore2 forgets IPv6's brackets
             target = b"%s://%s%s" % (url.raw_scheme, url.netloc, url.raw_path)
             headers += authorization(self._identity.endpoint)
         return httpcore2.Request(
@@ -231,29 +314,24 @@ class Exchange(httpx2.AsyncByteStream):
         return self._response
 
     def _judged(self) -> Verdict:
-        """Judge the response by what has come of it; where the proxy's vendor says that it is its own, that goes."""
+        """Judge the response by what has come of it."""
         response = self._streaming()
-        forwarded = self._identity.forwards(self._request.url.scheme)
-        if forwarded:
-            said = decode_answer(self._lease.proxy.attributes.provider, response.status, response.headers)
-            if said is not None:
-                return said
-        is_head = self._request.method == "HEAD"
-        verdict = self._judge(
-            Evidence(
-                site=self._site,
-                method=self._request.method,
-                status=response.status,
-                headers=tuple((name.lower(), value) for name, value in response.headers),
-                body=bytes(self._first),
-                length=None if is_head else self._received if self._whole else _declared(response),
-                latency=self._latency,
-                at=self._at,
-            )
+        evidence = Evidence(
+            site=self._site,
+            method=self._request.method,
+            status=response.status,
+            headers=tuple((name.lower(), value) for name, value in response.headers),
+            body=bytes(self._first),
+            length=None if self._request.method == "HEAD" else self._received if self._whole else _declared(response),
+            latency=self._latency,
+            at=self._at,
         )
-        return as_forwarded(verdict, response.status) if forwarded else verdict
+        if self._forwarded:
+            return judge_forwarded(self._lease.proxy.attributes.provider, evidence, self._judge)
+        return self._judge(evidence)
 
-    def _outcome(self, failure: Failure | None) -> Outcome:
+    def outcome(self, failure: Failure | None) -> Outcome:
+        """Tell what became of the attempt, for the lease."""
         blame = failure.blame if failure else self.verdict.blame
         return Outcome(
             blame is None,
@@ -272,8 +350,3 @@ def _declared(response: httpcore2.Response) -> int | None:
     """Return the length in bytes that a response declares, None where it does not."""
     lengths = [value for name, value in response.headers if name.lower() == b"content-length"]
     return int(lengths[0]) if lengths and lengths[0].isdigit() else None
-
-
-def _is_short(response: httpcore2.Response) -> bool:
-    length = _declared(response)
-    return length is not None and length <= HELD_RESPONSE

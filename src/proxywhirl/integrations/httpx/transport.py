@@ -1,33 +1,50 @@
 """An httpx2 transport that sends every request through the pool.
 
-`httpx2.AsyncClient(transport=WhirlTransport(pool))` is all that it takes. The rules:
+`httpx2.AsyncClient(transport=WhirlTransport(pool))` is all that it takes. The rules of `rotation.retries`, and:
 
-- each attempt goes through another proxy of the pool, each proxy at most once in a round (an attempt on a
-  kept connection that turns out to be closed does not count); never directly;
-- another proxy is tried until the caller has been given the first byte of a response, as far as `rotation.retry` allows
-  it, and while the body can be sent again;
-- a response that is a ban, as far as it is held (64 KiB), is one more reason to try another proxy; where no attempt is
-  left, the last response is handed on as it came;
-- a 407 on a request that the proxy forwards itself means that nothing reached the target: it is tried again
-  whatever its method, and never handed on;
-- what a request wishes of its proxy stands in its extension `proxywhirl` (see `integrations.httpx_wish`);
+- an attempt on a kept connection that turns out to be closed does not count as one at its proxy;
+- another proxy is tried until the caller has been given the first byte of a response, and while the body is in memory;
+- a 407 on a request that the proxy forwards itself means that nothing reached the target: it is tried again whatever
+  its method, and never handed on;
+- what a request wishes of its proxy stands in its extension `proxywhirl` (see `integrations.httpx.request`);
 - no environment variable changes any of this.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
 from types import NoneType
 
 import httpx2
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
+from proxywhirl.errors import Blame, CacheError, ProxyGone
+from proxywhirl.events import SessionMoved
 from proxywhirl.integrations.httpx.connections import Identities
-from proxywhirl.integrations.httpx.failover import Pursuit
-from proxywhirl.integrations.httpx.request import read_wish, target_of
+from proxywhirl.integrations.httpx.exchange import NETWORK_ERRORS, Exchange, Failure, RequestBody
+from proxywhirl.integrations.httpx.request import EXTENSION, read_wish, target_of
+from proxywhirl.models import Outcome, Proxy
+from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retries.send_policy import Conduct
+from proxywhirl.rotation.retries.pursuit import (
+    Choose,
+    Failed,
+    Moved,
+    NoChoice,
+    Publish,
+    Pursuit,
+    Served,
+    Stop,
+    Try,
+    Wait,
+    choose,
+)
+from proxywhirl.rotation.retries.send_policy import SendPolicy, is_repeated
 from proxywhirl.validation import require, require_number
+
+_log = logging.getLogger(__name__)
 
 
 class WhirlTransport(httpx2.AsyncBaseTransport):
@@ -59,7 +76,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         proxy_tls: ssl.SSLContext | None = None,
         max_identities: int = 128,
         clock: Clock = SYSTEM_CLOCK,
-        conduct: Conduct | None = None,
+        conduct: SendPolicy | None = None,
     ) -> None:
         require("pool", pool, Pool, "a Pool")
         require_number("attempt_timeout", attempt_timeout, "seconds")
@@ -67,8 +84,8 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         require_number("max_identities", max_identities, whole=True)
         for name, context in (("tls", tls), ("proxy_tls", proxy_tls)):
             require(name, context, (ssl.SSLContext, NoneType), "an ssl.SSLContext or None")
-        require("conduct", conduct, (Conduct, NoneType), "a Conduct or None")
-        self._conduct = conduct or Conduct()
+        require("conduct", conduct, (SendPolicy, NoneType), "a SendPolicy or None")
+        self._policy = conduct or SendPolicy()
         self._pool = pool
         self._attempt_timeout = attempt_timeout
         self._total_timeout = total_timeout
@@ -94,21 +111,104 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
                 ReadError, ReadTimeout, RemoteProtocolError… after. The message names the proxy.
         """
         wish, unsafe = read_wish(request)
+        target = target_of(request.url)
         until = self._clock.monotonic() + self._total_timeout
-        retries = self._conduct.begin(request.method, until=until, unsafe=unsafe)
         pursuit = Pursuit(
-            request,
-            pool=self._pool,
-            identities=self._identities,
-            target=target_of(request.url),
-            wish=wish,
-            retries=retries,
-            judge=self._conduct.judge,
-            attempt_timeout=self._attempt_timeout,
-            clock=self._clock,
+            self._policy, target, wish, method=request.method, until=until, unsafe=unsafe, clock=self._clock
         )
-        return await pursuit.response()
+        attempts = _Attempts(request, pursuit.repeatable)
+        steps = pursuit.steps()
+        answer: Proxy | Moved | NoChoice | Served | Failed | None = None
+        while True:
+            try:
+                command = steps.send(answer)
+            except StopIteration as end:
+                return attempts.response(end.value, pursuit)
+            answer = None
+            match command:
+                case Choose():
+                    attempts.lease, answer = choose(self._pool, command)
+                case Try():
+                    answer = await self._try(attempts, target.site)
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                case Publish(SessionMoved() as moved):
+                    told = target.site, moved.proxy, moved.why
+                    _log.info("a session of %s goes through %s from now on: %s", *told)
+
+    async def _try(self, attempts: _Attempts, site: str) -> Served | Failed | None:
+        lease = attempts.lease
+        if lease is None:
+            raise RuntimeError("an attempt was begun without a proxy")
+        try:
+            endpoint = lease.endpoint()
+        except ProxyGone:
+            lease.release()
+            return None
+        except CacheError as exc:
+            text = f"{lease.proxy.url}: its credential cannot be read: {exc}"
+            outcome = Outcome(False, blame=Blame.US, error=text)
+            lease.report(outcome)
+            return attempts.failed(Failure(httpx2.ConnectError, text, Blame.US, sent=False, cause=exc), outcome)
+        exchange = Exchange(
+            attempts.request,
+            attempts.body,
+            lease=lease,
+            endpoint=endpoint,
+            identities=self._identities,
+            clock=self._clock,
+            site=site,
+            judge=self._policy.judge,
+            repeatable=attempts.repeatable,
+        )
+        try:
+            async with asyncio.timeout(self._attempt_timeout) as limit:
+                response = await exchange.response()
+        except NETWORK_ERRORS as exc:
+            if isinstance(exc, TimeoutError) and not limit.expired():
+                await exchange.close()
+                raise  # the request's body raised it
+            failure = await exchange.fail(exc)
+            return attempts.failed(failure, exchange.outcome(failure))
+        except BaseException:
+            await exchange.close()
+            raise
+        attempts.last = response
+        if exchange.held and is_repeated(exchange.verdict):
+            return Failed(exchange.outcome(None), held=True, replayable=attempts.body.replayable)
+        return Served()
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""
         await self._identities.aclose()
+
+
+class _Attempts:
+    """What the attempts at one request have in common: its body, the last lease, response and failure."""
+
+    def __init__(self, request: httpx2.Request, repeatable: bool) -> None:
+        if not isinstance(request.stream, httpx2.AsyncByteStream):
+            raise TypeError("the body of the request is a synchronous stream: an asynchronous client cannot send it")
+        self.request = request
+        self.body = RequestBody(request.stream)
+        self.repeatable = repeatable
+        self.lease: Lease | None = None
+        self.last: httpx2.Response | None = None
+        self._failure: Failure | None = None
+
+    def failed(self, failure: Failure, outcome: Outcome) -> Failed:
+        """Note a failure; one that lies in the request itself is the last."""
+        self._failure = failure
+        replayable = self.body.replayable and not failure.final
+        return Failed(outcome, sent=failure.sent, replayable=replayable, counted=not failure.stale)
+
+    def response(self, why: NoChoice | Stop | None, pursuit: Pursuit) -> httpx2.Response:
+        """Hand on the last response that there was; where there was none, raise the last failure."""
+        if self.last is not None:
+            self.last.extensions[EXTENSION]["moved_from"] = pursuit.moved_from
+            return self.last
+        if self._failure is not None:
+            raise self._failure.error(pursuit.attempts) from self._failure.cause
+        if isinstance(why, NoChoice) and why.error is not None:
+            raise why.error
+        raise RuntimeError("a request ended without an attempt")

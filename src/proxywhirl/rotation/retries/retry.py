@@ -1,45 +1,17 @@
-"""Whether and when a request may be sent again. Pure.
+"""How far requests are pursued: the attempts at one, and a budget of retries for all. Pure but for its clock.
 
-The rules of a request's attempts:
-
-- another proxy comes first, without waiting; only a further round among those that were tried waits, with full jitter;
-- only what is safe is sent again: an idempotent method, what was not sent yet, or what the user calls repeatable;
-- nothing is begun after the deadline, and no more than `RetryPolicy.attempts` are made;
-- an attempt that may have burdened the target (the request may have been sent, or the target is what failed) is
-  followed by another one only within the budget; one that failed at the proxy costs the target nothing, nor the budget.
+Without a budget, a target that is down gets as many times its load as there are attempts, just when it can bear the
+least. With one of a fifth it never gets more than six for five, whatever each request would like. A floor lets a
+program that sends little retry at all.
 """
 
 from __future__ import annotations
 
-import random
+import threading
 from dataclasses import dataclass
-from enum import StrEnum
 
-from proxywhirl.errors import Blame
-from proxywhirl.rotation.proxy_state import BACKOFF
-from proxywhirl.rotation.retries.budget import RetryBudget
+from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.validation import require
-
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""RFC 9110 section 9.2.2. Methods are case-sensitive (section 9.1): `get` is an unknown method."""
-
-
-def may_retry(method: str, *, sent: bool, unsafe: bool = False) -> bool:
-    """Tell whether a request may go out again through another proxy.
-
-    Ask only while no byte of a response has been handed on. `sent` says whether any byte of the request may
-    have left: before that, every method may be sent again, after it only an idempotent one, or any where the user says
-    so by `unsafe`.
-
-    >>> may_retry("POST", sent=False), may_retry("POST", sent=True), may_retry("PUT", sent=True)
-    (True, False, True)
-    """
-    return not sent or unsafe or method in IDEMPOTENT_METHODS
-
-
-def burdens_target(blame: Blame | None, *, sent: bool) -> bool:
-    """Tell whether the target may have had work with a failed attempt."""
-    return sent or blame in (Blame.TARGET_THROUGH_PROXY, Blame.TARGET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,103 +41,82 @@ class RetryPolicy:
         require("unsafe", self.unsafe, bool, "True or False")
 
 
-class Stop(StrEnum):
-    """Why no further attempt is made."""
-
-    UNSAFE = "the request may have had its effect, and is not sent twice"
-    SPENT = "its body cannot be sent again"
-    LATE = "its time was over"
-    ATTEMPTS = "no more attempts are allowed"
-    BUDGET = "the budget of retries is used up for the moment"
+_SLICES = 10
+"""Pieces of the window: what leaves it does so a piece at a time, and every call costs the same."""
 
 
-_LEAST_WAIT = 0.01  # seconds: who is free again "now" may take a moment to be
+@dataclass(slots=True)
+class _Slice:
+    number: int = -1
+    requests: int = 0
+    retries: int = 0
 
 
-class Retries:
-    """The attempts at one request. Not thread-safe: a request is sent by one task.
+class RetryBudget:
+    """Allows retries up to a share of the requests within a window, or to a floor. Thread-safe; each call is O(1).
 
     Args:
-        policy: How far it is pursued.
-        budget: What all requests of a sender share; the request is counted.
-        method: Of the request.
-        until: The deadline, on the monotonic clock that `now` is read from.
-        rng: Draws the jitter.
-        unsafe: The user calls this request repeatable, whatever its method.
+        share: Retries for each request, 0.2 for a fifth.
+        floor: Retries that are allowed in each window however few the requests.
+        window: Seconds that are looked back on.
+        clock: Its monotonic time moves the window.
+
+    Raises:
+        ValueError: `share` or `floor` is below 0, or `window` is not above it.
     """
 
     def __init__(
-        self,
-        policy: RetryPolicy,
-        budget: RetryBudget,
-        *,
-        method: str,
-        until: float,
-        rng: random.Random,
-        unsafe: bool = False,
+        self, *, share: float = 0.2, floor: int = 10, window: float = 10.0, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self.tried: set[str] = set()
-        self.attempts = 0
-        self.until = until
-        self._policy = policy
-        self._budget = budget
-        self._method = method
-        self._unsafe = unsafe or policy.unsafe
-        self._rng = rng
-        self._rounds = 1
-        self._paid = False
-        budget.note_request()
+        if not share >= 0 or not floor >= 0 or not window > 0:
+            raise ValueError(f"share and floor must be 0 or more and window above 0, not {share}, {floor}, {window}")
+        self._share = share
+        self._floor = floor
+        self._clock = clock
+        self._width = window / _SLICES
+        self._ring = [_Slice() for _ in range(_SLICES)]
+        self._requests = 0
+        self._retries = 0
+        self._lock = threading.Lock()
 
-    def attempted(self, key: str) -> None:
-        """Count an attempt through a proxy, which is not tried again in this round."""
-        self.attempts += 1
-        self.tried.add(key)
+    def note_request(self) -> None:
+        """Count a request, its first attempt."""
+        with self._lock:
+            self._slice().requests += 1
+            self._requests += 1
 
-    def repeatable(self, *, sent: bool) -> bool:
-        """Tell whether the request is safe to send again; `sent` says that it may have been sent."""
-        return may_retry(self._method, sent=sent, unsafe=self._unsafe)
+    def take(self) -> bool:
+        """Count a retry where the budget allows one more, and tell whether it does."""
+        with self._lock:
+            current = self._slice()
+            if self._retries + 1 > max(self._floor, self._share * self._requests):
+                return False
+            current.retries += 1
+            self._retries += 1
+            return True
 
-    def stop(self, now: float, *, sent: bool, blame: Blame | None, replayable: bool) -> Stop | None:
-        """Tell why a failed attempt is the last, None where another one may follow: the budget has paid for it.
+    def give_back(self) -> None:
+        """Uncount a retry that was allowed and not made."""
+        with self._lock:
+            current = self._slice()
+            if current.retries:
+                current.retries -= 1
+                self._retries -= 1
 
-        `sent` says that the request may have been sent, `replayable` that its body is still there to be sent again.
-        """
-        self._paid = False
-        if not self.repeatable(sent=sent):
-            return Stop.UNSAFE
-        if not replayable:
-            return Stop.SPENT
-        if now >= self.until:
-            return Stop.LATE
-        if self.attempts >= self._policy.attempts:
-            return Stop.ATTEMPTS
-        if burdens_target(blame, sent=sent):
-            if not self._budget.take():
-                return Stop.BUDGET
-            self._paid = True
-        return None
+    def spent(self) -> tuple[int, int]:
+        """Return the retries and the requests of the window."""
+        with self._lock:
+            self._slice()
+            return self._retries, self._requests
 
-    def forgo(self) -> None:
-        """Give back what the budget paid: there is no proxy for the attempt that it allowed."""
-        if self._paid:
-            self._budget.give_back()
-            self._paid = False
-
-    def pause(self, now: float, *, free_in: float | None) -> float | None:
-        """Return how many seconds to wait where no proxy can be had now, None to give up.
-
-        `free_in` says in how many seconds one may be free that was not tried, None where none will. It may be another
-        request's then, so that this may be asked again and again, until the deadline.
-        """
-        left = self.until - now
-        if free_in is not None:
-            wait = max(free_in, _LEAST_WAIT) * self._rng.uniform(1.0, 1.1)
-            if wait < left:
-                return wait
-        if self.tried and self._rounds < self._policy.rounds and self.attempts < self._policy.attempts:
-            wait = BACKOFF.jittered(self._rounds, self._rng)
-            if wait < left:
-                self._rounds += 1
-                self.tried.clear()
-                return wait
-        return None
+    def _slice(self) -> _Slice:
+        """Let what is too old leave the window, and return the piece of now."""
+        now = int(self._clock.monotonic() / self._width)
+        for piece in self._ring:
+            if piece.number <= now - _SLICES and piece.number >= 0:
+                self._requests -= piece.requests
+                self._retries -= piece.retries
+                piece.number, piece.requests, piece.retries = -1, 0, 0
+        current = self._ring[now % _SLICES]
+        current.number = now
+        return current

@@ -8,21 +8,27 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from proxywhirl.errors import Blame
-from proxywhirl.rotation.retries.budget import RetryBudget
-from proxywhirl.rotation.retries.retry import Retries, RetryPolicy
+from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
 from proxywhirl.rotation.verdicts.without_rules import plain_verdict
 
 Judge = Callable[[Evidence], Verdict]
 """From a response to the party to blame; pure, quick, and raises nothing."""
 
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110 section 9.2.2. Methods are case-sensitive (section 9.1): `get` is an unknown method."""
+
+HELD_RESPONSE = 64 * 1024
+"""Bytes of a response that are held back at the most. One that declares no more is read whole before the client gets
+its first byte, so that one which is cut short can still be had through another proxy."""
+
 _OF_GATEWAYS = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _REPEATED = frozenset({Blame.PROXY, Blame.ACCOUNT, Blame.TARGET_THROUGH_PROXY})
 
 
 @dataclass(frozen=True, slots=True)
-class Conduct:
-    """Senders that share a conduct share its budget.
+class SendPolicy:
+    """Senders that share one share its budget.
 
     Attributes:
         policy: How far a request is pursued.
@@ -35,10 +41,6 @@ class Conduct:
     budget: RetryBudget = field(default_factory=RetryBudget)
     judge: Judge = plain_verdict
     rng: random.Random = field(default_factory=random.Random, repr=False)
-
-    def begin(self, method: str, *, until: float, unsafe: bool) -> Retries:
-        """Begin a request; see `Retries`."""
-        return Retries(self.policy, self.budget, method=method, until=until, rng=self.rng, unsafe=unsafe)
 
 
 def is_repeated(verdict: Verdict) -> bool:

@@ -1,0 +1,274 @@
+"""One request, through one proxy after another until one of them serves it (pure).
+
+`Pursuit.steps` is a generator that the gateway and the transport for httpx2 drive, each in its own way. It yields what
+is to be done and is sent the answer:
+
+==============  ========================================================================
+`Choose`        `Proxy`, `Moved` or `NoChoice`, as `choose` makes it of a pool's answer
+`Try`           `Served`, `Failed`, or None of a proxy that turned out to be gone
+`Wait`          None, after that time
+`Publish`       None
+==============  ========================================================================
+
+It ends with None where the request is served, else with the `Stop` or the `NoChoice` that says why no attempt follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from proxywhirl.clock import Clock
+from proxywhirl.errors import Blame, CacheError, PoolEmpty, SessionLost, SiteResting
+from proxywhirl.events import AttemptFailed, Event, SessionMoved
+from proxywhirl.models import Outcome, Proxy, Target
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.proxy_state import BACKOFF
+from proxywhirl.rotation.retries.send_policy import IDEMPOTENT_METHODS, SendPolicy
+from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Choose and lease a proxy for the target, as wished, and none whose key is in `exclude`."""
+
+    target: Target
+    exclude: frozenset[str]
+    wish: RequestOptions = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A leased `proxy` that a session has instead of another one, whose key is `moved_from`; and `why`."""
+
+    proxy: Proxy
+    moved_from: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoChoice:
+    """There is no proxy, and `why`; `error` is what the pool raised.
+
+    `free_in` is in how many seconds there may be one, None where time does not help; `waits` says that it makes sense
+    to wait for that, and not to come back another time.
+    """
+
+    why: str
+    free_in: float | None = None
+    waits: bool = False
+    error: Exception | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let so many `seconds` pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Send the request through the proxy that was chosen last."""
+
+    proxy: Proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Put an event on the bus, where there is one."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The client has the response or is getting it; `outcome` is what was reported, None while it is on its way."""
+
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt did not serve the request, and another one may.
+
+    Attributes:
+        outcome: What was reported.
+        held: There is a response that can be handed on where no other proxy does better.
+        sent: The target may have seen the request.
+        replayable: The request, its body included, can be sent again.
+        counted: It says something of the proxy, which is not tried again in this round.
+    """
+
+    outcome: Outcome
+    held: bool = False
+    sent: bool = True
+    replayable: bool = True
+    counted: bool = True
+
+
+class Stop(StrEnum):
+    """Why no further attempt is made."""
+
+    UNSAFE = "the request may have had its effect, and is not sent twice"
+    SPENT = "its body cannot be sent again"
+    LATE = "its time was over"
+    ATTEMPTS = "no more attempts are allowed"
+    BUDGET = "the budget of retries is used up for the moment"
+
+
+def choose(pool: Pool, command: Choose) -> tuple[Lease | None, Proxy | Moved | NoChoice]:
+    """Carry out a `Choose`: return the lease, None where there is no proxy, and the answer."""
+    wish = command.wish
+    try:
+        lease = pool.acquire(command.target, session=wish.session, exclude=command.exclude, **wish.wishes)
+    except PoolEmpty as exc:
+        return None, NoChoice(str(exc), exc.retry_after, waits=True, error=exc)
+    except SiteResting as exc:
+        return None, NoChoice(str(exc), exc.retry_after, error=exc)
+    except (SessionLost, CacheError) as exc:  # the store may have to agree on a session
+        return None, NoChoice(str(exc), error=exc)
+    return lease, lease.proxy if lease.moved_from is None else Moved(lease.proxy, lease.moved_from, lease.why)
+
+
+_LEAST_WAIT = 0.01  # seconds: who is free again "now" may take a moment to be
+
+
+class Pursuit:
+    """The attempts at one request; making it counts the request. Not thread-safe: one task sends a request.
+
+    `tried` are the keys of the proxies that are not tried again in this round, `attempts` how many were made;
+    `moved_from` is the key of the proxy that the session had before this request, None where it has not moved.
+
+    Args:
+        policy: How far it is pursued.
+        target: Where it goes.
+        wish: What its proxy must be.
+        method: Of the request.
+        until: The deadline, on the monotonic clock.
+        unsafe: The user calls this request repeatable, whatever its method.
+        clock: Tells how much of the time has passed.
+    """
+
+    def __init__(
+        self,
+        policy: SendPolicy,
+        target: Target,
+        wish: RequestOptions = NO_OPTIONS,
+        *,
+        method: str,
+        until: float,
+        unsafe: bool,
+        clock: Clock,
+    ) -> None:
+        self.tried: set[str] = set()
+        self.attempts = 0
+        self.moved_from: str | None = None
+        self.repeatable = unsafe or policy.policy.unsafe or method in IDEMPOTENT_METHODS
+        self.until = until
+        self._policy = policy.policy
+        self._budget = policy.budget
+        self._rng = policy.rng
+        self._target = target
+        self._wish = wish
+        self._clock = clock
+        self._rounds = 1
+        self._held = False
+        self._failed: tuple[Proxy, Outcome] | None = None  # not published before it is known whether it was the last
+        self._paid = False
+        self._budget.note_request()
+
+    def steps(self) -> Generator[Choose | Wait | Try | Publish, Any, Stop | NoChoice | None]:
+        """Pursue the request; see the module."""
+        while True:
+            proxy = yield from self._choose()
+            if isinstance(proxy, NoChoice):
+                return proxy
+            attempt: Served | Failed | None = yield Try(proxy)
+            # A proxy that is gone: another one, as if this one had not been chosen.
+            if attempt is None:
+                self.tried.add(proxy.key)
+                continue
+            if isinstance(attempt, Served) or attempt.counted:
+                self.attempts += 1
+                self.tried.add(proxy.key)
+            # The request is served, though perhaps by a response that is reported as a failure.
+            if isinstance(attempt, Served):
+                if attempt.outcome is not None and not attempt.outcome.ok:
+                    yield self._published(proxy, attempt.outcome, final=True)
+                return None
+            # Another proxy may do better.
+            self._held = self._held or attempt.held
+            stop = self.stop(sent=attempt.sent, blame=attempt.outcome.blame, replayable=attempt.replayable)
+            if stop is not None:
+                yield self._published(proxy, attempt.outcome, final=True)
+                return stop
+            self._failed = proxy, attempt.outcome
+
+    def _choose(self) -> Generator[Choose | Wait | Publish, Any, Proxy | NoChoice]:
+        """Choose a proxy that was not tried in this round; wait for one, unless there is a response in hand."""
+        failed, self._failed = self._failed, None
+        while True:
+            answer: Proxy | Moved | NoChoice = yield Choose(self._target, frozenset(self.tried), self._wish)
+            if not isinstance(answer, NoChoice):
+                break
+            seconds = self.pause(free_in=answer.free_in) if answer.waits and not self._held else None
+            if seconds is None:
+                self.forgo()
+                break
+            yield Wait(seconds)
+        if isinstance(answer, Moved):
+            self.moved_from = self.moved_from or answer.moved_from
+            yield Publish(SessionMoved(self._target, answer.proxy, answer.moved_from, answer.why))
+            answer = answer.proxy
+        if failed is not None:
+            yield self._published(*failed, final=isinstance(answer, NoChoice))
+        return answer
+
+    def _published(self, proxy: Proxy, outcome: Outcome, *, final: bool) -> Publish:
+        return Publish(AttemptFailed(proxy, self._target, outcome, final=final))
+
+    def stop(self, *, sent: bool, blame: Blame | None, replayable: bool) -> Stop | None:
+        """Tell why a failed attempt is the last, None where another one may follow: the budget has paid for it."""
+        self._paid = False
+        if sent and not self.repeatable:
+            return Stop.UNSAFE
+        if not replayable:
+            return Stop.SPENT
+        if self._clock.monotonic() >= self.until:
+            return Stop.LATE
+        if self.attempts >= self._policy.attempts:
+            return Stop.ATTEMPTS
+        if sent or blame in (Blame.TARGET_THROUGH_PROXY, Blame.TARGET):  # the target may have had work with it
+            if not self._budget.take():
+                return Stop.BUDGET
+            self._paid = True
+        return None
+
+    def forgo(self) -> None:
+        """Give back what the budget paid: there is no proxy for the attempt that it allowed."""
+        if self._paid:
+            self._budget.give_back()
+            self._paid = False
+
+    def pause(self, *, free_in: float | None) -> float | None:
+        """Return how many seconds to wait where no proxy can be had now, None to give up.
+
+        `free_in` says in how many seconds one may be free that was not tried, None where none will. It may be another
+        request's then, so that this may be asked again and again, until the deadline.
+        """
+        left = self.until - self._clock.monotonic()
+        if free_in is not None:
+            wait = max(free_in, _LEAST_WAIT) * self._rng.uniform(1.0, 1.1)
+            if wait < left:
+                return wait
+        if self.tried and self._rounds < self._policy.rounds and self.attempts < self._policy.attempts:
+            wait = BACKOFF.jittered(self._rounds, self._rng)
+            if wait < left:
+                self._rounds += 1
+                self.tried.clear()
+                return wait
+        return None
