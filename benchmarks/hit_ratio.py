@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.eviction import ORDERS, EvictionOrder
+from proxywhirl.cache.tiers.eviction import POLICIES, EvictionOrder
 from proxywhirl.cache.tiers.memory import MemoryTier
 
 RESULTS = Path(__file__).parent / "results" / "hit_ratio.json"
@@ -114,7 +114,7 @@ def _record(number: int) -> Record:
 def measure_ratios() -> Ratios:
     """Return the percentage of hits by size, pattern and policy; they take minutes, so each processor has its share."""
     ratios: Ratios = {f"{percent} %": {pattern: {} for pattern in PATTERNS} for percent in PERCENTS}
-    cells = list(product(PERCENTS, PATTERNS, ORDERS))
+    cells = list(product(PERCENTS, PATTERNS, POLICIES))
     with ProcessPoolExecutor() as workers:
         measured = workers.map(hit_ratio, *zip(*cells, strict=True))
         for (percent, pattern, policy), hits in zip(cells, measured, strict=True):
@@ -124,7 +124,7 @@ def measure_ratios() -> Ratios:
 
 def sample() -> dict[str, float]:
     """Return the percentage of hits in a short run by policy, which a test repeats."""
-    return {policy: hit_ratio(1, "scans", policy, SAMPLE) for policy in ORDERS}
+    return {policy: hit_ratio(1, "scans", policy, SAMPLE) for policy in POLICIES}
 
 
 def touch_cost(use: Callable[[str], object], asked: Sequence[str], rounds: int = 200) -> float:
@@ -159,11 +159,14 @@ def measure_costs() -> dict[str, dict[str, float]]:
     keys = [f"{number:016x}" for number in range(KEYS)]
     asked = random.Random(SEED).choices(keys[:TOUCHED_KEYS], k=2_000)
     costs: dict[str, dict[str, float]] = {}
-    for policy, make in ORDERS.items():
-        order = make()
+    for policy, row in POLICIES.items():
+        order = row.order()
         for key in keys[:TOUCHED_KEYS]:
             order.add(key)
-        costs[policy] = {"touch_nanoseconds": touch_cost(order.touch, asked), "bytes_per_key": memory(make(), keys)}
+        costs[policy] = {
+            "touch_nanoseconds": touch_cost(order.touch, asked),
+            "bytes_per_key": memory(row.order(), keys),
+        }
     table = dict.fromkeys(keys[:TOUCHED_KEYS])
     costs["dict.get"] = {"touch_nanoseconds": touch_cost(table.get, asked)}
     return costs
@@ -187,7 +190,7 @@ def markdown(result: dict[str, Any]) -> str:
     columns = [(size, pattern) for size in ratios for pattern in ratios[size]]
     head = ["policy", *(f"{size} {pattern}" for size, pattern in columns), "a touch", "for each key"]
     lines = [head, ["---", *["--:"] * (len(head) - 1)]]
-    for policy in ORDERS:
+    for policy in POLICIES:
         hits = [f"{ratios[size][pattern][policy]:.1f} %" for size, pattern in columns]
         cost = costs[policy]
         lines.append([f"`{policy}`", *hits, f"{cost['touch_nanoseconds']:.0f} ns", f"{cost['bytes_per_key']} bytes"])

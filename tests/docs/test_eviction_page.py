@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import hit_ratio
 from benchmarks.cache.table import BEGIN, END
-from proxywhirl.cache.tiers.eviction import ORDERS
+from proxywhirl.cache.tiers.eviction import POLICIES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "eviction.md").read_text(encoding="utf-8")
@@ -46,6 +46,6 @@ def test_the_advice_follows_from_the_results() -> None:
 
 def test_every_policy_is_explained() -> None:
     """The page says of each policy what goes first and when to use it."""
-    for policy in ORDERS:
+    for policy in POLICIES:
         assert f"\n| `{policy}` | " in PAGE
         assert f"\n- **`{policy}`**" in PAGE

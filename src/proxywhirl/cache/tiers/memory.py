@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
 from proxywhirl.cache.tiers.change_log import Journal
-from proxywhirl.cache.tiers.eviction import LeastRecentlyUsed, admit, order_for
+from proxywhirl.cache.tiers.eviction import admit, order_for
 from proxywhirl.cache.tiers.protocol import Access, Applied, Changes, Decision, Finding, Followed, Stretch
 
 
@@ -65,7 +65,7 @@ class MemoryTier:
         self.corrupted = 0
         self.look_up: Callable[[str], Record | None] = self._records.get
         """The first half of `get`, for those who count nanoseconds."""
-        self.touch = self._order.touch_known if isinstance(self._order, LeastRecentlyUsed) else self._order.touch
+        self.touch = self._order.touch_known
         """The second half: it may raise `KeyError` where another thread took the record out meanwhile."""
         self.leaving: Callable[[Record], object] | None = None
 

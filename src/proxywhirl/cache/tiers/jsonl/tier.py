@@ -23,7 +23,7 @@ from typing import Any
 
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.change_log import Journal
-from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, is_flooded, rank_for
+from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, rank_for
 from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Notes, Shards, shard_number
 from proxywhirl.cache.tiers.jsonl.inspect import differing, left_over, lost, mend, too_open
 from proxywhirl.cache.tiers.jsonl.shard_file import Put
@@ -443,10 +443,6 @@ class JsonlTier:
             return Admitted(self._ticked)
         known = {r.key: where.standing for r in records if (where := self._shards.locate(r.key)) is not None}
         given: list[tuple[Any, str]] = []
-        stored = self._in_order_of_leaving(given)
-        if not known and not gone and is_flooded(self._policy, self._bound, records):
-            stored = ((key, where.standing) for key, where in self._shards.located())  # all of it leaves
-            self._queue = None
         admission = Admission(
             self._policy,
             self._bound,
@@ -454,7 +450,8 @@ class JsonlTier:
             number=number,
             ticked=self._ticked,
             known=known,
-            stored=stored,
+            stored=self._in_order_of_leaving(given),
+            keys=(key for key, _ in self._shards.located()),
             gone=gone,
         )
         admitted = admission.admit(records)

@@ -113,12 +113,12 @@ TOUCH = (
 _STANDING = ", ".join(Standing._fields)
 STANDINGS = f"SELECT key, retired, {_STANDING} FROM entries WHERE "  # noqa: S608  # as above
 IN_ORDER = {
-    policy: f"SELECT key, {_STANDING} FROM entries ORDER BY {', '.join(columns)}, revision"  # noqa: S608  # as above
-    for policy, columns in POLICIES.items()
+    policy: f"SELECT key, {_STANDING} FROM entries ORDER BY {', '.join(row.columns)}, revision"  # noqa: S608  # as above
+    for policy, row in POLICIES.items()
 }
 INDEXES = {
-    f"entries_by_{policy}": f"CREATE INDEX IF NOT EXISTS entries_by_{policy} ON entries ({', '.join(columns)})"
-    for policy, columns in POLICIES.items()
+    f"entries_by_{policy}": f"CREATE INDEX IF NOT EXISTS entries_by_{policy} ON entries ({', '.join(row.columns)})"
+    for policy, row in POLICIES.items()
 }
 ARRIVED = "UPDATE entries SET arrived = generation WHERE arrived = 0"
 STAND = "UPDATE entries SET arrived = ?, used = ?, passed = ?, lap = ? WHERE key = ?"
