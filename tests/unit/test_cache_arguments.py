@@ -263,7 +263,7 @@ def test_what_is_not_added_is_said_with_its_reason(opened: Opener, caplog: pytes
     """No durable tier took it, or it was gone again at once."""
     cache = opened(l1_config=OFF, l2_config=OFF)
     breaker = cache._running().stack.authority
-    breaker.degraded = True
+    breaker.degraded = breaker.sick = True
     breaker._asking.fail()
     assert cache.add(URL, source="s", attributes=Attributes(country="DE")) is None
     assert "was not added: tier l3 is degraded" in caplog.text

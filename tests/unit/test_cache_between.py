@@ -132,25 +132,25 @@ def test_a_reader_finds_the_old_one_or_the_new_one_that_waits_for_l2(opened: Ope
     cache.refresh()  # L2 has the first one
     cache.put("k", entry("k", "two"))  # the second one waits
     near_cache = cache._running().stack.near_cache
-    changes, seen = near_cache._changes, []
+    changes, seen = near_cache.changes, []
     note = changes.note
 
     def looking(keys: Iterable[str]) -> None:
         note(keys)
-        seen.append(near_cache.rising("k"))
+        seen.append(near_cache.queued("k"))
 
-    popped = near_cache._leaving.__class__
+    popped = near_cache.promoting.__class__
 
     class Watched(popped):  # type: ignore[misc, valid-type]
         """A dict of what waits that tells what a reader sees after something was taken out."""
 
         def pop(self, *arguments: Any) -> Any:
             taken = super().pop(*arguments)
-            seen.append(near_cache.rising("k"))
+            seen.append(near_cache.queued("k"))
             return taken
 
     changes.note = looking  # type: ignore[method-assign]
-    near_cache._rising, near_cache._leaving = Watched(near_cache._rising), Watched(near_cache._leaving)
+    near_cache.queue, near_cache.promoting = Watched(near_cache.queue), Watched(near_cache.promoting)
     cache.put("k", entry("k", "three"))
     assert seen
     assert all(waiting is not None for waiting in seen)

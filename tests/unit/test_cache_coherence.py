@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
@@ -55,7 +56,7 @@ class Stack:
 
     def sources(self, *keys: str) -> dict[str, str]:
         """Read the sources of records."""
-        return {record.key: record.source for record in self.stack.read_many(keys, 1e9)[0]}
+        return {record.key: record.source for record in Reader(self.stack).read_many(keys, 1e9)[0]}
 
 
 def nothing() -> None:
@@ -76,12 +77,12 @@ def test_what_another_deletes_while_the_log_is_followed_is_not_read_from_a_windo
 
     stack.l3.before_log = [*[nothing] * call, delete]
     stack.other.commit([], lambda _: Batch(deletes=["c"]), admit=False)
-    stack.stack._follow_log()
+    stack.stack.follow_log()
     followed = stack.stack.near_cache.revision == stack.l3.revision and "a" not in stack.l3
     assert not followed or stack.sources("a") == {}
     stack.l3.before_log.clear()
-    stack.stack._follow_log()
-    assert stack.l3.peek("a") is not None or stack.stack.read("a", 1e9) is None
+    stack.stack.follow_log()
+    assert stack.l3.peek("a") is not None or Reader(stack.stack).read("a", 1e9) is None
 
 
 def test_a_batch_that_is_written_while_it_is_read_around_is_not_missed() -> None:

@@ -484,7 +484,7 @@ def test_opening_and_listing_a_hundred_thousand_entries_decrypts_none(config: Co
         records = [
             Record(f"{n:06}", "http://192.0.2.1:80", "s", 0.0, 0, 2e11, 0.0, sealed=sealed) for n in range(100_000)
         ]
-        ask = cache._running().stack.ask_authority  # under the tier's lock: a thread watches the file
+        ask = cache._running().stack.authority.call  # under the tier's lock: a thread watches the file
         assert ask(lambda tier: tier.transact((), lambda _: Batch(puts=records)), None, len(records)) is not None
         ask(lambda tier: tier.set_meta(f"key_check.{fingerprint(key)}", ""), None)
     with CacheManager(chosen) as cache:

@@ -699,7 +699,7 @@ def test_a_manager_that_is_dropped_while_its_thread_works_is_closed_by_that(open
     assert engine._watcher is not None
     thread, looking, go_on = engine._watcher._thread, threading.Event(), threading.Event()
 
-    def refresh(*, lift: bool = True) -> None:
+    def refresh(*, promote: bool = True) -> None:
         looking.set()
         assert go_on.wait(30)
 

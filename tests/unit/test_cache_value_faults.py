@@ -11,6 +11,7 @@ import pytest
 
 from proxywhirl.cache.coordination.breaker import BreakerTier
 from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record, brought_in_range
 from proxywhirl.cache.statistics import Counters
@@ -107,14 +108,14 @@ def test_a_window_goes_without_what_it_cannot_hold() -> None:
     stack = stack_of(("l2", window), ("l3", MemoryTier(authority=True)))
     assert put(stack, record("a"), record("odd-1"), record("odd-2"), record("z")) is not None
     for key in ("a", "odd-1", "odd-2", "z"):
-        assert stack.read(key, 2.0) is not None
+        assert Reader(stack).read(key, 2.0) is not None
     stack.refresh()
     assert [each.key for each in window.scan("", 9)] == ["a", "z"]
     assert put(stack, record("odd-1", failure_count=3)) is not None
     stack.refresh()
     (breaker,) = stack.windows
     assert (breaker.sick, breaker.behind, window.revision) == (False, False, stack.authority.tier.revision)
-    found = stack.read("odd-1", 2.0)
+    found = Reader(stack).read("odd-1", 2.0)
     assert found is not None
     assert found[0].failure_count == 3
 
@@ -135,7 +136,7 @@ def test_hits_that_cannot_be_stored_are_in_nobody_s_way() -> None:
     stack = stack_of(("l3", authority))
     MemoryTier.fill(authority, [record("a"), record("odd"), record("z")], 0)
     for key in ("a", "odd", "z"):
-        assert stack.read(key, 2.0) is not None
+        assert Reader(stack).read(key, 2.0) is not None
     stack.flush()
     assert sorted(written) == ["a", "z"]
     stack.flush()

@@ -16,7 +16,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.coordination.near_cache import RISING_KEPT
+from proxywhirl.cache.coordination.replicas import QUEUE_KEPT
 from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.models import Attributes
 from proxywhirl.urls import parse
@@ -161,8 +161,8 @@ def test_a_damaged_window_is_read_past(tmp_path: Path, opened: Opener) -> None:
 
 def test_damage_does_not_rise(tmp_path: Path, opened: Opener) -> None:
     """What is read damaged from below enters no tier above, and makes none sick, however many are read at once."""
-    many = [f"n{n}" for n in range(4 * RISING_KEPT)]
-    small = {"l2_config": {"max_entries": 2 * RISING_KEPT}}
+    many = [f"n{n}" for n in range(4 * QUEUE_KEPT)]
+    small = {"l2_config": {"max_entries": 2 * QUEUE_KEPT}}
     cache = opened(**small)
     cache.add_many([(parse(url(name)), Attributes(country="DE")) for name in many], source="test", ttl=1e6)
     cache.close()

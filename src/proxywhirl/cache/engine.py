@@ -28,6 +28,7 @@ from proxywhirl.cache import opening
 from proxywhirl.cache.coordination.breaker import AbsentTier, DecisionError
 from proxywhirl.cache.coordination.handoff import Handoff, Removals
 from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.reconcile import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
@@ -94,6 +95,7 @@ class Engine:
                 handoff=self._handoff(),
                 removals=removals,
             )
+            self.reader = Reader(self.stack)
             self.mapping.renew = self.stack.peek
         except BaseException:
             for _, tier in self.tiers:
@@ -122,15 +124,15 @@ class Engine:
     def remember(self, *, ended: bool = False) -> None:
         """Add a point to the history, and publish it where other processes can read it."""
         now = datetime.fromtimestamp(self.clock.now(), UTC)
-        figures = self.counters.snapshot(*self.stack.measure(lift=ended))
+        figures = self.counters.snapshot(*self.stack.measure(promote=ended))
         self._publisher.remember(figures, now)
         if self.durable and self._publisher.has_news(figures, ended=ended):
-            self.stack.write_authority(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
+            self.stack.authority.write(lambda tier: self._publisher.publish(tier, figures, now, ended=ended), None)
 
     def published(self) -> list[ProcessStatistics]:
         """Return what processes on the same files have published of themselves, this one included."""
         none: dict[str, str] = {}
-        return published(self.stack.ask_authority(lambda tier: tier.metas(PREFIX), none).values())
+        return published(self.stack.authority.call(lambda tier: tier.metas(PREFIX), none).values())
 
     def ask_for_upkeep(self) -> None:
         """Have done what is due, without waiting for it where it could take long."""
@@ -198,7 +200,7 @@ class Engine:
             self._occupancy.close()
 
     def _look(self) -> None:
-        self.stack.refresh(lift=False)
+        self.stack.refresh(promote=False)
         self.upkeep.tick(watching=True)
 
     def _there(self) -> list[tuple[TierName, Tier]]:

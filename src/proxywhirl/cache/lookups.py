@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from proxywhirl.cache import policy
 from proxywhirl.cache.change_feed import CheckTimes
-from proxywhirl.cache.coordination.reads import Reading, drop_damaged
+from proxywhirl.cache.coordination.reads import Reading
 from proxywhirl.cache.engine import Engine, Lifecycle
 from proxywhirl.cache.models import CacheEntry
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, UnsoundError, decode_attributes, fault_of
@@ -87,7 +87,7 @@ class Lookups(Lifecycle):
             policy.check_key(key)
         engine = self._running()
         engine.upkeep.tick()
-        records, evicted = engine.stack.read_many(below, now)
+        records, evicted = engine.reader.read_many(below, now)
         entries |= engine.mapping.used_many(records, now, evicted_from_l1=evicted)
         return {key: entries[key] for key in asked if key in entries}
 
@@ -168,7 +168,7 @@ class Lookups(Lifecycle):
         """
         require("revision", revision, int, "a whole number")
         empty = Changes(revision, [], [])
-        changes = self._running().stack.ask_authority(lambda tier: tier.changes_since(revision, limit), empty, limit)
+        changes = self._running().stack.authority.call(lambda tier: tier.changes_since(revision, limit), empty, limit)
         return CheckTimes.of(changes, self._clock.now())
 
     def __contains__(self, key: object) -> bool:
@@ -199,15 +199,15 @@ class Lookups(Lifecycle):
 
     def _get_another(self, key: str, now: float) -> CacheEntry | None:
         """Have what is damaged under a key dropped, and read what is there then."""
-        stack = self._running().stack
-        drop_damaged(key, stack.durable, stack.near_cache)
+        engine = self._running()
+        engine.reader.drop_damaged(key)
         reading = self._read_below(key, now)
         if reading is None:
             return None
         with contextlib.suppress(UnsoundError):
             if fault_of(reading[0]) is None:
                 return self._used(reading[0], now, evicted_from_l1=reading[1])
-        stack.near_cache.replace((), [key])
+        engine.stack.near_cache.replace((), [key])
         _log.error("what is stored under %s is damaged, and its tier cannot set it aside: delete it", key)
         return None
 
@@ -224,4 +224,4 @@ class Lookups(Lifecycle):
         engine = self._engine or self._running()
         if now >= self._upkeep.due:
             engine.upkeep.tick()
-        return engine.stack.read(key, now)
+        return engine.reader.read(key, now)

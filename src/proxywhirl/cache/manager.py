@@ -226,7 +226,7 @@ class CacheManager(Lookups):
         """
         require("revision", revision, int, "a whole number")
         now, stack = self._clock.now(), self._running().stack
-        page = stack.ask_authority(partial(read_changes, revision=revision, limit=limit, now=now), None, limit)
+        page = stack.authority.call(partial(read_changes, revision=revision, limit=limit, now=now), None, limit)
         if page is not None:
             return page
         known = stack.stand_in() if revision == 0 else None

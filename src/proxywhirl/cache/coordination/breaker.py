@@ -24,7 +24,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from functools import partial
 from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
 from proxywhirl.backoff import Backoff, Trials
@@ -129,11 +128,12 @@ def guarded_decision(decide: Decision) -> Decision:
 class BreakerTier:
     """A tier with its name, its locks and its health.
 
-    `degraded` is one that is not asked, `unwritable` one that is read alone. `changing` says that reads have to wait
-    for a write that takes its time. `behind` is true for a window that was left out of a change: it follows the log
-    before it is used again. With `miscounts` it was left out of hits, which are not in the log: it is emptied then.
-    `patience` is for how many seconds a write waits for another process. `alone` says that nothing else takes its
-    writes, so that each of them waits, also after one has waited in vain.
+    - `degraded`: it is not asked. `unwritable`: it is read alone. `sick`: either of the two.
+    - `changing`: reads have to wait for a write that takes its time.
+    - `behind`: a window that was left out of a change; it catches up with the log before it is used again.
+    - `miscounts`: it was left out of hits, which are not in the log; it is emptied then.
+    - `patience`: for how many seconds a write waits for another process.
+    - `alone`: nothing else takes its writes, so that each of them waits, also after one has waited in vain.
     """
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
@@ -141,6 +141,7 @@ class BreakerTier:
         self.tier = _impatient(tier)
         self.degraded = False
         self.unwritable = False
+        self.sick = False
         self.behind = False
         self.miscounts = False
         self.patience = PATIENCE_SECONDS
@@ -172,11 +173,6 @@ class BreakerTier:
         """Whether to write to the tier now."""
         return self.available and (not self.unwritable or self._writing.due)
 
-    @property
-    def sick(self) -> bool:
-        """Whether it could not do lately what it was asked, be it reading or writing."""
-        return self.degraded or self.unwritable
-
     def write(self, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Change the tier as `call` asks it; one that could not be written to lately is left out.
 
@@ -193,41 +189,39 @@ class BreakerTier:
         return self._try(ask, default, size, self.patience if waits else 0.0, writes=False)
 
     def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
-        alone = writes or patience > 0  # it needs the lock of writers
+        exclusive = writes or patience > 0  # it needs the lock of writers
         why = ""
         for wait in (0.0, min(patience, _patience.get())):  # nearly all go well at once
             for _ in pauses(wait) if wait else AT_ONCE:
+                lock = self._lock if exclusive else self._reads
+                if self.sick and not (self.writable if writes else self.available):
+                    return default
+                if not lock.acquire(False) and not lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
+                    return default  # the call that hangs will be the one to say so
                 try:
-                    return self._turn(ask, default, size, writes=writes, alone=alone)
+                    if exclusive:
+                        self.changing = size > MUCH and self._reads is self._lock
+                    if self.sick and not (self.writable if writes else self.available):
+                        return default  # it has failed another call meanwhile
+                    return self._call(ask, default, size, writes=writes)
                 except TierBusyError as exc:
                     why = str(exc)
+                finally:
+                    if exclusive:
+                        self.changing = False
+                    lock.release()
         if writes and wait and not self.alone:
             self._bar_writes(f"{why}: it was waited for {wait:g} s")
         else:
             _log.debug("tier %s gave no answer: %s", self.name, why)
         return default
 
-    def _turn(self, ask: Callable[[Tier], T], default: T, size: int, *, writes: bool, alone: bool) -> T:
-        lock = self._lock if alone else self._reads
-        if not (self.writable if writes else self.available) or not _taken(lock, size):
-            return default
-        try:
-            if alone:
-                self.changing = size > MUCH and self._reads is self._lock
-            ready = self.writable if writes else self.available  # it may have failed another one meanwhile
-            return self._call(ask, default, size, writes=writes) if ready else default
-        finally:
-            if alone:
-                self.changing = False
-            lock.release()
-
     def get(self, key: str) -> Record | LeftOut | None:
         """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
-        if (
-            self.degraded or self._slow_until is not None or not self._reads.acquire(False)
-        ):  # by its name it costs twice
+        # `acquire` without the name of its argument: with it, it costs twice
+        if self.degraded or self._slow_until is not None or not self._reads.acquire(False):
             nothing: Record | LeftOut | None = LEFT_OUT
-            return self.call(partial(_fetch, key), nothing)
+            return self.call(lambda tier: sound(key, tier.get(key)), nothing)
         try:
             began = self._monotonic()
             answer = self.tier.get(key)
@@ -263,15 +257,19 @@ class BreakerTier:
             else:
                 self._degrade(_reason(exc))
             return default
-        if self._is_too_slow(began, self._monotonic(), SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
+        ended = self._monotonic()
+        longest = SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS
+        if (ended - began > longest or self._slow_until is not None) and self._is_too_slow(began, ended, longest):
             return answer
         if self.degraded:
             self.degraded = False
             self._asking.succeed()
+            self.sick = self.unwritable
             _log.warning("tier %s works again", self.name)
         if writes and self.unwritable:
             self.unwritable = False
             self._writing.succeed()
+            self.sick = self.degraded
             _log.warning("tier %s can be written to again", self.name)
         return answer
 
@@ -285,7 +283,7 @@ class BreakerTier:
 
     def _degrade(self, reason: str) -> None:
         pause = self._asking.fail()
-        self.degraded = True
+        self.degraded = self.sick = True
         known = isinstance(self.tier, AbsentTier) and reason == self._reason  # it is tried again all the time
         self._reason = reason
         level = logging.DEBUG if known else logging.WARNING
@@ -293,7 +291,7 @@ class BreakerTier:
 
     def _bar_writes(self, reason: str) -> None:
         pause = self._writing.fail()
-        self.unwritable = True
+        self.unwritable = self.sick = True
         _log.warning("tier %s is read and not written to, next try in %g s: %s", self.name, pause, reason)
 
 
@@ -307,15 +305,6 @@ def _impatient(tier: Tier) -> Tier:
 def _lock_of_reads(tier: Tier, lock: threading.RLock) -> threading.RLock:
     """Return what keeps reads of a tier apart: a lock of their own where it can be read while it is written to."""
     return threading.RLock() if getattr(tier, "reads_beside_writes", False) else lock
-
-
-def _taken(lock: threading.RLock, size: int) -> bool:
-    """Wait for a call that is under way; one that hangs will be the one to say so."""
-    return lock.acquire(False) or lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS)
-
-
-def _fetch(key: str, tier: Tier) -> Record | LeftOut | None:
-    return sound(key, tier.get(key))
 
 
 def _reason(exc: Exception) -> str:

@@ -1,61 +1,56 @@
-"""The enabled tiers, fastest first, each with its guard: who is asked, who is brought in line before.
+"""The tiers in order, and what keeps each of them in line with the log of the lowest one.
 
-Say in the log what leaves the lowest tier for want of room: no tier is below it, so that it is gone.
+- A window that was left out of a change is `behind`: it catches up with the log before it is asked again.
+- The near cache never stands later in the log than a window that is asked: a load could take from there what the log
+  has told the loads of before.
+- What single puts and promotions bring for L2 waits in the promotion queue of the near cache, and is written there in
+  batches (`promote`).
+- A value that a window refuses to hold is left out of it: it is read from below.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
-from proxywhirl.cache.coordination.breaker import BreakerTier, in_passing
-from proxywhirl.cache.coordination.following import bring_in_line
+from proxywhirl.cache.coordination.breaker import BreakerTier, in_passing, may_wait, sound
+from proxywhirl.cache.coordination.handoff import Handoff
+from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import NearCache
 from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tiers.protocol import Applied, Salvaging, Tier, TierName
+from proxywhirl.cache.tiers.memory import MemoryTier
+from proxywhirl.cache.tiers.protocol import (
+    Access,
+    Applied,
+    Batch,
+    Changes,
+    Followed,
+    Salvaging,
+    Stretch,
+    Tier,
+    TierName,
+)
 from proxywhirl.clock import Clock
+from proxywhirl.errors import TierError, UnstorableValue
 
-_log = logging.getLogger(__name__)
-
-PAUSE_SECONDS = 60.0
-
-
-class Losses:
-    """Tells of the first ones at once, of those that follow once a minute, and of the rest at the end."""
-
-    def __init__(self, tier: TierName, clock: Clock) -> None:
-        self._tier = tier
-        self._monotonic = clock.monotonic
-        self._untold = 0
-        self._quiet_until = float("-inf")
-
-    def note(self, number: int) -> None:
-        """Count entries that left."""
-        self._untold += number
-        if self._monotonic() >= self._quiet_until:
-            self._quiet_until = self._monotonic() + PAUSE_SECONDS
-            self.tell()
-
-    def tell(self) -> None:
-        """Tell of what was not told yet."""
-        number, self._untold = self._untold, 0
-        if number:
-            _log.warning(
-                "tier %s is the lowest and full, so that %d %s gone for want of room: raise max_entries of "
-                "cache.%s_config%s",
-                self._tier,
-                number,
-                "entry is" if number == 1 else "entries are",
-                self._tier,
-                ", or enable the third tier" if self._tier == "l2" else "",
-            )
-
-
+PAGE = 1_000
+MOST_PAGES = 100_000
+FEW = 64
+QUEUE_KEPT = 500
+QUEUE_MOST = 2 * QUEUE_KEPT  # while the windows cannot be written to
+QUIET_SECONDS = 60.0
 WINDOW_PATIENCE_SECONDS = 1.0
+NO_KEYS: list[str] = []
+NO_RECORDS: dict[str, Record] = {}
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -66,24 +61,51 @@ class Committed:
     held: dict[TierName, set[str]] = field(default_factory=dict)
 
 
-class Ladder:
-    """The tiers of one cache; the last one is the authority, `windows` are the durable ones above it."""
+class Replicas:
+    """The enabled tiers, fastest first: the last one is the authority, `windows` are the durable ones above it."""
 
-    def __init__(self, tiers: Sequence[tuple[TierName, Tier]], *, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[tuple[TierName, Tier]],
+        *,
+        clock: Clock,
+        counters: Counters,
+        hits: HitLog,
+        handoff: Handoff | None,
+    ) -> None:
         self.tiers = [BreakerTier(name, tier, clock) for name, tier in tiers]
         self.authority = self.tiers[-1]
         self.authority.behind = False  # it follows nobody
-        connect(self.authority.tier, self.tiers[:-1])
-        self.durable = [breaker for breaker in self.tiers if breaker.name != "l1"]
-        self.windows = [breaker for breaker in self.durable if breaker is not self.authority]
+        self.authority.alone = handoff is None
+        self.durable = [each for each in self.tiers if each.name != "l1"]
+        self.windows = [each for each in self.durable if each is not self.authority]
         for window in self.windows:
             window.patience = WINDOW_PATIENCE_SECONDS  # it can be left out
-        self._counters = counters
-        self._losses = Losses(self.authority.name, clock) if self.durable else None
-        self._evictions = {breaker.name: counters.place(*self.eviction_counts(breaker.name)) for breaker in self.tiers}
+        first = tiers[0][1]
+        self.near_cache = NearCache(
+            first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
+            hits,
+            revision=next(each for each in reversed(self.tiers) if each.absent is None).tier.revision,
+            handoff=handoff,
+        )
+        if handoff is not None:
+            handoff.hear = partial(self.put_ahead, ())
+        self.counters = counters
+        self._evictions = {each.name: counters.place(*self.eviction_counts(each.name)) for each in self.tiers}
+        self._monotonic = clock.monotonic
+        self._lost, self._quiet_until = 0, float("-inf")
+        self._writing = threading.RLock()
+        self._noticing = threading.RLock()
+        self._news = False
+        self._hits_elsewhere = False
+        self._offer_copies(self.authority.tier)
+        with in_passing():  # to open a cache is to read
+            self._make_room()
+            for window in self.windows:
+                catch_up(window, self.authority)
 
     def ask(self, breaker: BreakerTier, ask: Callable[[Tier], T], default: T, size: int = 1) -> T:
-        """Ask a tier about `size` records; a window that was left out of a change follows the log first."""
+        """Ask a tier about `size` records; a window that was left out of a change catches up first."""
         if breaker.behind:
             with in_passing():
                 if not self.is_in_line(breaker):
@@ -97,41 +119,300 @@ class Ladder:
         return breaker.write(change, default, size)
 
     def is_in_line(self, window: BreakerTier) -> bool:
-        """Try to bring a window in line that was left out of a change; return whether it is."""
+        """Have a window catch up that was left out of a change; return whether it has."""
         if window.available:
-            bring_in_line(window, self.authority)
+            catch_up(window, self.authority)
         return not window.behind
 
-    def note_evictions(self, tier: TierName, number: int) -> None:
-        """Count entries that left a tier for want of room."""
-        if number:
-            self._counters.count(self._evictions[tier], number)
-            if tier == self.authority.name and self._losses is not None:
-                self._losses.note(number)
+    def notice(self) -> None:
+        """Follow the log where others have written to it; who comes meanwhile waits for that, but not in passing."""
+        if self.ask(self.authority, lambda tier: tier.changed_elsewhere(), False):
+            self._news = self._hits_elsewhere = True  # hits are not in the log
+        if not self._noticing.acquire(blocking=may_wait()):
+            return
+        try:
+            if self._news:
+                self._news = False  # before the log is read: what comes after that is news again
+                self._news = not self.follow_log() or self._news
+        finally:
+            self._noticing.release()
 
-    def close(self) -> None:
-        """Close every tier, after telling what left the lowest one."""
-        if self._losses is not None:
-            self._losses.tell()
-        for breaker in self.tiers:
-            breaker.tier.close()
+    def follow_log(self) -> bool:
+        """Bring the windows, and then what is in memory, in line with the log; return whether that could be done."""
+        while True:
+            since = self.near_cache.revision
+            changes = self.ask(self.authority, lambda tier: tier.changes_since(since, PAGE), None, PAGE)  # noqa: B023  # called at once
+            if changes is None:
+                return False
+            reached = self.ask(self.authority, lambda tier: tier.revision, -1) if changes.reset else changes.revision
+            if reached < 0 or not self._bring_windows_to(reached):
+                return False
+            if changes.reset:
+                self.near_cache.forget(reached)
+                return True
+            if changes.revision == since:
+                return True
+            if self.near_cache.follow(stretch_of(since, changes)) is not None and not changes.more:
+                return True
+
+    def _bring_windows_to(self, revision: int) -> bool:
+        """Have the windows catch up; whether each stands at a revision or later, or is asked no more."""
+        for window in self.windows:
+            catch_up(window, self.authority)
+            if not window.behind and not 0 <= revision <= window.call(lambda tier: tier.revision, -1):
+                return False
+        return True
+
+    def spread(self, applied: Applied, *, admit: bool) -> Committed:
+        """Bring the windows in line with what the authority has written: a durable one later, where that is little."""
+        served, gone = _told(applied.puts, [*applied.deletes, *applied.evicted])
+        stretch = Stretch(applied.revision_before, applied.revision, served, gone, admit)
+        committed = Committed(applied)
+        promotes = admit and not gone and len(served) <= FEW and bool(self.windows)
+        if not promotes:
+            self.promote(at_once=True)
+            for window in self.windows:
+                committed.held[window.name] = self._tell(window, stretch)
+        followed = self.near_cache.follow(stretch, promotes=promotes)
+        if followed is None:
+            if not self.follow_log():
+                self.put_ahead(served if admit else (), [*gone, *(record.key for record in served)])
+        else:
+            if self.near_cache.l1 is not None:
+                committed.held["l1"] = set(followed.held)
+            if followed.evicted:
+                self.note_evictions("l1", len(followed.evicted))
+        if applied.evicted:
+            self.note_evictions(self.authority.name, len(applied.evicted))
+        if len(self.near_cache.queue) >= QUEUE_KEPT:
+            self.promote()
+        return committed
+
+    def _tell(self, window: BreakerTier, stretch: Stretch) -> set[str]:
+        """Have a durable window follow a change now; return which of the removed keys it held."""
+        done = None
+        if not window.behind:
+            size = len(stretch.records) + len(stretch.removed)
+            done = window.write(partial(followed, stretch), None, size)
+        if done is None:
+            window.behind = True  # until it has followed the log as far as this
+            done = Followed(catch_up(window, self.authority))
+        self.note_evictions(window.name, len(done.evicted))
+        return set(done.held)
+
+    def put_ahead(self, records: Sequence[Record], changed: Collection[str]) -> None:
+        """Have memory and windows stand by what this process wrote, where the log cannot be followed as far as that."""
+        self._news = True
+        for window in self.windows:
+            if self.write(window, lambda tier: tier.drop(changed), None, len(changed)) is None:
+                window.behind = True
+        self.note_evictions("l1", len(self.near_cache.replace(records, changed)))
+
+    def promote(self, *, at_once: bool = False) -> None:
+        """Write what waits for L2 in a batch, where it is much, or `at_once`.
+
+        What cannot be written now is read from below again.
+        """
+        waiting = len(self.near_cache.queue)
+        if not waiting or (waiting < QUEUE_KEPT and not at_once):
+            return
+        if not self._writing.acquire(blocking=may_wait()):  # so that no change of this process comes between
+            return
+        try:
+            self.notice()
+            queued, since, revision = self.near_cache.take_queue()
+            records = [record for record in queued if fault_of(record) is None]  # damage is not to spread
+            if self._hits_elsewhere:
+                self._hits_elsewhere = False
+                self._count_again(records)
+            if all([self._promote_into(window, records, since, revision) for window in self.windows]):  # noqa: C419  # none is left out
+                self.near_cache.promoted()
+            else:
+                self.near_cache.requeue(since)
+        finally:
+            self._writing.release()
+
+    def _count_again(self, records: Sequence[Record]) -> None:
+        """Give records the hits that other processes have written since these were read."""
+        keys = [record.key for record in records]
+        stored = self.ask(self.authority, lambda tier: tier.get_many(keys), NO_RECORDS, len(keys))
+        for record in records:
+            known = stored.get(record.key)
+            if known is not None and known.generation == record.generation:
+                record.access_count = max(record.access_count, known.access_count)
+
+    def _promote_into(self, window: BreakerTier, records: list[Record], since: int | None, revision: int) -> bool:
+        """Write into a durable window what waits for it, and that it has followed the log with this.
+
+        Returns False where another process is writing to it: what waits goes on waiting then.
+        """
+        if since is not None and not window.behind:
+            stretch = Stretch(since, revision, records, (), admit=True)
+            done = window.write(partial(followed, stretch), None, len(records))
+            if done is not None:
+                self.note_evictions(window.name, len(done.evicted))
+                return True
+            if not window.sick and window.call(lambda tier: tier.revision, -1) == since:
+                return False
+        if since is not None:
+            window.behind = True
+            catch_up(window, self.authority)
+        evicted = self.write(window, partial(_filled, records, revision), None, len(records))
+        self.note_evictions(window.name, len(evicted or NO_KEYS))
+        return True
+
+    def note_evictions(self, tier: TierName, number: int) -> None:
+        """Count entries that left a tier for want of room; of the lowest one say so in the log, once a minute."""
+        if number:
+            self.counters.count(self._evictions[tier], number)
+            if tier == self.authority.name and self.durable:
+                self._lost += number
+                if self._monotonic() >= self._quiet_until:
+                    self._quiet_until = self._monotonic() + QUIET_SECONDS
+                    self._tell_of_losses()
 
     def eviction_counts(self, tier: TierName) -> tuple[str, ...]:
         """Return the names of the counts that one for such an entry is added to."""
         evictions = f"{tier}.evictions_lru"
         return (evictions,) if tier == self.authority.name else (evictions, "demotions")
 
+    def _tell_of_losses(self) -> None:
+        number, self._lost = self._lost, 0
+        if number:
+            _log.warning(
+                "tier %s is the lowest and full, so that %d %s gone for want of room: raise max_entries of "
+                "cache.%s_config%s",
+                self.authority.name,
+                number,
+                "entry is" if number == 1 else "entries are",
+                self.authority.name,
+                ", or enable the third tier" if self.authority.name == "l2" else "",
+            )
 
-def connect(authority: Tier, windows: Sequence[BreakerTier]) -> None:
-    """Have the lowest of the tiers ask the others for copies of what is damaged in it."""
+    def rejoin(self, authority: Tier) -> None:
+        """Use an authority that could be opened at last: what it says is news to all."""
+        self._offer_copies(authority)
+        self._news = True
 
-    def copy_of(key: str, revision: int) -> Record | None:
-        for window in windows:
-            found = window.call(lambda tier: tier.peek(key), None)
-            if found is not None and found.revision == revision and fault_of(found) is None:
-                counted = found.stored_count if window.name == "l1" else found.access_count  # hits come by themselves
-                return replace(found, access_count=counted)
-        return None
+    def _offer_copies(self, authority: Tier) -> None:
+        """Have the authority ask the tiers above it for copies of what is damaged in it."""
+        above = self.tiers[:-1]
 
-    if isinstance(authority, Salvaging):
-        authority.copy_of = copy_of
+        def copy_of(key: str, revision: int) -> Record | None:
+            for window in above:
+                found = window.call(lambda tier: tier.peek(key), None)
+                if found is not None and found.revision == revision and fault_of(found) is None:
+                    count = found.stored_count if window.name == "l1" else found.access_count  # hits come by themselves
+                    return replace(found, access_count=count)
+            return None
+
+        if isinstance(authority, Salvaging):
+            authority.copy_of = copy_of
+
+    def _make_room(self) -> None:
+        """Let those go that are too many since a tier has a smaller bound."""
+        applied = self.write(self.authority, lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
+        self.note_evictions(self.authority.name, len(applied.evicted if applied is not None else NO_KEYS))
+        for window in self.windows:
+            evicted = self.write(window, lambda tier: tier.fill((), tier.revision), None, PAGE * PAGE)
+            self.note_evictions(window.name, len(evicted or NO_KEYS))
+
+    def release(self) -> None:
+        """Close every tier, after telling what left the lowest one."""
+        self._tell_of_losses()
+        for each in self.tiers:
+            each.tier.close()
+
+
+def catch_up(window: BreakerTier, authority: BreakerTier) -> list[str]:
+    """Apply what the log says after the revision where a window stands; return the keys that it held and that went.
+
+    A window that cannot be written to is `behind` until it could. One that is too far behind for the log is
+    emptied: what it held can be read from below again.
+    """
+    held: list[str] = []
+    stood = None
+    for _ in range(MOST_PAGES):
+        since = window.call(lambda tier: tier.revision, -1)
+        if since < 0 or since == stood:  # it cannot be read, or did not take what it was told
+            window.behind = True
+            break
+        stood = since
+        changes = authority.call(lambda tier: tier.changes_since(since, PAGE), None, PAGE)  # noqa: B023  # called at once
+        if changes is None:  # nothing newer can be known now
+            break
+        if window.miscounts or changes.reset or (since == 0 < changes.revision and window.call(len, 1) == 0):
+            target = authority.call(lambda tier: tier.revision, -1)
+            window.behind = target < 0 or window.write(lambda tier: tier.clear(target), -1, PAGE * PAGE) < 0  # noqa: B023  # as above
+            window.miscounts = window.miscounts and window.behind
+            break
+        if changes.revision == since:
+            window.behind = False
+            break
+        done = window.write(partial(followed, stretch_of(since, changes)), None, PAGE)
+        if done is not None:
+            held += done.held
+    return held
+
+
+def followed(stretch: Stretch, window: Tier) -> Followed | None:
+    """Have a window follow a part of the log; what it cannot hold it is not to hold."""
+    try:
+        return window.follow(stretch)
+    except UnstorableValue as exc:
+        left = _without(exc, stretch.records)
+        return followed(replace(stretch, records=left, removed=[*stretch.removed, str(exc.key)]), window)
+
+
+def _filled(records: Sequence[Record], revision: int, window: Tier) -> list[str] | None:
+    """Fill a window with what it can hold of some records."""
+    try:
+        return window.fill(records, revision)
+    except UnstorableValue as exc:
+        return _filled(_without(exc, records), revision, window)
+
+
+def _without(refused: UnstorableValue, records: Sequence[Record]) -> list[Record]:
+    left = [record for record in records if record.key != refused.key]
+    if len(left) == len(records):
+        raise TierError(f"it refuses what it was not given: {refused}") from refused
+    return left
+
+
+def touched(accesses: Sequence[Access], tier: Tier) -> bool:
+    """Add hits to what a tier counts. What it cannot store is counted no more: it would be in the way of all others."""
+    try:
+        tier.touch_many(accesses)
+    except UnstorableValue as exc:
+        _log.error("%s: it counts no further", exc)
+        left = [access for access in accesses if access.key != exc.key]
+        return len(left) == len(accesses) or touched(left, tier)
+    return True
+
+
+def stretch_of(since: int, changes: Changes) -> Stretch:
+    """Return a page of the log, read after a revision, as a window takes it."""
+    served, gone = _told(changes.records, changes.removed)
+    return Stretch(since, changes.revision, served, gone)
+
+
+def _told(records: Sequence[Record], removed: Sequence[str]) -> tuple[list[Record], list[str]]:
+    """Return the records that windows are to hold, and the keys that they are not to hold: what is retired as well."""
+    served, gone = [], [*removed]
+    for record in records:
+        if record.retired:
+            gone.append(record.key)
+        else:
+            served.append(record)
+    return served, gone
+
+
+def sound_many(answers: object) -> dict[str, Record]:
+    """Return the answer of a tier that was asked for several keys. Raises `TierError` as `sound` does."""
+    if not isinstance(answers, Mapping):
+        raise TierError(f"asked for entries, it answered with {type(answers).__name__}")
+    found = {key: answer for key, answer in answers.items() if type(answer) is Record and answer.key == key}
+    if len(found) < len(answers):
+        for key, answer in answers.items():
+            sound(key, answer)
+    return found

@@ -14,9 +14,8 @@ from dataclasses import replace
 from operator import attrgetter
 
 from proxywhirl.cache.coordination.breaker import BreakerTier
-from proxywhirl.cache.coordination.following import bring_in_line
 from proxywhirl.cache.coordination.handoff import REFUSED
-from proxywhirl.cache.coordination.replicas import Committed
+from proxywhirl.cache.coordination.replicas import Committed, catch_up
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.sealing import sealed_with
@@ -214,7 +213,7 @@ class _Comparison:
         differing = _differences(suspects.values(), self._stored(suspects))
         reached = self._authority.call(lambda tier: tier.revision, -1)
         if self._window in self._stack.windows:
-            bring_in_line(self._window, self._authority)
+            catch_up(self._window, self._authority)
         else:
             self._stack.refresh()
         if not 0 <= reached <= self._window.call(lambda tier: tier.revision, -1):
