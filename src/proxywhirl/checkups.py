@@ -27,8 +27,8 @@ from proxywhirl.models import Target
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.catalogue import guess
 from proxywhirl.vendors.decoding import decode_failure
+from proxywhirl.vendors.provider import guess
 from proxywhirl.wire.judge import Judge
 
 _log = logging.getLogger(__name__)

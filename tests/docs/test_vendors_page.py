@@ -15,9 +15,8 @@ from proxywhirl.cli.main import main
 from proxywhirl.errors import Blame
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
-from proxywhirl.vendors.catalogue import providers
 from proxywhirl.vendors.grammar import duration, parse, write
-from proxywhirl.vendors.provider import Provider
+from proxywhirl.vendors.provider import Provider, providers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "vendors.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^proxywhirl (.+)$", PAGE, re.MULTILINE)

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.vendors.catalogue import providers
-from proxywhirl.vendors.compiling import compile_credential, session_name, spelled_session
 from proxywhirl.vendors.grammar import Wish, duration, parse, read_duration, write
-from proxywhirl.vendors.provider import Provider
+from proxywhirl.vendors.provider import Provider, providers
+from proxywhirl.vendors.sessions import compile_credential, session_name, spelled_session
 
 ACCOUNTS = {"netnut": "bob-res", "soax": "package-1"}
 PLACEHOLDER = re.compile(r"\{(\w+)\}")

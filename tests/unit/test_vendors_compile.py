@@ -6,9 +6,9 @@ import pytest
 
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.urls import parse
-from proxywhirl.vendors.catalogue import guess, providers
-from proxywhirl.vendors.compiling import compile_credential
 from proxywhirl.vendors.grammar import Wish
+from proxywhirl.vendors.provider import guess, providers
+from proxywhirl.vendors.sessions import compile_credential
 
 HOURS = 3600
 

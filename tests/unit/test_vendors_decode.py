@@ -7,8 +7,8 @@ import pytest
 from proxywhirl.checkups import _told_by_vendor
 from proxywhirl.errors import AccountRefused, Blame, TargetUnreachable
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.catalogue import providers
-from proxywhirl.vendors.decoding import decode, decode_answer, decode_failure
+from proxywhirl.vendors.decoding import decode, decode_failure
+from proxywhirl.vendors.provider import providers
 
 THROUGH = Blame.TARGET_THROUGH_PROXY
 NOT_OURS = {b"content-type": b"text/html"}
@@ -74,8 +74,8 @@ def test_a_targets_own_answer_is_not_the_vendors() -> None:
     """Without the vendor's header a forwarded answer says nothing, whatever its status; a refused tunnel does."""
     for name in providers():
         for status in (200, 403, 407, 429, 502, 503):
-            assert decode_answer(name, status, NOT_OURS.items()) is None
-    verdict = decode_answer("brightdata", 402, [(b"x-brd-err-code", b"policy_20140")])
+            assert decode(name, status, NOT_OURS.items(), tunnel=False) is None
+    verdict = decode("brightdata", 402, [(b"x-brd-err-code", b"policy_20140")], tunnel=False)
     assert verdict is not None
     assert verdict.rule == "brightdata:policy_20140"
 
@@ -86,7 +86,7 @@ def test_nothing_of_a_header_is_shown_but_known_codes() -> None:
     for name, vendor in providers().items():
         headers = [(header, echo) for rule in vendor.errors for header in rule.headers]
         for status in (400, 403, 407, 502):
-            for verdict in (decode(name, status, headers), decode_answer(name, status, headers)):
+            for verdict in (decode(name, status, headers), decode(name, status, headers, tunnel=False)):
                 assert "s3cret" not in repr(verdict)
 
 

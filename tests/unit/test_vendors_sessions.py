@@ -7,9 +7,9 @@ import pytest
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Attributes, Proxy
 from proxywhirl.urls import ProxyURL, parse
-from proxywhirl.vendors.catalogue import providers
 from proxywhirl.vendors.grammar import Wish, read_duration
 from proxywhirl.vendors.grammar import parse as read_wish
+from proxywhirl.vendors.provider import providers
 from proxywhirl.vendors.sessions import recognised, to_send, vendor_sessions
 
 LINES = {

@@ -12,8 +12,8 @@ from proxywhirl.errors import SettingsError
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.catalogue import guess, provider
 from proxywhirl.vendors.grammar import Wish, read_duration
+from proxywhirl.vendors.provider import guess, provider
 from proxywhirl.vendors.sessions import MOST_SESSIONS, recognised
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -11,49 +11,24 @@ from collections.abc import Iterable
 from proxywhirl.errors import UpstreamError
 from proxywhirl.rotation.retries.send_policy import Judge, as_forwarded
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
-from proxywhirl.vendors.catalogue import providers
-from proxywhirl.vendors.provider import ErrorRule
+from proxywhirl.vendors.provider import ErrorRule, providers
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 _SECONDS = re.compile(rb"[0-9]{1,6}")
 
 
-def decode(provider: str | None, status: int, headers: Headers) -> Verdict | None:
-    """Return who is to blame for a tunnel that a vendor's gateway refused; None where the vendor says nothing of it.
+def decode(provider: str | None, status: int, headers: Headers, *, tunnel: bool = True) -> Verdict | None:
+    """Return who is to blame for what a vendor's gateway answered; None where the vendor says nothing of it.
 
-    Names of headers are compared without case. The verdict's rule is `provider:code`; `retry_after` comes from
-    Retry-After in seconds (RFC 9110 section 10.2.3).
+    A refused tunnel is the vendor's in any case. Without a `tunnel` the answer is the vendor's where it carries the
+    vendor's header, since a target may answer with any status. A target that sends such a header itself is taken for
+    the vendor: in plain HTTP nobody can tell. Names of headers are compared without case. The verdict's rule is
+    `provider:code`; `retry_after` comes from Retry-After in seconds (RFC 9110 section 10.2.3).
 
     >>> decode("brightdata", 407, [(b"x-brd-err-code", b"client_10020")])
     Verdict(blame=<Blame.ACCOUNT: 'account'>, rule='brightdata:client_10020', retry_after=None)
     """
-    return _decoded(provider, status, headers, tunnel=True)
-
-
-def decode_answer(provider: str | None, status: int, headers: Headers) -> Verdict | None:
-    """Do as `decode` for the answer to a request that the gateway forwards; None where it is the target's.
-
-    It is the vendor's where it carries the vendor's header, since a target may answer with any status. A target that
-    sends such a header itself is taken for the vendor: in plain HTTP nobody can tell.
-    """
-    return _decoded(provider, status, headers, tunnel=False)
-
-
-def judge_forwarded(provider: str | None, evidence: Evidence, judge: Judge) -> Verdict:
-    """Judge what a proxy forwarded outside of a tunnel: where its vendor says that it is its own, that goes."""
-    said = decode_answer(provider, evidence.status, evidence.headers)
-    return as_forwarded(judge(evidence), evidence.status) if said is None else said
-
-
-def decode_failure(provider: str | None, failure: UpstreamError) -> Verdict | None:
-    """Do as `decode` for the error that a refused tunnel became; None for any other error."""
-    if provider is None or failure.refusal is None:
-        return None
-    return decode(provider, *failure.refusal)
-
-
-def _decoded(provider: str | None, status: int, headers: Headers, *, tunnel: bool) -> Verdict | None:
     vendor = providers().get(provider) if provider else None
     if vendor is None:
         return None
@@ -65,6 +40,19 @@ def _decoded(provider: str | None, status: int, headers: Headers, *, tunnel: boo
         if called is not None:
             return Verdict(rule.blame, f"{vendor.name}:{called}", _retry_after(found))
     return None
+
+
+def judge_forwarded(provider: str | None, evidence: Evidence, judge: Judge) -> Verdict:
+    """Judge what a proxy forwarded outside of a tunnel: where its vendor says that it is its own, that goes."""
+    said = decode(provider, evidence.status, evidence.headers, tunnel=False)
+    return as_forwarded(judge(evidence), evidence.status) if said is None else said
+
+
+def decode_failure(provider: str | None, failure: UpstreamError) -> Verdict | None:
+    """Do as `decode` for the error that a refused tunnel became; None for any other error."""
+    if provider is None or failure.refusal is None:
+        return None
+    return decode(provider, *failure.refusal)
 
 
 def _holds(rule: ErrorRule, status: int, headers: dict[bytes, bytes], *, tunnel: bool) -> str | None:

@@ -1,14 +1,17 @@
-"""A vendor as it is described in `providers.toml`: the values, and how they are read from its table (pure)."""
+"""A vendor as `providers.toml` describes it: the values, how they are read from its table, and which ones are known."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from proxywhirl.errors import Blame
+from proxywhirl.errors import Blame, UnknownNameError
 from proxywhirl.vendors.grammar import KEYS
 
 _MARK = re.compile(r"[-_][a-z]+[-_]")
@@ -70,21 +73,21 @@ class Provider:
     title: str
     docs: str
     hosts: tuple[str, ...]
-    ports: tuple[int, ...]
     into: str
-    prefix: str
-    tail: str
-    account: re.Pattern[str] | None
-    account_words: str
     joint: str
-    regions_of: tuple[str, ...]
-    countries: Mapping[str, str]
     places: Mapping[str, str]
     sessions: Mapping[str, str]
     names: SessionNames
-    lifetimes: Lifetimes | None
-    errors: tuple[ErrorRule, ...]
     marks: re.Pattern[str]
+    ports: tuple[int, ...] = ()
+    prefix: str = ""
+    tail: str = ""
+    account: re.Pattern[str] | None = None
+    account_words: str = ""
+    regions_of: tuple[str, ...] = ()
+    countries: Mapping[str, str] = field(default_factory=dict)
+    lifetimes: Lifetimes | None = None
+    errors: tuple[ErrorRule, ...] = ()
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -100,27 +103,17 @@ class Provider:
     def of(cls, name: str, table: Mapping[str, Any]) -> Provider:
         """Build the value of a table."""
         names, lifetimes, account = table["names"], table.get("lifetimes"), table.get("account")
-        return cls(
-            name=name,
-            title=table["title"],
-            docs=table["docs"],
-            hosts=tuple(table["hosts"]),
-            ports=tuple(table.get("ports", ())),
-            into=table["into"],
-            prefix=table.get("prefix", ""),
-            tail=table.get("tail", ""),
-            account=None if account is None else re.compile(account),
-            account_words=table.get("account_words", ""),
-            joint=table["joint"],
-            regions_of=tuple(table.get("regions_of", ())),
-            countries=table.get("countries", {}),
-            places=table["places"],
-            sessions=table["sessions"],
-            names=SessionNames(**{**names, "pattern": re.compile(names["pattern"])}),
-            lifetimes=None if lifetimes is None else Lifetimes(**lifetimes),
-            errors=tuple(_rule(rule) for rule in table.get("errors", ())),
-            marks=_marks([*table["places"].values(), *table["sessions"].values()]),
-        )
+        read = {
+            "hosts": tuple(table["hosts"]),
+            "ports": tuple(table.get("ports", ())),
+            "account": None if account is None else re.compile(account),
+            "regions_of": tuple(table.get("regions_of", ())),
+            "names": SessionNames(**{**names, "pattern": re.compile(names["pattern"])}),
+            "lifetimes": None if lifetimes is None else Lifetimes(**lifetimes),
+            "errors": tuple(_rule(rule) for rule in table.get("errors", ())),
+            "marks": _marks([*table["places"].values(), *table["sessions"].values()]),
+        }
+        return cls(**{"name": name, **table, **read})
 
 
 def _marks(templates: list[str]) -> re.Pattern[str]:
@@ -139,3 +132,27 @@ def _rule(table: Mapping[str, Any]) -> ErrorRule:
         codes=None if codes is None else re.compile(rf"(?<![A-Za-z0-9])({'|'.join(codes)})(?![A-Za-z0-9])"),
         says=None if says is None else re.compile(says, re.IGNORECASE),
     )
+
+
+@cache
+def providers() -> Mapping[str, Provider]:
+    """Return the vendors by name."""
+    text = files("proxywhirl.vendors").joinpath("providers.toml").read_text(encoding="utf-8")
+    return {name: Provider.of(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def provider(name: str) -> Provider:
+    """Return a vendor.
+
+    Raises:
+        UnknownNameError: There is none of this name; the message lists those that there are.
+    """
+    known = providers()
+    if name not in known:
+        raise UnknownNameError("provider", name, list(known))
+    return known[name]
+
+
+def guess(host: str, port: int) -> Provider | None:
+    """Return the vendor at whose gateways' addresses a host and port are; None where it is nobody's."""
+    return next((known for known in providers().values() if known.is_at(host, port)), None)
