@@ -12,7 +12,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.coordination.handoff import REMOVED
+from proxywhirl.cache.manifest import REMOVED
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
 

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig
 from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.keyring import KeyFile
-from proxywhirl.cache.keys.keyset import key_file
 from proxywhirl.cache.keys.sealing import LazyPassword, Sealer
+from proxywhirl.cache.manifest import key_file
 from proxywhirl.cache.record import Record
 from proxywhirl.errors import CacheError, DecryptionError
 

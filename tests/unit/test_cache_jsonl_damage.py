@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from proxywhirl.cache.manifest import DAMAGED, MARK
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.jsonl.directory import DAMAGED, MARK, shard_number
+from proxywhirl.cache.tiers.jsonl.directory import shard_number
 from proxywhirl.cache.tiers.jsonl.format import (
     decode_line,
     encode_evictions,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from proxywhirl.cache.manifest import DAMAGED
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.jsonl.directory import DAMAGED, shard_number
+from proxywhirl.cache.tiers.jsonl.directory import shard_number
 from proxywhirl.cache.tiers.jsonl.format import encode_record
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Batch

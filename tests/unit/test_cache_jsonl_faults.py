@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxywhirl.cache.manifest import MARK
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.jsonl.directory import MARK
 from proxywhirl.cache.tiers.jsonl.format import decode_line
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.jsonl.write_lock import Marker

@@ -14,7 +14,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.coordination.handoff import PAGE, REFUSED, HintFile
+from proxywhirl.cache.coordination.handoff import PAGE, HintFile
+from proxywhirl.cache.manifest import REFUSED
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import REPAIR
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier

@@ -13,9 +13,10 @@ import pytest
 
 from proxywhirl.cache.coordination import hit_counts as hits_module
 from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.manifest import MARK
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.eviction import POLICIES, Uses
-from proxywhirl.cache.tiers.jsonl.directory import MARK, SHARDS, shard_name, shard_number
+from proxywhirl.cache.tiers.jsonl.directory import SHARDS, shard_name, shard_number
 from proxywhirl.cache.tiers.jsonl.format import Mark, encode_line, encode_mark, encode_record
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Access, Batch, Tier

@@ -18,7 +18,7 @@ import pytest
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
 from proxywhirl.cache.coordination.breaker import SLOW_CALL_SECONDS
-from proxywhirl.cache.tiers.jsonl.directory import MARK
+from proxywhirl.cache.manifest import MARK
 from proxywhirl.cache.tiers.protocol import TierName
 from proxywhirl.errors import TierBusyError, TierError
 from proxywhirl.models import HealthCheck, HealthStatus

@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
@@ -35,6 +34,7 @@ from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.keyset import KeyNotes, copy_notes, noted, open_sealer
 from proxywhirl.cache.maintenance.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.maintenance.periodic import Upkeep
+from proxywhirl.cache.manifest import l2_directory, opening_lock
 from proxywhirl.cache.models import KEY_VARIABLE, CacheConfig, CacheStatistics
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
@@ -210,7 +210,7 @@ class Engine:
     def _open_tier(self, name: TierName) -> Tier:
         """Open a tier; of the second one its directory is held, and its notes can be read."""
         if name == "l2" and self._occupancy is None and backend_of(self.config) is not None:
-            self._occupancy = Occupancy(Path(self.config.l2_cache_dir).expanduser())
+            self._occupancy = Occupancy(l2_directory(self.config))
         tier = opening.open_tier(self.config, name, self._uses)
         if name == "l2":
             try:
@@ -290,10 +290,7 @@ class Engine:
         if not durable or isinstance(tiers[-1][1], AbsentTier):
             return None
         removals = self._removals() if durable[0][0] == "l2" else None
-        if durable[-1][0] == "l3":
-            place = Path(self.config.l3_database_path).expanduser().with_suffix(".opening")
-        else:
-            place = Path(self.config.l2_cache_dir).expanduser() / ".opening"
+        place = opening_lock(self.config, l3=durable[-1][0] == "l3")
         try:
             with FileLock(place, timeout=timeout, mode=0o600):
                 for _, tier in tiers:
@@ -307,14 +304,14 @@ class Engine:
         return removals if has_left(durable[-1][1]) else None
 
     def _removals(self) -> Removals:
-        directory = Path(self.config.l2_cache_dir).expanduser()
+        directory = l2_directory(self.config)
         return Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
 
     def _handoff(self) -> Handoff | None:
         names = {name for name, _ in self.tiers}
         if not {"l2", "l3"} <= names:
             return None
-        directory = Path(self.config.l2_cache_dir).expanduser()
+        directory = l2_directory(self.config)
         fsync = self.config.durability == "power"
         return Handoff(directory, clock=self.clock, password_changed=self.mapping.password_changed, fsync=fsync)
 

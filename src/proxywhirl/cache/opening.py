@@ -16,6 +16,7 @@ from pathlib import Path
 
 from proxywhirl import plugins
 from proxywhirl.cache.coordination.breaker import AbsentTier
+from proxywhirl.cache.manifest import L2_DATABASE, l2_directory, l3_file
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.tiers.directory_lock import backend_of, check_backend
 from proxywhirl.cache.tiers.eviction import Uses
@@ -110,7 +111,6 @@ def _checked(name: str, tier: Tier) -> Tier:
     return tier
 
 
-L2_DATABASE = "l2.db"
 L3_TIER = "sqlite"
 
 
@@ -170,7 +170,7 @@ def open_tier(config: CacheConfig, name: TierName, uses: Uses | None = None) -> 
             return MemoryTier(max_entries=l1.max_entries, policy=l1.eviction_policy, authority=lonely)
         case "l2":
             if (backend := backend_of(config)) is not None:
-                check_backend(Path(config.l2_cache_dir).expanduser(), backend)
+                check_backend(l2_directory(config), backend)
             return make_tier(config.l2_tier or config.l2_backend.value, l2_plan(config, uses))
         case "l3":
             return make_tier(config.l3_tier or L3_TIER, _l3_plan(config, uses))
@@ -178,7 +178,7 @@ def open_tier(config: CacheConfig, name: TierName, uses: Uses | None = None) -> 
 
 def l2_plan(config: CacheConfig, uses: Uses | None = None) -> TierPlan:
     """Return what the second tier is to be."""
-    directory = Path(config.l2_cache_dir).expanduser()
+    directory = l2_directory(config)
     return TierPlan(
         directory=directory,
         file=directory / L2_DATABASE,
@@ -191,7 +191,7 @@ def l2_plan(config: CacheConfig, uses: Uses | None = None) -> TierPlan:
 
 
 def _l3_plan(config: CacheConfig, uses: Uses | None) -> TierPlan:
-    file = Path(config.l3_database_path).expanduser()
+    file = l3_file(config)
     return TierPlan(
         directory=file.with_suffix(""),
         file=file,

@@ -35,6 +35,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from proxywhirl.cache.manifest import DAMAGED, HINTS, REFUSED, REMOVED
 from proxywhirl.cache.policy import Hint, replayed
 from proxywhirl.cache.record import UNREADABLE, Record, brought_in_range
 from proxywhirl.cache.tiers.jsonl.format import decode_line, encode_line
@@ -48,8 +49,6 @@ from proxywhirl.state.files import replace_file, write_all
 FORMAT = "proxywhirl-debt"
 VERSION = 1
 HEADER = encode_line({"op": "head", "format": FORMAT, "version": VERSION})
-REFUSED = "refused.jsonl"
-REMOVED = "removed.jsonl"
 MOST_HINTS = 100_000
 MOST_REMOVALS = 1_000_000
 LOCK_TIMEOUT_SECONDS = 10.0
@@ -149,9 +148,7 @@ class HintFile:
         FormatVersionError: a newer version wrote the file, which is left as it is.
     """
 
-    def __init__(
-        self, directory: Path, *, name: str = "debt.jsonl", fsync: bool = False, limit: int = MOST_HINTS
-    ) -> None:
+    def __init__(self, directory: Path, *, name: str = HINTS, fsync: bool = False, limit: int = MOST_HINTS) -> None:
         self.path = directory / name
         self.corrupted = 0
         self.hear: Callable[[Collection[str]], object] = len  # nobody is told
@@ -419,7 +416,7 @@ class HintFile:
     def _contain(self, damaged: Sequence[bytes]) -> None:
         """Count what cannot be read and keep it aside."""
         self.corrupted += len(damaged)
-        aside = self.path.with_name("damaged.jsonl")
+        aside = self.path.with_name(DAMAGED)
         try:
             _append_to(aside, [line.rstrip(b"\n") + b"\n" for line in damaged])
         except OSError as exc:

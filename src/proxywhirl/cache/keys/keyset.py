@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from proxywhirl.cache.keys.keyring import KeyFile, KeyKeeper, OsKeyring
 from proxywhirl.cache.keys.sealing import Sealer, fingerprint, sealed_with
+from proxywhirl.cache.manifest import key_file
 from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
@@ -32,15 +32,6 @@ PAGE = 1_000
 CONFIGURATION = "this process's configuration"
 
 Tiers = Sequence[tuple[TierName, Tier]]
-
-
-def key_file(config: CacheConfig) -> Path:
-    """Return where the key is kept when none is configured."""
-    if config.key_file is not None:
-        return Path(config.key_file).expanduser()
-    if config.l3_config.holds_entries:
-        return Path(config.l3_database_path).expanduser().with_suffix(".key")
-    return Path(config.l2_cache_dir).expanduser().with_suffix(".key")
 
 
 def key_keeper(config: CacheConfig) -> KeyKeeper | None:

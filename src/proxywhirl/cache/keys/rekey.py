@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from proxywhirl.cache.keys import keyset as keys
 from proxywhirl.cache.keys.keyring import KeyKeeper, exclusively
 from proxywhirl.cache.keys.sealing import Sealer, fingerprint, generate_key
+from proxywhirl.cache.manifest import key_file
 from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig, check_key
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
@@ -89,7 +90,7 @@ def rotate(config: CacheConfig, sealer: Sealer, store: Store, new_key: SecretStr
         ValueError: a key is given that is none, where it is not kept by us, or while another rotation is unfinished.
     """
     keeper = keys.key_keeper(config)
-    with exclusively(keys.key_file(config)):
+    with exclusively(key_file(config)):
         work = _Work(sealer, store)
         resumed = _begin(keeper, new_key, work.noted_in_authority() - {fingerprint(k) for k in config.previous_keys})
         sealer.reload()

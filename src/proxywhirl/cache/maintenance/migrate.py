@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from proxywhirl.cache.coordination.reconcile import STORE_ID
+from proxywhirl.cache.manifest import JSONL_FILES
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.cache.opening import TierPlan, l2_plan, make_tier
 from proxywhirl.cache.tiers.directory_lock import BACKENDS, Occupancy, backend_of, moved_to, note_backend
 from proxywhirl.cache.tiers.eviction import Standing
-from proxywhirl.cache.tiers.jsonl.directory import MARK, SUFFIX
 from proxywhirl.cache.tiers.protocol import Tier
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.state.salvage import BESIDE
@@ -161,8 +161,7 @@ def _files(plan: TierPlan, name: str) -> list[Path]:
     """Return the files of a backend that are there."""
     if name == L2BackendType.SQLITE:
         return [path for end in BESIDE if (path := Path(f"{plan.file}{end}")).exists()]
-    patterns = ("shard-*", MARK, f"*{SUFFIX}", f"*{SUFFIX}.tmp")
-    return [path for pattern in patterns for path in plan.directory.glob(pattern)]
+    return [path for pattern in JSONL_FILES for path in plan.directory.glob(pattern)]
 
 
 def _remove(plan: TierPlan, name: str) -> None:

@@ -14,12 +14,12 @@ from dataclasses import replace
 from operator import attrgetter
 
 from proxywhirl.cache.coordination.breaker import BreakerTier
-from proxywhirl.cache.coordination.handoff import REFUSED
 from proxywhirl.cache.coordination.replicas import Committed, catch_up
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.sealing import sealed_with
 from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys
+from proxywhirl.cache.manifest import HINTS, REFUSED
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.record import COLUMNS, COUNTS, Record, brought_in_range
 from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding, Tier
@@ -85,12 +85,12 @@ def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
         owed, left = stack.owed(), stack.refused()
     except CacheError as exc:
         return [
-            Finding("l2: debt.jsonl", f"what {name} is owed cannot be told: {exc}", "let this user read and write it")
+            Finding(f"l2: {HINTS}", f"what {name} is owed cannot be told: {exc}", "let this user read and write it")
         ]
     findings = []
     if owed:
         advice = f"it is written when tier {name} works; see what else is said of that"
-        findings.append(Finding("l2: debt.jsonl", f"{owed} changes wait to be written to {name}", advice))
+        findings.append(Finding(f"l2: {HINTS}", f"{owed} changes wait to be written to {name}", advice))
     if refused:
         key, why = next(iter((left or refused).items()))
         what = f"holds {len(left or refused)} changes that {name} could not take, such as that of entry {key}: {why}"

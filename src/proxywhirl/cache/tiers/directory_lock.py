@@ -11,13 +11,13 @@ import fcntl
 import os
 from pathlib import Path
 
+from proxywhirl.cache.manifest import BACKEND, IN_USE
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.errors import TierError, WrongPlaceError
 from proxywhirl.state.advice import explained
 from proxywhirl.state.directory import make_private_directory
 from proxywhirl.state.files import replace_file
 
-LOCK, NOTE = ".in-use", "backend"
 BACKENDS = frozenset(backend.value for backend in L2BackendType)
 
 
@@ -38,7 +38,7 @@ class Occupancy:
     def __init__(self, directory: Path, *, alone: bool = False) -> None:
         try:
             make_private_directory(directory)
-            self._fd = os.open(directory / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(directory / IN_USE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise TierError(explained(exc, "opening", directory)) from exc
         try:
@@ -46,7 +46,7 @@ class Occupancy:
         except OSError as exc:
             self.close()
             if not isinstance(exc, BlockingIOError):
-                raise TierError(f"locking {directory / LOCK} failed: {exc.strerror or exc}") from exc
+                raise TierError(f"locking {directory / IN_USE} failed: {exc.strerror or exc}") from exc
             what = (
                 "another process has the store open: stop what uses it, and run this again"
                 if alone
@@ -67,7 +67,7 @@ def moved_to(directory: Path) -> str | None:
     Raises:
         TierError: that cannot be read.
     """
-    path = directory / NOTE
+    path = directory / BACKEND
     try:
         text = path.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def note_backend(directory: Path, name: str) -> None:
     Raises:
         TierError: it cannot be written; what was noted before stands.
     """
-    path = directory / NOTE
+    path = directory / BACKEND
     try:
         os.close(replace_file(path, f"{name}\n".encode(), temporary=path.with_suffix(".new"), sync_name=True))
     except OSError as exc:

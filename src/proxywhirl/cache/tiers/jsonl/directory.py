@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from proxywhirl.cache.manifest import DAMAGED, MARK, NOTE_SUFFIX
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.eviction import Standing
 from proxywhirl.cache.tiers.jsonl.format import (
@@ -33,8 +34,6 @@ from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, Pas
 from proxywhirl.cache.tiers.jsonl.write_lock import Marker
 from proxywhirl.cache.tiers.protocol import Access
 from proxywhirl.state.files import replace_file, write_all
-
-SUFFIX = ".meta"
 
 
 class Notes:
@@ -61,19 +60,17 @@ class Notes:
 
     def beginning_with(self, prefix: str) -> dict[str, str]:
         """Return the notes whose names begin with something."""
-        names = sorted(path.name.removesuffix(SUFFIX) for path in self._directory.glob(f"*{SUFFIX}"))
+        names = sorted(path.name.removesuffix(NOTE_SUFFIX) for path in self._directory.glob(f"*{NOTE_SUFFIX}"))
         notes = {name: self.read(name) for name in names if name.startswith(prefix)}
         return {name: value for name, value in notes.items() if value is not None}
 
     def _path(self, name: str) -> Path:
-        return self._directory / f"{name}{SUFFIX}"
+        return self._directory / f"{name}{NOTE_SUFFIX}"
 
 
 _log = logging.getLogger(__name__)
 
 SHARDS = 16
-DAMAGED = "damaged.jsonl"
-MARK = "mark.json"
 
 
 class Line(NamedTuple):

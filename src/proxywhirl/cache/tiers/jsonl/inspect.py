@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from proxywhirl.cache.tiers.jsonl.directory import DAMAGED, MARK, SHARDS, SUFFIX, Shards, shard_name
+from proxywhirl.cache.manifest import DAMAGED, JSONL_FILES, NOTE_SUFFIX
+from proxywhirl.cache.tiers.jsonl.directory import SHARDS, Shards, shard_name
 from proxywhirl.cache.tiers.jsonl.shard_file import ShardFile
 from proxywhirl.cache.tiers.protocol import REPAIR, Finding
 
@@ -61,7 +62,7 @@ def left_over(directory: Path) -> list[tuple[Path, Finding]]:
     """Name what a rewrite that was cut off left behind, and shards that belong to nobody."""
     known = {shard_name(number) for number in range(SHARDS)}
     strays = [path for path in directory.glob("shard-*") if path.name not in known]
-    strays += directory.glob(f"*{SUFFIX}.tmp")
+    strays += directory.glob(f"*{NOTE_SUFFIX}.tmp")
     found: list[tuple[Path, Finding]] = []
     for path in sorted(strays):
         if path.suffix == ".tmp":
@@ -83,6 +84,4 @@ def mend(found: list[tuple[Path, Finding]]) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.is_file() and (
-        path.name in {DAMAGED, MARK} or path.suffix == SUFFIX or path.match("shard-*") or path.suffix == ".tmp"
-    )
+    return path.is_file() and any(path.match(name) for name in (*JSONL_FILES, DAMAGED, "*.tmp"))
