@@ -285,7 +285,7 @@ ROUTES = (
     Route("CacheManager() on an empty folder", opening, limit=(49, 925), aim=(25, 300)),
     Route("import of one line with a credential", importing, limit=(41, 205), aim=(25, 150)),
     Route("pool.acquire(target), bandit", choosing, limit=(9, 14), aim=(9, 14)),
-    Route("pool.acquire(session=new)", beginning_a_session, limit=(22, 83), aim=(14, 60)),
+    Route("pool.acquire(session=new)", beginning_a_session, limit=(16, 64), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(67, 579), aim=(30, 200)),
     Route("the gateway, one GET", forwarding, limit=(31, 228), aim=(22, 150)),
 )

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from proxywhirl.rotation.affinity.sessions import SessionPolicy
     from proxywhirl.rotation.lease import Lease
     from proxywhirl.rotation.pool import Pool
-    from proxywhirl.rotation.selection.limits import Limits
+    from proxywhirl.rotation.proxy_state import Limits
     from proxywhirl.urls import ProxyURL
     from proxywhirl.vendors.grammar import Wish
     from proxywhirl.vendors.sessions import vendor_sessions
@@ -79,7 +79,7 @@ _HOMES = {
     "integrations.httpx": ("WhirlTransport",),
     "models": ("Attributes", "HealthCheck", "HealthStatus", "Outcome", "Proxy", "Target"),
     "rotation.lease": ("Lease",),
-    "rotation.selection.limits": ("Limits",),
+    "rotation.proxy_state": ("Limits",),
     "rotation.pool": ("Pool",),
     "rotation.affinity.sessions": ("SessionPolicy",),
     "urls": ("ProxyURL",),

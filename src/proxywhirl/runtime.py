@@ -33,8 +33,8 @@ from proxywhirl.repeating import Repeating
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import SendPolicy
 from proxywhirl.rotation.selection.pool_options import PoolOptions
-from proxywhirl.rotation.verdicts.classify import Classifier
-from proxywhirl.rotation.verdicts.without_rules import SILENT
+from proxywhirl.rotation.verdicts.response import SILENT
+from proxywhirl.rotation.verdicts.rules import Classifier
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
 from proxywhirl.state.blocklist import Block, Blocklist

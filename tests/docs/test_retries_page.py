@@ -15,8 +15,7 @@ from proxywhirl.rotation.proxy_state import BACKOFF
 from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, IDEMPOTENT_METHODS, as_forwarded, is_repeated
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.request_options import RequestOptions
-from proxywhirl.rotation.verdicts.response import Evidence, Verdict
-from proxywhirl.rotation.verdicts.without_rules import plain_verdict
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
 from proxywhirl.settings import GatewaySettings, RetrySettings, Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retries.md").read_text(encoding="utf-8")

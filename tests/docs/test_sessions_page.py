@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proxywhirl.gateway.protocol.messages import MOVED_FIELD
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.settings.sections import PoolSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sessions.md").read_text(encoding="utf-8")

@@ -17,8 +17,8 @@ from proxywhirl.cli.main import main
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.rotation.selection.filters import Wishes
-from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.pool_options import COMBINED, DEFAULT_STRATEGY, PoolOptions
 from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.rotation.strategies import base as protocols

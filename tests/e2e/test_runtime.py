@@ -13,7 +13,7 @@ import pytest
 from proxywhirl.cache.models import CacheTierConfig
 from proxywhirl.errors import Blame, CacheError, ProxyGone, UnknownNameError
 from proxywhirl.models import Attributes, HealthStatus, Outcome
-from proxywhirl.rotation.verdicts.without_rules import SILENT
+from proxywhirl.rotation.verdicts.response import SILENT
 from proxywhirl.runtime import Intake, Removal, Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.testing import ManualClock

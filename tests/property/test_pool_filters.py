@@ -13,9 +13,9 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.filters import _FACETS, NO_FILTER, Filter
-from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.strategies.base import Strategy
 from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.testing.clock import ManualClock
@@ -122,7 +122,7 @@ class FilterMachine(RuleBasedStateMachine):
     def ask(self, wishes: dict[str, object], exclude: set[str]) -> None:
         """Choose with a filter: whoever serves is in the pool, fits, and is not excluded, at a limit or declined."""
         wanted = Filter.of(wishes)
-        self.chooser.bring_back(self.clock.monotonic())
+        self.chooser.availability.bring_back(self.clock.monotonic(), for_request=True)
         fit = {key for key, kind in self.kinds.items() if wanted.admits(proxy(key, kind)) and key not in exclude}
         if self.strategy == "weighted":
             fit = {key for key in fit if KINDS[self.kinds[key][1]].weight != 0}

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.affinity.hash_ring import FARTHEST, HashRing
+from proxywhirl.rotation.affinity.sessions import FARTHEST, HashRing
 
 NAMES = [f"session {n}" for n in range(200)]
 keys = st.sets(st.text(max_size=8), min_size=1, max_size=100)

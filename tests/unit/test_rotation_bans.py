@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits, ProxyState
 from proxywhirl.rotation.sites.bans import FIRST_BAN, LONGEST_ASKED, LONGEST_BAN, Ban, BanBook
 from proxywhirl.rotation.sites.learning import CONNECT, EVERYBODY, Learning
 from proxywhirl.rotation.sites.sites import Site

@@ -8,7 +8,7 @@ from collections import Counter
 from proxywhirl.errors import Blame
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.limits import NO_LIMITS, Limits
+from proxywhirl.rotation.proxy_state import NO_LIMITS, Limits
 from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.testing.clock import ManualClock
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.affinity.hash_ring import HashRing
+from proxywhirl.rotation.affinity.sessions import HashRing
 from proxywhirl.timetable import Timetable
 
 

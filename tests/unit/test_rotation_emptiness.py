@@ -10,8 +10,8 @@ import pytest
 from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.emptiness import A_WHILE
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits
+from proxywhirl.rotation.selection.explain import A_WHILE
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import ProxyURL
 

@@ -14,7 +14,7 @@ from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.affinity.ledger import MemoryLedger
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import parse
 

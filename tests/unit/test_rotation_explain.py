@@ -12,7 +12,7 @@ from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.affinity.ledger import MemoryLedger
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import parse
 

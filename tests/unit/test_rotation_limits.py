@@ -16,7 +16,7 @@ from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.testing.clock import ManualClock
 
 SHOP = "http://shop.example/"

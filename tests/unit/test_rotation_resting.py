@@ -9,7 +9,7 @@ import pytest
 from proxywhirl.errors import Blame, PoolEmpty, SiteResting
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.verdicts.without_rules import SILENT
+from proxywhirl.rotation.verdicts.response import SILENT
 from proxywhirl.testing.clock import ManualClock
 
 SHOP, OTHER = "http://shop.example/", "http://other.example/"

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.response import Evidence
-from proxywhirl.rotation.verdicts.rule_checks import faults_of
-from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules, faults_of, rules_with
+from proxywhirl.rotation.verdicts.rules import Classifier
 
 WHERE = "ban-rules.toml"
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import Blame, SettingsError
-from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
+from proxywhirl.rotation.verdicts.rules import Classifier
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rules

@@ -13,7 +13,7 @@ from proxywhirl.errors import Blame, LeaseExpired, PoolEmpty, ProxyGone, SiteRes
 from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.rotation.sites.learning import EVERYBODY
 from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.urls import parse

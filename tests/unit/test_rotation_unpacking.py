@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.rotation.verdicts import response as unpacking
-from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, beginning
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules
+from proxywhirl.rotation.verdicts.rules import Classifier
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import Blame
-from proxywhirl.rotation.verdicts.classify import Classifier
-from proxywhirl.rotation.verdicts.patterns import Wording
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Response, Verdict
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
-from proxywhirl.rotation.verdicts.rules import Rule
+from proxywhirl.rotation.verdicts.rules import Classifier, Rule, Wording
 
 CORPUS = Path(__file__).with_name("verdicts")
 Page = dict[str, Any]

@@ -19,7 +19,7 @@ from proxywhirl.urls import parse
 
 def test_a_filter_that_is_asked_for_all_the_time_is_never_made_anew() -> None:
     """However many others come once, and although it is found without being looked for."""
-    stock = ProxyStates(random.Random(1), SYSTEM_CLOCK, None)
+    states = ProxyStates(random.Random(1), SYSTEM_CLOCK, None)
     proxy = Proxy.of(parse("http://192.0.2.1:80"), attributes=Attributes(country="DE"))
     made: list[Filter] = []
 
@@ -27,7 +27,7 @@ def test_a_filter_that_is_asked_for_all_the_time_is_never_made_anew() -> None:
         made.append(wanted)
         return [proxy.key]
 
-    views = Views(RandomChoice, stock, lambda _key: proxy, ready)
+    views = Views(RandomChoice, states, ready)
     steady = Filter.of({"country": "DE"})
     for number in range(3 * MOST_VIEWS):
         for _ in range(3):

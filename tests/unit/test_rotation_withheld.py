@@ -10,7 +10,7 @@ from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Attributes, Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool, ProxyUse
 from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP
-from proxywhirl.rotation.verdicts.without_rules import NO_CONNECT, SILENT
+from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)

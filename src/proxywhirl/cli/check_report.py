@@ -11,10 +11,9 @@ from proxywhirl.cli.options import AMOUNT, TEXT, Site, home_option, json_option
 from proxywhirl.cli.render import note, print_json, print_table
 from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame
-from proxywhirl.rotation.verdicts.classify import Classifier
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
 from proxywhirl.rotation.verdicts.rule_file import HEADER_NAME
-from proxywhirl.rotation.verdicts.rules import Rule
+from proxywhirl.rotation.verdicts.rules import Classifier, Rule
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
 

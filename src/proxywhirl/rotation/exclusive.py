@@ -13,7 +13,7 @@ from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.affinity.ledger import Ledger
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.selection.chooser import Chooser
-from proxywhirl.rotation.selection.emptiness import free_in
+from proxywhirl.rotation.selection.explain import free_in, nobody
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.validation import require, require_number
 
@@ -103,18 +103,15 @@ class ExclusiveLeases:
         with self._lock:
             now = self._clock.monotonic()
             self._pool.tidy(now)
-            self._chooser.bring_back(now)
-            site = self._chooser.site(criteria, now)
-            barred = self._chooser.barred(site, criteria, now)
-            try:
-                key, why = self._chooser.choose(criteria, site, barred)
-            except PoolEmpty as exc:
+            site, barred = self._chooser.look_around(criteria, now)
+            chosen = self._chooser.choose(criteria, site, barred)
+            if chosen is None:
                 used = len(tried) - len(first.exclude)
                 if used <= 0:
-                    raise
+                    raise nobody(self._chooser, criteria, site, now)
                 words = f"{used} who could serve are in use or held by others, and an exclusive lease needs one alone"
-                wait = free_in(self._chooser, first, self._chooser.options.filters_for(first.wanted)[-1], site, now)
-                raise PoolEmpty(words, retry_after=wait) from exc
+                raise PoolEmpty(words, retry_after=free_in(self._chooser, first, site, now))
+            key, why = chosen
             state = self._chooser.states.slot(key)
             if state is not None and state.in_flight:
                 tried.add(key)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from proxywhirl.errors import LeaseReported
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.urls import ProxyURL
+
+if TYPE_CHECKING:
+    from proxywhirl.rotation.pool import Pool
 
 Because = tuple[str, int, Sized, object, str]
 """The fields of a `Why`: a tuple costs a third of a value for each request."""
@@ -47,26 +50,6 @@ class Why:
         return f"{self.instead}; {words}" if self.instead else words
 
 
-class Grantor(Protocol):
-    """Who grants leases: the pool."""
-
-    def endpoint(self, lease: Lease) -> ProxyURL:
-        """See `Lease.endpoint`."""
-        ...
-
-    def release(self, lease: Lease, outcome: Outcome | None) -> bool:
-        """End a lease; False where it was ended before."""
-        ...
-
-    def renew(self, lease: Lease, ttl: float) -> None:
-        """See `Lease.renew`."""
-        ...
-
-    def lost(self, lease: Lease) -> None:
-        """Take note of a lease that nobody holds any more; called by the garbage collector, so it takes no lock."""
-        ...
-
-
 class Lease:
     """A chosen proxy. Use it as a context manager: leaving unreported releases it.
 
@@ -77,7 +60,7 @@ class Lease:
 
     __slots__ = (
         "__weakref__",
-        "_grantor",
+        "_pool",
         "_why",
         "again",
         "ended",
@@ -92,8 +75,8 @@ class Lease:
         "use",
     )
 
-    def __init__(self, grantor: Grantor, state: ProxyState, site: Site | None, why: Because) -> None:
-        self._grantor = grantor
+    def __init__(self, pool: Pool, state: ProxyState, site: Site | None, why: Because) -> None:
+        self._pool = pool
         self._why = why
         self.state = state
         self.site = site
@@ -125,7 +108,7 @@ class Lease:
                 choose another.
             LeaseExpired: The lease is exclusive and its time is over.
         """
-        return self._grantor.endpoint(self)
+        return self._pool.endpoint(self)
 
     def report(self, outcome: Outcome) -> None:
         """Tell the pool what became of the use. O(1); O(log n) where it sets the proxy aside.
@@ -136,12 +119,12 @@ class Lease:
         """
         if not isinstance(outcome, Outcome):
             raise TypeError(f"report takes an Outcome, not {type(outcome).__name__}: to say nothing, release the lease")
-        if not self._grantor.release(self, outcome):
+        if not self._pool.release(self, outcome):
             raise LeaseReported(f"the lease on {self.proxy} was reported or released before")
 
     def release(self) -> None:
         """Give the proxy back without a word about it; does nothing after a report."""
-        self._grantor.release(self, None)
+        self._pool.release(self, None)
 
     def renew(self, ttl: float) -> None:
         """Hold an exclusive lease for so many seconds from now.
@@ -151,7 +134,7 @@ class Lease:
             ValueError: The lease is not exclusive, or `ttl` is not more than 0.
             TierError: The ledger cannot be written.
         """
-        self._grantor.renew(self, ttl)
+        self._pool.renew(self, ttl)
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +144,7 @@ class Lease:
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
-            self._grantor.lost(self)
+            self._pool.lost(self)
 
     def __repr__(self) -> str:
         return f"<Lease {self.proxy}: {self.why}>"

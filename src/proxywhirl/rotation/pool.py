@@ -24,11 +24,10 @@ from proxywhirl.rotation.affinity.ledger import Assignment, Ledger, MemoryLedger
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.exclusive import ExclusiveLeases
 from proxywhirl.rotation.lease import Lease
-from proxywhirl.rotation.proxy_state import FAILURES_TO_CAP, ProxyState
+from proxywhirl.rotation.proxy_state import FAILURES_TO_CAP, NO_LIMITS, Limits, ProxyState
 from proxywhirl.rotation.selection.chooser import Chooser
-from proxywhirl.rotation.selection.explain import Explanation, explain
+from proxywhirl.rotation.selection.explain import Explanation, explain, nobody
 from proxywhirl.rotation.selection.filters import Wishes
-from proxywhirl.rotation.selection.limits import NO_LIMITS, Limits
 from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY, PoolOptions
 from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
 from proxywhirl.rotation.sites.bans import Ban, Pair
@@ -107,7 +106,7 @@ class Pool:
         self._clock = clock
         self._on_report = on_report
         self._on_health = on_health
-        self._dropped: deque[Lease] = deque()
+        self.dropped: deque[Lease] = deque()
 
     @classmethod
     def of(
@@ -142,7 +141,7 @@ class Pool:
         for proxy in proxies:  # the lock is taken for each: `proxies` may be a slow scan of the store
             require("a proxy", proxy, Proxy, "a Proxy; Proxy.of makes it of a URL")
             with self._lock:
-                self._chooser.members.put(proxy)
+                self._chooser.put(proxy)
                 self._sticky.came((proxy.key,))
 
     def stock(self, sketches: Mapping[str, Sketch], *, aside: bool = False) -> None:
@@ -151,7 +150,7 @@ class Pool:
         Requests wait meanwhile, half a millisecond for each thousand.
         """
         with self._lock:
-            self._chooser.members.take_in(sketches, aside=aside)
+            self._chooser.take_in(sketches, aside=aside)
             self._sticky.came(sketches.keys())
 
     def discard(self, keys: Iterable[str]) -> None:
@@ -201,9 +200,12 @@ class Pool:
             return self._sticky.acquire(criteria, session)
         with self._lock:
             now = self._clock.monotonic()
-            if self._dropped:
+            if self.dropped:
                 self.tidy(now)
-            return self._chooser.serve(self, criteria, now)
+            lease = self._chooser.serve(self, criteria, now)
+            if lease is None:
+                raise nobody(self._chooser, criteria, self._chooser.site(criteria), now)
+            return lease
 
     def explain(
         self,
@@ -288,8 +290,8 @@ class Pool:
 
     def tidy(self, now: float) -> None:
         """Take back leases that nobody holds. Called under the lock."""
-        while self._dropped:
-            lease = self._dropped.popleft()
+        while self.dropped:
+            lease = self.dropped.popleft()
             if not lease.ended:
                 lease.ended = True
                 self._chooser.end(lease, None, now)
@@ -331,10 +333,10 @@ class Pool:
 
     def lost(self, lease: Lease) -> None:
         """Take note of a lease that nobody holds any more. Takes no lock: the garbage collector calls it anywhere."""
-        self._dropped.append(lease)
+        self.dropped.append(lease)
 
     def _forget(self, key: str) -> None:
-        if self._chooser.members.forget(key):
+        if self._chooser.forget(key):
             self._sticky.went(key)
 
     def _use(self, key: str, state: ProxyState | Sketch) -> ProxyUse | tuple[Sketch, float | None, int]:

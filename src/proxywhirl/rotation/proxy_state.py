@@ -28,12 +28,43 @@ from functools import lru_cache
 from proxywhirl.backoff import Backoff
 from proxywhirl.clock import Clock
 from proxywhirl.models import Attributes, Proxy, Sketch
+from proxywhirl.validation import require_number
 
 BACKOFF = Backoff(2.0, 300.0, growth=3.0)
 HOPELESS_BACKOFF = Backoff(2.0, 3600.0, growth=8.0)
 
 FAILURES_TO_CAP = 6
 """The first number of failures in a row at which both back-offs are the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits for each proxy; None is no limit.
+
+    Attributes:
+        requests_per_second: Uses that may begin in a second, evenly spaced.
+        in_flight: Uses at the same time, 1 or more.
+        cooldown: Seconds from the end of a use to the next one on the same site; none runs beside it.
+
+    Raises:
+        TypeError: A limit is no number.
+        ValueError: A limit is not more than 0.
+    """
+
+    requests_per_second: float | None = None
+    in_flight: int | None = None
+    cooldown: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody could keep."""
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value is not None:
+                require_number(name, value, whole=name == "in_flight", more="; leave it out for no limit")
+
+
+NO_LIMITS = Limits()
+
 
 HALF_LIFE = 6 * 3600.0
 """Seconds after which an outcome weighs half: a proxy that was repaired is no longer what it was."""
@@ -130,6 +161,11 @@ class ProxyStates:
         if isinstance(held, ProxyState):
             return held.proxy
         return self._alike(held[0].partition("://")[0], held[1])
+
+    def value(self, key: str) -> Proxy:
+        """Return a proxy; of a sketch it is made."""
+        held = self.held[key]
+        return held.proxy if isinstance(held, ProxyState) else self.make(key, held)
 
     def make(self, key: str, sketch: Sketch) -> Proxy:
         """Make the value of a sketch.

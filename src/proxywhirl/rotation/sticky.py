@@ -1,21 +1,39 @@
-"""How a session gets its proxy: by hashing its name, and by agreement with whoever else knows the session."""
+"""How a session gets its proxy: by hashing its name, and by agreement with whoever else knows the session.
+
+A session that is known costs no agreement. A new one, and one that has to move, falls to a proxy by consistent hashing,
+so that processes that know the same proxies think of the same one. The first that writes it down decides. The cases of
+one request:
+
+- its proxy can serve: it does, and the use is noted;
+- its proxy is at a limit, or rests after its last use on the site: `PoolEmpty` says for how long;
+- its proxy cannot serve: a soft session falls to another one, a hard one is `SessionLost`;
+- no ready proxy fits: the one of the set-aside ones that is due first serves as a last resort;
+- others wrote down another proxy meanwhile: the same again with that one, a few times.
+
+The lock of the pool is never held while the ledger is asked.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Collection
-from functools import partial
 from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SessionLost, TierError
-from proxywhirl.rotation.affinity.hash_ring import HashRing
 from proxywhirl.rotation.affinity.ledger import Assignment, Ledger
-from proxywhirl.rotation.affinity.sessions import SessionPolicy, Sessions, require_name, session_id, site_session_id
+from proxywhirl.rotation.affinity.sessions import (
+    HashRing,
+    SessionPolicy,
+    Sessions,
+    require_name,
+    session_id,
+    site_session_id,
+)
 from proxywhirl.rotation.lease import Because, Lease
-from proxywhirl.rotation.selection.chooser import COOLING, SET_ASIDE, Chooser
-from proxywhirl.rotation.selection.emptiness import A_WHILE
+from proxywhirl.rotation.selection.chooser import Chooser
+from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, SET_ASIDE, nobody, why_not
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred
@@ -31,11 +49,7 @@ _AGREEMENTS = 4
 
 
 class StickyLeases:
-    """Grants leases to sessions.
-
-    A session that is known costs no agreement. A new one, and one that has to move, falls to a proxy by consistent
-    hashing, so that processes that know the same proxies think of the same one; whoever writes it down first decides.
-    """
+    """Grants leases to sessions."""
 
     def __init__(
         self, pool: Pool, chooser: Chooser, lock: threading.Lock, policy: SessionPolicy, ledger: Ledger, clock: Clock
@@ -67,30 +81,32 @@ class StickyLeases:
             SiteResting: the site is left alone for now.
             SessionLost: the session is hard, and its proxy cannot serve.
         """
-        session = self._id(criteria, name)
-        self._require_ring()
+        session, chooser = _id(criteria, name), self._chooser
+        ring = self._make_ring() if self._ring is None else self._ring
         lost: dict[str, str] = {}
         last_resort: str | None = None
         for _ in range(_AGREEMENTS):
             with self._lock:
                 now, wall = self._clock.monotonic(), self._clock.now()
-                self._pool.tidy(now)
-                self._chooser.bring_back(now)
-                site = self._chooser.site(criteria, now)
-                barred = self._chooser.barred(site, criteria, now)
-                known = self.sessions.get(session)
+                if self._pool.dropped:
+                    self._pool.tidy(now)
+                site, barred = chooser.look_around(criteria, now)
+                known = self.sessions.known.get(session)
                 if known is not None and self._policy.lasts(known, wall, self.sessions.last_use(session, known)):
-                    problem = self._chooser.usable(known.key, criteria, barred)
+                    problem = self._problem(known.key, criteria, site, barred)
                     if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
-                        self._require_room(known, site if problem == COOLING else None)
+                        if problem or not chooser.unlimited:
+                            self._require_room(known, site if problem == COOLING else None)
                         self.sessions.use(session, wall)
                         return self._grant(known.key, site, lost, now, again=bool(criteria.exclude))
                     lost[known.key] = problem
                     self._require_soft(problem)
-                key = self._fall(session, known, criteria, barred)
+                key = self._fall(ring, session, known, criteria, barred)
                 if key is None:
-                    key, _ = self._chooser.choose(criteria, site, barred)
-                    last_resort = key
+                    chosen = chooser.choose(criteria, site, barred)
+                    if chosen is None:
+                        raise nobody(chooser, criteria, site, now)
+                    key = last_resort = chosen[0]
             agreed = self._agree(session, key, lost, wall)
             with self._lock:
                 self.sessions.put(session, agreed)
@@ -106,8 +122,9 @@ class StickyLeases:
 
     def read(self, criteria: Criteria, name: str | None) -> tuple[str, Assignment | None]:
         """Return the id of a session and what the ledger has of it, for `look`. Not called under the lock."""
-        session = self._id(criteria, name)
-        self._require_ring()
+        session = _id(criteria, name)
+        if self._ring is None:
+            self._make_ring()
         try:
             return session, self._ledger.assigned(session)
         except TierError as exc:
@@ -123,16 +140,22 @@ class StickyLeases:
             SessionLost: the session is hard, and its proxy cannot serve.
             PoolEmpty: the session's proxy is at a limit.
         """
-        site = self._chooser.learning.peek(criteria.site) if criteria.site is not None else None
+        site = self._chooser.site(criteria)
         barred = self._chooser.barred(site, criteria, self._clock.monotonic())
         known = self.sessions.used(session) or written
         if known is not None and self._policy.lasts(known, self._clock.now()):
-            problem = self._chooser.usable(known.key, criteria, barred)
+            problem = self._problem(known.key, criteria, site, barred)
             if not problem or problem == COOLING:
                 self._require_room(known, site if problem else None)
                 return known.key
             self._require_soft(problem)
-        return self._fall(session, known, criteria, barred)
+        return None if self._ring is None else self._fall(self._ring, session, known, criteria, barred)
+
+    def _problem(self, key: str, criteria: Criteria, site: Site | None, barred: Barred) -> str:
+        """Return why a proxy cannot serve a request, nothing where it can."""
+        if self._chooser.may_serve(key, criteria, self._chooser.filters_for(criteria)[-1], barred):
+            return ""
+        return why_not(self._chooser, key, criteria, site)
 
     def _require_soft(self, problem: str) -> None:
         if self._policy.hard:
@@ -149,13 +172,8 @@ class StickyLeases:
             waits.append(availability.limited.due_at(known.key) or now + A_WHILE)
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
-    def _id(self, criteria: Criteria, name: str | None) -> str:
-        return site_session_id(criteria.site or "") if name is None else session_id(require_name(name))
-
-    def _require_ring(self) -> None:
+    def _make_ring(self) -> HashRing:
         """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""
-        if self._ring is not None:
-            return
         with self._lock:
             known = set(self._chooser.held)
         ring = HashRing(known)
@@ -165,16 +183,23 @@ class StickyLeases:
                     ring.remove(key)
                 ring.add(self._chooser.held.keys() - known)
                 self._ring = ring
+            return self._ring
 
-    def _fall(self, session: str, known: Assignment | None, criteria: Criteria, barred: Barred) -> str | None:
+    def _fall(
+        self, ring: HashRing, session: str, known: Assignment | None, criteria: Criteria, barred: Barred
+    ) -> str | None:
         """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
-        if self._ring is None:
-            return None
         chooser = self._chooser
         moves, former = (0, None) if known is None else (known.moves + 1, known.key)
-        for wanted in chooser.options.filters_for(criteria.wanted):
-            free = partial(chooser.free, criteria, barred, wanted)
-            key = self._ring.choose(f"{session}:{moves}", lambda key, free=free: key != former and free(key))  # type: ignore[misc]  # bound now
+        for wanted in chooser.filters_for(criteria):
+            key = ring.choose(
+                f"{session}:{moves}",
+                lambda key, wanted=wanted: (  # type: ignore[misc]  # bound now
+                    key != former
+                    and chooser.may_serve(key, criteria, wanted, barred)
+                    and (chooser.unlimited or not chooser.availability.at_limit(key))
+                ),
+            )
             if key is not None:
                 return key
         return None
@@ -195,3 +220,7 @@ class StickyLeases:
             _log.warning("a session is known to this process alone: %s", exc)
             with self._lock:
                 return propose(self.sessions.used(session))
+
+
+def _id(criteria: Criteria, name: str | None) -> str:
+    return site_session_id(criteria.site or "") if name is None else session_id(require_name(name))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.rotation.verdicts.rule_checks import RuleFault, faults_of
-from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
+from proxywhirl.rotation.verdicts.rule_file import RuleFault, built_in_rules, faults_of, rules_with
 from proxywhirl.rotation.verdicts.rules import Rule
 
 BAN_RULES_FILE = "ban-rules.toml"

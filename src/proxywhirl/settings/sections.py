@@ -15,8 +15,8 @@ from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.health.levels import Level
 from proxywhirl.health.policy import Schedule
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
+from proxywhirl.rotation.proxy_state import Limits
 from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
-from proxywhirl.rotation.selection.limits import Limits
 from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY
 from proxywhirl.sources.fetching.bounds import FetchOptions
 

@@ -42,8 +42,7 @@ from proxywhirl.gateway.protocol.messages import (
 from proxywhirl.gateway.protocol.request import ClientBroke, Request
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
-from proxywhirl.rotation.verdicts.response import Evidence, Verdict
-from proxywhirl.rotation.verdicts.without_rules import sign_of
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict, sign_of
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
 

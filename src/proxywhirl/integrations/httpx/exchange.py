@@ -20,8 +20,7 @@ from proxywhirl.integrations.httpx.request import EXTENSION
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
-from proxywhirl.rotation.verdicts.response import Evidence, Verdict
-from proxywhirl.rotation.verdicts.without_rules import SILENT, sign_of
+from proxywhirl.rotation.verdicts.response import SILENT, Evidence, Verdict, sign_of
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
 from proxywhirl.wire.http import authorization

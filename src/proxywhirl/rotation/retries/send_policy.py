@@ -9,8 +9,7 @@ from http import HTTPStatus
 
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
-from proxywhirl.rotation.verdicts.response import Evidence, Verdict
-from proxywhirl.rotation.verdicts.without_rules import plain_verdict
+from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
 
 Judge = Callable[[Evidence], Verdict]
 """From a response to the party to blame; pure, quick, and raises nothing."""

@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
+from weakref import ref
 
-from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF, ProxyState, ProxyStates
-from proxywhirl.rotation.selection.limits import Limits
+from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF, Limits, ProxyState, ProxyStates
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.timetable import Timetable
 
@@ -79,12 +80,12 @@ class TrialQueue:
 class Availability:
     """Keeps `views` in queue with who is set aside and who is at a limit. Times are on the pool's monotonic clock."""
 
-    def __init__(self, states: ProxyStates, limits: Limits, rng: random.Random) -> None:
+    def __init__(self, states: ProxyStates, views: Views, limits: Limits, rng: random.Random) -> None:
+        self.limits = limits
         self.aside: Timetable[str] = Timetable()
         self.limited: Timetable[str] = Timetable()
-        self.views: Views
         self._states = states
-        self._limits = limits
+        self._views = views
         self._rng = rng
         self._queues = TrialQueue(1.0), TrialQueue(0.03), TrialQueue(0.02), TrialQueue(0.01)
         self._trusted, self._proven, self._doubtful, self._hopeless = self._queues
@@ -95,15 +96,20 @@ class Availability:
 
     def at_limit(self, key: str) -> bool:
         """Whether a proxy is used as much as it may be."""
-        if key in self.limited.at:
-            return True
+        return key in self.limited.at or self.in_use(key)
+
+    def in_use(self, key: str) -> bool:
+        """Whether as many requests are under way through a proxy as may be."""
+        limit = self.limits.in_flight
+        if limit is None:
+            return False
         state = self._states.slot(key)
-        return state is not None and self._limits.in_flight is not None and state.in_flight >= self._limits.in_flight
+        return state is not None and state.in_flight >= limit
 
     def enter(self, key: str) -> None:
         """Let a proxy serve if nothing stands in the way any more."""
         if self.ready(key):
-            self.views.add(key)
+            self._views.add(key)
 
     def bring_back(self, now: float, *, for_request: bool) -> None:
         """Let those serve who are due, as many as may be on trial."""
@@ -128,30 +134,30 @@ class Availability:
 
     def begin(self, state: ProxyState, now: float) -> float | None:
         """Take note of a use; return when its trial ends by itself, None where it is no trial."""
-        key, limits = state.key, self._limits
+        key, limits = state.key, self.limits
         state.in_flight += 1
         trial: float | None = None
         if state.failures and key not in self.aside.at:
             trial = now + TRIAL_SECONDS
             self._put(key, trial, self._trusted)
-            self.views.remove(key)
+            self._views.remove(key)
         if limits.requests_per_second is not None:
             state.next_use = max(state.next_use, now) + 1.0 / limits.requests_per_second
             self.limited.put(key, state.next_use)
-            self.views.remove(key)
+            self._views.remove(key)
         if limits.in_flight is not None and state.in_flight >= limits.in_flight:
-            self.views.remove(key)
-        self.views.moved(state)
+            self._views.remove(key)
+        self._views.moved(state)
         return trial
 
     def end(self, state: ProxyState, trial: float | None) -> None:
         """Take note of the end of a use of which nothing is told yet."""
         state.in_flight -= 1
-        self.views.moved(state)
+        self._views.moved(state)
         if trial is not None and self.aside.due_at(state.key) == trial:
             self._take(state.key)  # it was one request, and that is over
             self.enter(state.key)
-        elif self._limits.in_flight is not None:
+        elif self.limits.in_flight is not None:
             self.enter(state.key)
 
     def succeeded(self, state: ProxyState, trial: float | None) -> None:
@@ -181,7 +187,7 @@ class Availability:
 
     def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
         """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
-        self.views.remove(key)
+        self._views.remove(key)
         queue = self._queue(key, failures, proven=proven)
         backoff = BACKOFF if proven else HOPELESS_BACKOFF
         self._put(key, now + backoff.jittered(failures, self._rng), queue)
@@ -238,7 +244,7 @@ class Availability:
         """Drop a proxy that leaves the pool."""
         self._take(key)
         self.limited.discard(key)
-        self.views.remove(key)
+        self._views.remove(key)
 
     def due_first(self, admits: Callable[[str], bool], candidates: Collection[str]) -> str | None:
         """Return who is due first of those who are set aside, are at no limit and are admitted.
@@ -250,3 +256,41 @@ class Availability:
         at = self.aside.at
         due = ((at[key], key) for key in candidates if key in at and admits(key) and not self.at_limit(key))
         return min(due, default=(0.0, None))[1]
+
+
+class Holds(Timetable[str]):
+    """Keys with the moment, on the pool's monotonic clock, at which they are free again.
+
+    A lease of this process is known by a weak reference, so that one that is dropped can be taken back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leases: dict[str, ref[Lease]] = {}
+
+    def hold(self, lease: Lease, until: float) -> None:
+        """Keep others off a lease's proxy."""
+        key = lease.state.key
+        self.put(key, until)
+        self._leases[key] = ref(lease)
+
+    def unhold(self, lease: Lease) -> None:
+        """Let others have a lease's proxy, unless another one holds it by now."""
+        key = lease.state.key
+        known = self._leases.get(key)
+        if known is not None and known() is lease:
+            del self._leases[key]
+            self.discard(key)
+
+    def elsewhere(self, key: str, until: float | None) -> None:
+        """Take note that another process holds a proxy until a moment, or does no more."""
+        if until is not None:
+            self._leases.pop(key, None)
+            self.put(key, until)
+        elif key not in self._leases:
+            self.discard(key)
+
+    def end(self, key: str) -> Lease | None:
+        """Return the lease that held a key whose time is over; None where it is another process's, or was dropped."""
+        known = self._leases.pop(key, None)
+        return None if known is None else known()

@@ -1,31 +1,28 @@
-"""Who serves a request, and what is learnt from how it went: the state of a pool, without its lock. Pure."""
+"""Who is in a pool, who serves a request, and what is learnt from how it went: a pool without its lock. Pure."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SiteResting
-from proxywhirl.models import Outcome, Proxy, Sketch
-from proxywhirl.rotation.affinity.holds import Holds
-from proxywhirl.rotation.lease import Because, Grantor, Lease
-from proxywhirl.rotation.proxy_state import DECAY_STEP, ProxyState, ProxyStates
-from proxywhirl.rotation.selection.availability import Availability
-from proxywhirl.rotation.selection.emptiness import why_empty
+from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
+from proxywhirl.rotation.lease import Because, Lease
+from proxywhirl.rotation.proxy_state import DECAY_STEP, Limits, ProxyState, ProxyStates
+from proxywhirl.rotation.selection.availability import Availability, Holds
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Index
-from proxywhirl.rotation.selection.limits import Limits
-from proxywhirl.rotation.selection.membership import Membership
 from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.sites import Site
-from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns
-from proxywhirl.rotation.strategies.sampling import admitted
-from proxywhirl.rotation.verdicts.without_rules import NO_CONNECT, SILENT
+from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, admitted
+from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
 
-SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
+if TYPE_CHECKING:
+    from proxywhirl.rotation.pool import Pool
 
 OfHealth = tuple[bool, Sequence[str]]
 """Whether an outcome tells of the health of the proxy that was used, and whose last failure was none of its own.
@@ -55,11 +52,10 @@ class Chooser:
         self.options = options
         self.states = ProxyStates(rng, clock, portray)
         self.held = self.states.held
-        self.availability = Availability(self.states, limits, rng)
         self.index = Index(self.states.known)
-        self.views = self.availability.views = Views(options.factory, self.states, self.states.known, self._ready)
+        self.views = Views(options.factory, self.states, self._ready)
+        self.availability = Availability(self.states, self.views, limits, rng)
         self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
-        self.members = Membership(self.states, self.availability, self.index, self.views, clock)
         self.holds = Holds()
         self._connect = self.learning.connect
         self._aside = self.availability.aside.at
@@ -67,9 +63,8 @@ class Chooser:
         self._plain = not options.yielding and options.base is NO_FILTER
         self._clock = clock
         self._cooldown = limits.cooldown
-        self.in_flight_limit = limits.in_flight
         self._tick = clock.monotonic()
-        self._unlimited = limits.requests_per_second is None and limits.in_flight is None
+        self.unlimited = limits.requests_per_second is None and limits.in_flight is None
         self._counting = isinstance(self.views.all, CountsUses)
         self._taught = isinstance(self.views.all, Learns)
         self._declines = self.views.all.declines if isinstance(self.views.all, Declines) else None
@@ -79,13 +74,77 @@ class Chooser:
         known, ready = self.states.known, self.availability.ready
         return [key for key in self.index.candidates(wanted, self.held) if wanted.admits(known(key)) and ready(key)]
 
+    # Who is in.
+
+    def put(self, proxy: Proxy) -> None:
+        """Take in a proxy, or what is known of it now; one that is dead is withheld."""
+        key, aside = proxy.key, proxy.status is HealthStatus.DEAD
+        if key in self.held:
+            state = self.states.open(key, aside=key in self._aside)
+            self._replace(key, lambda: setattr(state, "proxy", proxy), aside=aside)
+            return
+        self.held[key] = ProxyState(key, proxy)
+        self.index.add((key,))
+        if aside:
+            self.availability.withhold(key, self._clock.monotonic())
+        else:
+            self.availability.enter(key)
+
+    def take_in(self, sketches: Mapping[str, Sketch], *, aside: bool) -> None:
+        """Do the same with sketches, all of which are withheld, or none is."""
+        if not self.held.keys().isdisjoint(sketches):
+            for key in [key for key in sketches if key in self.held]:  # in order, which those of a set are not
+                self._redraw(key, sketches[key], aside=aside)
+            sketches = {key: sketch for key, sketch in sketches.items() if key not in self.held}
+        self.held.update(sketches)
+        self.index.add(sketches)
+        if aside:
+            now = self._clock.monotonic()
+            for key in sketches:
+                self.availability.withhold(key, now)
+        else:
+            self.views.add_many(sketches)
+
+    def forget(self, key: str) -> bool:
+        """Drop a proxy; False where it was not in."""
+        if key not in self.held:
+            return False
+        if self.index.asked:
+            self.index.remove(key, self.states.known(key))
+        self.availability.forget(key)
+        del self.held[key]
+        return True
+
+    def _redraw(self, key: str, sketch: Sketch, *, aside: bool) -> None:
+        held = self.held[key]
+        if isinstance(held, ProxyState):
+            self._replace(key, lambda: setattr(held, "proxy", self.states.make(key, sketch)), aside=aside)
+        else:
+            self._replace(key, lambda: self.held.__setitem__(key, sketch), aside=aside)
+
+    def _replace(self, key: str, replace: Callable[[], None], *, aside: bool) -> None:
+        """Exchange what is known and keep what was learnt; `aside` says that the store withholds it."""
+        if self.index.asked or self.views.read:
+            before = self.states.known(key)
+            replace()
+            after = self.states.known(key)
+            if (after.scheme, after.source, after.attributes) != (before.scheme, before.source, before.attributes):
+                self.index.remove(key, before)
+                self.index.add((key,))
+                self.views.redrawn(key, serves=self.availability.ready(key))
+        else:
+            replace()
+        if aside:
+            self.availability.withhold(key, self._clock.monotonic())
+        else:
+            self.availability.restore(key)
+
     # Who serves.
 
-    def serve(self, grantor: Grantor, criteria: Criteria, now: float) -> Lease:
-        """Choose, and grant a lease.
+    def serve(self, pool: Pool, criteria: Criteria, now: float) -> Lease | None:
+        """Choose, and grant a lease; None where nobody can serve.
 
         Raises:
-            PoolEmpty: nobody can serve; the message says what stands in the way.
             SiteResting: the site is left alone for now.
         """
         if self._aside or self._limited:
@@ -96,29 +155,32 @@ class Chooser:
             if site.rests:
                 self.require_awake(site, now)
         barred = self.barred(site, criteria, now) if criteria is not ANYTHING or self.holds.at else ()
-        key, why = self.choose(criteria, site, barred)
-        lease = self.begin(grantor, key, site, why, now)
+        chosen = self.choose(criteria, site, barred)
+        if chosen is None:
+            return None
+        lease = self.begin(pool, chosen[0], site, chosen[1], now)
         if criteria.exclude:
             lease.again = True
         return lease
 
-    def bring_back(self, now: float, *, for_request: bool = True) -> None:
-        """Let those serve again who are due; each request makes room for some more trials."""
-        if self._aside or self._limited:
-            self.availability.bring_back(now, for_request=for_request)
-
-    def site(self, criteria: Criteria, now: float) -> Site | None:
-        """Return where a request goes.
+    def look_around(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
+        """Let those serve again who are due; return where a request goes, and who may not serve it there.
 
         Raises:
             SiteResting: the site is left alone for now.
         """
-        if criteria.site is None:
-            return None
-        site = self.learning.sites.get(criteria.site)
-        if site.rests:
-            self.require_awake(site, now)
-        return site
+        if self._aside or self._limited:
+            self.availability.bring_back(now, for_request=True)
+        site = None
+        if criteria.site is not None:
+            site = self.learning.sites.get(criteria.site)
+            if site.rests:
+                self.require_awake(site, now)
+        return site, self.barred(site, criteria, now)
+
+    def site(self, criteria: Criteria) -> Site | None:
+        """Return what is known of where a request goes, without remembering that somebody asked."""
+        return self.learning.peek(criteria.site) if criteria.site is not None else None
 
     def require_awake(self, site: Site, now: float) -> None:
         """Raise SiteResting where a site is left alone for now."""
@@ -145,28 +207,35 @@ class Chooser:
                 barred = (*barred, self.holds.at)
         return barred
 
-    def choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because]:
-        """Return the key of who serves, and why (see `Why`).
+    def filters_for(self, criteria: Criteria) -> tuple[Filter, ...]:
+        """Return the filters to try for a request, one after another."""
+        return (criteria.wanted,) if self._plain else self.options.filters_for(criteria.wanted)
 
-        Raises:
-            PoolEmpty: nobody can; the message says what stands in the way.
+    def choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
+        """Return the key of who serves, and why (see `Why`); None where nobody can.
+
+        The cases, in this order:
+
+        - somebody is ready who fulfils all wishes: the strategy picks;
+        - a strategy that yields (`geo`): the same with ever fewer wishes;
+        - somebody is set aside, and nothing but that keeps it from serving: who is due first is tried. One that failed
+          again and again is not, where others would serve but for the site or its limit by rate;
+        - else nobody. More are let back for a trial, so that the next request finds somebody.
         """
-        exclude, wanted = criteria.exclude, criteria.wanted
+        exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         if self._plain:
             key = self.views.get(wanted).choose(exclude, barred, site)
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, "")
-        instead, first = "", NO_FILTER
-        for step, wanted in enumerate(() if self._plain else self.options.filters_for(criteria.wanted)):
-            key = self.views.get(wanted).choose(exclude, barred, site)
-            if step == 0:
-                first = wanted
-            else:
-                instead = f"nobody ready fulfils {first}"
-            if key is not None:
-                ready = len(self.held) - len(self._aside) - len(self._limited)
-                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
+        else:
+            first, *_ = filters = self.options.filters_for(wanted)
+            for wanted in filters:
+                key = self.views.get(wanted).choose(exclude, barred, site)
+                instead = "" if wanted is first else f"nobody ready fulfils {first}"
+                if key is not None:
+                    ready = len(self.held) - len(self._aside) - len(self._limited)
+                    return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
         known, now = self.states.known, self._clock.monotonic()
         resting = site is not None and site.rate_limit.kept and len(self._aside) < len(self.held)
         hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
@@ -182,7 +251,7 @@ class Chooser:
         )
         if key is None:
             self.availability.grant()
-            raise why_empty(self, criteria, wanted, site, barred, now)
+            return None
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
 
     def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
@@ -203,54 +272,24 @@ class Chooser:
         """Return why the strategy never lets a proxy serve, as in "it is …"; nothing where it may."""
         return "" if self._declines is None else self._declines(key)
 
-    def usable(self, key: str, criteria: Criteria, barred: Barred) -> str:
-        """Return why a proxy cannot serve a request; nothing where it can. One at a limit of uses can, in time."""
-        if key not in self.held:
-            return "it is gone"
-        if key in criteria.exclude:
-            return "it was tried for this request"
-        wish, declined = self.unfulfilled(key, criteria), self.declined(key)
-        if wish or declined:
-            return f"it is not {wish}" if wish else f"it is {declined}"
-        if key in self._aside:
-            return SET_ASIDE
-        return "" if admitted(key, (), barred) else self._barrier(key, criteria)
-
-    def _barrier(self, key: str, criteria: Criteria) -> str:
-        if criteria.tunnels and key in self._connect.barred.at:
-            return "it opens no tunnels"
-        if key in self.holds.at:
-            return "it is held exclusively"
-        site = self.learning.peek(criteria.site) if criteria.site is not None else None
-        if site is not None and key not in site.barred.at:
-            return COOLING
-        return "it is banned by the site"
-
-    def free(self, criteria: Criteria, barred: Barred, wanted: Filter, key: str) -> bool:
-        """Whether a proxy can serve a request now, and passes one of the filters to try."""
-        if wanted is not NO_FILTER and not wanted.admits(self.states.known(key)):
+    def may_serve(self, key: str, criteria: Criteria, wanted: Filter, barred: Barred) -> bool:
+        """Whether a proxy can serve a request now, but for a limit of uses; `explain.why_not` says why not."""
+        if key not in self.held or key in criteria.exclude or key in self._aside:
             return False
-        return not self.usable(key, criteria, barred) and not self.availability.at_limit(key)
+        for table in barred:
+            if key in table:
+                return False
+        if self._declines is not None and self._declines(key):
+            return False
+        return wanted is NO_FILTER or wanted.admits(self.states.known(key))
 
-    def unfulfilled(self, key: str, criteria: Criteria) -> str:
-        """Return a wish that a proxy does not fulfil and cannot do without, as `name=value`; nothing where all are."""
-        if self._plain and criteria.wanted is NO_FILTER:
-            return ""
-        wanted = self.options.filters_for(criteria.wanted)[-1]
-        return "" if wanted is NO_FILTER else wanted.unfulfilled(self.states.known(key))
-
-    def value(self, key: str) -> Proxy:
-        """Return a proxy."""
-        held = self.held[key]
-        return held.proxy if isinstance(held, ProxyState) else self.states.make(key, held)
-
-    def begin(self, grantor: Grantor, key: str, site: Site | None, why: Because, now: float) -> Lease:
+    def begin(self, pool: Pool, key: str, site: Site | None, why: Because, now: float) -> Lease:
         """Grant a lease."""
         state = self.held[key]
         if type(state) is not ProxyState:
             state = self.states.open(key, aside=key in self._aside)
-        lease = Lease(grantor, state, site, why)
-        if self._unlimited and not state.failures:
+        lease = Lease(pool, state, site, why)
+        if self.unlimited and not state.failures:
             state.in_flight += 1
             if self._counting:
                 self.views.moved(state)
@@ -263,11 +302,8 @@ class Chooser:
                 self.learning.used(state, site, now)
                 lease.use = now
             if self._cooldown is not None:
-                self._cool_down(state, site, now)
+                site.cooling.put(key, now + self._cooldown)
         return lease
-
-    def _cool_down(self, state: ProxyState, site: Site, now: float) -> None:
-        site.cooling.put(state.key, now + (self._cooldown or 0.0))
 
     def _cooling(self, site: Site, now: float) -> bool:
         for _ in range(_RETURNS_AT_ONCE):
@@ -300,14 +336,14 @@ class Chooser:
         if not here:
             state.in_flight -= 1
             return NOTHING  # discarded while it was out
-        if self._unlimited and lease.trial is None:
+        if self.unlimited and lease.trial is None:
             state.in_flight -= 1
             if self._counting:
                 self.views.moved(state)
         else:
             self.availability.end(state, lease.trial)
         if site is not None and self._cooldown is not None:
-            self._cool_down(state, site, now)
+            site.cooling.put(state.key, now + self._cooldown)
         if outcome is not None:
             return self._learn(lease, outcome, now)
         if lease.use is not None and site is not None:

@@ -1,17 +1,44 @@
-"""Why a request gets the proxy that it gets, or none: who could serve it, and what kept out the others. Pure."""
+"""Why a proxy cannot serve a request, why nobody can, and who would. Pure.
+
+One table of obstacles answers three who ask: the error that nobody can serve, a session whose proxy cannot serve, and
+`Pool.explain`, which counts each proxy for its first obstacle:
+
+===========================================  =====================================
+obstacle                                     ends
+===========================================  =====================================
+a wish that it does not fulfil               never for this request
+excluded by the request                      never for this request
+declined by the strategy                     when something else is known of it
+banned by the site, cooling down from it     when its time is over
+opens no tunnels, held exclusively           when its time is over
+set aside after failures                     when it is due
+at a limit of requests, or of uses           when its time is over, or a use ends
+===========================================  =====================================
+
+In an error only those count who fulfil what the request wishes: to wait for others would be in vain.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SiteResting
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.lease import Why
 from proxywhirl.rotation.selection.chooser import Chooser
+from proxywhirl.rotation.selection.filters import NO_FILTER
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.timetable import Timetable
+
+A_WHILE = 0.05
+"""Seconds after which to ask again where it is not known when a use ends."""
+
+SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +85,157 @@ class Explanation:
     record: Record | None
 
 
+class Obstacle(NamedTuple):
+    """What keeps a proxy from serving: of one, to a session, of several, and whom it keeps until when."""
+
+    of_one: str
+    to_session: str
+    of_several: str = ""
+    keys: Timetable[str] = Timetable()
+
+
+def _passing(chooser: Chooser, criteria: Criteria, site: Site | None) -> list[Obstacle]:
+    """Return the obstacles that pass with time, in the order in which they are named."""
+    availability, connect = chooser.availability, chooser.learning.connect
+    passing = []
+    if site is not None:
+        name = site.name
+        passing = [
+            Obstacle(f"banned by {name}", "it is banned by the site", f"barred from {name}", site.barred),
+            Obstacle(f"cooling down from {name}", COOLING, "cooling down from the site", site.cooling),
+        ]
+    if criteria.tunnels:
+        passing.append(Obstacle("opens no tunnels", "it opens no tunnels", "found to open no tunnels", connect.barred))
+    return [
+        *passing,
+        Obstacle("held exclusively", "it is held exclusively", "held exclusively", chooser.holds),
+        Obstacle("set aside after failures", SET_ASIDE, "set aside after failures", availability.aside),
+        Obstacle("at its limit of requests", "", "at their limit of requests", availability.limited),
+    ]
+
+
+def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence[Obstacle]) -> Iterator[Obstacle]:
+    """Yield what keeps a proxy of the pool from serving a request."""
+    wanted = chooser.filters_for(criteria)[-1]
+    wish = "" if wanted is NO_FILTER else wanted.unfulfilled(chooser.states.known(key))
+    if wish:
+        yield Obstacle(f"not {wish}", f"it is not {wish}")
+    if key in criteria.exclude:
+        yield Obstacle("excluded by the request", "it was tried for this request")
+    declined = chooser.declined(key)
+    if declined:
+        yield Obstacle(declined, f"it is {declined}")
+    yield from (obstacle for obstacle in passing if key in obstacle.keys)
+    if chooser.availability.in_use(key):
+        yield Obstacle("at its limit of requests", "")
+
+
+def why_not(chooser: Chooser, key: str, criteria: Criteria, site: Site | None) -> str:
+    """Return why a session's proxy cannot serve a request, nothing where it can but for a limit of uses.
+
+    `COOLING` is returned only where nothing else is in the way: it ends soon.
+    """
+    if key not in chooser.held:
+        return "it is gone"
+    obstacles = _obstacles(chooser, key, criteria, _passing(chooser, criteria, site))
+    told = (obstacle.to_session for obstacle in obstacles if obstacle.to_session)
+    return min(told, key=lambda words: words == COOLING, default="")
+
+
+def nobody(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> PoolEmpty:
+    """Return the error that says why nobody can serve a request, and when that may change."""
+    held, wanted = chooser.held, chooser.filters_for(criteria)[-1]
+    if not held:
+        return PoolEmpty("the pool has no proxies: `proxywhirl import FILE` or `proxywhirl add URL` brings some in")
+    passing, aside = _passing(chooser, criteria, site), chooser.availability.aside
+    size, tried, any_fits = len(held), len(criteria.exclude), wanted == NO_FILTER
+    if any_fits and tried >= size and not any(other.keys for other in passing if other.keys is not aside):
+        return PoolEmpty(f"every proxy of the pool ({size}) was tried for this request: add more or try later")
+    candidates = _Candidates(chooser, criteria)
+    if not candidates.any_fits():
+        return PoolEmpty(f"none of the {size} proxies of the pool fulfils {wanted}")
+    counts = [(candidates.count(obstacle.keys), obstacle.of_several) for obstacle in passing]
+    parts = [f"{count} are {what}" for count, what in (*counts, (tried, "tried for this request")) if count]
+    if candidates.any_in_use():
+        parts.append("those in use can take no more")
+    if site is not None and candidates.any_resting(site, now):
+        parts.append(f"others have to rest {site.rate_limit.gap:.1f} s between two requests to {site.name}")
+    whom = "" if any_fits else f" that fulfils {wanted}"
+    reasons = f": of {size}, {', '.join(parts)}" if parts else f" among {size}"
+    return PoolEmpty(
+        f"no proxy of the pool{whom} can serve this request{reasons}", retry_after=free_in(chooser, criteria, site, now)
+    )
+
+
+def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> float | None:
+    """Return after how many seconds somebody may be able to serve who is not now; None where nobody will be."""
+    candidates = _Candidates(chooser, criteria)
+    times = [candidates.next_at(obstacle.keys) for obstacle in _passing(chooser, criteria, site)]
+    if candidates.any_in_use():
+        times.append(now + A_WHILE)
+    if site is not None and candidates.any_resting(site, now):
+        times.append(now + site.rate_limit.gap)
+    return max(min(known) - now, 0.0) if (known := [at for at in times if at is not None]) else None
+
+
+class _Candidates:
+    """Those who may serve a request at all. Where they are fewer than a table has, nobody else is looked at."""
+
+    def __init__(self, chooser: Chooser, criteria: Criteria) -> None:
+        self._chooser = chooser
+        self._exclude = criteria.exclude
+        self._wanted = chooser.filters_for(criteria)[-1]
+        self._keys: Collection[str] = chooser.held
+        if self._wanted != NO_FILTER:
+            self._keys = chooser.index.candidates(self._wanted, chooser.held)
+
+    def any_fits(self) -> bool:
+        """Whether anybody in the pool is what is wanted."""
+        return self._wanted == NO_FILTER or any(map(self._fits, self._keys))
+
+    def count(self, table: Timetable[str]) -> int:
+        """Return how many of a table fulfil the wish."""
+        return len(table) if self._wanted == NO_FILTER else sum(map(self._fits, self._within(table)))
+
+    def next_at(self, table: Timetable[str]) -> float | None:
+        """Return when the first one of a table is due who may serve then."""
+        if len(self._keys) >= len(table):
+            key = table.first(self._may_serve)
+            return None if key is None else table.due_at(key)
+        return min((table.at[key] for key in self._within(table) if self._may_serve(key)), default=None)
+
+    def any_in_use(self) -> bool:
+        """Whether somebody could serve but for what is under way through it."""
+        availability = self._chooser.availability
+        if availability.limits.in_flight is None:
+            return False
+        return any(
+            key not in availability.limited.at and availability.in_use(key) and self._may_serve(key)
+            for key in self._keys
+        )
+
+    def any_resting(self, site: Site, now: float) -> bool:
+        """Whether somebody could serve but for the rest between two requests to the site."""
+        if not site.rate_limit.kept:
+            return False
+        aside = self._chooser.availability.aside
+        return any(
+            site.tired(key, now) and self._may_serve(key) and key not in site.barred and key not in aside
+            for key in self._keys
+        )
+
+    def _within(self, table: Timetable[str]) -> Collection[str]:
+        return [key for key in self._keys if key in table] if len(self._keys) < len(table) else table.at
+
+    def _fits(self, key: str) -> bool:
+        if key not in self._chooser.held:  # a ban outlives the membership of who is banned
+            return False
+        return self._wanted == NO_FILTER or self._wanted.admits(self._chooser.states.known(key))
+
+    def _may_serve(self, key: str) -> bool:
+        return key not in self._exclude and self._fits(key) and not self._chooser.declined(key)
+
+
 def explain(
     chooser: Chooser, criteria: Criteria, clock: Clock, *, session_key: str | None = None, refusal: str = ""
 ) -> Explanation:
@@ -66,71 +244,48 @@ def explain(
     `session_key` is the proxy that the request's session has, or falls to; `refusal` why it gets none.
     """
     now = clock.monotonic()
-    chooser.bring_back(now, for_request=False)
-    site = chooser.learning.peek(criteria.site) if criteria.site is not None else None
+    chooser.availability.bring_back(now, for_request=False)
+    site = chooser.site(criteria)
     barred = chooser.barred(site, criteria, now)
-    reasons: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    eligible = 0
+    passing = _passing(chooser, criteria, site)
+    reasons: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], str] = {}
     for key in chooser.held:
-        reason = _reason(chooser, key, criteria, site, now, clock.now())
-        if reason:
+        obstacle = next(_obstacles(chooser, key, criteria, passing), None)
+        if obstacle is not None:
+            rule = "" if site is None or obstacle.keys is not site.barred else _rule(chooser, key, site, clock.now())
+            reason = f"{obstacle.of_one} ({rule})" if rule else obstacle.of_one, rule
             reasons[reason] += 1
             examples.setdefault(reason, key)
-        else:
-            eligible += 1
-    value = chooser.value
     excluded = tuple(
-        Excluded(reason, count, value(examples[reason]), _rule_in(reason, chooser, examples[reason], site))
-        for reason, count in reasons.most_common()
+        Excluded(words, count, chooser.states.value(examples[words, rule]), rule)
+        for (words, rule), count in reasons.most_common()
     )
     told = _of_site(chooser, site, now) if site is not None else ""
     chosen, why = session_key, "session"
     try:
         if site is not None and site.rests:
             chooser.require_awake(site, now)
-        if chosen is None and not refusal:
-            chosen, because = chooser.choose(criteria, site, barred)
-            why = str(Why(*because))
-    except (PoolEmpty, SiteResting) as exc:
+    except SiteResting as exc:
         chosen, refusal = None, str(exc)
+    if chosen is None and not refusal:
+        found = chooser.choose(criteria, site, barred)
+        if found is None:
+            refusal = str(nobody(chooser, criteria, site, now))
+        else:
+            chosen, why = found[0], str(Why(*found[1]))
+    size, eligible = len(chooser.held), len(chooser.held) - reasons.total()
     if chosen is None:
-        return Explanation(len(chooser.held), eligible, excluded, told, None, refusal, None)
+        return Explanation(size, eligible, excluded, told, None, refusal, None)
     state = chooser.states.slot(chosen)
     record = None if state is None else Record(state.served, state.failed, state.in_flight, state.chance, state.latency)
-    return Explanation(len(chooser.held), eligible, excluded, told, value(chosen), why, record)
+    return Explanation(size, eligible, excluded, told, chooser.states.value(chosen), why, record)
 
 
-def _reason(chooser: Chooser, key: str, criteria: Criteria, site: Site | None, now: float, wall: float) -> str:
-    """Return what keeps a proxy from serving a request, nothing where it can."""
-    wish = chooser.unfulfilled(key, criteria)
-    if wish or key in criteria.exclude:
-        return f"not {wish}" if wish else "excluded by the request"
-    declined = chooser.declined(key)
-    if declined:
-        return declined
-    if site is not None and key in site.barred.at:
-        ban = chooser.learning.book.get((key, site.name))
-        return f"banned by {site.name} ({ban.rule})" if ban and ban.until > wall else f"banned by {site.name}"
-    if site is not None and key in site.cooling.at:
-        return f"cooling down from {site.name}"
-    return _availability(chooser, key, criteria, now)
-
-
-def _rule_in(reason: str, chooser: Chooser, key: str, site: Site | None) -> str:
-    """Return the rule that a reason names, nothing where it names none."""
-    ban = None if site is None else chooser.learning.book.get((key, site.name))
-    return ban.rule if ban is not None and reason.endswith(f"({ban.rule})") else ""
-
-
-def _availability(chooser: Chooser, key: str, criteria: Criteria, now: float) -> str:
-    if criteria.tunnels and key in chooser.learning.connect.barred.at:
-        return "opens no tunnels"
-    if chooser.holds.at.get(key, now) > now:
-        return "held exclusively"
-    if key in chooser.availability.aside.at:
-        return "set aside after failures"
-    return "at its limit of requests" if chooser.availability.at_limit(key) else ""
+def _rule(chooser: Chooser, key: str, site: Site, wall: float) -> str:
+    """Return the rule of a ban that holds, nothing where none is known."""
+    ban = chooser.learning.book.get((key, site.name))
+    return ban.rule if ban is not None and ban.until > wall else ""
 
 
 def _of_site(chooser: Chooser, site: Site, now: float) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
-from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.proxy_state import ProxyState
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.proxy_state import ProxyState, ProxyStates
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter
-from proxywhirl.rotation.strategies.base import CountsUses, Learns, ReadsAttributes, Roster, Strategy, StrategyFactory
+from proxywhirl.rotation.strategies.base import CountsUses, Learns, ReadsAttributes, Strategy, StrategyFactory
 
 MOST_VIEWS = 64
 """Filters that are kept at once: each costs a step when a proxy leaves or returns. The least recently used goes."""
@@ -19,23 +19,20 @@ class Views:
 
     Args:
         factory: Makes the strategies.
-        roster: What they may ask.
-        known: Gives a value with what is known of a key.
+        states: What they may ask, and what is known of a key.
         ready: Gives the keys that are ready and in a filter, for a new view.
     """
 
     def __init__(
         self,
         factory: StrategyFactory,
-        roster: Roster,
-        known: Callable[[str], Proxy],
+        states: ProxyStates,
         ready: Callable[[Filter], list[str]],
     ) -> None:
         self._factory = factory
-        self._roster = roster
-        self._known = known
+        self._states = states
         self._ready = ready
-        self.all: Strategy = factory(roster)
+        self.all: Strategy = factory(states)
         self._views: OrderedDict[Filter, Strategy] = OrderedDict()
         self._at_hand: dict[int, tuple[Filter, Strategy]] = {}
         self._sort()
@@ -54,7 +51,7 @@ class Views:
             return at_hand[1]
         view = self._views.get(wanted)
         if view is None:
-            view = self._factory(self._roster)
+            view = self._factory(self._states)
             view.add(self._ready(wanted))
             self._views[wanted] = view
             if len(self._views) > MOST_VIEWS:
@@ -72,7 +69,7 @@ class Views:
         """Let a proxy serve again; one that does already is no error."""
         self.all.add((key,))
         if self._views:
-            proxy = self._known(key)
+            proxy = self._states.known(key)
             for wanted, view in self._views.items():
                 if wanted.admits(proxy):
                     view.add((key,))
@@ -81,24 +78,23 @@ class Views:
         """Let new proxies serve."""
         self.all.add(keys)
         for wanted, view in self._views.items():
-            view.add([key for key in keys if wanted.admits(self._known(key))])
+            view.add([key for key in keys if wanted.admits(self._states.known(key))])
 
     def remove(self, key: str) -> None:
         """Let a proxy serve no more; one that does not already is no error."""
         for _, view in self._each():
             view.remove(key)
 
-    def redrawn(self, keys: Iterable[str], ready: Callable[[str], bool]) -> None:
-        """Take note that other things are known of proxies now."""
-        for key in keys:
-            proxy, serves = self._known(key), ready(key)
-            for wanted, view in self._each():
-                if not wanted.admits(proxy):
-                    view.remove(key)
-                elif serves:
-                    view.add((key,))
-                    if isinstance(view, ReadsAttributes):
-                        view.redrawn(key)
+    def redrawn(self, key: str, *, serves: bool) -> None:
+        """Take note that other things are known of a proxy now."""
+        proxy = self._states.known(key)
+        for wanted, view in self._each():
+            if not wanted.admits(proxy):
+                view.remove(key)
+            elif serves:
+                view.add((key,))
+                if isinstance(view, ReadsAttributes):
+                    view.redrawn(key)
 
     def moved(self, state: ProxyState) -> None:
         """Tell how many requests are under way through a proxy."""

@@ -7,10 +7,9 @@ from collections.abc import Collection
 
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.estimate import estimate
-from proxywhirl.rotation.sites.sites import Arm, Site
-from proxywhirl.rotation.strategies.base import Barred, Roster
-from proxywhirl.rotation.strategies.sampling import ScoredSampler, admitted
+from proxywhirl.rotation.sites.sites import Arm, Site, estimate
+from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
+from proxywhirl.rotation.strategies.sampling import ScoredSampler
 
 _LOOKED_AT = 16
 """Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""

@@ -21,6 +21,16 @@ Barred = tuple[Collection[str], ...]
 """Keys that may not serve a request for another reason than that it excludes them; none of these is empty."""
 
 
+def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
+    """Whether a request that excludes some, and from which others are barred, may have this one."""
+    if key in exclude:
+        return False
+    for refused in barred:  # noqa: SIM110  # a generator costs more than what it does here
+        if key in refused:
+            return False
+    return True
+
+
 class Roster(Protocol):
     """What a strategy may ask of the pool about a proxy, and where it gets chance and time from."""
 

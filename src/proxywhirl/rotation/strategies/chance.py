@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.rotation.sites.sites import Site
-from proxywhirl.rotation.strategies.base import Barred, Roster
-from proxywhirl.rotation.strategies.sampling import Sampler, ScoredSampler, admitted, draws_worth
+from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
+from proxywhirl.rotation.strategies.sampling import Sampler, ScoredSampler, draws_worth
 
 _FEW_DRAWS = 8  # before it is looked at who may not serve: mostly nobody who weighs much
 _SMALL = 32  # keys of a sampler that are worth a look at each

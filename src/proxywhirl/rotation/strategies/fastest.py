@@ -7,8 +7,8 @@ from collections.abc import Collection
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.sites import Site
-from proxywhirl.rotation.strategies.base import Barred, Roster
-from proxywhirl.rotation.strategies.sampling import ScoredSampler, admitted
+from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
+from proxywhirl.rotation.strategies.sampling import ScoredSampler
 
 FAILURE_SECONDS = 2.0
 """What a failure is taken to cost: time, a retry, and a bad name with the target. A proxy that fails once in three

@@ -10,8 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection
 
 from proxywhirl.rotation.sites.sites import Site
-from proxywhirl.rotation.strategies.base import Barred
-from proxywhirl.rotation.strategies.sampling import admitted
+from proxywhirl.rotation.strategies.base import Barred, admitted
 
 LOOKED_AT = 8
 """Of those that are owed a turn, for each request."""

@@ -6,21 +6,11 @@ import random
 from array import array
 from collections.abc import Collection
 
-from proxywhirl.rotation.strategies.base import Barred
+from proxywhirl.rotation.strategies.base import Barred, admitted
 
 _LEAST_DRAWS = 32
 _KEYS_FOR_A_DRAW = 16
 _MOST_SEEN = 1024
-
-
-def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
-    """Whether a request that excludes some, and from which others are barred, may have this one."""
-    if key in exclude:
-        return False
-    for refused in barred:  # noqa: SIM110  # a generator costs more than what it does here
-        if key in refused:
-            return False
-    return True
 
 
 def draws_worth(count: int) -> int:
