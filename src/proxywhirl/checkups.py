@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
@@ -13,8 +14,8 @@ from secrets import token_hex
 from proxywhirl.cache import CacheManager
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SettingsError, TierError, UpstreamError
-from proxywhirl.health.batch import OnResult, Round, probe_many
-from proxywhirl.health.budget import Budget, Spending
+from proxywhirl.health.batch import OnResult, check_many
+from proxywhirl.health.budget import Budget
 from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.history import History
@@ -23,7 +24,8 @@ from proxywhirl.health.levels import Level, Tally
 from proxywhirl.health.monitor import Monitor, Pace
 from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder, Report
-from proxywhirl.models import Target
+from proxywhirl.models import Outcome, Target
+from proxywhirl.rotation.verdicts.response import SILENT
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL
@@ -34,6 +36,7 @@ from proxywhirl.wire.judge import Judge
 _log = logging.getLogger(__name__)
 
 PAGE = 5_000
+REPORTS_KEPT = 100_000
 CLAIMED_BY_BATCH = (4, 30.0)
 """A claim lasts so many timeouts and seconds: one for its turn to come, three for a probe that is made three times."""
 
@@ -67,14 +70,32 @@ class Checkups:
         self._rng = random.Random()  # noqa: S311  # it spreads checks over time
         self._recorder = self._recorder_with(Judges([], tls=None, clock=clock, rng=self._rng), at_judge=True)
         self._monitor: Monitor | None = None
+        self._noted: deque[Report] = deque(maxlen=REPORTS_KEPT)
+        self._ready: deque[Report] = deque(maxlen=REPORTS_KEPT)  # to be recorded, by the monitor where it runs
 
-    def take(self, reports: Sequence[Report]) -> None:
-        """Judge outcomes of requests as checks, so that a busy proxy is hardly probed, and remember them.
+    def note(self, key: str, outcome: Outcome | None) -> None:
+        """Keep what a request made of a proxy until `record`; None takes back the last failure, which was silence."""
+        if outcome is not None:
+            self._noted.append(Report(key, outcome, self._clock.now()))
+            return
+        for report in reversed(self._noted.copy()):
+            if report.key == key and report.outcome.rule == SILENT:
+                with contextlib.suppress(ValueError):  # it is being recorded meanwhile
+                    self._noted.remove(report)
+                return
+
+    def record(self) -> None:
+        """Judge what was noted as checks, so that a busy proxy is hardly probed, and remember it.
 
         Where a monitor runs it does so, since it can tell an outage of our own from proxies that fail.
         """
-        if not reports or (self._monitor is not None and self._monitor.take(reports)):
+        while self._noted:
+            self._ready.append(self._noted.popleft())
+        if not self._ready or (self._monitor is not None and self._monitor.running):
             return
+        reports = []
+        while self._ready:
+            reports.append(self._ready.popleft())
         try:
             self._recorder.write(reports)
         except TierError as exc:
@@ -112,18 +133,14 @@ class Checkups:
         with contextlib.ExitStack() as files:
             prober, level, recorder = self._equipped(plan, files)
             await recorder.outage.prepare()
-            concurrency = plan.concurrency or self._settings.concurrency
-            checks = Round(
-                self._checks(recorder, plan, level, CLAIMED_BY_BATCH), concurrency=concurrency, on_result=on_result
+            return await check_many(
+                prober,
+                self._checks(recorder, plan, level, CLAIMED_BY_BATCH),
+                keys,
+                level,
+                concurrency=plan.concurrency or self._settings.concurrency,
+                on_result=on_result,
             )
-            try:
-                async with checks.recording():
-                    await probe_many(
-                        prober, checks.proxies(keys), level, concurrency=concurrency, on_result=checks.take
-                    )
-            except BaseExceptionGroup as failures:  # of the workers, which all end with the first one
-                raise failures.exceptions[0] from failures
-        return checks.tally
 
     def monitor(self, files: contextlib.ExitStack) -> Monitor | None:
         """Make what checks proxies when they are due; None where no judge is set, or it is switched off.
@@ -144,6 +161,7 @@ class Checkups:
             timeout=self._settings.timeout,
             retry=self._settings.retry,
             pace=Pace(self._settings.concurrency, self._settings.checks_per_second),
+            reports=self._ready,
             rng=self._rng,
             clock=self._clock,
         )
@@ -193,7 +211,7 @@ class Checkups:
             self._cache,
             recorder,
             claims,
-            Budget(plan.budget_bytes, self._settings.provider_bytes_per_day, Spending(self._state)),
+            Budget(plan.budget_bytes, self._settings.provider_bytes_per_day, self._state),
             level=level,
             claimed_for=timeouts * (plan.timeout or self._settings.timeout) + seconds,
             clock=self._clock,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,14 +25,12 @@ from proxywhirl.errors import CacheError, DecryptionError, ProxyGone, SettingsEr
 from proxywhirl.events import EventBus
 from proxywhirl.gateway import Gateway
 from proxywhirl.health.monitor import Monitor, MonitorThread
-from proxywhirl.health.recorder import Report
 from proxywhirl.knowledge import Knowledge
-from proxywhirl.models import Attributes, Outcome
+from proxywhirl.models import Attributes
 from proxywhirl.repeating import Repeating
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import SendPolicy
 from proxywhirl.rotation.selection.pool_options import PoolOptions
-from proxywhirl.rotation.verdicts.response import SILENT
 from proxywhirl.rotation.verdicts.rules import Classifier
 from proxywhirl.settings import Settings
 from proxywhirl.settings.ban_rules import ban_rules
@@ -48,7 +45,6 @@ from proxywhirl.vendors.sessions import recognised, to_send, vendor_sessions
 _log = logging.getLogger(__name__)
 
 FEED_SECONDS = 0.1
-REPORTS_KEPT = 100_000
 NO_JUDGE = (
     "there is no judge to ask: `proxywhirl judge` serves one; name it in PROXYWHIRL_HEALTH_JUDGES (and do not set "
     "health.monitor to false)"
@@ -86,7 +82,6 @@ class Runtime:
         self.settings = settings
         self.events = EventBus()
         self._clock = clock
-        self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._revision = 0
         self._stale: set[str] = set()
         self._next_record = 0.0
@@ -99,19 +94,19 @@ class Runtime:
             files.callback(self.state.close)
             self._blocklist = Blocklist(self.state)
             self.knowledge = Knowledge(self.state, clock=clock)
+            self.cache = CacheManager(settings.cache, clock=clock, to_send=to_send)
+            files.callback(self.cache.close)
+            self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self.pool = Pool(
                 settings.pool.strategy,
                 resolve=self._endpoint,
                 clock=clock,
-                on_health=self._take,
+                on_health=self.checkups.note,
                 portray=portray,
                 limits=settings.pool.limits(),
                 sessions=settings.pool.sessions(),
                 ledger=self.knowledge,
             )
-            self.cache = CacheManager(settings.cache, clock=clock, to_send=to_send)
-            files.callback(self.cache.close)
-            self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
             self._files = files.pop_all()
         self.supply = Supply(
             Register(self.state, settings.home, catalogue=settings.sources.catalogue),
@@ -297,7 +292,7 @@ class Runtime:
             self._feeder = None
         with self._files:
             self.knowledge.save(self.pool, last=True)
-            self._record_reports()
+            self.checkups.record()
 
     def __enter__(self) -> Self:
         return self
@@ -359,31 +354,15 @@ class Runtime:
             self._revision, more = changes.revision, changes.more
         self.pool.discard(self._stale)
         self._stale = set()
-        if self._clock.monotonic() >= self._next_record:
-            self._record_reports()
+        now = self._clock.monotonic()
+        if now >= self._next_record:
+            self._next_record = now + self.settings.cache.flush_interval_seconds
+            self.checkups.record()
 
     def _forget(self, keys: Iterable[str]) -> None:
         gone = set(keys)
         self.knowledge.forget(gone)
         self.checkups.forget(gone)
-
-    def _take(self, key: str, outcome: Outcome | None) -> None:
-        """Keep what tells of a proxy's health until it is written; None takes back its last failure."""
-        if outcome is not None:
-            self._reports.append(Report(key, outcome, self._clock.now()))
-            return
-        for report in reversed(self._reports.copy()):
-            if report.key == key and report.outcome.rule == SILENT:
-                with contextlib.suppress(ValueError):  # it was taken to be written meanwhile
-                    self._reports.remove(report)
-                return
-
-    def _record_reports(self) -> None:
-        self._next_record = self._clock.monotonic() + self.settings.cache.flush_interval_seconds
-        reports = []
-        while self._reports:
-            reports.append(self._reports.popleft())
-        self.checkups.take(reports)
 
 
 def _with_wish(url: ProxyURL, known: Attributes) -> Attributes:

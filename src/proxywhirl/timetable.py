@@ -63,15 +63,6 @@ class Timetable(Generic[K]):
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
-    def pop_first(self) -> K | None:
-        """Take out and return the key that is due first, whenever that is; None where there is none."""
-        self._drop_stale()
-        if not self._heap:
-            return None
-        _, key = heapq.heappop(self._heap)
-        del self.at[key]
-        return key
-
     def first(self, admits: Callable[[K], bool]) -> K | None:
         """Return the key that is due first of those that `admits` says yes to; it stays in."""
         passed: list[tuple[float, K]] = []

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,7 @@ class World:
         self.hold: asyncio.Event | None = None
         self.begun = asyncio.Event()
         self.keys: dict[str, str] = {}
+        self.reports: deque[Report] = deque()
         self.made.append(self)
         for name in names:
             self.add(name)
@@ -110,6 +112,7 @@ class World:
             timeout=10.0,
             retry=60.0,
             pace=pace or Pace(100, 1000.0),
+            reports=self.reports,
             rng=random.Random(2),
             clock=self.clock,
         )
@@ -300,9 +303,9 @@ async def test_a_pool_that_dies_while_the_network_is_up_is_judged() -> None:
     recorder = world.recorder()
     failures = [result(world.keys[name], Blame.PROXY, at=world.clock.now()) for name in "abc"]
     for _ in range(3):
-        recorded = await recorder.record(failures)
+        counted, _ = await recorder.record(failures)
     await recorder.record([result(world.keys["a"])])
-    assert (recorded.counted, world.asked_directly) == (failures, 3)
+    assert (counted, world.asked_directly) == (failures, 3)
     assert world.status("b") is HealthStatus.DEAD
 
 
@@ -312,9 +315,9 @@ async def test_no_failure_counts_when_one_of_several_judges_turned_bad() -> None
     world.reliability = Reliability.WORSE
     recorder = world.recorder()
     batch = [result(world.keys["a"], Blame.PROXY), result(world.keys["b"]), result(world.keys["c"], Blame.PROXY)]
-    assert (await recorder.record(batch)).counted == [batch[1]]
+    assert (await recorder.record(batch))[0] == [batch[1]]
     world.reliability = Reliability.GOOD
-    assert (await recorder.record(batch)).counted == batch
+    assert (await recorder.record(batch))[0] == batch
 
 
 async def test_what_came_before_the_network_went_down_counts() -> None:
@@ -325,9 +328,9 @@ async def test_what_came_before_the_network_went_down_counts() -> None:
         result(world.keys["b"], at=2.0),
         result(world.keys["c"], Blame.PROXY, at=3.0),
     ]
-    recorded = await world.recorder().record(batch)
-    assert [found.key for found in recorded.counted] == [world.keys["a"], world.keys["b"]]
-    assert [found.key for found in recorded.untaught] == [world.keys["c"]]
+    counted, untaught = await world.recorder().record(batch)
+    assert [found.key for found in counted] == [world.keys["a"], world.keys["b"]]
+    assert [found.key for found in untaught] == [world.keys["c"]]
 
 
 @pytest.mark.parametrize(
@@ -345,8 +348,8 @@ async def test_who_is_to_blame(blame: Blame, at_judge: bool, counts: bool) -> No
     """A failure counts where the proxy or its account is at fault, or where it does not reach what others reach."""
     world = World("ab")
     found = [result(world.keys["a"], blame), result(world.keys["b"])]
-    recorded = await world.recorder(at_judge=at_judge).record(found)
-    assert (found[0] in recorded.counted) is counts
+    counted, _ = await world.recorder(at_judge=at_judge).record(found)
+    assert (found[0] in counted) is counts
     assert (world.status("a") is HealthStatus.UNKNOWN) is not counts
 
 
@@ -475,10 +478,12 @@ async def test_failures_of_requests_count_as_those_of_probes_do(online: bool) ->
     world.reliability = Reliability.GOOD if online else Reliability.NONE
     reports = [Report(world.keys["a"], Outcome(False, error="refused"), now)] * 3
     reports.append(Report(world.keys["b"], Outcome(True, latency=0.5), now))
-    assert monitor.take(reports) is False, "it does not run"
+    states = [monitor.running]
     async with running(monitor):
-        assert monitor.take(reports[::-1]) is True
-    assert monitor.take(reports) is False, "it has ended"
+        states.append(monitor.running)
+        world.reports.extend(reports[::-1])
+    assert [*states, monitor.running] == [False, True, False], "else others record"
+    assert not world.reports, "the last of them are recorded at the end"
     entry = world.cache.look(world.keys["a"])
     assert entry is not None
     assert (entry.failure_count, world.keys["a"] in world.cache) == ((3, False) if online else (0, True))
@@ -500,7 +505,7 @@ async def test_a_failure_of_a_request_waits_until_the_judges_were_looked_at_afte
 
     async with running(monitor):
         served = Report(b, Outcome(True), now)
-        monitor.take([served, Report(a, Outcome(False, error="refused"), now), served])
+        world.reports.extend([served, Report(a, Outcome(False, error="refused"), now), served])
         await until(lambda: len(world.history.of(b)) == 1)
         assert world.history.of(a) == []
         world.clock.advance(VERDICT_LASTS)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import TierError
-from proxywhirl.health.budget import EXPECTED_BYTES, Budget, Spending
+from proxywhirl.health.budget import EXPECTED_BYTES, Budget
 from proxywhirl.health.checks import Claims
 from proxywhirl.health.history import KEPT, History, Sample, Summary
 from proxywhirl.health.levels import Level
@@ -155,12 +155,12 @@ def test_a_budget_in_all_is_not_exceeded_by_probes_at_once() -> None:
 async def test_a_provider_has_its_bytes_for_a_day_whatever_process_spends_them(store: Store) -> None:
     """A second process goes on where the first has stopped, other providers are free, and a new day begins anew."""
     limits = {"acme": 2 * EXPECTED_BYTES[Level.TLS]}
-    first = Budget(providers=limits, spending=Spending(store))
+    first = Budget(providers=limits, store=store)
     assert first.start("acme", Level.TLS, 0.0)
     first.end("acme", Level.TLS, 10_000, 2.0)
     await first.save(0.0)
     assert first.money == pytest.approx(10_000 * 2.0 / 1e9)
-    second = Budget(providers=limits, spending=Spending(store))
+    second = Budget(providers=limits, store=store)
     assert not second.start("acme", Level.TLS, 1.0)
     assert second.start("other", Level.TLS, 1.0)
     assert second.start(None, Level.TLS, 1.0)
@@ -171,7 +171,7 @@ async def test_a_provider_has_its_bytes_for_a_day_whatever_process_spends_them(s
 async def test_what_others_spend_is_learnt_while_running(store: Store) -> None:
     """Two budgets that run side by side see each other's bytes with each save."""
     limits = {"acme": 2 * EXPECTED_BYTES[Level.TLS]}
-    mine, other = (Budget(providers=limits, spending=Spending(store)) for _ in range(2))
+    mine, other = (Budget(providers=limits, store=store) for _ in range(2))
     assert mine.start("acme", Level.TLS, 0.0)
     assert other.start("acme", Level.TLS, 0.0)
     mine.end("acme", Level.TLS, 12_000, None)
@@ -196,7 +196,7 @@ class FullStore(MemoryStore):
 async def test_what_could_not_be_written_is_written_the_next_time() -> None:
     """No byte is forgotten, neither those of a save that failed nor those that are spent while one is under way."""
     store = FullStore()
-    budget = Budget(spending=Spending(store))
+    budget = Budget(store=store)
     assert budget.start("acme", Level.HTTP, 0.0)
     budget.end("acme", Level.HTTP, 500, None)
     store.full = True

@@ -1,4 +1,4 @@
-"""A round of checks: nothing that was found out is lost at its end, and nothing stays claimed."""
+"""A check of a list: nothing that was found out is lost at its end, and nothing stays claimed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import pytest
 
 from proxywhirl.errors import TierError
-from proxywhirl.health.batch import Round
+from proxywhirl.health.batch import OnResult, check_many
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.judges import Outage, Reliability
-from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.levels import Level, ProbeResult, Tally
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Assess, Recorder
 from proxywhirl.models import Attributes, HealthCheck
@@ -34,7 +34,7 @@ class Store:
         self.go_on.set()
 
     def check_times_since(self, revision: int, limit: int) -> object:
-        """Stand for the log, which a round does not read."""
+        """Stand for the log, which a list has no need of."""
         raise NotImplementedError
 
     def to_check(self, keys: Iterable[str]) -> Mapping[str, tuple[ProxyURL, Attributes]]:
@@ -55,8 +55,26 @@ class Store:
         return 0 * len(known)
 
 
-def made(store: Store, state: MemoryStore) -> Round:
-    """Make a round over a store."""
+class Prober:
+    """Finds every proxy to work; those that are held take until they are let go."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, asyncio.Event] = {}
+
+    def require(self, level: Level) -> None:
+        """Have everything."""
+
+    async def probe(self, endpoint: ProxyURL, level: Level, *, key: str) -> ProbeResult:  # noqa: ARG002  # a prober's
+        """Find it to work."""
+        if key in self.held:
+            await self.held[key].wait()
+        return ProbeResult(key, level, level, (), 1.0)
+
+
+async def check(
+    keys: str, store: Store, state: MemoryStore, prober: Prober | None = None, on_result: OnResult | None = None
+) -> Tally:
+    """Check proxies of a store."""
 
     async def examine() -> Reliability:
         return Reliability.GOOD
@@ -71,62 +89,47 @@ def made(store: Store, state: MemoryStore) -> Round:
         claimed_for=30.0,
         clock=ManualClock(),
     )
-    return Round(checks, concurrency=10, on_result=lambda *_: None)
-
-
-def good(key: str) -> ProbeResult:
-    """Make the result of a probe that went well."""
-    return ProbeResult(key, Level.TCP, Level.TCP, (), 1.0)
+    return await check_many(
+        prober or Prober(),  # type: ignore[arg-type]  # it reaches no network
+        checks,
+        keys,
+        Level.TCP,
+        concurrency=10,
+        on_result=on_result or (lambda *_: None),
+    )
 
 
 async def test_what_ends_while_the_last_batch_is_recorded_is_recorded_too() -> None:
-    """The end of the block waits for the batch under way and then writes what came meanwhile."""
-    store, state = Store(), MemoryStore()
-    checks = made(store, state)
+    """The end waits for the batch under way and then writes what came meanwhile."""
+    store, state, prober = Store(), MemoryStore(), Prober()
     store.go_on.clear()
-    async with checks.recording():
-        keys = [key async for key, _ in checks.proxies("abc")]
-        checks.take(good("a"))
-        await store.recording.wait()
-        checks.take(good("b"))
-        checks.take(good("c"))
-        store.loop.call_later(0.05, store.go_on.set)
-    assert keys == ["a", "b", "c"]
-    assert store.recorded == ["a", "b", "c"]
-    assert checks.tally.ok == 3
+    prober.held = dict.fromkeys("bc", asyncio.Event())
+    checking = asyncio.create_task(check("abc", store, state, prober))
+    await store.recording.wait()
+    prober.held["b"].set()
+    asyncio.get_running_loop().call_later(0.05, store.go_on.set)
+    tally = await checking
+    assert sorted(store.recorded) == ["a", "b", "c"]
+    assert store.recorded[0] == "a"
+    assert tally.ok == 3
     assert state.items("claim") == {}
 
 
 async def test_a_store_that_cannot_be_written_to_is_told_at_the_end() -> None:
-    """The block ends with the error, and its claims are given back."""
+    """The check ends with the error, and its claims are given back."""
     store, state = Store(), MemoryStore()
     store.sick = True
-    checks = made(store, state)
-
-    async def block() -> None:
-        async with checks.recording():
-            _ = [key async for key, _ in checks.proxies("a")]
-            checks.take(good("a"))
-
     with pytest.raises(TierError, match="no room"):
-        await block()
+        await check("a", store, state)
     assert state.items("claim") == {}
 
 
-async def test_a_block_that_is_cancelled_keeps_what_had_ended() -> None:
+async def test_a_check_that_is_cancelled_keeps_what_had_ended() -> None:
     """Ctrl-C loses only what was under way."""
-    store, state = Store(), MemoryStore()
-    checks = made(store, state)
+    store, state, prober = Store(), MemoryStore(), Prober()
+    prober.held["b"] = asyncio.Event()
     taken = asyncio.Event()
-
-    async def block() -> None:
-        async with checks.recording():
-            _ = [key async for key, _ in checks.proxies("ab")]
-            checks.take(good("a"))
-            taken.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(block())
+    task = asyncio.create_task(check("ab", store, state, prober, lambda *_: taken.set()))
     await taken.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

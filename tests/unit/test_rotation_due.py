@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -20,7 +21,7 @@ def test_the_first_of_those_that_are_admitted_is_found(due: dict[str, int], refu
         table.put(key, float(at))
     admitted = [(at, key) for key, at in due.items() if key not in refused]
     assert table.first(lambda key: key not in refused) == min(admitted, default=(0, None))[1]
-    assert [table.pop_first() for _ in due] == [key for _, key in sorted((at, key) for key, at in due.items())]
+    assert [table.pop_due(math.inf) for _ in due] == [key for _, key in sorted((at, key) for key, at in due.items())]
 
 
 def test_to_pass_over_many_costs_one_look_at_each() -> None:

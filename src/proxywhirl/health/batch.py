@@ -1,7 +1,7 @@
 """Probe a list of any length, many at once, in memory that does not grow with it; check such a list of a store.
 
-`probe_many` probes what it is given. A `Round` stands at both its ends: it claims and reads proxies in chunks, and
-records results in batches while the round goes on.
+`probe_many` probes what it is given. `check_many` feeds it: it claims and reads proxies in chunks, and records results
+in batches meanwhile.
 """
 
 from __future__ import annotations
@@ -111,62 +111,58 @@ async def _as_async(proxies: Iterable[Listed] | AsyncIterable[Listed]) -> AsyncI
             yield listed
 
 
-class Round:
-    """What `probe_many` takes its proxies from and gives its results to. Belongs to one event loop."""
+async def check_many(
+    prober: Prober, checks: Checks, keys: Iterable[str], level: Level, *, concurrency: int, on_result: OnResult
+) -> Tally:
+    """Check proxies of a store: those that are there, are claimed by nobody else, and may be paid for.
 
-    def __init__(self, checks: Checks, *, concurrency: int, on_result: OnResult) -> None:
-        self.tally = Tally()
-        self._checks = checks
-        self._chunk = min(LARGEST_CHUNK, concurrency)
-        self._on_result = on_result
-        self._over = asyncio.Event()
+    Each result is told as it comes. Results are recorded now and then, and the rest at the end, also where this is
+    cancelled; then every claim is given back.
 
-    async def proxies(self, keys: Iterable[str]) -> AsyncIterator[Listed]:
-        """Yield what is to be probed: what is there, is claimed by nobody else, and may be paid for."""
+    Raises:
+        TierError: what was found out cannot be recorded.
+    """
+    tally = Tally()
+    over = asyncio.Event()
+
+    async def proxies() -> AsyncIterator[Listed]:
         rest = iter(keys)
-        while chunk := await asyncio.to_thread(lambda: list(islice(rest, self._chunk))):
-            claimed, found = await self._checks.claim(chunk)
-            self.tally.claimed += len(chunk) - len(claimed)
+        while chunk := await asyncio.to_thread(lambda: list(islice(rest, min(LARGEST_CHUNK, concurrency)))):
+            claimed, found = await checks.claim(chunk)
+            tally.claimed += len(chunk) - len(claimed)
             for key, known in found.items():
-                if self._checks.begin(key, known):
+                if checks.begin(key, known):
                     yield key, known[0]
                 else:
-                    self.tally.refused += 1
+                    tally.refused += 1
 
-    def take(self, result: ProbeResult) -> None:
-        """Take a result: it is told at once and recorded soon."""
-        endpoint, attributes = self._checks.end(result.key, result)
-        self.tally.add(result, endpoint.scheme, attributes.country)
-        self._on_result(result, endpoint, attributes)
+    def take(result: ProbeResult) -> None:
+        endpoint, attributes = checks.end(result.key, result)
+        tally.add(result, endpoint.scheme, attributes.country)
+        on_result(result, endpoint, attributes)
 
-    @contextlib.asynccontextmanager
-    async def recording(self) -> AsyncIterator[None]:
-        """Record now and then while the block runs, and the rest when it ends, however it does.
-
-        Raises:
-            TierError: what was found out cannot be recorded.
-        """
-        now_and_then = asyncio.create_task(self._record_now_and_then())
+    recording = asyncio.create_task(_record_now_and_then(checks, tally, over))
+    try:
+        await probe_many(prober, proxies(), level, concurrency=concurrency, on_result=take)
+    except BaseExceptionGroup as failures:  # of the workers, which all end with the first one
+        raise failures.exceptions[0] from failures
+    finally:
+        over.set()
         try:
-            yield
+            await recording
         finally:
-            self._over.set()
-            try:
-                await now_and_then
-            finally:
-                await asyncio.to_thread(self._checks.claims.give_back)
-                self.tally.money = self._checks.budget.money
+            await asyncio.to_thread(checks.claims.give_back)
+            tally.money = checks.budget.money
+    return tally
 
-    async def _record_now_and_then(self) -> None:
-        while not self._over.is_set():
+
+async def _record_now_and_then(checks: Checks, tally: Tally, over: asyncio.Event) -> None:
+    last = False
+    while not last:
+        last = over.is_set()  # once more then: something may have come while a batch was being recorded
+        if not last:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECORD_EVERY):
-                    await self._over.wait()
-            await self._record()
-        await self._record()  # what came while the last batch was being recorded
-
-    async def _record(self) -> None:
-        results = self._checks.take_ended()
-        if results:
-            recorded = await self._checks.record(results)
-            self.tally.untaught += len(recorded.untaught)
+                    await over.wait()
+        if results := checks.take_ended():
+            tally.untaught += len(await checks.record(results))

@@ -1,6 +1,6 @@
 """What probes may cost: bytes in all, and bytes a day for each provider, since some sell traffic by the gigabyte.
 
-What is spent is kept in `state` by day, so that neither a restart nor a second process begins anew.
+What is spent is kept in `state` by day (UTC) and provider, so that neither a restart nor a second process begins anew.
 """
 
 from __future__ import annotations
@@ -17,57 +17,31 @@ from proxywhirl.state.store import Store
 EXPECTED_BYTES = {Level.TCP: 0, Level.HANDSHAKE: 300, Level.HTTP: 900, Level.TLS: 7_000, Level.FULL: 8_000}
 """What a probe is reckoned with until it has ended, both ways together."""
 
-_KIND = "spent"
 GIGABYTE = 10**9
-
-
-class Spending:
-    """Bytes that probes have cost, by day (UTC) and provider. Thread-safe; each call is one transaction.
-
-    Raises:
-        TierError: the store cannot be read or written (from every method).
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def add(self, spent: Mapping[str, int], now: float) -> dict[str, int]:
-        """Add what was spent on each provider; return what was spent on these today, by all processes."""
-        today = _day(now)
-        names = {f"{today} {provider}": provider for provider in spent}
-        totals: dict[str, int] = {}
-
-        def added(known: Mapping[str, str]) -> dict[str, str | None]:
-            for name, provider in names.items():
-                totals[provider] = int(known.get(name, 0)) + spent[provider]
-            return {name: str(totals[provider]) for name, provider in names.items()}
-
-        if names:
-            self._store.update(_KIND, names, added)
-        return totals
-
-    def sweep(self, now: float) -> None:
-        """Forget the days before today."""
-        today = _day(now)
-        self._store.delete_many(_KIND, [name for name in self._store.items(_KIND) if not name.startswith(today)])
+_KIND = "spent"
 
 
 class Budget:
     """How many bytes are left. Each probe is reckoned with what it may cost before it starts, with what it did after.
 
-    `total` is for the life of this object, `providers` for a day each; None, or a provider without a limit, is
-    unlimited.
+    Args:
+        total: Bytes for the life of this object; None for any number.
+        providers: Bytes of a day for each provider; others have any number.
+        store: Where it is kept what all processes spend; None where that is of no interest.
+
+    Raises:
+        TierError: the store cannot be read or written (from `start` and `save`).
     """
 
     def __init__(
-        self, total: int | None = None, providers: Mapping[str, int] | None = None, spending: Spending | None = None
+        self, total: int | None = None, providers: Mapping[str, int] | None = None, store: Store | None = None
     ) -> None:
         self.spent = 0
         self.money = 0.0
         self.refused = 0
         self._total = total
         self._providers = dict(providers or {})
-        self._spending = spending
+        self._store = store
         self._today: dict[str, int] = {}
         self._day = ""
         self._reserved: Counter[str] = Counter()
@@ -75,7 +49,8 @@ class Budget:
 
     def start(self, provider: str | None, level: Level, now: float) -> bool:
         """Reckon with a probe; False where it must not be made."""
-        self._turn_day(now)
+        if _day(now) != self._day:
+            self._begin_day(now)
         expected = EXPECTED_BYTES[level]
         name = provider or ""
         in_all = self.spent + self._reserved.total() + expected
@@ -97,28 +72,38 @@ class Budget:
         self._unsaved[name] += cost
 
     async def save(self, now: float) -> None:
-        """Write in a thread what was spent since the last time, and learn what other processes spent.
-
-        Raises:
-            TierError: it cannot be written; it is with the next time.
-        """
-        if self._spending is None:
+        """Write in a thread what was spent since the last time, and learn what others did. A failure loses nothing."""
+        if self._store is None:
             return
         spent, self._unsaved = self._unsaved, Counter()
         try:
-            totals = await asyncio.to_thread(self._spending.add, dict.fromkeys(self._providers, 0) | dict(spent), now)
+            totals = await asyncio.to_thread(_add, self._store, dict.fromkeys(self._providers, 0) | dict(spent), now)
         except TierError:
             self._unsaved += spent
             raise
         self._today |= {name: total + self._unsaved[name] for name, total in totals.items()}
 
-    def _turn_day(self, now: float) -> None:
-        today = _day(now)
-        if today != self._day:
-            self._day, self._today = today, {}
-            if self._spending is not None:
-                self._spending.sweep(now)
-                self._today = self._spending.add(dict.fromkeys(self._providers, 0), now)
+    def _begin_day(self, now: float) -> None:
+        self._day, self._today = _day(now), {}
+        if self._store is not None:
+            past = [name for name in self._store.items(_KIND) if not name.startswith(self._day)]
+            self._store.delete_many(_KIND, past)
+            self._today = _add(self._store, dict.fromkeys(self._providers, 0), now)
+
+
+def _add(store: Store, spent: Mapping[str, int], now: float) -> dict[str, int]:
+    """Add what was spent on each provider; return what was spent on these today, by all processes."""
+    names = {f"{_day(now)} {provider}": provider for provider in spent}
+    totals: dict[str, int] = {}
+
+    def added(known: Mapping[str, str]) -> dict[str, str | None]:
+        for name, provider in names.items():
+            totals[provider] = int(known.get(name, 0)) + spent[provider]
+        return {name: str(totals[provider]) for name, provider in names.items()}
+
+    if names:
+        store.update(_KIND, names, added)
+    return totals
 
 
 def _day(now: float) -> str:

@@ -20,7 +20,7 @@ from typing import Protocol
 from proxywhirl.clock import Clock
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.levels import Level, ProbeResult
-from proxywhirl.health.recorder import Recorded, Recorder
+from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Attributes
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL
@@ -176,12 +176,12 @@ class Checks:
         ended, self._ended = self._ended, []
         return ended
 
-    async def record(self, results: Sequence[ProbeResult]) -> Recorded:
-        """Record results, and what they cost.
+    async def record(self, results: Sequence[ProbeResult]) -> list[ProbeResult]:
+        """Record results, and what they cost; return those that say nothing of their proxies.
 
         Raises:
             TierError: what was found out cannot be recorded.
         """
-        recorded = await self.recorder.record(results)
+        _, untaught = await self.recorder.record(results)
         await self.budget.save(self._clock.now())
-        return recorded
+        return untaught

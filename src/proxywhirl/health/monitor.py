@@ -14,9 +14,8 @@ import math
 import random
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from itertools import takewhile
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import ProxyWhirlError
@@ -31,7 +30,6 @@ _log = logging.getLogger(__name__)
 
 TICK = 0.2
 PAGE = 5_000
-REPORTS_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,20 @@ Probe = Callable[[str, ProxyURL], Awaitable[ProbeResult]]
 
 
 class Monitor:
-    """Checks what is due until it is cancelled. Belongs to one event loop; what may wait for a disk runs in threads."""
+    """Checks what is due until it is cancelled. Belongs to one event loop; what may wait for a disk runs in threads.
+
+    Args:
+        store: Says when proxies are due.
+        probe: Probes one.
+        checks: Claims, pays and records.
+        timeout: Seconds of a probe; one that another process has claimed is tried after it.
+        retry: Seconds after which one is tried again of which a check said nothing.
+        pace: Bounds the probes.
+        reports: What requests made of proxies. While it is `running` it records these with the probes, since it can
+            tell an outage of our own from proxies that fail; what it leaves there is for others to record.
+        rng: Spreads what is put off.
+        clock: Tells the time.
+    """
 
     def __init__(
         self,
@@ -57,13 +68,13 @@ class Monitor:
         timeout: float,
         retry: float,
         pace: Pace,
+        reports: deque[Report],
         rng: random.Random,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._store = store
         self._probe = probe
         self._checks = checks
-        self._recorder = checks.recorder
         self._timeout = timeout
         self._retry = retry
         self._pace = pace
@@ -73,18 +84,17 @@ class Monitor:
         self._revision = 0
         self._stale: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
-        self._takes = False
-        self._taking = threading.Lock()
+        self._reports = reports
+        self.running = False
         self._allowance = 0.0
         self._allowed_at: float | None = None
         self._failing = False
 
     async def run(self) -> None:
         """Check until cancelled; probes under way are dropped then, and their proxies free for others."""
-        self._takes = True
+        self.running = True
         try:
-            await self._recorder.outage.prepare()
+            await self._checks.recorder.outage.prepare()
             while True:
                 try:
                     await self.step()
@@ -96,16 +106,6 @@ class Monitor:
                 await asyncio.sleep(TICK)
         finally:
             await self._stop()
-
-    def take(self, reports: Sequence[Report]) -> bool:
-        """Take over what requests made of proxies, to be recorded with the probes; False where this does not run.
-
-        Called in any thread.
-        """
-        with self._taking:
-            if self._takes:
-                self._reports.extend(reports)
-            return self._takes
 
     async def step(self) -> None:
         """Follow the log, record what has ended, start what is due.
@@ -152,34 +152,35 @@ class Monitor:
             self._checks.end(key, result)
             del self._running[key]
 
-    async def _record(self) -> None:
+    async def _record(self, *, last: bool = False) -> None:
         if self._reports:
-            await self._record_reports()
+            await self._record_reports(last=last)
         results = self._checks.take_ended()
         if not results:
             return
         keys = [result.key for result in results]
         try:
-            recorded = await self._checks.record(results)
+            untaught = await self._checks.record(results)
         except ProxyWhirlError:
             self._put_off(keys, self._retry)
             raise
         finally:
             await asyncio.to_thread(self._checks.claims.give_back, keys)
-        self._put_off([result.key for result in recorded.untaught], self._retry)
+        self._put_off([result.key for result in untaught], self._retry)
 
-    async def _record_reports(self) -> None:
+    async def _record_reports(self, *, last: bool = False) -> None:
         """Record what may be: a failure when those who are asked are looked at after it, in the order of all."""
-        with self._taking:
-            waiting = list(self._reports)
-        late = self._clock.now() - VERDICT_LASTS if self._takes else math.inf
-        reports = list(takewhile(lambda report: report.ok or report.at <= late, waiting))
-        counted, _ = await self._recorder.outage.sift(reports)  # who is cancelled here has taken nothing out
-        with self._taking:
-            for _ in reports:
-                self._reports.popleft()
+        late = math.inf if last else self._clock.now() - VERDICT_LASTS
+        reports: list[Report] = []
+        while self._reports and (self._reports[0].ok or self._reports[0].at <= late):
+            reports.append(self._reports.popleft())
+        try:
+            counted, _ = await self._checks.recorder.outage.sift(reports)
+        except BaseException:
+            self._reports.extendleft(reversed(reports))
+            raise
         if counted:
-            await asyncio.to_thread(self._recorder.write, counted)
+            await asyncio.to_thread(self._checks.recorder.write, counted)
 
     def _follow(self) -> None:
         more = True
@@ -221,13 +222,13 @@ class Monitor:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
-        with self._taking:
-            self._takes = False  # what comes from now on is recorded by others
         try:
-            await self._record()
+            await self._record(last=True)
             await asyncio.to_thread(self._checks.claims.give_back, keys)
         except ProxyWhirlError as exc:
             _log.warning("the last checks are not recorded: %s", exc)
+        finally:
+            self.running = False
 
 
 class MonitorThread:

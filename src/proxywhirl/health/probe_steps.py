@@ -22,7 +22,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from proxywhirl.clock import Clock
@@ -114,6 +114,7 @@ class ProbeOptions:
         return self.rng.choice(fitting) if fitting else None
 
 
+@dataclass(slots=True, eq=False)
 class Attempt:
     """An attempt, and after `make` what came of it.
 
@@ -125,65 +126,48 @@ class Attempt:
         sealed_sighting: What the judge at the end of the TLS saw.
     """
 
-    __slots__ = (
-        "_addresses",
-        "_channel",
-        "_code",
-        "_destinations",
-        "_direct",
-        "_down",
-        "_endpoint",
-        "_handshakes",
-        "_level",
-        "_line",
-        "_options",
-        "_silence",
-        "_up",
-        "error",
-        "reached",
-        "sealed_sighting",
-        "sighting",
-        "stages",
-    )
+    endpoint: ProxyURL
+    level: Level
+    options: ProbeOptions
+    reached: Level | None = None
+    stages: list[Stage] = field(default_factory=list)
+    error: UpstreamError | None = None
+    sighting: Sighting | None = None
+    sealed_sighting: Sighting | None = None
+    _to: Destinations = field(init=False)
+    _direct: Sighting | None = None
+    _addresses: list[tuple[socket.AddressFamily, str]] = field(default_factory=list)
+    _handshakes: list[Handshake[None]] = field(default_factory=list)
+    _line: Line | None = None
+    _channel: Channel | None = None
+    _up: int = 0  # on lines that are closed
+    _down: int = 0
+    _code: int | None = None
+    _silence: float = 0.0  # seconds for which the proxy was waited for in vain
 
-    def __init__(self, endpoint: ProxyURL, level: Level, options: ProbeOptions) -> None:
-        self._endpoint = endpoint
-        self._level = level
-        self._options = options
-        self._destinations = options.destinations(level)
-        self._addresses: list[tuple[socket.AddressFamily, str]] = []
-        self._handshakes: list[Handshake[None]] = []
-        self._line: Line | None = None
-        self._channel: Channel | None = None
-        self._up = self._down = 0  # on lines that are closed
-        self._direct: Sighting | None = None
-        self._code: int | None = None
-        self._silence = 0.0  # seconds for which the proxy was waited for in vain
-        self.reached: Level | None = None
-        self.stages: list[Stage] = []
-        self.error: UpstreamError | None = None
-        self.sighting: Sighting | None = None
-        self.sealed_sighting: Sighting | None = None
+    def __post_init__(self) -> None:
+        """Choose where to go."""
+        self._to = self.options.destinations(self.level)
 
     async def make(self) -> None:
         """Go as far as the level, or until something fails."""
-        options = self._options
+        timeout = self.options.timeout
         try:
-            if self._level is Level.FULL and self._destinations.plain is not None:
-                self._direct = await options.judges.sees(self._destinations.plain, options.timeout)
+            if self.level is Level.FULL and self._to.plain is not None:
+                self._direct = await self.options.judges.sees(self._to.plain, timeout)
             await self._look_up()
-            async with asyncio.timeout(options.timeout):
+            async with asyncio.timeout(timeout):
                 await self._run()
         # What was caught holds this frame by its traceback: kept in it, thousands of cycles a second would have to be
         # collected, which costs more than the probes.
         except TargetFailed as exc:  # names the target, and has nothing to say of the proxy
             self.error = type(exc)(str(exc))
         except UpstreamError as exc:
-            self.error = exc.about(self._endpoint.canonical)
+            self.error = exc.about(self.endpoint.canonical)
         except FOREIGN as exc:
             self._code = getattr(exc, "errno", None)
             self._silence = 0.0 if self._line is None else self._line.silence()
-            self.error = translated(exc, self._endpoint, options.timeout)
+            self.error = translated(exc, self.endpoint, timeout)
         finally:
             self._close()
 
@@ -196,8 +180,8 @@ class Attempt:
         if self.error is None:
             return None
         if self._code in _EXHAUSTED:
-            return self._options.timeout / 4  # some of what is under way will have ended
-        enough = self._options.timeout * _STALLED
+            return self.options.timeout / 4  # some of what is under way will have ended
+        enough = self.options.timeout * _STALLED
         return 0.0 if self.error.blame is Blame.PROXY and held_up >= enough > self._silence else None
 
     @property
@@ -211,7 +195,7 @@ class Attempt:
 
     @property
     def _is_http(self) -> bool:
-        return self._endpoint.scheme in ("http", "https")
+        return self.endpoint.scheme in ("http", "https")
 
     async def _look_up(self) -> None:
         """Look up the names that this machine must know: no second of that is the proxy's.
@@ -221,31 +205,29 @@ class Attempt:
             TargetUnreachable: The scheme is socks4, and a target has no IPv4 address.
             OSError: The proxy's name has no address.
         """
-        self._addresses = _literal(self._endpoint)
-        to = self._destinations
-        plain = to.plain.target if to.plain and not self._is_http else None
-        ends = [end for end in (to.tunnel, plain, to.sealed) if end is not None]
+        self._addresses = _literal(self.endpoint)
+        plain = self._to.plain.target if self._to.plain and not self._is_http else None
+        ends = [end for end in (self._to.tunnel, plain, self._to.sealed) if end is not None]
         if self._addresses and not ends:
             return
         try:
-            async with asyncio.timeout(self._options.timeout):
-                self._addresses = self._addresses or await _looked_up(self._endpoint)
-                self._handshakes = [await handshake_with(self._endpoint, end) for end in ends]
+            async with asyncio.timeout(self.options.timeout):
+                self._addresses = self._addresses or await _looked_up(self.endpoint)
+                self._handshakes = [await handshake_with(self.endpoint, end) for end in ends]
         except TimeoutError as exc:
             raise LocalFailure("could not be looked up in time: this machine's name service is slow") from exc
 
     async def _run(self) -> None:
-        to = self._destinations
         with self._measured(Level.TCP):
             await self._connect()
-        if to.tunnel is not None:
+        if self._to.tunnel is not None:
             with self._measured(Level.HANDSHAKE):
                 await self._open_tunnel()
-        if to.plain is not None:
-            await self._ask_plain(to.plain)
-        if to.sealed is not None:
-            await self._pass_sealed(to.sealed)
-        if self._level is Level.FULL:
+        if self._to.plain is not None:
+            await self._ask_plain(self._to.plain)
+        if self._to.sealed is not None:
+            await self._pass_sealed(self._to.sealed)
+        if self.level is Level.FULL:
             with self._measured(Level.FULL):
                 await self._ask_sealed()
 
@@ -253,12 +235,12 @@ class Attempt:
     def _measured(self, level: Level) -> Iterator[None]:
         """Measure a block as the stage of a level, which is reached unless the block fails."""
         up_before, down_before = self._moved()
-        began = self._options.clock.monotonic()
+        began = self.options.clock.monotonic()
         try:
             yield
             self.reached = level
         finally:
-            seconds = self._options.clock.monotonic() - began
+            seconds = self.options.clock.monotonic() - began
             up, down = self._moved()
             self.stages.append(Stage(level, seconds, up - up_before, down - down_before))
 
@@ -277,16 +259,16 @@ class Attempt:
 
     async def _connect(self) -> None:
         """Connect to the first address that answers; each but the last has its share of the time."""
-        share = self._options.timeout / len(self._addresses)
+        share = self.options.timeout / len(self._addresses)
         for place, (family, host) in enumerate(self._addresses, start=1):
             self._close()
             self._channel = self._line = Line(family)
             if place == len(self._addresses):
-                await self._line.connect(host, self._endpoint.port)
+                await self._line.connect(host, self.endpoint.port)
                 return
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(share):
-                    await self._line.connect(host, self._endpoint.port)
+                    await self._line.connect(host, self.endpoint.port)
                     return
 
     async def _reach_proxy(self) -> Channel:
@@ -296,9 +278,9 @@ class Attempt:
         channel = self._channel
         if channel is None:  # a connection that did not raise is there
             raise LocalFailure("could not be dialled")
-        if self._endpoint.scheme == "https":
-            host = self._endpoint.host.strip("[]")
-            tls = TLSChannel(channel, self._options.proxy_tls or default_tls(), host)
+        if self.endpoint.scheme == "https":
+            host = self.endpoint.host.strip("[]")
+            tls = TLSChannel(channel, self.options.proxy_tls or default_tls(), host)
             await tls.start()
             channel = self._channel = tls
         return channel
@@ -328,7 +310,7 @@ class Attempt:
             self.stages.sort(key=lambda stage: stage.level.rank)
         with self._measured(Level.TLS):
             channel = self._channel or await self._open_tunnel()
-            tls = TLSChannel(channel, self._options.tls or default_tls(), end.host)
+            tls = TLSChannel(channel, self.options.tls or default_tls(), end.host)
             try:
                 await tls.start()
             except ssl.SSLCertVerificationError as exc:
@@ -340,7 +322,7 @@ class Attempt:
             self._channel = tls
 
     async def _ask_sealed(self) -> None:
-        judge = self._destinations.sealed_judge
+        judge = self._to.sealed_judge
         if judge is None or self._channel is None:
             return
         try:
@@ -349,10 +331,10 @@ class Attempt:
             raise TargetFailed(f"reached {judge.url}, which is no judge") from exc
 
     def _question(self, judge: Judge, *, absolute: bool) -> Handshake[Sighting]:
-        username, password = self._endpoint.username, self._endpoint.password
+        username, password = self.endpoint.username, self.endpoint.password
         has_credential = absolute and (username is not None or password is not None)
         authorization = basic_credentials(username or "", password or "") if has_credential else None
-        nonce = f"{self._options.rng.getrandbits(64):016x}"
+        nonce = f"{self.options.rng.getrandbits(64):016x}"
         return question(judge, nonce, absolute=absolute, authorization=authorization)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -50,14 +50,6 @@ class Report:
         return self.outcome.ok
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of some results: those that count, and those that do not, each of a proxy that is not judged."""
-
-    counted: list[ProbeResult] = field(default_factory=list)
-    untaught: list[ProbeResult] = field(default_factory=list)
-
-
 class Recorder:
     """Judges results and hands them on.
 
@@ -85,8 +77,10 @@ class Recorder:
         self._rng = rng
         self._blamed = {None, Blame.PROXY, Blame.ACCOUNT} | ({Blame.TARGET_THROUGH_PROXY} if at_judge else set())
 
-    async def record(self, results: Sequence[ProbeResult]) -> Recorded:
+    async def record(self, results: Sequence[ProbeResult]) -> tuple[list[ProbeResult], list[ProbeResult]]:
         """Judge results, in the order in which they came, and write what follows of them in a thread.
+
+        Returns those that count, and those that do not: each of these is of a proxy that is not judged.
 
         Raises:
             TierError: the history cannot be written.
@@ -96,7 +90,7 @@ class Recorder:
         others = [result for result in results if not (result.ok or result.blame in self._blamed)]
         if counted:
             await asyncio.to_thread(self.write, counted)
-        return Recorded(counted, [*dropped, *others])
+        return counted, [*dropped, *others]
 
     def write(self, seen: Sequence[ProbeResult | Report]) -> None:
         """Judge what was seen, in its order, and write what follows of it, whoever may be to blame.

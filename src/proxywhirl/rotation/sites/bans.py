@@ -9,6 +9,7 @@ themselves, and when there are too many the soonest forgotten go first.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ class BanBook:
         self._changed.add(pair)
         self._endings.discard(pair)
         for _ in range(2):  # each call adds one at most, so that two keep up with any number
-            ended = self._endings.pop_due(now) or (self._endings.pop_first() if len(self._bans) > self._most else None)
+            ended = self._endings.pop_due(math.inf if len(self._bans) > self._most else now)
             if ended is None:
                 break
             del self._bans[ended]
