@@ -23,7 +23,7 @@ from pathlib import Path
 import apsw
 
 from benchmarks.conditions import conditions
-from proxywhirl.cli.importing import BATCH
+from proxywhirl.cli.transfer import BATCH
 
 RESULTS = Path(__file__).parent / "results" / "import.json"
 FLOOR_LINES_PER_SECOND = 20_000

@@ -1,12 +1,17 @@
 """The command `proxywhirl`, which `python -m proxywhirl` is too.
 
-What it needs is loaded where an interruption is seen to already: that takes most of a second.
+What it needs is loaded where an interruption is seen to already, since that takes a moment; `--version` needs nothing.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+
+from proxywhirl import __version__
+
+TYPE_CHECKING = False  # as `typing` has it, which takes longer to load than all else here
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 INTERRUPTED = 130
 
@@ -14,12 +19,24 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
-        from proxywhirl.cli.main import main as run  # noqa: PLC0415  # see above
+        if sys.argv[1:] == ["--version"] and _printed(f"proxywhirl, version {__version__}"):
+            sys.exit(0)
+        from proxywhirl.cli.main import main as run
 
         run()
     except KeyboardInterrupt:
         sys.stderr.write("proxywhirl: interrupted; what was done before that stays\n")
         sys.exit(INTERRUPTED)
+
+
+def _printed(line: str) -> bool:
+    """Print a line; return False where stdout does not take it, which the command line knows how to tell."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except (AttributeError, OSError):  # the former: there is no stdout
+        return False
+    return True
 
 
 if __name__ == "__main__":

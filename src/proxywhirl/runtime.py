@@ -16,31 +16,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from proxywhirl.cache import CacheManager, portray
-from proxywhirl.checkups import Checkups
+from proxywhirl.cache.manager import CacheManager
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, ProxyGone, SettingsError, TierError
-from proxywhirl.events import EventBus
-from proxywhirl.gateway import Gateway
-from proxywhirl.health.monitor import Monitor, MonitorThread
-from proxywhirl.knowledge import Knowledge
 from proxywhirl.models import Attributes
-from proxywhirl.repeating import Repeating
-from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.retries.send_policy import SendPolicy
-from proxywhirl.rotation.selection.pool_options import PoolOptions
-from proxywhirl.rotation.verdicts.rules import Classifier
 from proxywhirl.settings import Settings
-from proxywhirl.settings.ban_rules import ban_rules
-from proxywhirl.state.blocklist import Block, Blocklist
 from proxywhirl.state.store import MemoryStore, StateStore, Store
-from proxywhirl.supply.registry import Register
-from proxywhirl.supply.supply import Stock, Supply
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.grammar import Wish, has_wish
-from proxywhirl.vendors.sessions import recognised, to_send, vendor_sessions
+
+if TYPE_CHECKING:
+    from proxywhirl.checkups import Checkups
+    from proxywhirl.events import EventBus
+    from proxywhirl.gateway import Gateway
+    from proxywhirl.health.monitor import Monitor, MonitorThread
+    from proxywhirl.knowledge import Knowledge
+    from proxywhirl.repeating import Repeating
+    from proxywhirl.rotation.pool import Pool
+    from proxywhirl.rotation.retries.send_policy import SendPolicy
+    from proxywhirl.rotation.verdicts.rules import Classifier
+    from proxywhirl.state.blocklist import Block, Blocklist
+    from proxywhirl.supply.supply import Supply
+    from proxywhirl.vendors.grammar import Wish
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +71,9 @@ class Removal:
 class Runtime:
     """A cache, a pool that follows it, and what else the settings ask for. A context manager.
 
+    What is stored is opened at once; every other part is made, and its modules are loaded, when it is first asked for.
+    `feed` makes all that other threads use.
+
     Raises:
         CacheError: the store of the home cannot be opened; the message says what to do.
         UnknownNameError: no strategy has the configured name.
@@ -80,44 +81,83 @@ class Runtime:
 
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = settings
-        self.events = EventBus()
         self._clock = clock
         self._revision = 0
         self._stale: set[str] = set()
         self._next_record = 0.0
         self._feeder: Repeating | None = None
         self._monitoring: MonitorThread | None = None
-        PoolOptions.read(settings.pool.strategy)  # a wrong one is refused before a file is made
+        if "strategy" in settings.pool.model_fields_set:
+            _check_strategy(settings.pool.strategy)  # a wrong one is refused before a file is made
         with contextlib.ExitStack() as files:
             home = settings.home
             self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
             files.callback(self.state.close)
-            self._blocklist = Blocklist(self.state)
-            self.knowledge = Knowledge(self.state, clock=clock)
-            self.cache = CacheManager(settings.cache, clock=clock, to_send=to_send)
+            self.cache = CacheManager(settings.cache, clock=clock, to_send=_to_send)
             files.callback(self.cache.close)
-            self.checkups = Checkups(self.cache, self.state, settings, clock=clock)
-            self.pool = Pool(
-                settings.pool.strategy,
-                resolve=self._endpoint,
-                clock=clock,
-                on_health=self.checkups.note,
-                portray=portray,
-                limits=settings.pool.limits(),
-                sessions=settings.pool.sessions(),
-                ledger=self.knowledge,
-            )
             self._files = files.pop_all()
-        self.supply = Supply(
-            Register(self.state, settings.home, catalogue=settings.sources.catalogue),
+
+    @cached_property
+    def events(self) -> EventBus:
+        """Where the gateway tells of requests."""
+        from proxywhirl.events import EventBus
+
+        return EventBus()
+
+    @cached_property
+    def _blocklist(self) -> Blocklist:
+        from proxywhirl.state.blocklist import Blocklist
+
+        return Blocklist(self.state)
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What the pool learns, shared with the other processes of the home."""
+        from proxywhirl.knowledge import Knowledge
+
+        return Knowledge(self.state, clock=self._clock)
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The pool, which is empty until it is fed."""
+        from proxywhirl.cache.change_feed import portray
+        from proxywhirl.rotation.pool import Pool
+
+        settings = self.settings.pool
+        return Pool(
+            settings.strategy,
+            resolve=self._endpoint,
+            clock=self._clock,
+            on_health=self.checkups.note,
+            portray=portray,
+            limits=settings.limits(),
+            sessions=settings.sessions(),
+            ledger=self.knowledge,
+        )
+
+    @cached_property
+    def checkups(self) -> Checkups:
+        """What learns how well proxies work."""
+        from proxywhirl.checkups import Checkups
+
+        return Checkups(self.cache, self.state, self.settings, clock=self._clock)
+
+    @cached_property
+    def supply(self) -> Supply:
+        """The sources of lists, and what fetches them."""
+        from proxywhirl.supply.registry import Register
+        from proxywhirl.supply.supply import Stock, Supply
+
+        return Supply(
+            Register(self.state, self.settings.home, catalogue=self.settings.sources.catalogue),
             Stock(
                 known=self.cache.known,
                 blocked=self.blocked,
                 take_in=lambda proxies, source, ttl: self.take_in(proxies, source=source, ttl=ttl),
             ),
-            settings.sources.options(),
-            lifetimes=settings.cache.per_source_ttl,
-            clock=clock,
+            self.settings.sources.options(),
+            lifetimes=self.settings.cache.per_source_ttl,
+            clock=self._clock,
         )
 
     @cached_property
@@ -127,6 +167,9 @@ class Runtime:
         Raises:
             SettingsError: that file cannot be read, or what it says is wrong.
         """
+        from proxywhirl.rotation.verdicts.rules import Classifier
+        from proxywhirl.settings.ban_rules import ban_rules
+
         return Classifier(ban_rules(self.settings.home))
 
     @cached_property
@@ -136,6 +179,8 @@ class Runtime:
         Raises:
             SettingsError: As `classifier`.
         """
+        from proxywhirl.rotation.retries.send_policy import SendPolicy
+
         retry = self.settings.retry
         return SendPolicy(retry.policy(), retry.budget(self._clock), self.classifier.verdict)
 
@@ -149,6 +194,8 @@ class Runtime:
         Raises:
             CacheError: the store could not take them.
         """
+        from proxywhirl.vendors.grammar import has_wish
+
         offered = [(offer[0], _with_wish(*offer)) if has_wish(offer[0].username) else offer for offer in proxies]
         if lift:
             self._blocklist.lift({url.key for url, _ in offered})
@@ -180,6 +227,8 @@ class Runtime:
             UnknownNameError: no vendor has this name.
             CacheError: the store could not take them.
         """
+        from proxywhirl.vendors.sessions import vendor_sessions
+
         sessions = vendor_sessions(line, count, provider=provider, wish=wish, known=known)
         return self.take_in(sessions, source=source, ttl=ttl, lift=True)
 
@@ -210,6 +259,8 @@ class Runtime:
         Raises:
             CacheError: the store cannot be written to.
         """
+        from proxywhirl.state.blocklist import Block
+
         meant = self.keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))
         before = self.blocked()
@@ -253,9 +304,13 @@ class Runtime:
             made = self.monitor()
             if made is None:
                 raise SettingsError(NO_JUDGE)
+            from proxywhirl.health.monitor import MonitorThread
+
             self._monitoring = MonitorThread(made)
         self.feed()
         if self._feeder is None:
+            from proxywhirl.repeating import Repeating
+
             self._feeder = Repeating(
                 self.feed,
                 FEED_SECONDS,
@@ -270,6 +325,8 @@ class Runtime:
             GatewayError: it would be open to a network without credentials.
             SettingsError: its settings contradict each other, or the rules of bans are wrong.
         """
+        from proxywhirl.gateway import Gateway
+
         return Gateway(
             self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock, conduct=self.conduct
         )
@@ -291,8 +348,9 @@ class Runtime:
             self._feeder.stop()
             self._feeder = None
         with self._files:
-            self.knowledge.save(self.pool, last=True)
-            self.checkups.record()
+            if "pool" in vars(self):
+                self.knowledge.save(self.pool, last=True)
+                self.checkups.record()
 
     def __enter__(self) -> Self:
         return self
@@ -365,7 +423,21 @@ class Runtime:
         self.checkups.forget(gone)
 
 
+def _check_strategy(text: str) -> None:
+    from proxywhirl.rotation.selection.pool_options import PoolOptions
+
+    PoolOptions.read(text)
+
+
+def _to_send(url: ProxyURL, provider: str | None) -> ProxyURL:
+    from proxywhirl.vendors.sessions import to_send
+
+    return to_send(url, provider)
+
+
 def _with_wish(url: ProxyURL, known: Attributes) -> Attributes:
+    from proxywhirl.vendors.sessions import recognised
+
     try:
         return recognised(url, known)
     except SettingsError as exc:  # one line of a list must not cost the others

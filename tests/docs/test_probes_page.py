@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from proxywhirl.cli.judging import judge
+from proxywhirl.cli.serving import judge
 from proxywhirl.errors import Blame
 from proxywhirl.health.judge_server import HTTPS_PORT, PORT
 from proxywhirl.health.levels import Level

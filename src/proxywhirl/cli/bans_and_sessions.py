@@ -9,7 +9,7 @@ from itertools import islice
 import click
 
 from proxywhirl.cli.options import KeyOrProxy, Site, home_option, json_option, open_runtime
-from proxywhirl.cli.render import acknowledge, note, print_json, print_table, stdout, warn
+from proxywhirl.cli.output import acknowledge, is_terminal, note, print_json, print_table, warn
 from proxywhirl.errors import CacheError
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.affinity.sessions import require_name, session_id
@@ -124,7 +124,7 @@ def _meant(pair: tuple[str, str], site: str | None, keys: Collection[str] | None
 
 
 def _print_rows(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]], count: int) -> None:
-    shown = min(count, TERMINAL_ROWS) if stdout().is_terminal else count
+    shown = min(count, TERMINAL_ROWS) if is_terminal() else count
     print_table(columns, islice(rows, shown), expendable=("LABEL", "PROXY"))
     if shown < count:
         note(f"… and {count - shown} more: --json tells of all")

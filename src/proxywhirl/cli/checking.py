@@ -1,27 +1,23 @@
-"""`proxywhirl check`: learn now how well proxies work; `proxywhirl monitor`: go on doing so."""
+"""`proxywhirl check`: learn now how well proxies work."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
 from proxywhirl.checkups import CheckPlan
 from proxywhirl.cli.options import KeyOrProxy, home_option, json_option, open_runtime
-from proxywhirl.cli.progress import counting
-from proxywhirl.cli.render import note, print_json, print_table
-from proxywhirl.cli.stopping import told_to_stop
-from proxywhirl.errors import CacheError, ProxyURLError, SettingsError
+from proxywhirl.cli.output import counting, note, print_json, print_table
+from proxywhirl.errors import CacheError, ProxyURLError
 from proxywhirl.health.batch import OnResult
 from proxywhirl.health.levels import Level, ProbeResult, Tally
-from proxywhirl.health.monitor import Monitor
 from proxywhirl.models import Attributes, Target
-from proxywhirl.runtime import NO_JUDGE, Runtime
+from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.judge import Judge
 
@@ -83,21 +79,6 @@ def check(
         keys = _named(runtime, proxies) if proxies else runtime.checkups.keys(due=not everything)
         tally = run_checks(runtime, keys, plan, as_json=as_json)
     return 0 if tally.ok or not tally.checked else 1
-
-
-@click.command()
-@home_option
-def monitor(home: str | None) -> None:
-    """Check proxies when they are due, until told to stop.
-
-    `serve` does so too. Needs a judge in PROXYWHIRL_HEALTH_JUDGES or the settings file; several of them on one store
-    share the work.
-    """
-    with open_runtime(home, {"health": {"monitor": True}}) as runtime:
-        watching = runtime.monitor()
-        if watching is None:
-            raise SettingsError(NO_JUDGE)
-        asyncio.run(_watch(watching))
 
 
 def run_checks(runtime: Runtime, keys: Iterable[str], plan: CheckPlan, *, as_json: bool) -> Tally:
@@ -209,25 +190,3 @@ def _as_json(tally: Tally) -> dict[str, Any]:
         "money": tally.money,
         "failures": dict(tally.failures),
     }
-
-
-async def _watch(watching: Monitor) -> None:
-    told = told_to_stop()
-    async with checking(watching):
-        note("checking what is due; stop with Ctrl-C")
-        await told.wait()
-
-
-@contextlib.asynccontextmanager
-async def checking(watching: Monitor | None) -> AsyncIterator[None]:
-    """Let a monitor run beside the block; with None nothing does."""
-    if watching is None:
-        yield
-        return
-    task = asyncio.create_task(watching.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -9,8 +9,7 @@ import click
 from proxywhirl.checkups import CheckPlan
 from proxywhirl.cli.checking import run_checks
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime
-from proxywhirl.cli.progress import steps
-from proxywhirl.cli.render import note, print_json, print_table, warn
+from proxywhirl.cli.output import note, print_json, print_table, steps, warn
 from proxywhirl.supply.supply import SourceOutcome, SourceReport, Supply
 
 COLUMNS = ("SOURCE", "RESULT", "NEW", "KNOWN", "REJECTED", "ERROR")

@@ -14,7 +14,7 @@ from proxywhirl.cache.keys.sealing import generate_key
 from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.tiers.protocol import Tier, TierName
 from proxywhirl.cli.options import home_option, json_option, open_runtime
-from proxywhirl.cli.render import acknowledge, note, print_json, print_table, warn
+from proxywhirl.cli.output import acknowledge, note, print_json, print_table, warn
 from proxywhirl.errors import TierError
 from proxywhirl.settings import Settings
 

@@ -10,7 +10,7 @@ import click
 
 from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cli.options import TEXT, country_code, home_option, json_option, open_runtime
-from proxywhirl.cli.render import note, print_json, print_table, stdout
+from proxywhirl.cli.output import is_terminal, note, print_json, print_table
 from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import SCHEMES
@@ -49,7 +49,7 @@ def list_entries(removed: bool, limit: int | None, as_json: bool, home: str | No
             for entry in islice(entries, limit):
                 click.echo(entry.model_dump_json())
             return
-        shown = limit or (TERMINAL_ROWS if stdout().is_terminal else None)
+        shown = limit or (TERMINAL_ROWS if is_terminal() else None)
         rows = [_row(entry) for entry in islice(entries, shown)]
         print_table(COLUMNS, rows, expendable=EXPENDABLE)
         if not rows and filters["retired"] is False and next(runtime.cache.scan(retired=True), None) is not None:

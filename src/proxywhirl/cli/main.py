@@ -2,47 +2,102 @@
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. An error is one line on stderr that says
 what to do. A reader who closes a pipe early has seen enough: that is no error.
+
+A command starts quickly because little is loaded: `COMMANDS` says in which module each command is, and what `--help`
+tells of it, so that only the module of the command that runs is imported. A module of this folder that several commands
+share (`options`, `output`) imports nothing of the library before it is used.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections import UserDict
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from proxywhirl import __version__
-from proxywhirl.cli.bans_and_sessions import bans, sessions
-from proxywhirl.cli.check_report import verdict
-from proxywhirl.cli.checking import check, monitor
-from proxywhirl.cli.demo import demo
-from proxywhirl.cli.doctor import doctor
-from proxywhirl.cli.entries import add, clear, remove
-from proxywhirl.cli.explaining import explain
-from proxywhirl.cli.exporting import export
-from proxywhirl.cli.fetching import fetch
-from proxywhirl.cli.importing import import_lists
-from proxywhirl.cli.judging import judge
-from proxywhirl.cli.keys import keys
-from proxywhirl.cli.listing import list_entries
-from proxywhirl.cli.migrate import migrate
 from proxywhirl.cli.options import offer_anywhere
-from proxywhirl.cli.render import printable, warn
-from proxywhirl.cli.serving import serve
-from proxywhirl.cli.show import show
-from proxywhirl.cli.sources import sources
-from proxywhirl.cli.stats import stats
+from proxywhirl.cli.output import printable, warn
 from proxywhirl.errors import ProxyWhirlError
 
 INTERRUPTED = 130
 
+COMMANDS = {
+    "import": ("transfer", "import_lists", "Import lists of proxies; - is stdin."),
+    "fetch": ("fetching", "fetch", "Fetch the sources and take in what they offer."),
+    "sources": ("sources", "sources", "Choose the lists that `proxywhirl fetch` asks."),
+    "list": ("listing", "list_entries", "List the proxies of the store."),
+    "check": ("checking", "check", "Check proxies, and remember what was found out."),
+    "show": ("explaining", "show", "Show all that is known of a proxy."),
+    "explain": ("explaining", "explain", "Explain which proxy a request would get, and why."),
+    "stats": ("stats", "stats", "Show what the three tiers hold, and what each process did with them."),
+    "verdict": ("verdict", "verdict", "Tell who is to blame for a response, and by which rule."),
+    "bans": (
+        "bans_and_sessions",
+        "bans",
+        "List the bans that hold: which proxy is left alone on which site, and until when.",
+    ),
+    "sessions": (
+        "bans_and_sessions",
+        "sessions",
+        "List the sessions that last and their proxies, the last used first.",
+    ),
+    "serve": ("serving", "serve", "Serve the pool as one rotating HTTP proxy."),
+    "monitor": ("serving", "monitor", "Check proxies when they are due, until told to stop."),
+    "judge": ("serving", "judge", "Serve a judge, which tells each asker how its request arrived."),
+    "add": ("entries", "add", "Add proxies, or renew their password."),
+    "remove": ("entries", "remove", "Remove proxies, and keep them out."),
+    "export": ("transfer", "export", "Write the store to a file or stdout."),
+    "clear": ("entries", "clear", "Remove every proxy of the store."),
+    "keys": ("keys", "keys", "Make, change and inspect the key of the store."),
+    "doctor": ("doctor", "doctor", "Look for what is wrong with the store, and say what to do about it."),
+    "migrate": ("doctor", "migrate", "Move the second tier to another backend."),
+    "demo": ("demo", "demo", "Run the main job on this machine, offline."),
+}
+"""The module of each command, its name there, and the first sentence of its help."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(UserDict[str, click.Command]):
+    """The commands by name; the module of one is imported when that one is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self.data and name in COMMANDS:
+            module, attribute, _ = COMMANDS[name]
+            command: click.Command = getattr(import_module(f"proxywhirl.cli.{module}"), attribute)
+            offer_anywhere(command)
+            self.data[name] = command
+        return self.data[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Group(click.Group):
+    """The group of all commands, which tells of them without loading them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command's name and what it does."""
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))  # as click has it
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, click.Command(name, help=COMMANDS[name][2]).get_short_help_str(room)) for name in names]
+            )
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="proxywhirl")
 def cli() -> None:
     """Keep a pool of forward proxies alive and useful.
@@ -54,37 +109,14 @@ def cli() -> None:
       proxywhirl serve
       curl -x http://127.0.0.1:8899 http://example.com
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
+    import logging
+
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
     logging.getLogger("stamina").setLevel(logging.ERROR)  # what becomes of a retry is told at its end
 
 
-COMMANDS = (
-    import_lists,
-    fetch,
-    sources,
-    list_entries,
-    check,
-    show,
-    explain,
-    stats,
-    verdict,
-    bans,
-    sessions,
-    serve,
-    monitor,
-    judge,
-    add,
-    remove,
-    export,
-    clear,
-    keys,
-    doctor,
-    migrate,
-    demo,
-)
-for command in COMMANDS:
-    cli.add_command(command)
 offer_anywhere(cli)
+cli.commands = _Commands()  # each of them takes these options when it is loaded
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

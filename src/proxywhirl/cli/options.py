@@ -7,17 +7,17 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from proxywhirl.cache.opening import enabled_tiers
-from proxywhirl.cli.render import warn
+from proxywhirl.cli.output import warn
 from proxywhirl.errors import ProxyURLError
-from proxywhirl.models import Attributes, Target
-from proxywhirl.runtime import Runtime
-from proxywhirl.settings import Settings
-from proxywhirl.urls import ProxyURL, parse
+
+if TYPE_CHECKING:
+    from proxywhirl.models import Attributes
+    from proxywhirl.runtime import Runtime
+    from proxywhirl.urls import ProxyURL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -57,20 +57,22 @@ class Text(click.ParamType[str]):
         return text
 
 
-class ProxyArgument(click.ParamType[ProxyURL]):
+class ProxyArgument(click.ParamType["ProxyURL"]):
     """A proxy in any spelling that lists use."""
 
     name = "URL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ProxyURL:
         """Return the parsed URL; the message about a wrong one is redacted."""
+        from proxywhirl.urls import ProxyURL, parse
+
         try:
             return value if isinstance(value, ProxyURL) else parse(value)
         except ProxyURLError as exc:
             self.fail(f"{exc}.", param, ctx)
 
 
-class KeyOrProxy(click.ParamType[str | ProxyURL]):
+class KeyOrProxy(click.ParamType["str | ProxyURL"]):
     """A key as `list` shows it, or a proxy in any spelling."""
 
     name = "KEY|URL"
@@ -89,6 +91,8 @@ class Site(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the site: the host, and the port where it is not its scheme's own."""
+        from proxywhirl.models import Target
+
         try:
             return Target.parse(value if "://" in value else f"http://{value}").site
         except ProxyURLError as exc:
@@ -117,6 +121,10 @@ AMOUNT = Amount()
 
 def country_code(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Return the code of a country, in upper case; refuse what is none."""
+    if value is None:
+        return None
+    from proxywhirl.models import Attributes
+
     try:
         return Attributes(country=value).country
     except ValueError as exc:
@@ -218,11 +226,16 @@ def offer_anywhere(command: click.Command) -> None:
 
 def open_runtime(home: str | None, overrides: dict[str, dict[str, Any]] | None = None) -> Runtime:
     """Open the store of a home."""
+    from proxywhirl.runtime import Runtime
+    from proxywhirl.settings import Settings
+
     return Runtime(Settings.load(home, overrides=overrides))
 
 
 def open_to_write(home: str | None) -> Runtime:
     """Open the store of a home to put something into it; say so where nothing of it will stay."""
+    from proxywhirl.cache.opening import enabled_tiers
+
     runtime = open_runtime(home)
     if enabled_tiers(runtime.settings.cache) == ["l1"]:
         warn(

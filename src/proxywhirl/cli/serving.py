@@ -1,17 +1,26 @@
-"""`proxywhirl serve`: the gateway, until it is told to stop."""
+"""`proxywhirl serve`, `monitor` and `judge`: what runs until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import click
 
-from proxywhirl.cli.checking import checking
-from proxywhirl.cli.options import home_option, open_runtime
-from proxywhirl.cli.render import note, warn
-from proxywhirl.cli.stopping import told_to_stop
-from proxywhirl.runtime import Runtime
+from proxywhirl.cli.options import TEXT, home_option, open_runtime
+from proxywhirl.cli.output import note, warn
+from proxywhirl.errors import SettingsError
+from proxywhirl.health.judge_server import HTTPS_PORT, MAX_CONNECTIONS, PORT, JudgeServer, server_tls
+from proxywhirl.health.monitor import Monitor
+from proxywhirl.net.capacity import make_room
+from proxywhirl.runtime import NO_JUDGE, Runtime
+
+_PORT = click.IntRange(0, 65535)
+_FILE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -51,3 +60,77 @@ async def _serve(runtime: Runtime) -> None:
             await told.wait()
     finally:
         await gateway.aclose()
+
+
+@click.command()
+@home_option
+def monitor(home: str | None) -> None:
+    """Check proxies when they are due, until told to stop.
+
+    `serve` does so too. Needs a judge in PROXYWHIRL_HEALTH_JUDGES or the settings file; several of them on one store
+    share the work.
+    """
+    with open_runtime(home, {"health": {"monitor": True}}) as runtime:
+        watching = runtime.monitor()
+        if watching is None:
+            raise SettingsError(NO_JUDGE)
+        asyncio.run(_watch(watching))
+
+
+@click.command()
+@click.option("--host", metavar="ADDRESS", type=TEXT, default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=_PORT, default=PORT, show_default=True, help="For http://; 0 for a free one.")
+@click.option("--tls-certificate", metavar="FILE", type=_FILE, help="Serve https:// too, with this PEM file.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its private key, where that is in a file of its own.")
+@click.option("--tls-port", type=_PORT, default=HTTPS_PORT, show_default=True, help="For https://; 0 for a free one.")
+def judge(host: str, port: int, tls_certificate: Path | None, tls_key: Path | None, tls_port: int) -> None:
+    """Serve a judge, which tells each asker how its request arrived.
+
+    Checks through a proxy ask it, so that no third party is needed: run it where the proxies can reach it. It repeats
+    no credential and keeps nothing. The URLs to check with are printed, one a line.
+    """
+    if tls_key is not None and tls_certificate is None:
+        raise click.UsageError("--tls-key needs --tls-certificate.")
+    tls = server_tls(tls_certificate, tls_key) if tls_certificate is not None else None
+    room = make_room(MAX_CONNECTIONS)
+    server = JudgeServer(host, port, tls=tls, https_port=tls_port, max_connections=room.sockets)
+    asyncio.run(_judge(server))
+
+
+async def _judge(server: JudgeServer) -> None:
+    told = told_to_stop()
+    async with server:
+        for url in server.urls:
+            click.echo(url)
+        note("judging; stop with Ctrl-C")
+        await told.wait()
+
+
+async def _watch(watching: Monitor) -> None:
+    told = told_to_stop()
+    async with checking(watching):
+        note("checking what is due; stop with Ctrl-C")
+        await told.wait()
+
+
+@contextlib.asynccontextmanager
+async def checking(watching: Monitor | None) -> AsyncIterator[None]:
+    """Let a monitor run beside the block; with None nothing does."""
+    if watching is None:
+        yield
+        return
+    task = asyncio.create_task(watching.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def told_to_stop() -> asyncio.Event:
+    """Return what is set at the first SIGINT or SIGTERM, in place of the running loop's death by it."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime, ttl_option
-from proxywhirl.cli.render import acknowledge, note, print_json, print_table, printable
+from proxywhirl.cli.output import acknowledge, note, print_json, print_table, printable
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import defined, read_definitions, tables_of
 from proxywhirl.sources.fetch_history import SourceRecord

@@ -11,7 +11,7 @@ from proxywhirl.cache import CacheConfig, CacheStatistics
 from proxywhirl.cache.maintenance.history import ProcessStatistics, totals
 from proxywhirl.cache.opening import L3_TIER
 from proxywhirl.cli.options import home_option, json_option, open_runtime
-from proxywhirl.cli.render import print_json, print_table
+from proxywhirl.cli.output import print_json, print_table
 
 KINDS = {"jsonl": "JSON lines", "sqlite": "SQLite"}  # a plug-in's is shown by its name
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,13 @@ def read_file(path: Path) -> dict[str, Any]:
         SettingsError: it cannot be read, or has what is no section.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib
+
+        values = tomllib.loads(text)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, ValueError) as exc:  # the latter: it is no UTF-8, or no TOML
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise SettingsError(f"{path} cannot be read: {reason}") from exc
     for section, names in values.items():
@@ -64,6 +66,8 @@ def changed_text(path: Path, section: str, name: str, value: str) -> tuple[str, 
 
 
 def _says(text: str, values: dict[str, Any]) -> bool:
+    import tomllib
+
     try:
         return tomllib.loads(text) == values
     except tomllib.TOMLDecodeError:

@@ -1,24 +1,29 @@
-"""The sections of the settings: each is one table of the file, and one prefix of variables."""
+"""The sections of the settings: each is one table of the file, and one prefix of variables.
+
+What a section makes of its values is loaded when it is made: a command that reads settings needs no gateway.
+"""
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from proxywhirl.cache.models import CacheConfig
-from proxywhirl.clock import Clock
 from proxywhirl.errors import SettingsError
-from proxywhirl.gateway.options import GatewayOptions
 from proxywhirl.health.levels import Level
-from proxywhirl.health.policy import Schedule
-from proxywhirl.rotation.affinity.sessions import SessionPolicy
-from proxywhirl.rotation.proxy_state import Limits
-from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
-from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY
-from proxywhirl.sources.fetching.bounds import FetchOptions
+
+if TYPE_CHECKING:
+    import ssl
+
+    from proxywhirl.clock import Clock
+    from proxywhirl.gateway.options import GatewayOptions
+    from proxywhirl.health.policy import Schedule
+    from proxywhirl.rotation.affinity.sessions import SessionPolicy
+    from proxywhirl.rotation.proxy_state import Limits
+    from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
+    from proxywhirl.sources.fetching.bounds import FetchOptions
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -33,7 +38,7 @@ class PoolSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    strategy: str = DEFAULT_STRATEGY
+    strategy: str = "bandit"
     session_ttl: Seconds = 3600.0
     session_idle: Seconds = 600.0
     session_hard: bool = False
@@ -43,10 +48,14 @@ class PoolSettings(BaseModel):
 
     def limits(self) -> Limits:
         """Return how much one proxy may be used."""
+        from proxywhirl.rotation.proxy_state import Limits
+
         return Limits(self.requests_per_second, self.in_flight, self.cooldown)
 
     def sessions(self) -> SessionPolicy:
         """Return how long sessions last, and whether they may move."""
+        from proxywhirl.rotation.affinity.sessions import SessionPolicy
+
         return SessionPolicy(self.session_ttl, self.session_idle, self.session_hard)
 
 
@@ -77,6 +86,8 @@ class GatewaySettings(BaseModel):
             SettingsError: only one of username and password is set, or the authorities cannot be read.
             GatewayError: the address is open to a network and there are no credentials.
         """
+        from proxywhirl.gateway.options import GatewayOptions
+
         if (self.username is None) != (self.password is None):
             missing = "PASSWORD" if self.password is None else "USERNAME"
             raise SettingsError(f"the gateway's credentials are half set: set PROXYWHIRL_GATEWAY_{missing} too")
@@ -123,10 +134,14 @@ class RetrySettings(BaseModel):
 
     def policy(self) -> RetryPolicy:
         """Return how far a request is pursued."""
+        from proxywhirl.rotation.retries.retry import RetryPolicy
+
         return RetryPolicy(attempts=self.attempts, rounds=self.rounds, unsafe=self.unsafe)
 
     def budget(self, clock: Clock) -> RetryBudget:
         """Return a new budget."""
+        from proxywhirl.rotation.retries.retry import RetryBudget
+
         return RetryBudget(share=self.share, floor=self.floor, window=self.window, clock=clock)
 
 
@@ -145,6 +160,8 @@ class SourcesSettings(BaseModel):
 
     def options(self) -> FetchOptions:
         """Return what sources are fetched with."""
+        from proxywhirl.sources.fetching.bounds import FetchOptions
+
         return FetchOptions(**self.model_dump(exclude={"catalogue"}))
 
 
@@ -187,6 +204,8 @@ class HealthSettings(BaseModel):
 
     def schedule(self) -> Schedule:
         """Return when proxies are checked next."""
+        from proxywhirl.health.policy import Schedule
+
         return Schedule(self.interval, self.retry, self.dead_retry)
 
 
@@ -201,6 +220,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def _trusting(path: Path, setting: str) -> ssl.SSLContext:
+    import ssl
+
     try:
         return ssl.create_default_context(cafile=str(path))
     except OSError as exc:

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, get_origin
 
-import platformdirs
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import InitErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings.exceptions import SettingsError as UnreadableSettingError
 
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
@@ -32,19 +28,13 @@ from proxywhirl.settings.sections import (
     SourcesSettings,
 )
 
+PREFIX = "PROXYWHIRL_"
 
-class Settings(BaseSettings):
+
+class Settings(BaseModel):
     """Everything that can be set, as one frozen value. Make it with `Settings.load` or `Settings.in_memory`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PROXYWHIRL_",
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     home: Path | None = None
     cache: CacheConfig = Field(default_factory=CacheConfig)
@@ -53,18 +43,6 @@ class Settings(BaseSettings):
     health: HealthSettings = Field(default_factory=HealthSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
     sources: SourcesSettings = Field(default_factory=SourcesSettings)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  # the framework's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # as above
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # as above
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment before what `load` passes in, which comes from the settings file."""
-        return env_settings, init_settings
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -103,6 +81,8 @@ class Settings(BaseSettings):
             SettingsError: the file cannot be changed so, or the environment says something else, which wins.
         """
         path = _home(home) / SETTINGS_FILE
+        import tomllib
+
         text, changed = changed_text(path, section, name, value)
         settings = cls._checked(tomllib.loads(changed), path)
         if getattr(getattr(settings, section), name) != value:
@@ -140,12 +120,51 @@ class Settings(BaseSettings):
 
     @classmethod
     def _checked(cls, values: dict[str, Any], path: Path | None) -> Self:
+        """Make the settings of a file's values and the environment's, which win."""
         try:
-            return cls(**values)
+            return cls(**_merged(values, _environment()))
         except ValidationError as exc:
             raise SettingsError(_explain(exc, path)) from None  # the cause would repeat the values
-        except UnreadableSettingError:
-            raise SettingsError(_explain_json()) from None  # as above
+
+
+def _environment() -> dict[str, Any]:
+    """Return what the variables say, by section and name; an empty one says nothing.
+
+    `PROXYWHIRL_POOL_STRATEGY` is a value, where a table is wanted as JSON; `PROXYWHIRL_POOL` a whole section as JSON.
+    """
+    sections: dict[str, Any] = {}
+    wrong = []
+    for variable, text in sorted(os.environ.items()):  # a whole section comes before the names in it, which win
+        if not (text and variable.upper().startswith(PREFIX)):
+            continue
+        section, _, name = variable[len(PREFIX) :].lower().partition("_")
+        if section not in SECTIONS:
+            continue
+        try:
+            value = json.loads(text) if not name or _is_table(section, name) else text
+        except ValueError:
+            value = None
+        if isinstance(value, str if name and not _is_table(section, name) else dict):
+            sections = _merged(sections, {section: {name: value} if name else value})
+        else:
+            wrong.append(variable)
+    if wrong:
+        raise SettingsError(f"{', '.join(wrong)}: a table is written as JSON, such as {{}}")
+    return sections
+
+
+def _is_table(section: str, name: str) -> bool:
+    field = SECTIONS[section].model_fields.get(name)
+    return field is not None and (field.annotation is CacheTierConfig or get_origin(field.annotation) is dict)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return both together; where both say something, tables are merged, and of other values the one above goes."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _changed(old: BaseModel, names: dict[str, Any], section: str) -> BaseModel:
@@ -173,7 +192,11 @@ def _unknown(values: Any, model: type[BaseModel], *within: str) -> Iterator[Init
 def _home(home: str | Path | None) -> Path:
     if home == "":
         raise SettingsError("the home is an empty text, such as a variable that is not set: name a directory, or None")
-    chosen = home or os.environ.get("PROXYWHIRL_HOME") or platformdirs.user_data_path("proxywhirl")
+    chosen: str | Path | None = home or os.environ.get("PROXYWHIRL_HOME")
+    if not chosen:
+        import platformdirs
+
+        chosen = platformdirs.user_data_path("proxywhirl")
     try:
         directory = Path(chosen).expanduser().absolute()
         fault = _fault_of(directory)
@@ -211,24 +234,3 @@ def _explain(exc: ValidationError, path: Path | None, *within: str) -> str:
             what = error["msg"].removeprefix("Value error, ")
         parts.append(f"setting {setting} ({variable}{f' or {path}' if path else ''}): {what}")
     return "; ".join(parts)
-
-
-def _explain_json() -> str:
-    """Name the variables that stand for tables and hold no JSON."""
-    tables = {
-        f"PROXYWHIRL_{section}_{name}".upper()
-        for section, model in SECTIONS.items()
-        for name, field in model.model_fields.items()
-        if field.annotation is CacheTierConfig or get_origin(field.annotation) is dict
-    }
-    wrong = sorted(name for name in os.environ if name.upper() in tables and not _is_json(os.environ[name]))
-    sections = ", ".join(f"PROXYWHIRL_{section}".upper() for section in SECTIONS)
-    return f"{', '.join(wrong) or f'one of {sections}'}: a table is written as JSON, such as {{}}"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxywhirl.cli.importing import BATCH
+from proxywhirl.cli.transfer import BATCH
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 

@@ -1,4 +1,4 @@
-"""`proxywhirl import`: lists of proxies, or what `export` wrote, into the store."""
+"""`proxywhirl import`: lists of proxies, or what `export` wrote, into the store; `proxywhirl export`: the way back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import click
 
+from proxywhirl.cache.maintenance.transfer import export_entries, write_entries
 from proxywhirl.cache.models import TierStatistics
 from proxywhirl.cache.opening import enabled_tiers
 from proxywhirl.cli.options import (
@@ -22,11 +23,11 @@ from proxywhirl.cli.options import (
     attribute_options,
     home_option,
     json_option,
+    open_runtime,
     open_to_write,
     ttl_option,
 )
-from proxywhirl.cli.progress import progress, size_of
-from proxywhirl.cli.render import acknowledge, note, print_json, printable, warn
+from proxywhirl.cli.output import acknowledge, note, print_json, printable, progress, size_of, warn
 from proxywhirl.errors import ListFormatError, ProxyWhirlError
 from proxywhirl.runtime import Intake, Runtime
 from proxywhirl.sources import Candidate, Ignored, Item, Rejected, parse_list
@@ -36,6 +37,7 @@ BATCH = 50_000
 COLLECT_AFTER = 50_000
 EXPORT_MARKS = (b"proxy_url", b"fetch_time")
 SNIFFED = 4096
+FORMATS = ("jsonl", "json", "csv")
 
 
 @dataclass(slots=True)
@@ -263,3 +265,25 @@ def _tell(counts: Counts, *, as_json: bool) -> None:
         note(f"{counts.blocked} of those skipped were removed before and stay out; `proxywhirl add` lets one in again")
     if not (counts.loaded or counts.skipped) and (counts.failed or counts.ignored):
         warn("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")
+
+
+@click.command()
+@click.argument("file", metavar="[FILE]", default="-")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="[default: by the file's ending, else jsonl]")
+@click.option("--with-credentials", is_flag=True, help="Write usernames and passwords in the clear.")
+@home_option
+def export(file: str, form: str | None, with_credentials: bool, home: str | None) -> None:
+    """Write the store to a file or stdout.
+
+    Those out of service are among the entries. The file has mode 0600, and `import` reads it back. Without
+    --with-credentials it holds no secret, and importing it over the store keeps the stored ones.
+    """
+    ending = Path(file).suffix.lower().removeprefix(".")
+    chosen = form or (ending if ending in FORMATS else "jsonl")
+    with open_runtime(home) as runtime:
+        entries = runtime.cache.scan(retired=None)
+        if file == "-":
+            count = write_entries(entries, sys.stdout, f".{chosen}", with_credentials=with_credentials)
+        else:
+            count = export_entries(entries, Path(file), suffix=f".{chosen}", with_credentials=with_credentials)
+    note(f"exported {count}" + ("" if with_credentials else ", without credentials"))

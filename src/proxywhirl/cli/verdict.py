@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import click
 
 from proxywhirl.cli.options import AMOUNT, TEXT, Site, home_option, json_option
-from proxywhirl.cli.render import note, print_json, print_table
+from proxywhirl.cli.output import note, print_json, print_table
 from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
