@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import assert_never
@@ -33,7 +34,7 @@ from proxywhirl.gateway.protocol.commands import (
     WriteUpstream,
 )
 from proxywhirl.models import Outcome, Proxy, Target
-from proxywhirl.net.connection import Connection
+from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.net.dial import dial
 from proxywhirl.net.relay import relay
 from proxywhirl.rotation.lease import Lease
@@ -50,19 +51,20 @@ Answer = bytes | Proxy | Moved | ProxyURL | FromClient | FromUpstream | Nothing 
 
 
 class Stream:
-    """Wraps a connection. `blocked` while `room` waits for the peer to take what it was sent."""
+    """A connection whose reads can be begun, left and taken up again without losing a byte.
 
-    def __init__(self, connection: Connection) -> None:
+    `broken` makes the error to raise of what breaks the connection. `blocked` while `room` waits for the peer to take
+    what it was sent.
+    """
+
+    def __init__(self, connection: Connection, broken: Callable[[OSError], Exception]) -> None:
         self.connection = connection
         self.blocked = False
+        self._broken = broken
         self._reading: asyncio.Task[bytes] | None = None
 
     async def read(self, patience: float) -> bytes | None:
-        """Return what comes within `patience` seconds, `b""` at the end, None if nothing comes.
-
-        Raises:
-            OSError: The connection broke.
-        """
+        """Return what comes within `patience` seconds, `b""` at the end, None if nothing comes."""
         if self._reading is not None:
             done, _ = await asyncio.wait((self._reading,), timeout=patience)
             return self.take() if done else None
@@ -71,6 +73,8 @@ class Stream:
                 return await self.connection.reader.read(_CHUNK)
         except TimeoutError:
             return None
+        except OSError as exc:
+            raise self._broken(exc) from exc
 
     def begin(self, after: Callable[[], Awaitable[None]] | None = None) -> asyncio.Task[bytes]:
         """Begin a read, once `after` has returned, or return the one under way."""
@@ -78,16 +82,20 @@ class Stream:
             self._reading = asyncio.create_task(self._read(after))
         return self._reading
 
-    def take(self) -> bytes:
-        """Return the bytes of the read that was begun and is done.
+    async def _read(self, after: Callable[[], Awaitable[None]] | None) -> bytes:
+        if after is not None:
+            await after()
+        return await self.connection.reader.read(_CHUNK)
 
-        Raises:
-            OSError: The connection broke.
-        """
+    def take(self) -> bytes:
+        """Return the bytes of the read that was begun and is done."""
         reading, self._reading = self._reading, None
         if reading is None:
             raise RuntimeError("no read was begun")
-        return reading.result()
+        try:
+            return reading.result()
+        except OSError as exc:
+            raise self._broken(exc) from exc
 
     async def leave(self) -> None:
         """Give up the read under way; one that is done keeps its bytes for the next `read`."""
@@ -104,40 +112,28 @@ class Stream:
         if not self.connection.writer.is_closing():
             self.connection.writer.write(data)
 
-    def write_eof(self) -> None:
-        """Tell the peer that nothing more will come, where the transport can."""
-        if self.connection.writer.can_write_eof():
-            self.connection.writer.write_eof()
-
-    async def drain(self) -> None:
-        """Wait until the buffer has room.
-
-        Raises:
-            OSError: The connection broke.
-        """
-        await self.connection.writer.drain()
-
     async def room(self) -> None:
         """Wait until the buffer has room; for ever on a broken connection, where reading tells the rest."""
         self.blocked = True
         try:
-            await self.drain()
+            await self.connection.writer.drain()
         except OSError:
             await asyncio.get_running_loop().create_future()
         self.blocked = False
 
-    async def _read(self, after: Callable[[], Awaitable[None]] | None) -> bytes:
-        if after is not None:
-            await after()
-        return await self.connection.reader.read(_CHUNK)
+
+def _gone(_exc: OSError) -> ClientGone:
+    return ClientGone()
 
 
 class Driver:
-    """Serves one client. `idle` while the client owes nothing and is owed nothing."""
+    """Serves one client, whose socket it owns. `idle` while the client owes nothing and is owed nothing."""
+
+    _client: Stream
 
     def __init__(
         self,
-        client: Connection,
+        accepted: socket.socket,
         pool: Pool,
         events: EventBus,
         *,
@@ -145,7 +141,7 @@ class Driver:
         leads_back: Callable[[Connection], bool],
     ) -> None:
         self.idle = True
-        self._client = Stream(client)
+        self._accepted: socket.socket | None = accepted  # until `run` makes a stream of it
         self._upstream: Stream | None = None
         self._lease: Lease | None = None
         self._pool = pool
@@ -158,16 +154,27 @@ class Driver:
         """Let the connection end at its next idle moment."""
         self._stopping = True
 
+    def drop(self) -> None:
+        """Close the socket of a client that was never served."""
+        if self._accepted is not None:
+            self._accepted.close()
+
     async def run(self, steps: Steps[Ending]) -> None:
         """Drive a client's connection to its end, and close it as that says."""
+        accepted, self._accepted = self._accepted, None
         try:
-            if await self._drive(steps) is Ending.CLOSE:
-                await self._close()
-            else:
-                self._client.connection.reset()  # nobody is to take what was sent for the whole
-        finally:
-            steps.close()
-            await self._abandon()
+            reader, writer = await asyncio.open_connection(sock=accepted, limit=READ_LIMIT)
+            self._client = Stream(Connection(reader, writer), _gone)
+            try:
+                if await self._drive(steps) is Ending.CLOSE:
+                    await self._close()
+                else:
+                    self._client.connection.reset()  # nobody is to take what was sent for the whole
+            finally:
+                steps.close()
+                await self._abandon()
+        except Exception:  # noqa: BLE001 - logged; a defect of ours must end one connection, not the gateway
+            _log.exception("a client's connection ended in a defect")
 
     async def _drive(self, steps: Steps[Ending]) -> Ending:  # noqa: C901, PLR0912 - a table of commands
         answer: Answer = None
@@ -192,13 +199,13 @@ class Driver:
                     case Dial(target, patience):
                         answer = await self._dial(target, patience)
                     case WriteUpstream(data):
-                        self._upstream_stream.write(data)
+                        self._dialled.write(data)
                     case ReadUpstream(patience):
-                        answer = await self._read_upstream(patience)
+                        answer = await self._dialled.read(patience)
                     case ReadEither(patience):
                         answer = await self._read_either(patience)
                     case Relay(patience):
-                        upstream = self._upstream_stream.connection
+                        upstream = self._dialled.connection
                         moved = await relay(self._client.connection, upstream, idle_timeout=patience)
                         answer = moved.a_to_b, moved.b_to_a
                     case Release(outcome):
@@ -218,8 +225,6 @@ class Driver:
             return b""
         try:
             return await self._client.read(patience)
-        except OSError as exc:
-            raise ClientGone from exc
         finally:
             self.idle = False
 
@@ -227,7 +232,7 @@ class Driver:
         try:
             async with asyncio.timeout(patience):
                 self._client.write(data)
-                await self._client.drain()
+                await self._client.connection.writer.drain()
         except OSError as exc:  # a TimeoutError is one: a client that does not read is as good as gone
             raise ClientGone from exc
 
@@ -237,12 +242,14 @@ class Driver:
         Closing a socket with unread bytes resets it, and a reset can destroy the answer on its way
         (RFC 9112 section 9.6): so say the end first, and read what still comes for a moment.
         """
-        with contextlib.suppress(OSError):
+        connection = self._client.connection
+        with contextlib.suppress(OSError, ClientGone):
             async with asyncio.timeout(_LINGER):
-                self._client.write_eof()
+                if connection.writer.can_write_eof():
+                    connection.writer.write_eof()
                 while await self._client.read(_LINGER):
                     pass
-        await self._client.connection.aclose()
+        await connection.aclose()
 
     # The upstream.
 
@@ -263,30 +270,18 @@ class Driver:
         except CacheError as exc:
             raise LocalFailure(f"{lease.proxy.url}: its credential cannot be read: {exc}") from exc
         connection = await dial(endpoint, target, timeout=patience, tls=self._tls, leads_back=self._leads_back)
-        self._upstream = Stream(connection)
+        self._upstream = Stream(connection, self._broken)
         return endpoint
 
-    async def _read_upstream(self, patience: float) -> bytes | None:
-        try:
-            return await self._upstream_stream.read(patience)
-        except OSError as exc:
-            raise self._broken(exc) from exc
-
     async def _read_either(self, patience: float) -> FromClient | FromUpstream | Nothing:
-        upstream = self._upstream_stream
+        upstream = self._dialled
         from_upstream = upstream.begin()
         from_client = self._client.begin(after=upstream.room)
         await asyncio.wait((from_upstream, from_client), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if from_upstream.done():
-            try:
-                return FromUpstream(upstream.take())
-            except OSError as exc:
-                raise self._broken(exc) from exc
+            return FromUpstream(upstream.take())
         if from_client.done():
-            try:
-                return FromClient(self._client.take())
-            except OSError as exc:
-                raise ClientGone from exc
+            return FromClient(self._client.take())
         return Nothing(blocked=upstream.blocked)
 
     async def _release(self, outcome: Outcome | None) -> None:
@@ -316,7 +311,7 @@ class Driver:
         return ProxyFailed(f"{self._chosen.proxy.url} broke the connection: {cause}")
 
     @property
-    def _upstream_stream(self) -> Stream:
+    def _dialled(self) -> Stream:
         if self._upstream is None:
             raise RuntimeError("the connection spoke to an upstream that it had not dialled")
         return self._upstream

@@ -20,7 +20,7 @@ from proxywhirl.events import EventBus
 from proxywhirl.gateway.driver import Driver
 from proxywhirl.gateway.options import GatewayOptions, is_loopback, open_without_credentials
 from proxywhirl.gateway.protocol.connection import ClientConnection
-from proxywhirl.net.connection import READ_LIMIT, Connection
+from proxywhirl.net.connection import Connection
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import SendPolicy
 
@@ -178,8 +178,7 @@ class Gateway:
         self._clock = clock
         self._port = options.port
         self._listener: Listener | None = None
-        # A client is its bare socket until its driver has taken it over.
-        self._clients: dict[asyncio.Task[None], socket.socket | Driver] = {}
+        self._clients: dict[asyncio.Task[None], Driver] = {}
 
     async def start(self) -> tuple[str, int]:
         """Listen, and return the address.
@@ -205,7 +204,7 @@ class Gateway:
         if self._listener is not None:
             self._listener.close()
         for task, client in self._clients.items():
-            if isinstance(client, Driver) and not client.idle:
+            if not client.idle:
                 client.stop()
             else:
                 task.cancel()
@@ -224,9 +223,11 @@ class Gateway:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def _welcome(self, connection: socket.socket) -> None:
-        task = asyncio.create_task(self._serve(connection))
-        self._clients[task] = connection
+    def _welcome(self, accepted: socket.socket) -> None:
+        driver = Driver(accepted, self._pool, self._events, tls=self._options.tls, leads_back=self._leads_back)
+        steps = ClientConnection(self._options, self._clock, self._policy).steps()
+        task = asyncio.create_task(driver.run(steps))
+        self._clients[task] = driver
         task.add_done_callback(self._farewell)
         if len(self._clients) >= self._options.max_connections and self._listener is not None:
             self._listener.pause()
@@ -235,25 +236,6 @@ class Gateway:
         return self._listener is not None and self._listener.is_other_end_of(outgoing)
 
     def _farewell(self, task: asyncio.Task[None]) -> None:
-        client = self._clients.pop(task)
-        if isinstance(client, socket.socket):
-            client.close()
+        self._clients.pop(task).drop()
         if self._listener is not None:
             self._listener.resume()
-
-    async def _serve(self, connection: socket.socket) -> None:
-        try:
-            reader, writer = await asyncio.open_connection(sock=connection, limit=READ_LIMIT)
-            driver = Driver(
-                Connection(reader, writer),
-                self._pool,
-                self._events,
-                tls=self._options.tls,
-                leads_back=self._leads_back,
-            )
-            task = asyncio.current_task()
-            if task is not None:
-                self._clients[task] = driver
-            await driver.run(ClientConnection(self._options, self._clock, self._policy).steps())
-        except Exception:  # noqa: BLE001 - logged; a defect of ours must end one connection, not the gateway
-            _log.exception("a client's connection ended in a defect")

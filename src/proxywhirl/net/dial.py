@@ -16,9 +16,10 @@ import functools
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import Any
 
 from proxywhirl.errors import LocalFailure, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.models import Target
@@ -77,8 +78,11 @@ async def dial(
     try:
         async with asyncio.timeout(timeout):
             handshake = None if target is None else await handshake_with(endpoint, target)
-            connection = await _connect(endpoint, tls, leads_back)
+            connection = Connection(*await _opened(endpoint, tls))
             connected = True
+            if leads_back is not None and leads_back(connection):
+                connection.abort()
+                raise ProxyFailed("is this gateway itself: remove it from the pool")
             try:
                 if handshake is not None:
                     await connection.drive(handshake)
@@ -94,33 +98,20 @@ async def dial(
         raise failure from exc
 
 
-async def _connect(
-    endpoint: ProxyURL, tls: ssl.SSLContext | None, leads_back: Callable[[Connection], bool] | None
-) -> Connection:
+def _opened(
+    endpoint: ProxyURL, tls: ssl.SSLContext | None
+) -> Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host = endpoint.host.strip("[]")
     if not 0 <= endpoint.port <= _LAST_PORT:
         raise OverflowError  # as connecting does to an address; with a name, the system takes another port for it
     context = (tls or default_tls()) if endpoint.scheme == "https" else None
-    reader, writer = await asyncio.open_connection(
-        host,
-        endpoint.port,
-        ssl=context,
-        server_hostname=host if context else None,
-        limit=READ_LIMIT,
-        **_racing(endpoint.host),
-    )
-    connection = Connection(reader, writer)
-    if leads_back is not None and leads_back(connection):
-        connection.abort()
-        raise ProxyFailed("is this gateway itself: remove it from the pool")
-    return connection
-
-
-def _racing(host: str) -> dict[str, float]:
-    """Race the addresses of a name (RFC 8305); a literal has one, and uvloop does not know the option."""
-    is_literal = host.startswith("[") or host.replace(".", "").isdigit()
+    # The addresses of a name race (RFC 8305). A literal has one, and uvloop does not know the option.
+    is_literal = endpoint.host.startswith("[") or host.replace(".", "").isdigit()
     stock_loop = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
-    return {"happy_eyeballs_delay": 0.25} if stock_loop and not is_literal else {}
+    racing = {"happy_eyeballs_delay": 0.25} if stock_loop and not is_literal else {}
+    return asyncio.open_connection(
+        host, endpoint.port, ssl=context, server_hostname=host if context else None, limit=READ_LIMIT, **racing
+    )
 
 
 @functools.cache

@@ -74,8 +74,10 @@ class Failover:
         request = self._request
         if self._pursuit.moved_from is not None:
             request.tidings = ((MOVED_FIELD, self._pursuit.moved_from.encode()),)
-        attempt: Attempt = Tunnel(request, proxy)
-        if request.method != "CONNECT":
+        attempt: Attempt
+        if request.method == "CONNECT":
+            attempt = Tunnel(request, proxy)
+        else:
             attempt = Exchange(request, proxy, self._judge, repeatable=self._pursuit.repeatable)
         failure = None
         try:

@@ -6,6 +6,7 @@ told apart from its clients is what people run it to avoid.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,6 +57,7 @@ _NEVER_NOMINATED = frozenset((b"content-length", b"host"))
 # A trailer that could change framing, routing or identity is dropped (RFC 9110 section 6.5.1).
 _NEVER_TRAILER = _HOP_BY_HOP | _NEVER_NOMINATED | {b"authorization", b"set-cookie", b"trailer"}
 
+_END_OF_AUTHORITY = re.compile(rb"[/?]")
 _USE_CONNECT = "https:// targets go through a CONNECT tunnel, so that TLS stays between you and the target."
 _IS_A_PROXY = (
     "This is ProxyWhirl's gateway, an HTTP proxy, and not a web site.\n"
@@ -115,13 +117,13 @@ def destination(head: h11.Request) -> Destination | Refusal:
     if scheme.lower() != b"http":
         return Refusal(400, "A request to this proxy must be for an http:// URL, or a CONNECT.")
     rest = rest.partition(b"#")[0]
-    cut = min((place for mark in (b"/", b"?") if (place := rest.find(mark)) >= 0), default=len(rest))
-    authority = rest[:cut].rpartition(b"@")[2]
+    written = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
+    authority = written.rpartition(b"@")[2]
     try:
         target = Target.parse(f"http://{authority.decode('ascii')}")
     except ProxyURLError as exc:
         return Refusal(400, f"The request's URL names no target: {exc}.")
-    return Destination(target, authority, rest[cut:])
+    return Destination(target, authority, rest[len(written) :])
 
 
 def _tunnel_destination(head: h11.Request) -> Destination | Refusal:
@@ -208,8 +210,9 @@ def _chunked(message: h11.Request | h11.Response) -> bool:
 
 def declared_length(response: h11.Response) -> int | None:
     """Return the length in bytes that a response declares, None where only its end tells."""
-    length = dict(response.headers).get(b"content-length")
-    return None if length is None or _chunked(response) else int(length)
+    fields = dict(response.headers)
+    length = fields.get(b"content-length")
+    return None if length is None or b"transfer-encoding" in fields else int(length)
 
 
 def explanation(refusal: Refusal, *, close: bool) -> tuple[h11.Response, bytes]:
