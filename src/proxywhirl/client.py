@@ -11,11 +11,11 @@ import math
 import os
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
-from concurrent.futures import Future
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import httpx2
 
@@ -31,7 +31,7 @@ from proxywhirl.settings import Settings
 from proxywhirl.urls import ProxyURL, parse
 from proxywhirl.validation import require, require_number
 
-T = TypeVar("T")
+R = TypeVar("R")
 Offer = tuple[ProxyURL, Attributes]
 
 CLOSED = "this ProxyWhirl is closed, or was while the request was under way: make another one"
@@ -57,48 +57,39 @@ def _offer(proxy: object) -> Offer:
     )
 
 
-class _Requests:
-    """What both faces have: where the proxies come from."""
+class _Verbs(ABC, Generic[R]):
+    """The methods of HTTP; `R` is a response, or the coroutine of one."""
 
-    def __init__(
-        self,
-        proxies: Iterable[str | ProxyURL | Offer] | None,
-        home: str | Path | None,
-        strategy: str | None,
-        tls: ssl.SSLContext | None,
-        monitor: bool,
-    ) -> None:
-        require("home", home, (str, os.PathLike, NoneType), "the path of a directory, or None")
-        require("strategy", strategy, (str, NoneType), "a name or None")
-        require("tls", tls, (ssl.SSLContext, NoneType), "an ssl.SSLContext or None")
-        require("monitor", monitor, bool, "True or False")
-        in_memory = proxies is not None and home is None
-        settings = Settings.in_memory() if in_memory else Settings.load(home)
-        if strategy is not None:
-            settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
-        given = [_offer(proxy) for proxy in _listed(proxies)]
-        with contextlib.ExitStack() as undo:
-            self._runtime = undo.enter_context(Runtime(settings))
-            if given:
-                self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
-            self._transport = WhirlTransport(
-                self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls(), conduct=self._runtime.conduct
-            )
-            self._runtime.start(monitor=monitor)
-            undo.pop_all()
+    @abstractmethod
+    def request(self, method: str, url: str, **options: Any) -> R:
+        """Send a request and read the response."""
 
-    @property
-    def pool(self) -> Pool:
-        """The pool behind the client: `acquire` a lease from it to make a connection of your own."""
-        return self._runtime.pool
+    def get(self, url: str, **options: Any) -> R:
+        """Send a GET request; see `AsyncProxyWhirl.request`."""
+        return self.request("GET", url, **options)
 
-    @property
-    def cache(self) -> CacheManager:
-        """The cache behind the pool, to `add`, `scan` or read statistics."""
-        return self._runtime.cache
+    def head(self, url: str, **options: Any) -> R:
+        """Send a HEAD request; see `AsyncProxyWhirl.request`."""
+        return self.request("HEAD", url, **options)
+
+    def post(self, url: str, **options: Any) -> R:
+        """Send a POST request, once only when it may have reached the target; see `AsyncProxyWhirl.request`."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: str, **options: Any) -> R:
+        """Send a PUT request; see `AsyncProxyWhirl.request`."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: str, **options: Any) -> R:
+        """Send a PATCH request, once only when it may have reached the target; see `AsyncProxyWhirl.request`."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: str, **options: Any) -> R:
+        """Send a DELETE request; see `AsyncProxyWhirl.request`."""
+        return self.request("DELETE", url, **options)
 
 
-class AsyncProxyWhirl(_Requests):
+class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
     """Send requests through rotating proxies, in asyncio. Belongs to one event loop; close it or use `async with`.
 
     Args:
@@ -132,15 +123,41 @@ class AsyncProxyWhirl(_Requests):
     ) -> None:
         require_number("timeout", timeout, "seconds")
         require("follow_redirects", follow_redirects, bool, "True or False")
-        super().__init__(proxies, home, strategy, tls, monitor)
+        require("home", home, (str, os.PathLike, NoneType), "the path of a directory, or None")
+        require("strategy", strategy, (str, NoneType), "a name or None")
+        require("tls", tls, (ssl.SSLContext, NoneType), "an ssl.SSLContext or None")
+        require("monitor", monitor, bool, "True or False")
+        settings = Settings.in_memory() if proxies is not None and home is None else Settings.load(home)
+        if strategy is not None:
+            settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
+        given = [_offer(proxy) for proxy in _listed(proxies)]
+        with contextlib.ExitStack() as undo:
+            self._runtime = undo.enter_context(Runtime(settings))
+            if given:
+                self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
+            transport = WhirlTransport(
+                self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls(), conduct=self._runtime.conduct
+            )
+            self._runtime.start(monitor=monitor)
+            undo.pop_all()
         self._closed = False
         self._under_way: set[asyncio.Task[httpx2.Response]] = set()
         self._client = httpx2.AsyncClient(
-            transport=self._transport,
+            transport=transport,
             trust_env=False,
             timeout=timeout,
             follow_redirects=follow_redirects,
         )
+
+    @property
+    def pool(self) -> Pool:
+        """The pool behind the client: `acquire` a lease from it to make a connection of your own."""
+        return self._runtime.pool
+
+    @property
+    def cache(self) -> CacheManager:
+        """The cache behind the pool, to `add`, `scan` or read statistics."""
+        return self._runtime.cache
 
     async def request(
         self,
@@ -188,30 +205,6 @@ class AsyncProxyWhirl(_Requests):
                 raise
             raise LocalFailure(CLOSED) from exc  # by `aclose`
 
-    async def get(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a GET request; see `request`."""
-        return await self.request("GET", url, **options)
-
-    async def head(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a HEAD request; see `request`."""
-        return await self.request("HEAD", url, **options)
-
-    async def post(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a POST request, once only when it may have reached the target; see `request`."""
-        return await self.request("POST", url, **options)
-
-    async def put(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a PUT request; see `request`."""
-        return await self.request("PUT", url, **options)
-
-    async def patch(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a PATCH request, once only when it may have reached the target; see `request`."""
-        return await self.request("PATCH", url, **options)
-
-    async def delete(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a DELETE request; see `request`."""
-        return await self.request("DELETE", url, **options)
-
     async def aclose(self) -> None:
         """End the requests under way, close every connection and the store. Idempotent."""
         self._closed = True
@@ -230,7 +223,7 @@ class AsyncProxyWhirl(_Requests):
         await self.aclose()
 
 
-class ProxyWhirl:
+class ProxyWhirl(_Verbs[httpx2.Response]):
     """Send requests through rotating proxies, in plain code. Thread-safe; close it or use `with`.
 
     One background event loop does the network's work. The arguments and errors are those of `AsyncProxyWhirl`.
@@ -280,31 +273,17 @@ class ProxyWhirl:
 
     def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
         """Send a request and read the response; see `AsyncProxyWhirl.request`."""
-        return self._wait(self._whirl.request(method, url, **options))
-
-    def get(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a GET request; see `AsyncProxyWhirl.request`."""
-        return self.request("GET", url, **options)
-
-    def head(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a HEAD request; see `AsyncProxyWhirl.request`."""
-        return self.request("HEAD", url, **options)
-
-    def post(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a POST request, once only when it may have reached the target; see `AsyncProxyWhirl.request`."""
-        return self.request("POST", url, **options)
-
-    def put(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a PUT request; see `AsyncProxyWhirl.request`."""
-        return self.request("PUT", url, **options)
-
-    def patch(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a PATCH request, once only when it may have reached the target; see `AsyncProxyWhirl.request`."""
-        return self.request("PATCH", url, **options)
-
-    def delete(self, url: str, **options: Any) -> httpx2.Response:
-        """Send a DELETE request; see `AsyncProxyWhirl.request`."""
-        return self.request("DELETE", url, **options)
+        work = self._whirl.request(method, url, **options)
+        with self._gate:  # so that what was submitted before the end is ended by it
+            if self._closed:
+                work.close()
+                raise LocalFailure(CLOSED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C: nobody waits for the request any more
+            future.cancel()
+            raise
 
     def close(self) -> None:
         """Close every connection and the store. Idempotent."""
@@ -329,18 +308,3 @@ class ProxyWhirl:
     async def _end(self) -> None:
         await self._whirl.aclose()
         await self._loop.shutdown_default_executor()
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        with self._gate:  # so that whatever was submitted before the end is ended by it
-            if self._closed:
-                work.close()
-                raise LocalFailure(CLOSED)
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        future = self._submit(work)
-        try:
-            return future.result()
-        except BaseException:  # Ctrl-C: nobody waits for the request any more
-            future.cancel()
-            raise
