@@ -45,7 +45,7 @@ from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.repeating import Repeating
-from proxywhirl.state.advice import explained
+from proxywhirl.state.files import explained
 from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require
 

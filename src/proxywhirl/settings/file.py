@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from proxywhirl.errors import SettingsError
 from proxywhirl.settings.sections import SECTIONS
-from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.files import make_private_directory, replace_file
 
 SETTINGS_FILE = "settings.toml"
 
@@ -74,17 +73,13 @@ def _says(text: str, values: dict[str, Any]) -> bool:
         return False
 
 
-def replace_file(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Write a settings file so that others see the old one or the new one; its mode stays, a new one has 0600."""
     target = path.resolve()
     try:
         make_private_directory(target.parent)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, encoding="utf-8", delete=False) as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            Path(stream.name).chmod(target.stat().st_mode & 0o777)
-        Path(stream.name).replace(target)
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+        temporary = target.with_name(f"{target.name}.{os.getpid()}")
+        replace_file(target, text.encode(), temporary=temporary, mode=mode)
     except OSError as exc:
         raise SettingsError(f"{path} cannot be written: {exc.strerror or exc}") from exc

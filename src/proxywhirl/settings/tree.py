@@ -18,7 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
-from proxywhirl.settings.file import SETTINGS_FILE, changed_text, read_file, replace_file
+from proxywhirl.settings.file import SETTINGS_FILE, changed_text, read_file, write_file
 from proxywhirl.settings.sections import (
     SECTIONS,
     GatewaySettings,
@@ -93,7 +93,7 @@ class Settings(BaseModel):
 
         def write() -> bool:
             if changed != text:
-                replace_file(path, changed)
+                write_file(path, changed)
             return changed != text
 
         return write

@@ -29,7 +29,7 @@ from pathlib import Path
 import apsw
 
 from proxywhirl.errors import FormatVersionError, TierBusyError, TierError, UnstorableValue, WrongPlaceError
-from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.files import make_private_directory
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
 

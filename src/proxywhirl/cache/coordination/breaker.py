@@ -68,7 +68,6 @@ PATIENCE_SECONDS = 10.0
 SLOW_CALL_SECONDS = 2.0
 SLOW_RECORD_SECONDS = 0.001
 MUCH = 500
-AT_ONCE = (None,)
 
 T = TypeVar("T")
 
@@ -191,25 +190,25 @@ class BreakerTier:
     def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
         exclusive = writes or patience > 0  # it needs the lock of writers
         why = ""
-        for wait in (0.0, min(patience, _patience.get())):  # nearly all go well at once
-            for _ in pauses(wait) if wait else AT_ONCE:
-                lock = self._lock if exclusive else self._reads
+        wait = min(patience, _patience.get())
+        for _ in pauses(wait):
+            lock = self._lock if exclusive else self._reads
+            if self.sick and not (self.writable if writes else self.available):
+                return default
+            if not lock.acquire(False) and not lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
+                return default  # the call that hangs will be the one to say so
+            try:
+                if exclusive:
+                    self.changing = size > MUCH and self._reads is self._lock
                 if self.sick and not (self.writable if writes else self.available):
-                    return default
-                if not lock.acquire(False) and not lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
-                    return default  # the call that hangs will be the one to say so
-                try:
-                    if exclusive:
-                        self.changing = size > MUCH and self._reads is self._lock
-                    if self.sick and not (self.writable if writes else self.available):
-                        return default  # it has failed another call meanwhile
-                    return self._call(ask, default, size, writes=writes)
-                except TierBusyError as exc:
-                    why = str(exc)
-                finally:
-                    if exclusive:
-                        self.changing = False
-                    lock.release()
+                    return default  # it has failed another call meanwhile
+                return self._call(ask, default, size, writes=writes)
+            except TierBusyError as exc:
+                why = str(exc)
+            finally:
+                if exclusive:
+                    self.changing = False
+                lock.release()
         if writes and wait and not self.alone:
             self._bar_writes(f"{why}: it was waited for {wait:g} s")
         else:

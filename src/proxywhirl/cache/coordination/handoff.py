@@ -42,9 +42,14 @@ from proxywhirl.cache.tiers.jsonl.format import decode_line, encode_line
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier
 from proxywhirl.clock import Clock
 from proxywhirl.errors import CacheError, DecryptionError, FormatVersionError, TierError, UnstorableValue
-from proxywhirl.state.advice import explained
-from proxywhirl.state.directory import make_private_directory
-from proxywhirl.state.files import replace_file, write_all
+from proxywhirl.state.files import (
+    append_file,
+    explained,
+    make_private_directory,
+    replace_file,
+    sync_directory,
+    write_all,
+)
 
 FORMAT = "proxywhirl-debt"
 VERSION = 1
@@ -249,7 +254,7 @@ class HintFile:
         lines = [encode_line({**_fields_of(self._hints[key], 0), "why": why}) for key, why in refused.items()]
         path = self.path.with_name(REFUSED)
         with self._translated("setting aside what is in"):
-            _append_to(path, lines, fsync=self._fsync)
+            append_file(path, b"".join(lines), fsync=self._fsync)
             self._sync_directory()
         return path
 
@@ -418,7 +423,7 @@ class HintFile:
         self.corrupted += len(damaged)
         aside = self.path.with_name(DAMAGED)
         try:
-            _append_to(aside, [line.rstrip(b"\n") + b"\n" for line in damaged])
+            append_file(aside, b"".join(line.rstrip(b"\n") + b"\n" for line in damaged))
         except OSError as exc:
             _log.warning("%s: %d damaged or unfinished pieces could not be kept: %s", self.path, len(damaged), exc)
         else:
@@ -437,28 +442,15 @@ class HintFile:
         hints = list(self._hints.values())
         data = HEADER + b"".join(encode_batch([hint]) for hint in hints)
         replaced = self._fd
-        self._fd = replace_file(self.path, data, temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
+        replace_file(self.path, data, temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         self._identity, self._size, self._lines, self._is_untidy = _identity(self._fd), len(data), len(hints), False
         os.close(replaced)
 
     def _sync_directory(self) -> None:
         """Where power cuts count, make it durable that a name came or went."""
         if self._fsync:
-            fd = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
-
-def _append_to(path: Path, lines: Iterable[bytes], *, fsync: bool = False) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(fd, b"".join(lines))
-        if fsync:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
+            sync_directory(self.path.parent)
 
 
 def _identity(fd: int) -> tuple[int, int]:

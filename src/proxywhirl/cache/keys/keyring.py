@@ -20,8 +20,7 @@ from pydantic import SecretStr
 from proxywhirl.cache.keys.sealing import generate_key
 from proxywhirl.cache.models import KEY_VARIABLE
 from proxywhirl.errors import CacheError
-from proxywhirl.state.advice import explained
-from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.files import explained, make_private_directory, replace_file, sync_directory
 
 SERVICE = "proxywhirl"
 CREATION_TIMEOUT_SECONDS = 10.0
@@ -77,15 +76,7 @@ class KeyFile:
         _parsed(_text(keys).decode(), "what is to be kept")  # or the old keys would be lost for nothing
         try:
             path = self.path.resolve()
-            temporary = path.with_name(f"{path.name}.new")
-            temporary.unlink(missing_ok=True)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "wb") as stream:
-                stream.write(_text(keys))
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-            _sync_directory(path.parent)
+            replace_file(path, _text(keys), temporary=path.with_name(f"{path.name}.new"), sync_name=True)
         except OSError as exc:
             raise self._unusable(exc) from exc
 
@@ -181,14 +172,6 @@ def _create_once(path: Path, content: bytes) -> bool:
         os.fsync(stream.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(stream.name, path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
             return True
     return False
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

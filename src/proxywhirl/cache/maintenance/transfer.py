@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from proxywhirl import urls
 from proxywhirl.cache.models import NEVER, WITHHELD, CacheEntry
 from proxywhirl.errors import CacheError, ListFormatError
+from proxywhirl.state.files import replacing
 
 PAGE = 1_000
 LINES_TRIED = 10
@@ -41,15 +42,10 @@ def export_entries(
             with path.open("w", encoding="utf-8", newline="") as stream:
                 return write_entries(entries, stream, form, with_credentials=with_credentials)
         path = path.resolve()
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8", newline="") as stream:
-                count = write_entries(entries, stream, form, with_credentials=with_credentials)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            stream = TextIOWrapper(file, encoding="utf-8", newline="")
+            count = write_entries(entries, stream, form, with_credentials=with_credentials)
+            stream.detach()
     except OSError as exc:
         raise CacheError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     return count

@@ -14,9 +14,7 @@ from pathlib import Path
 from proxywhirl.cache.manifest import BACKEND, IN_USE
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.errors import TierError, WrongPlaceError
-from proxywhirl.state.advice import explained
-from proxywhirl.state.directory import make_private_directory
-from proxywhirl.state.files import replace_file
+from proxywhirl.state.files import explained, make_private_directory, replace_file
 
 BACKENDS = frozenset(backend.value for backend in L2BackendType)
 
@@ -88,7 +86,7 @@ def note_backend(directory: Path, name: str) -> None:
     """
     path = directory / BACKEND
     try:
-        os.close(replace_file(path, f"{name}\n".encode(), temporary=path.with_suffix(".new"), sync_name=True))
+        replace_file(path, f"{name}\n".encode(), temporary=path.with_suffix(".new"), sync_name=True)
     except OSError as exc:
         raise TierError(explained(exc, "writing", path)) from exc
 

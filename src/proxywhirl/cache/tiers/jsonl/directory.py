@@ -33,7 +33,7 @@ from proxywhirl.cache.tiers.jsonl.format import (
 from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, Passed, Put, ShardFile
 from proxywhirl.cache.tiers.jsonl.write_lock import Marker
 from proxywhirl.cache.tiers.protocol import Access
-from proxywhirl.state.files import replace_file, write_all
+from proxywhirl.state.files import append_file, replace_file
 
 
 class Notes:
@@ -55,8 +55,7 @@ class Notes:
         if value is None:
             path.unlink(missing_ok=True)
         else:
-            temporary = path.with_name(f"{path.name}.tmp")
-            os.close(replace_file(path, value.encode(), temporary=temporary))
+            replace_file(path, value.encode())
 
     def beginning_with(self, prefix: str) -> dict[str, str]:
         """Return the notes whose names begin with something."""
@@ -342,11 +341,7 @@ class Shards:
 
     def _set_aside(self, shard: ShardFile, lines: Sequence[bytes]) -> None:
         path = self.directory / DAMAGED
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, b"".join([line.rstrip(b"\0") + b"\n" for line in lines]))
-        finally:
-            os.close(fd)
+        append_file(path, b"".join([line.rstrip(b"\0") + b"\n" for line in lines]))
         self.damaged += len(lines)
         _log.warning("%s: %d damaged lines were set aside in %s", shard.path, len(lines), path)
 

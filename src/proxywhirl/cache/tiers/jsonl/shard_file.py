@@ -218,9 +218,9 @@ class ShardFile:
             lines += group
             size += sum(map(len, group))
         lines += [encode_removal(key, at) for key, at in removals]
-        fd = replace_file(self.path, b"".join(lines), temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
+        replace_file(self.path, b"".join(lines), temporary=self.path.with_suffix(".tmp"), sync_name=self._fsync)
         self.close()
-        self._open(fd)
+        self._open()
         self._clear()
         for (key, located, _), offset in zip(kept, offsets, strict=True):
             located.offset = offset
@@ -235,9 +235,9 @@ class ShardFile:
         if fd >= 0:
             os.close(fd)
 
-    def _open(self, fd: int) -> None:
-        self._fd = fd
-        status = os.fstat(fd)
+    def _open(self) -> None:
+        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
 
     def _clear(self) -> None:
@@ -263,7 +263,7 @@ class ShardFile:
         if same and status.st_size > self._size:
             return News()
         self.forget()
-        self._open(os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC))
+        self._open()
         return News(fresh=True, shorter=same)
 
     def _take_line(self, line: bytes, offset: int, news: News) -> bool:

@@ -30,8 +30,7 @@ from proxywhirl.cache.tiers.jsonl.shard_file import Put
 from proxywhirl.cache.tiers.memory import Expiries
 from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
-from proxywhirl.state.advice import explained
-from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.files import explained, make_private_directory
 
 _log = logging.getLogger(__name__)
 

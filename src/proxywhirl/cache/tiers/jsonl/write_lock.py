@@ -15,10 +15,9 @@ from pathlib import Path
 from proxywhirl.cache.tiers.jsonl.format import MARK_BYTES, Mark, encode_mark
 from proxywhirl.errors import TierBusyError
 from proxywhirl.state.contention import pauses
-from proxywhirl.state.directory import make_private_directory
+from proxywhirl.state.files import make_private_directory
 
 LOCK_TIMEOUT_SECONDS = 10.0
-AT_ONCE = (None,)
 
 
 class Marker:
@@ -85,12 +84,11 @@ class Marker:
 
     def _wait(self) -> None:
         """Take the lock."""
-        for wait in (0.0, LOCK_TIMEOUT_SECONDS if self.patient else 0.0):  # nearly always it is free
-            for _ in pauses(wait) if wait else AT_ONCE:
-                try:
-                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                return
+        for _ in pauses(LOCK_TIMEOUT_SECONDS if self.patient else 0.0):
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return
         waited = f" for {LOCK_TIMEOUT_SECONDS:g} s" if self.patient else ""
         raise TierBusyError(f"{self.path.parent} stayed locked by another process{waited}")
