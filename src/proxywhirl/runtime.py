@@ -145,11 +145,11 @@ class Runtime:
     @cached_property
     def supply(self) -> Supply:
         """The sources of lists, and what fetches them."""
-        from proxywhirl.supply.registry import Register
+        from proxywhirl.supply.registry import SourceRegistry
         from proxywhirl.supply.supply import Stock, Supply
 
         return Supply(
-            Register(self.state, self.settings.home, catalogue=self.settings.sources.catalogue),
+            SourceRegistry(self.state, self.settings.home, catalogue=self.settings.sources.catalogue),
             Stock(
                 known=self.cache.known,
                 blocked=self.blocked,

@@ -119,6 +119,6 @@ def test_the_settings_reach_the_fetching(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PROXYWHIRL_SOURCES_CATALOGUE", "off")
     settings = Settings.load(tmp_path)
     with Runtime(settings) as runtime:
-        assert runtime.supply.register.specs() == {}
+        assert runtime.supply.registry.specs() == {}
     options = settings.sources.options()
     assert {name: getattr(options, name) for name in values} == values

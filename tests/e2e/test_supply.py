@@ -78,7 +78,7 @@ def runtime(open_home: Callable[[], Runtime]) -> Runtime:
 
 def add(runtime: Runtime, url: str, name: str | None = None, **table: Any) -> str:
     """Add a source of the user's own; return its name."""
-    (spec,) = runtime.supply.register.add([(name, {"url": url, **table})], "test", Path("/"))
+    (spec,) = runtime.supply.registry.add([(name, {"url": url, **table})], "test", Path("/"))
     return spec.name
 
 
@@ -189,7 +189,7 @@ def test_an_unchanged_list_is_not_sent_again_until_its_proxies_would_end(
     lists.put("/l", "", "304 Not Modified")
     clock.advance(600)
     assert conditional()
-    record = runtime.supply.register.records()[name]
+    record = runtime.supply.registry.records()[name]
     assert (record.proxies, record.fetched_at) == (2, clock.now())
     assert {entry.fetch_time.timestamp() for entry in runtime.cache.scan()} == {clock.now() - 600}
     lists.put("/l", LIST, ETag='"1"')
@@ -281,11 +281,11 @@ def test_switches_hold_for_every_process(runtime: Runtime, open_home: Callable[[
     url = lists.put("/l", LIST)
     name = add(runtime, url)
     other = open_home()
-    runtime.supply.register.switch([name], enabled=False)
+    runtime.supply.registry.switch([name], enabled=False)
     assert fetch(other) == {}
     assert fetch(other, name)[name].new == 2
     with pytest.raises(UnknownNameError, match=f"known: {name}"):
-        runtime.supply.register.switch([name, "nope"], enabled=True)
+        runtime.supply.registry.switch([name, "nope"], enabled=True)
     add(other, url)
     assert set(fetch(runtime)) == {name}
 
@@ -294,12 +294,12 @@ def test_what_was_added_can_be_removed(runtime: Runtime, lists: Any, tmp_path: P
     """With what was learned of it; what stands in the user's file is the user's to remove."""
     name = add(runtime, lists.put("/l", LIST))
     fetch(runtime)
-    runtime.supply.register.remove([name])
-    assert runtime.supply.register.specs() == {}
-    assert runtime.supply.register.records() == {}
+    runtime.supply.registry.remove([name])
+    assert runtime.supply.registry.specs() == {}
+    assert runtime.supply.registry.records() == {}
     (tmp_path / "home" / "sources.toml").write_text('[mine]\nurl = "list.txt"\n')
     with pytest.raises(SettingsError, match="was not added by a command"):
-        runtime.supply.register.remove(["mine"])
+        runtime.supply.registry.remove(["mine"])
     with pytest.raises(SettingsError, match="there is a source 'mine' already"):
         add(runtime, "http://a.example/", "mine")
     with pytest.raises(SettingsError, match="is known as 'mine'"):
@@ -311,14 +311,14 @@ def test_names_are_found_and_do_not_collide(runtime: Runtime) -> None:
     assert add(runtime, "http://a.example/x/http.txt") == "a.example-http.txt"
     assert add(runtime, "http://a.example/y/http.txt") == "a.example-http.txt-2"
     assert add(runtime, "http://a.example/x/http.txt", scheme="socks4") == "a.example-http.txt"
-    assert len(runtime.supply.register.specs()) == 2
+    assert len(runtime.supply.registry.specs()) == 2
 
 
 def test_definitions_are_added_all_or_none(runtime: Runtime) -> None:
     """A wrong one keeps the right ones out."""
     with pytest.raises(SettingsError, match="'b': url"):
-        runtime.supply.register.add([("a", {"url": "http://a.example/"}), ("b", {})], "test", Path("/"))
-    assert runtime.supply.register.specs() == {}
+        runtime.supply.registry.add([("a", {"url": "http://a.example/"}), ("b", {})], "test", Path("/"))
+    assert runtime.supply.registry.specs() == {}
 
 
 def test_a_damaged_note_costs_no_more_than_itself(
@@ -326,7 +326,7 @@ def test_a_damaged_note_costs_no_more_than_itself(
 ) -> None:
     """A definition that cannot be read any more is left out and told; a record is begun anew."""
     name = add(runtime, lists.put("/l", LIST))
-    notes = runtime.supply.register._notes
+    notes = runtime.supply.registry._notes
     notes.put_many("source", {"broken": '{"url": "http://a.example/", "format": "uninstalled"}', "worse": "{"})
     notes.put_many("source-record", {name: "[]"})
     assert fetch(runtime)[name].new == 2
@@ -340,17 +340,17 @@ def test_a_store_in_memory_has_sources_too(lists: Any, monkeypatch: pytest.Monke
     with Runtime(Settings.in_memory()) as runtime:
         name = add(runtime, lists.put("/l", LIST))
         assert fetch(runtime)[name].new == 2
-        runtime.supply.register.remove([name])
-        assert runtime.supply.register.specs() == {}
+        runtime.supply.registry.remove([name])
+        assert runtime.supply.registry.specs() == {}
 
 
 def test_examining_takes_nothing_in(runtime: Runtime, lists: Any) -> None:
     """What a source would give is shown, and neither stored nor remembered."""
     name = add(runtime, lists.put("/l", LIST))
-    found = runtime.supply.examine(runtime.supply.register.specs()[name])
+    found = runtime.supply.examine(runtime.supply.registry.specs()[name])
     assert (len(found.proxies), found.rejected) == (2, 1)
     assert urls(runtime) == set()
-    assert runtime.supply.register.records() == {}
+    assert runtime.supply.registry.records() == {}
 
 
 def test_sources_are_asked_at_once_within_a_bound(tmp_path: Path, lists: Any) -> None:
@@ -379,7 +379,7 @@ def test_sources_are_asked_at_once_within_a_bound(tmp_path: Path, lists: Any) ->
 def test_never_is_no_end(runtime: Runtime, lists: Any) -> None:
     """A source whose proxies live for ever is asked conditionally for ever."""
     name = add(runtime, lists.put("/l", LIST, ETag='"1"'), ttl="never")
-    assert runtime.supply.register.specs()[name].ttl == math.inf
+    assert runtime.supply.registry.specs()[name].ttl == math.inf
     fetch(runtime)
     fetch(runtime)
     assert "if-none-match" in lists.requests[-1].headers

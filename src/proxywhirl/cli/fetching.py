@@ -60,7 +60,7 @@ def _tell_all(reports: list[SourceReport], *, due: bool, as_json: bool) -> int:
 def _fetched(
     supply: Supply, names: tuple[str, ...], *, due: bool, limit: int | None, quiet: bool
 ) -> list[SourceReport]:
-    total = len(names) or sum(spec.enabled for spec in supply.register.specs().values())
+    total = len(names) or sum(spec.enabled for spec in supply.registry.specs().values())
     done = new = 0
     with steps("fetching", quiet=quiet) as show:
         show(0, total, "")

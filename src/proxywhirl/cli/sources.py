@@ -43,9 +43,9 @@ def list_sources(enabled: bool, as_json: bool, home: str | None) -> None:
     --json gives JSON lines. Locations are shown without what may be a credential.
     """
     with open_runtime(home) as runtime:
-        register = runtime.supply.register
-        specs = [spec for spec in register.specs().values() if spec.enabled or not enabled]
-        records = register.records()
+        registry = runtime.supply.registry
+        specs = [spec for spec in registry.specs().values() if spec.enabled or not enabled]
+        records = registry.records()
     known = [(spec, records.get(spec.name, SourceRecord())) for spec in specs]
     if as_json:
         for spec, record in known:
@@ -91,7 +91,7 @@ def add(what: str, ttl: float | None, as_json: bool, home: str | None, **given: 
     """
     definitions, folder = _definitions(what, ttl=ttl, **given)
     with open_runtime(home) as runtime:
-        added = runtime.supply.register.add(definitions, _called(what), folder)
+        added = runtime.supply.registry.add(definitions, _called(what), folder)
     for spec in added:
         if as_json:
             print_json(_as_json(spec, SourceRecord()))
@@ -110,7 +110,7 @@ def remove(names: tuple[str, ...], home: str | None) -> None:
     What they gave stays until its time ends.
     """
     with open_runtime(home) as runtime:
-        runtime.supply.register.remove(names)
+        runtime.supply.registry.remove(names)
     for name in dict.fromkeys(names):
         acknowledge(f"removed {printable(name)}")
 
@@ -140,19 +140,19 @@ def test(what: str, as_json: bool, home: str | None) -> None:
 
 def _switch(names: tuple[str, ...], home: str | None, *, enabled: bool) -> None:
     with open_runtime(home) as runtime:
-        runtime.supply.register.switch(names, enabled=enabled)
+        runtime.supply.registry.switch(names, enabled=enabled)
     for name in dict.fromkeys(names):
         acknowledge(f"{'enabled' if enabled else 'disabled'} {printable(name)}")
 
 
 def _meant(supply: Supply, what: str) -> SourceSpec:
     """Return the source of a name, or one that is made of a URL or a file for this once."""
-    known = supply.register.specs().get(what)
+    known = supply.registry.specs().get(what)
     if known is not None:
         return known
     if "://" in what or Path(what).exists():
         return defined({"tested": {"url": what}}, "the source", Provenance.USER, Path.cwd())["tested"]
-    (spec,) = supply.register.find([what])
+    (spec,) = supply.registry.find([what])
     return spec
 
 

@@ -1,1 +1,1 @@
-"""Where the proxies of a home come from: its sources, what is remembered of them, and their fetching."""
+"""Where the proxies of a home come from: its sources (`registry`), and their fetching into the store (`supply`)."""

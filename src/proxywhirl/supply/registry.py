@@ -27,7 +27,7 @@ _ON, _OFF = "on", "off"
 _log = logging.getLogger(__name__)
 
 
-class Register:
+class SourceRegistry:
     """The sources of a home, read anew each time: other processes and the user's editor change them.
 
     Args:

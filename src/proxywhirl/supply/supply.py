@@ -1,9 +1,7 @@
 """Fetch the sources of a home and take in what they give.
 
-Sources are asked at once, within the bounds of the settings; what they give is taken in one after the other, so that
-a limit holds for all together. A source that fails costs the others nothing.
-
-What became of a source in one fetch.
+Sources are asked at once, within the bounds of the settings. What they give is taken in one after the other, so that a
+limit holds for all together. A source that fails costs the others nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,11 +25,15 @@ from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
 from proxywhirl.sources.fetching.bounds import FetchOptions
 from proxywhirl.sources.harvest import Harvest, harvest
 from proxywhirl.sources.spec import SourceSpec
-from proxywhirl.supply.registry import Register
+from proxywhirl.supply.registry import SourceRegistry
 from proxywhirl.urls import ProxyURL
 
 if TYPE_CHECKING:
     from proxywhirl.sources.fetching.fetch import Fetcher
+
+_BATCH = 50_000  # proxies in one transaction
+
+_log = logging.getLogger(__name__)
 
 
 class SourceOutcome(StrEnum):
@@ -71,12 +74,9 @@ class SourceReport:
         return self.outcome not in (SourceOutcome.FAILED, SourceOutcome.RESTING)
 
 
-_BATCH = 50_000  # proxies in one transaction
-
-_log = logging.getLogger(__name__)
-
 Tell = Callable[[SourceReport], None]
 Offer = tuple[ProxyURL, Attributes]
+_Answer = tuple[Harvest | None, Validators]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Supply:
     """The sources of a home, and their fetching.
 
     Args:
-        register: Which sources there are.
+        registry: Which sources there are.
         stock: Where what they give goes.
         options: The bounds of fetching.
         lifetimes: Seconds that what a source gives lives, by its name; they go before its definition.
@@ -107,14 +107,14 @@ class Supply:
 
     def __init__(
         self,
-        register: Register,
+        registry: SourceRegistry,
         stock: Stock,
         options: FetchOptions,
         *,
         lifetimes: Mapping[str, int],
         clock: Clock,
     ) -> None:
-        self.register = register
+        self.registry = registry
         self._stock = stock
         self._options = options
         self._lifetimes = lifetimes
@@ -149,7 +149,7 @@ class Supply:
             if tell is not None:
                 tell(report)
 
-        records = self.register.records()
+        records = self.registry.records()
         wanted = []
         for spec in self._chosen(list(names), records, due=due):
             record = records.get(spec.name, SourceRecord())
@@ -169,7 +169,7 @@ class Supply:
         return asyncio.run(self._examined(spec))
 
     def _chosen(self, names: list[str], records: Mapping[str, SourceRecord], *, due: bool) -> list[SourceSpec]:
-        chosen = self.register.find(names) if names else [s for s in self.register.specs().values() if s.enabled]
+        chosen = self.registry.find(names) if names else [s for s in self.registry.specs().values() if s.enabled]
         now = self._clock.now()
         return [spec for spec in chosen if not due or records.get(spec.name, SourceRecord()).due_at(spec) <= now]
 
@@ -190,7 +190,7 @@ class Supply:
                     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                     for task in done if left is None else islice(done, 1):
                         spec, record = tasks.pop(task)
-                        report = await asyncio.to_thread(self._settle, spec, record, task.result(), left)
+                        report = await asyncio.to_thread(self._finish, spec, record, task, left)
                         left = None if left is None else left - report.new
                         told(report)
             finally:
@@ -201,41 +201,49 @@ class Supply:
             told(SourceReport(spec.name, SourceOutcome.SKIPPED))
 
     async def _ask(self, fetcher: Fetcher, spec: SourceSpec, record: SourceRecord) -> _Answer:
+        """Return what a source gives, None where nothing has changed, and its validators.
+
+        Raises:
+            SourceError: it gives nothing.
+        """
         ttl = self._ttl(spec)
         known = record.validators(spec, ttl, self._clock.now(), lambda keys: bool(self._stock.known(keys)))
         try:
             fetched = await fetcher.fetch(spec, known)
-            try:
+            with closing(fetched):
                 content = fetched.content
-                taken = None if content is None else await asyncio.to_thread(self._read, content, spec)
-            finally:
-                fetched.close()
-        except SourceError as exc:
-            return _Answer(error=exc)
+                found = None if content is None else await asyncio.to_thread(self._read, content, spec)
+            return found, fetched.validators
+        except SourceError:
+            raise
         except Exception as exc:  # noqa: BLE001  # a parser is foreign code, and must not cost the other sources
-            _log.warning("source %r met a defect of the format %r: %s", spec.name, spec.format, type(exc).__name__)
-            return _Answer(error=SourceError(f"a defect: {type(exc).__name__}"))
-        return _Answer(taken, fetched.validators)
+            defect = type(exc).__name__
+        _log.warning("source %r met a defect of the format %r: %s", spec.name, spec.format, defect)
+        raise SourceError(f"a defect: {defect}")  # the foreign error, which may hold a credential, was left before
 
     def _read(self, content: IO[bytes], spec: SourceSpec) -> Harvest:
         """Read a list, which may take as long as the fetching of it."""
         end = self._clock.monotonic() + self._options.total_timeout
         return harvest(content, spec, too_long=lambda: self._clock.monotonic() > end)
 
-    def _settle(self, spec: SourceSpec, record: SourceRecord, answer: _Answer, left: int | None) -> SourceReport:
+    def _finish(
+        self, spec: SourceSpec, record: SourceRecord, asked: asyncio.Task[_Answer], left: int | None
+    ) -> SourceReport:
         """Take in what came of a source, and remember how it went."""
         now = self._clock.now()
-        if answer.error is not None:
-            record = record.failed(str(answer.error), answer.error.retry_after, now)
+        try:
+            found, validators = asked.result()
+        except SourceError as exc:
+            record = record.failed(str(exc), exc.retry_after, now)
             report = SourceReport(spec.name, SourceOutcome.FAILED, error=record.error)
-        elif answer.harvest is None:
-            record = record.unchanged(now)
-            report = SourceReport(spec.name, SourceOutcome.UNCHANGED, known=record.proxies)
         else:
-            report, whole = self._take(spec, answer.harvest, left)
-            validators = answer.validators if whole else NOTHING_KNOWN
-            record = record.taken(spec, validators, tuple(answer.harvest.proxies), now)
-        self.register.remember(spec.name, record)
+            if found is None:
+                record = record.unchanged(now)
+                report = SourceReport(spec.name, SourceOutcome.UNCHANGED, known=record.proxies)
+            else:
+                report, whole = self._take(spec, found, left)
+                record = record.taken(spec, validators if whole else NOTHING_KNOWN, tuple(found.proxies), now)
+        self.registry.remember(spec.name, record)
         return report
 
     def _take(self, spec: SourceSpec, found: Harvest, left: int | None) -> tuple[SourceReport, bool]:
@@ -266,22 +274,13 @@ class Supply:
         from proxywhirl.sources.fetching.fetch import Fetcher  # noqa: PLC0415  # as above
 
         async with Fetcher(self._options, clock=self._clock) as fetcher:
-            answer = await self._ask(fetcher, spec, SourceRecord())
-        if answer.harvest is None:
-            raise answer.error or SourceError("nothing came")
-        return answer.harvest
+            found, _ = await self._ask(fetcher, spec, SourceRecord())
+        if found is None:
+            raise SourceError("nothing came")
+        return found
 
     def _ttl(self, spec: SourceSpec) -> float:
         return float(self._lifetimes.get(spec.name, spec.ttl))
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came of asking a source: proxies, nothing new, or an error."""
-
-    harvest: Harvest | None = None
-    validators: Validators = NOTHING_KNOWN
-    error: SourceError | None = None
 
 
 def _rests(record: SourceRecord) -> str:

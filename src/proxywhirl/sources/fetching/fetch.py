@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpcore2
@@ -23,7 +23,7 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import SourceError
 from proxywhirl.sources.fetching.body import ENCODINGS, NOTHING_KNOWN, Body, Fetched, Validators, read_file
 from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
-from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, guarded_client, resolve
+from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, resolve
 from proxywhirl.sources.spec import Provenance, SourceSpec
 
 _PATIENCE = 5.0  # seconds: a source that wants a longer pause is left for another time
@@ -63,10 +63,18 @@ class Fetcher:
         self._options = options
         self._public = public
         self._clock = clock
-        timeout = httpx2.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
+        self._timeouts = {
+            "connect": options.connect_timeout,
+            "read": options.read_timeout,
+            "write": options.read_timeout,
+        }
         context = tls or httpx2.create_ssl_context(trust_env=False)
         self._anywhere, self._outside = (
-            guarded_client(GuardedBackend(allowed, resolver), context, timeout, options.concurrency)
+            httpcore2.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=options.concurrency,
+                network_backend=GuardedBackend(allowed, resolver),
+            )
             for allowed in (_any_address, public)
         )
 
@@ -90,18 +98,13 @@ class Fetcher:
             raise SourceError(f"it was not done within {options.total_timeout:g} s", passing=True) from exc
         raise AssertionError("an attempt returns or raises")
 
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._anywhere.aclose()
-        await self._outside.aclose()
-
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        await self._anywhere.aclose()
+        await self._outside.aclose()
 
     async def _attempt(self, spec: SourceSpec, known: Validators) -> Fetched:
         """Follow redirects to an answer; where one leads from the public internet, it may not lead out of it."""
@@ -113,33 +116,34 @@ class Fetcher:
                 raise SourceError(f"more than {self._options.max_redirects} redirects")
             seen.add(url)
             async with self._answer(url, first, known, inside=inside) as response:
-                if response.status_code not in _REDIRECTS:
+                if response.status not in _REDIRECTS:
                     return await self._taken(response, known)
                 peer = _peer(response)
                 inside = inside and bool(peer) and not self._public(peer)
-                url = _redirected(url, response.headers.get("location"))
+                url = _redirected(url, httpx2.Headers(response.headers).get("location"))
         raise SourceError("its redirects lead in a circle")
 
     @asynccontextmanager
     async def _answer(
         self, url: httpx2.URL, first: httpx2.URL, known: Validators, *, inside: bool
-    ) -> AsyncIterator[httpx2.Response]:
+    ) -> AsyncIterator[httpcore2.Response]:
         """Ask for a URL; the credential of the first one is for its server alone."""
-        client = self._anywhere if inside else self._outside
-        ours = (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port) and first.userinfo
-        request = client.build_request("GET", url.copy_with(userinfo=b""), headers={**_HEADERS, **known.headers()})
-        auth = httpx2.BasicAuth(first.username, first.password) if ours else None
+        headers = {**_HEADERS, "Host": url.netloc.decode("ascii"), **known.headers()}
+        if first.userinfo and (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port):
+            credential = b64encode(f"{first.username}:{first.password}".encode()).decode()
+            headers["Authorization"] = f"Basic {credential}"
+        asked = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        pool = self._anywhere if inside else self._outside
         try:
-            response = await client.send(request, auth=auth, stream=True)
-            try:
+            async with pool.stream(
+                "GET", asked, headers=list(headers.items()), extensions={"timeout": self._timeouts}
+            ) as response:
                 yield response
-            finally:
-                await response.aclose()
-        except (httpx2.HTTPError, *_NETWORK_ERRORS) as exc:
+        except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as exc:
             raise self._translated(exc) from exc
 
-    async def _taken(self, response: httpx2.Response, known: Validators) -> Fetched:
-        status, headers = response.status_code, response.headers
+    async def _taken(self, response: httpcore2.Response, known: Validators) -> Fetched:
+        status, headers = response.status, httpx2.Headers(response.headers)
         if status == _NOT_MODIFIED and known.headers():
             return Fetched(None, known)
         if status not in _OK:
@@ -150,7 +154,7 @@ class Fetcher:
         if encoding not in ENCODINGS:
             raise SourceError(f"it answers in the encoding {encoding[:40]!r}, which it was not asked for")
         with Body(encoding, self._options.max_bytes) as body:
-            async for piece in response.aiter_raw():
+            async for piece in response.aiter_stream():
                 body.take(piece)
             return body.whole(Validators(headers.get("etag"), headers.get("last-modified")))
 
@@ -168,9 +172,9 @@ class Fetcher:
 
     def _translated(self, exc: Exception) -> SourceError:
         match exc:
-            case httpcore2.ConnectTimeout() | httpx2.ConnectTimeout():
+            case httpcore2.ConnectTimeout():
                 words = f"it does not take a connection within {self._options.connect_timeout:g} s"
-            case httpcore2.TimeoutException() | httpx2.TimeoutException():
+            case httpcore2.TimeoutException():
                 words = f"nothing came from it for {self._options.read_timeout:g} s"
             case httpcore2.ConnectError():
                 words = f"it cannot be connected to: {_cause(exc)}"
@@ -179,9 +183,6 @@ class Fetcher:
             case _:
                 words = "the answer breaks off, or is not HTTP"
         return SourceError(words, passing=True)
-
-
-_NETWORK_ERRORS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
 
 
 def _any_address(_: str) -> bool:
@@ -216,7 +217,7 @@ def _redirected(url: httpx2.URL, location: str | None) -> httpx2.URL:
     return target.copy_with(fragment=None)
 
 
-def _peer(response: httpx2.Response) -> str:
+def _peer(response: httpcore2.Response) -> str:
     """Return the address that the answer came from."""
     address = response.extensions["network_stream"].get_extra_info("server_addr")
     return str(address[0]) if address else ""
