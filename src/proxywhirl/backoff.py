@@ -36,31 +36,26 @@ class Backoff:
 
 
 class Trials:
-    """When something that failed is tried again. Not thread-safe, but for `due`."""
+    """When something is tried again that failed, which it did `failures` times in a row. Only `due` is thread-safe."""
 
     def __init__(self, backoff: Backoff, monotonic: Callable[[], float]) -> None:
         self._backoff = backoff
         self._monotonic = monotonic
-        self._failures = 0
+        self.failures = 0
         self._next_at = 0.0
-
-    @property
-    def failing(self) -> bool:
-        """Whether it failed the last time."""
-        return self._failures > 0
 
     @property
     def due(self) -> bool:
         """Whether to try it: it did not fail, or the wait is over."""
-        return not self._failures or self._monotonic() >= self._next_at
+        return not self.failures or self._monotonic() >= self._next_at
 
     def fail(self) -> float:
         """Begin the next wait; return its seconds."""
-        self._failures += 1
-        wait = self._backoff.seconds(self._failures)
+        self.failures += 1
+        wait = self._backoff.seconds(self.failures)
         self._next_at = self._monotonic() + wait
         return wait
 
     def succeed(self) -> None:
         """Begin with the first wait the next time."""
-        self._failures = 0
+        self.failures = 0

@@ -403,15 +403,19 @@ class Runtime:
             changes = self.cache.changes_since(self._revision)
             if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
                 self._stale = set(self.pool.keys())
-            self.pool.discard(changes.removed)
-            if known and changes.removed:  # what went before this runtime began was another's to forget
-                self._forget(changes.removed)
-            self.pool.stock(changes.sketches)
-            self.pool.stock(changes.aside, aside=True)
+            if changes.removed:
+                self.pool.discard(changes.removed)
+                if known:  # what went before this runtime began was another's to forget
+                    self._forget(changes.removed)
+            if changes.sketches:
+                self.pool.stock(changes.sketches)
+            if changes.aside:
+                self.pool.stock(changes.aside, aside=True)
             self._stale.difference_update(changes.sketches, changes.aside)
             self._revision, more = changes.revision, changes.more
-        self.pool.discard(self._stale)
-        self._stale = set()
+        if self._stale:
+            self.pool.discard(self._stale)
+            self._stale = set()
         now = self._clock.monotonic()
         if now >= self._next_record:
             self._next_record = now + self.settings.cache.flush_interval_seconds

@@ -45,9 +45,10 @@ class Timetable(Generic[K]):
 
     def discard(self, key: K) -> bool:
         """Take a key out; tell whether it was in."""
-        found = self.at.pop(key, None) is not None
+        if self.at.pop(key, None) is None:
+            return False
         self._compact()
-        return found
+        return True
 
     def pop_due(self, now: float) -> K | None:
         """Take out and return the key that is due first, None where none is due at `now`."""

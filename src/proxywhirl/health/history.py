@@ -15,6 +15,7 @@ from proxywhirl.state.store import Store
 
 KEPT = 50
 _KIND = "history"
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +77,25 @@ class History:
 
     def add(self, samples: Iterable[tuple[str, Sample]]) -> None:
         """Keep outcomes, each after those that are kept of its key."""
-        new: dict[str, list[Sample]] = {}
+        new: dict[str, list[object]] = {}
         for key, sample in samples:
-            new.setdefault(key, []).append(sample)
+            latency = None if sample.latency is None else round(sample.latency, 4)
+            new.setdefault(key, []).append([round(sample.at, 3), int(sample.ok), latency])
 
         def merged(known: Mapping[str, str]) -> dict[str, str | None]:
-            return {key: _encoded((_decoded(known.get(key)) + added)[-KEPT:]) for key, added in new.items()}
+            kept: dict[str, str | None] = {}
+            for key, added in new.items():
+                before = json.loads(known.get(key, "[]"))
+                kept[key] = _ENCODER.encode([*before, *added][-KEPT:])
+            return kept
 
         if new:
             self._store.update(_KIND, new, merged)
 
     def of(self, key: str) -> list[Sample]:
         """Return the last outcomes of a proxy, oldest first."""
-        return _decoded(self._store.get_many(_KIND, [key]).get(key))
+        rows = json.loads(self._store.get_many(_KIND, [key]).get(key, "[]"))
+        return [Sample(at, bool(ok), latency) for at, ok, latency in rows]
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget proxies that are gone."""
@@ -97,12 +104,3 @@ class History:
 
 def _percentile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None
-
-
-def _encoded(samples: Iterable[Sample]) -> str:
-    rows = [[round(s.at, 3), int(s.ok), None if s.latency is None else round(s.latency, 4)] for s in samples]
-    return json.dumps(rows, separators=(",", ":"))
-
-
-def _decoded(text: str | None) -> list[Sample]:
-    return [Sample(at, bool(ok), latency) for at, ok, latency in json.loads(text or "[]")]

@@ -231,28 +231,23 @@ class Monitor:
             self.running = False
 
 
-class MonitorThread:
+class MonitorThread(threading.Thread):
     """A monitor that runs in a thread of its own, for programs without an event loop, until it is stopped."""
 
     def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-        self._running = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="proxywhirl-monitor", daemon=True)
-        self._thread.start()
-        self._running.wait()
+        super().__init__(name="proxywhirl-monitor", daemon=True)
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._task = self._loop.create_task(monitor.run())
+        self.start()
+
+    def run(self) -> None:
+        """Run until the monitor has ended."""
+        with self._runner, contextlib.suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._task)
 
     def stop(self) -> None:
         """End it as `Monitor.run` ends when it is cancelled, and wait for that."""
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
-
-    def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._main())
-
-    async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.ensure_future(self._monitor.run())
-        self._running.set()
-        await self._task
+        self.join()

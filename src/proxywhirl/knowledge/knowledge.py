@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
 
 from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
@@ -15,6 +14,7 @@ from proxywhirl.knowledge.follower import Follower
 from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Holds, Sessions
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.store import Store
@@ -32,55 +32,26 @@ USES_SECONDS = 1.0
 """A session in use is written down so often: that it was used is of interest when it has not been for minutes."""
 
 
-class Learner(Protocol):
-    """What of a pool is saved, and what it learns of others."""
-
-    def collect_bans(self) -> Mapping[Pair, Ban]:
-        """Return the bans that changed since the last call."""
-        ...
-
-    def collect_uses(self) -> Mapping[str, float]:
-        """Return when sessions were used last (Unix seconds), of those used since the last call."""
-        ...
-
-    def learn_bans(self, bans: Mapping[Pair, Ban]) -> None:
-        """Take over what others found out; a ban whose end has passed was lifted."""
-        ...
-
-    def learn_sessions(self, sessions: Mapping[str, Assignment | None]) -> None:
-        """Take over which proxies sessions have now; None for one that was ended."""
-        ...
-
-    def learn_holds(self, holds: Mapping[str, float]) -> None:
-        """Take over who is held by others, and until when (Unix seconds); what has passed ends a hold."""
-        ...
-
-
-class _Access:
-    """Whether a store is well enough to be asked; `meanwhile` says what its sickness means. Thread-safe."""
+class _Access(Trials):
+    """When a store is asked: unless it failed and is left alone; `meanwhile` says what that means. Thread-safe."""
 
     def __init__(self, clock: Clock, meanwhile: str) -> None:
-        self._trials = Trials(BACKOFF, clock.monotonic)
+        super().__init__(BACKOFF, clock.monotonic)
         self._meanwhile = meanwhile
         self._lock = threading.Lock()
-
-    def may_ask(self) -> bool:
-        """Whether it is well, or has failed and been left alone for long enough."""
-        return self._trials.due
 
     def failed(self, exc: CacheError) -> None:
         """Leave the store alone for a while."""
         with self._lock:
-            if not self._trials.failing:
+            if not self.failures:
                 _log.warning("%s until the state is well again: %s", self._meanwhile, exc)
-            self._trials.fail()
+            self.fail()
 
     def succeeded(self) -> None:
         """Ask the store as ever."""
-        if self._trials.failing:
-            with self._lock:
-                self._trials.succeed()
-            _log.warning("the state is well again: it is read and written as before")
+        with self._lock:
+            self.succeed()
+        _log.warning("the state is well again: it is read and written as before")
 
 
 class Knowledge:
@@ -136,14 +107,16 @@ class Knowledge:
 
         Where the store is sick the session gets its proxy by what is known here; that is saved when it is well.
         """
-        if self._writable.may_ask():
+        if self._writable.due:
             try:
-                self._save_sessions()
+                if self._unsaved.sessions:
+                    self._save_sessions()
                 made = self._sessions.assign(session, propose)
             except CacheError as exc:
                 self._writable.failed(exc)
             else:
-                self._writable.succeeded()
+                if self._writable.failures:
+                    self._writable.succeeded()
                 with self.lock:
                     self._remember(session, made)
                 return made
@@ -157,7 +130,7 @@ class Knowledge:
         """See `Ledger`; where the store is sick, return what is known here."""
         with self.lock:
             unsaved = self._unsaved.sessions.get(session)
-        if unsaved is None and self._readable.may_ask():
+        if unsaved is None and self._readable.due:
             try:
                 return self._sessions.get(session)
             except CacheError as exc:
@@ -180,7 +153,7 @@ class Knowledge:
         except CacheError as exc:
             self._writable.failed(exc)
 
-    def save(self, pool: Learner, *, last: bool = False) -> None:
+    def save(self, pool: Pool, *, last: bool = False) -> None:
         """Write down what the pool found out since the last time; with `last` do not wait for a better time.
 
         Raises nothing of the store's: what cannot be written is written later.
@@ -188,21 +161,21 @@ class Knowledge:
         with self._feeding:
             self._unsaved.take_bans(pool.collect_bans(), self._clock.now())
             self._unsaved.take_uses(pool.collect_uses())
-            if not (last or self._writable.may_ask()):
+            if not (last or self._writable.due):
                 return
             try:
-                if self._save(last=last):
+                if self._save(last=last) and self._writable.failures:
                     self._writable.succeeded()
             except CacheError as exc:
                 self._writable.failed(exc)
 
-    def follow(self, pool: Learner) -> None:
+    def follow(self, pool: Pool) -> None:
         """Hand over what others wrote since the last time, at first everything; cheap where that is nothing.
 
         Raises nothing of the store's: what cannot be read is read later.
         """
         with self._feeding:
-            if not self._readable.may_ask():
+            if not self._readable.due:
                 return
             try:
                 if self._follower.is_behind():
@@ -212,7 +185,8 @@ class Knowledge:
             except CacheError as exc:
                 self._readable.failed(exc)
             else:
-                self._readable.succeeded()
+                if self._readable.failures:
+                    self._readable.succeeded()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget the bans of proxies that are gone.
@@ -222,7 +196,7 @@ class Knowledge:
         gone = set(keys)
         with self._feeding:
             self._unsaved.forget(gone)
-            if self._writable.may_ask():
+            if self._writable.due:
                 try:
                     self._forget()
                 except CacheError as exc:
@@ -267,8 +241,11 @@ class Knowledge:
 
     def _save(self, *, last: bool) -> bool:
         """Write what is to be written now; return whether that was anything."""
-        wrote = self._forget()
-        wrote = self._save_sessions() or wrote
+        wrote = bool(self._unsaved.gone or self._unsaved.sessions)
+        if self._unsaved.gone:
+            self._forget()
+        if self._unsaved.sessions:
+            self._save_sessions()
         while self._unsaved.bans:
             batch = self._unsaved.some_bans(BATCH)
             self._follower.wrote(self._bans.save(batch, self._unsaved.lifted & batch.keys()), len(batch))
@@ -298,22 +275,16 @@ class Knowledge:
         if not full:
             self._next_sweep, self._swept_after = now + SWEEP_SECONDS, 0
 
-    def _forget(self) -> bool:
-        if not self._unsaved.gone:
-            return False
+    def _forget(self) -> None:
         self._bans.forget(self._unsaved.gone)
         self._unsaved.gone = set()
         self._follower.look_again()
-        return True
 
-    def _save_sessions(self) -> bool:
-        if not self._unsaved.sessions:
-            return False
+    def _save_sessions(self) -> None:
         with self.lock:
             self._sessions.restore(self._unsaved.sessions)
             self._unsaved.sessions.clear()
         self._follower.look_again()  # where others were there first, theirs stand
-        return True
 
     def _remember(self, session: str, assignment: Assignment) -> None:
         self._known[session] = assignment
@@ -321,7 +292,7 @@ class Knowledge:
         if len(self._known) > self._kept:
             self._known.popitem(last=False)
 
-    def _learn_sessions(self, pool: Learner, news: Mapping[str, Assignment | None]) -> None:
+    def _learn_sessions(self, pool: Pool, news: Mapping[str, Assignment | None]) -> None:
         """Hand over what is news of the sessions that were asked for here: others may have any number."""
         told: dict[str, Assignment | None] = {}
         with self.lock:
@@ -337,7 +308,7 @@ class Knowledge:
         if told:
             pool.learn_sessions(told)
 
-    def _learn_holds(self, pool: Learner, news: Mapping[str, tuple[int, float]]) -> None:
+    def _learn_holds(self, pool: Pool, news: Mapping[str, tuple[int, float]]) -> None:
         """Hand over the holds of others."""
         told = {key: until for key, (token, until) in news.items() if not self._holds.is_mine(key, token)}
         if told:

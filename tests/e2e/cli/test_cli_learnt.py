@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,40 +26,20 @@ PLAIN = parse("http://192.0.2.8:8080")
 NAME = "bob@example.com"
 
 
-class Learnt:
-    """A pool that found out three bans."""
-
-    def collect_bans(self) -> dict[tuple[str, str], Ban]:
-        """See `Learner`."""
-        now = time.time()
-        return {
-            (ALICE.key, "shop.example"): Ban(now + 600, 3, "status-403", now + 6000),
-            (PLAIN.key, "shop.example"): Ban(now + 300, 1, "captcha", now + 6000),
-            (PLAIN.key, "[2001:db8::1]:8080"): Ban(now + 900, 1, "status-429", now + 6000),
-        }
-
-    def collect_uses(self) -> dict[str, float]:
-        """See `Learner`."""
-        return {}
-
-    def learn_bans(self, bans: object) -> None:
-        """See `Learner`: it is not told anything."""
-
-    def learn_sessions(self, sessions: object) -> None:
-        """See `Learner`: it is not told anything."""
-
-    def learn_holds(self, holds: object) -> None:
-        """See `Learner`: it is not told anything."""
-
-
 @pytest.fixture
 def learnt(home: Path) -> Path:
     """Give a home with three bans and a session."""
     with Runtime(Settings.load(home)) as runtime:
         for url in (ALICE, PLAIN):
             runtime.take_in([(url, Attributes())], source="mine", ttl=math.inf)
-        runtime.knowledge.save(Learnt())
         now = time.time()
+        found_out = {
+            (ALICE.key, "shop.example"): Ban(now + 600, 3, "status-403", now + 6000),
+            (PLAIN.key, "shop.example"): Ban(now + 300, 1, "captcha", now + 6000),
+            (PLAIN.key, "[2001:db8::1]:8080"): Ban(now + 900, 1, "status-429", now + 6000),
+        }
+        pool: Any = SimpleNamespace(collect_bans=lambda: found_out, collect_uses=dict)
+        runtime.knowledge.save(pool)
         runtime.knowledge.assign(session_id(NAME), lambda _: Assignment(ALICE.key, now - 60, now))
     return home
 
