@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable
 from typing import Self
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
@@ -90,65 +89,6 @@ def _explain(host: str, port: int, exc: OSError) -> str:
     return f"the gateway cannot listen on {host}, port {port}: {os.strerror(exc.errno or 0)}"
 
 
-class Listener:
-    """Hands each accepted connection to `on_connection`, between `resume` and `pause`."""
-
-    def __init__(self, sockets: list[socket.socket], on_connection: Callable[[socket.socket], None]) -> None:
-        self._sockets = sockets
-        self._on_connection = on_connection
-        self._addresses = {listener.getsockname()[:2] for listener in sockets}
-        self._loop = asyncio.get_running_loop()
-        self._listening = False
-        self._closed = False
-
-    def resume(self) -> None:
-        """Accept connections; does nothing when closed or already accepting."""
-        if not self._listening and not self._closed:
-            self._listening = True
-            for listener in self._sockets:
-                self._loop.add_reader(listener, self._accept, listener)
-
-    def pause(self) -> None:
-        """Leave further connections in the backlog."""
-        if self._listening:
-            self._listening = False
-            for listener in self._sockets:
-                self._loop.remove_reader(listener)
-
-    def close(self) -> None:
-        """Stop for good; who waits in the backlog is refused."""
-        self.pause()
-        self._closed = True
-        for listener in self._sockets:
-            listener.close()
-
-    def is_other_end_of(self, outgoing: Connection) -> bool:
-        """Tell whether a connection that was made on this machine arrives here."""
-        peer, local = outgoing.writer.get_extra_info("peername"), outgoing.writer.get_extra_info("sockname")
-        if peer is None or local is None:  # lost already
-            return False
-        # An unspecified address stands for all of this machine's; it reaches its own from the very same one.
-        everywhere = "::" if ":" in peer[0] else "0.0.0.0"  # noqa: S104 - compared, not bound
-        is_here = peer[0] == local[0] or is_loopback(peer[0])
-        return peer[:2] in self._addresses or (is_here and (everywhere, peer[1]) in self._addresses)
-
-    def _accept(self, listener: socket.socket) -> None:
-        # The last connection that was taken may have left no room for this one.
-        if not self._listening:
-            return
-        try:
-            connection, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-            return
-        except OSError as exc:
-            _log.warning("the gateway cannot accept a connection: %s", os.strerror(exc.errno or 0))
-            self.pause()
-            self._loop.call_later(_EXHAUSTED_PAUSE, self.resume)
-            return
-        connection.setblocking(False)
-        self._on_connection(connection)
-
-
 class Gateway:
     """An HTTP/1.1 forward proxy whose every request leaves through a proxy of the pool.
 
@@ -177,7 +117,10 @@ class Gateway:
         self._events = events
         self._clock = clock
         self._port = options.port
-        self._listener: Listener | None = None
+        self._sockets: list[socket.socket] = []
+        self._addresses: set[tuple[object, ...]] = set()
+        self._accepting = False
+        self._closed = False
         self._clients: dict[asyncio.Task[None], Driver] = {}
 
     async def start(self) -> tuple[str, int]:
@@ -186,12 +129,13 @@ class Gateway:
         Raises:
             GatewayError: The address cannot be had, or the gateway was started before.
         """
-        if self._listener is not None:
+        if self._sockets:
             raise GatewayError("the gateway was started before: make another one")
-        sockets = await bind(self._options.host, self._options.port, loopback_only=self._options.credentials is None)
-        self._listener = Listener(sockets, self._welcome)
-        self._listener.resume()
-        self._port = sockets[0].getsockname()[1]
+        options = self._options
+        self._sockets = await bind(options.host, options.port, loopback_only=options.credentials is None)
+        self._addresses = {listener.getsockname()[:2] for listener in self._sockets}
+        self._port = self._sockets[0].getsockname()[1]
+        self._resume()
         return self.address
 
     @property
@@ -201,13 +145,15 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Stop listening, give requests under way two seconds to end, then close every connection."""
-        if self._listener is not None:
-            self._listener.close()
+        self._pause()
+        self._closed = True
+        for listener in self._sockets:
+            listener.close()  # who waits in the backlog is refused
         for task, client in self._clients.items():
-            if not client.idle:
-                client.stop()
-            else:
+            if client.idle:
                 task.cancel()
+            else:
+                client.stop()
         if self._clients:
             _, late = await asyncio.wait(self._clients, timeout=_GRACE)
             for task in late:
@@ -223,19 +169,52 @@ class Gateway:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def _welcome(self, accepted: socket.socket) -> None:
+    def _resume(self) -> None:
+        """Accept connections, unless it is done already or the gateway is closed."""
+        if not self._accepting and not self._closed:
+            self._accepting = True
+            for listener in self._sockets:
+                asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _pause(self) -> None:
+        """Leave further connections in the backlog."""
+        if self._accepting:
+            self._accepting = False
+            for listener in self._sockets:
+                asyncio.get_running_loop().remove_reader(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        # The last connection that was taken may have left no room for this one.
+        if not self._accepting:
+            return
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as exc:
+            _log.warning("the gateway cannot accept a connection: %s", os.strerror(exc.errno or 0))
+            self._pause()
+            asyncio.get_running_loop().call_later(_EXHAUSTED_PAUSE, self._resume)
+            return
+        accepted.setblocking(False)
         driver = Driver(accepted, self._pool, self._events, tls=self._options.tls, leads_back=self._leads_back)
         steps = ClientConnection(self._options, self._clock, self._policy).steps()
         task = asyncio.create_task(driver.run(steps))
         self._clients[task] = driver
         task.add_done_callback(self._farewell)
-        if len(self._clients) >= self._options.max_connections and self._listener is not None:
-            self._listener.pause()
-
-    def _leads_back(self, outgoing: Connection) -> bool:
-        return self._listener is not None and self._listener.is_other_end_of(outgoing)
+        if len(self._clients) >= self._options.max_connections:
+            self._pause()
 
     def _farewell(self, task: asyncio.Task[None]) -> None:
         self._clients.pop(task).drop()
-        if self._listener is not None:
-            self._listener.resume()
+        self._resume()
+
+    def _leads_back(self, outgoing: Connection) -> bool:
+        """Tell whether a connection that was made on this machine arrives here."""
+        peer, local = outgoing.writer.get_extra_info("peername"), outgoing.writer.get_extra_info("sockname")
+        if peer is None or local is None:  # lost already
+            return False
+        # An unspecified address stands for all of this machine's; it reaches its own from the very same one.
+        everywhere = "::" if ":" in peer[0] else "0.0.0.0"  # noqa: S104 - compared, not bound
+        is_here = peer[0] == local[0] or is_loopback(peer[0])
+        return peer[:2] in self._addresses or (is_here and (everywhere, peer[1]) in self._addresses)
