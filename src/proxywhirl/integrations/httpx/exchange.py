@@ -19,6 +19,7 @@ from proxywhirl.integrations.httpx.connections import Identities
 from proxywhirl.integrations.httpx.request import EXTENSION
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.retries.pursuit import Failed, NoChoice, Pursuit, Stop
 from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
 from proxywhirl.rotation.verdicts.response import SILENT, Evidence, Verdict, sign_of
 from proxywhirl.urls import ProxyURL
@@ -108,28 +109,6 @@ def _kind(exc: UpstreamError) -> type[httpx2.TransportError]:
     return httpx2.ConnectTimeout if timed_out else httpx2.ConnectError
 
 
-class _Progress:
-    """How far an attempt came, told by httpcore2's `trace` extension; an own one of the request goes on.
-
-    `dialled` is false where a connection was reused; `sent` becomes true before the first byte of the
-    request leaves.
-    """
-
-    def __init__(self, request: httpx2.Request) -> None:
-        self.dialled = False
-        self.sent = False
-        self._onward = request.extensions.get("trace")
-
-    async def trace(self, name: str, info: dict[str, object]) -> None:
-        """Take an event of httpcore2's."""
-        if name == "connection.connect_tcp.started":
-            self.dialled = True
-        elif name == "http11.send_request_headers.started":
-            self.sent = True
-        if self._onward is not None:
-            await self._onward(name, info)
-
-
 class RequestBody(httpx2.AsyncByteStream):
     """A request's body, counted. `replayable` until it is begun, and for good where it is in memory."""
 
@@ -151,46 +130,65 @@ class RequestBody(httpx2.AsyncByteStream):
                 await chunks.aclose()
 
 
-class Exchange(httpx2.AsyncByteStream):
-    """One attempt: its lease and its connection, from the request to the last byte of the response.
+class Sending:
+    """One request on its way: what all attempts at it have in common.
 
-    It is the stream of the response; closing it settles the lease and gives the connection back. `verdict` is who is to
-    blame for the response by what has come of it; `held` once all of that is in memory.
-
-    Args:
-        site: Whom the request is for.
-        judge: Judges the response.
-        repeatable: Whether another attempt may follow: then a response that is not good is held, if it is not too long.
+    `lease` is of the proxy that was chosen last. `response` is the last one that there was, `failure` the last failure.
     """
 
     def __init__(
-        self,
-        request: httpx2.Request,
-        body: RequestBody,
-        *,
-        lease: Lease,
-        endpoint: ProxyURL,
-        identities: Identities,
-        clock: Clock,
-        site: str,
-        judge: Judge,
-        repeatable: bool,
+        self, request: httpx2.Request, pursuit: Pursuit, site: str, identities: Identities, judge: Judge, clock: Clock
     ) -> None:
+        if not isinstance(request.stream, httpx2.AsyncByteStream):
+            raise TypeError("the body of the request is a synchronous stream: an asynchronous client cannot send it")
+        self.request = request
+        self.pursuit = pursuit
+        self.site = site
+        self.identities = identities
+        self.judge = judge
+        self.clock = clock
+        self.body = RequestBody(request.stream)
+        self.lease: Lease | None = None
+        self.response: httpx2.Response | None = None
+        self.failure: Failure | None = None
+
+    def failed(self, failure: Failure, outcome: Outcome) -> Failed:
+        """Note a failure; where it lies in the request itself, that cannot be sent again."""
+        self.failure = failure
+        replayable = self.body.replayable and not failure.final
+        return Failed(outcome, sent=failure.sent, replayable=replayable, counted=not failure.stale)
+
+    def ended(self, why: NoChoice | Stop | None) -> httpx2.Response:
+        """Hand on the last response that there was; where there was none, raise the last failure."""
+        if self.response is not None:
+            self.response.extensions[EXTENSION]["moved_from"] = self.pursuit.moved_from
+            return self.response
+        if self.failure is not None:
+            raise self.failure.error(self.pursuit.attempts) from self.failure.cause
+        if isinstance(why, NoChoice) and why.error is not None:
+            raise why.error
+        raise RuntimeError("a request ended without an attempt")
+
+
+class Exchange(httpx2.AsyncByteStream):
+    """One attempt: its lease and its connection, from the request to the last byte of the response.
+
+    It is the stream of the response; closing it reports the lease and gives the connection back. `verdict` is who is to
+    blame for the response by what has come of it; `held` once all of that is in memory.
+    """
+
+    def __init__(self, sending: Sending, lease: Lease, endpoint: ProxyURL) -> None:
         self.verdict = Verdict()
         self.held = False
-        self._told = {"proxy": lease.proxy.key, "why": lease.why}
-        self._site = site
-        self._judge = judge
-        self._repeatable = repeatable
+        self._sending = sending
+        self._request = sending.request
         self._lease = lease
-        self._identities = identities
-        self._identity = identities.check_out(lease.proxy.key, endpoint)
-        self._forwarded = self._identity.forwards(request.url.scheme)
-        self._request = request
-        self._body = body
-        self._clock = clock
-        self._progress = _Progress(request)
-        self._started = clock.monotonic()
+        self._told = {"proxy": lease.proxy.key, "why": lease.why}
+        self._identity = sending.identities.check_out(lease.proxy.key, endpoint)
+        self._forwarded = self._identity.forwards(self._request.url.scheme)
+        self._reused = True  # the connection, unless one is dialled
+        self._sent = False  # a byte of the request may have left
+        self._started = sending.clock.monotonic()
         self._latency: float | None = None
         self._at: float | None = None
         self._response: httpcore2.Response | None = None
@@ -202,48 +200,30 @@ class Exchange(httpx2.AsyncByteStream):
         self._open = True
 
     async def response(self) -> httpx2.Response:
-        """Send the request and return the response: whole where it is small, else with this as its stream."""
-        response = await self._identity.send(self._outgoing())
-        self._response = response
-        self._latency = self._clock.monotonic() - self._started
-        self._at = self._clock.now()
+        """Send the request and return the response: whole where it is small, else with this as its stream.
+
+        A response for which another attempt may get a better one is read too, up to what is ever held.
+        """
+        response = self._response = await self._identity.send(self._outgoing())
+        self._latency = self._sending.clock.monotonic() - self._started
+        self._at = self._sending.clock.now()
         if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._forwarded:
             raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
-        self.verdict = self._judged()
-        await self._hold(response)
+        self._judge(response)
+        length = _declared(response)
+        is_short = length is not None and length <= HELD_RESPONSE
+        if is_short or (self._sending.pursuit.repeatable and is_repeated(self.verdict)):
+            while self._received <= HELD_RESPONSE and (chunk := await self._next()) is not None:
+                self._ahead += chunk
+            self.held = self._whole
+        if self.held:
+            await self.aclose()
         return httpx2.Response(
             status_code=response.status,
             headers=response.headers,
             stream=httpx2.ByteStream(bytes(self._ahead)) if self.held else self,
             extensions={**response.extensions, EXTENSION: self._told},
         )
-
-    async def _hold(self, response: httpcore2.Response) -> None:
-        """Read a short response, and one for which another attempt may get a better one, up to what is ever held."""
-        length = _declared(response)
-        is_short = length is not None and length <= HELD_RESPONSE
-        if not is_short and not (self._repeatable and is_repeated(self.verdict)):
-            return
-        while (chunk := await self._next()) is not None:
-            self._ahead += chunk
-            if self._received > HELD_RESPONSE:
-                return
-        self.held = True
-        await self.aclose()
-
-    async def fail(self, exc: Exception) -> Failure:
-        """Report the failure and end the attempt."""
-        tunnel_tls = self._request.url.scheme == "https"
-        progress = self._progress
-        failure = diagnose(
-            exc, self._lease.proxy, sent=progress.sent, reused=not progress.dialled, tunnel_tls=tunnel_tls
-        )
-        try:
-            if self._open:
-                self._lease.report(self.outcome(failure))
-        finally:
-            await self.close()
-        return failure
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -257,22 +237,34 @@ class Exchange(httpx2.AsyncByteStream):
 
     async def _next(self) -> bytes | None:
         """Read on, None at the end. The first bytes are kept for the verdict, as they came."""
+        if self._response is None:
+            raise httpx2.StreamClosed
         if self._chunks is None:
-            self._chunks = self._streaming().aiter_stream()
+            self._chunks = self._response.aiter_stream()
         chunk = await anext(self._chunks, None)
         if chunk is None:
             self._whole = True
-            self.verdict = self._judged()
+            self._judge(self._response)
             return None
         self._received += len(chunk)
         self._first += chunk[: HELD_RESPONSE - len(self._first)]
         return chunk
 
+    async def fail(self, exc: Exception) -> Failure:
+        """Report the failure, one of `NETWORK_ERRORS`, and end the attempt."""
+        tunnel_tls = self._request.url.scheme == "https"
+        failure = diagnose(exc, self._lease.proxy, sent=self._sent, reused=self._reused, tunnel_tls=tunnel_tls)
+        await self._end(failure)
+        return failure
+
     async def aclose(self) -> None:
         """End the attempt with a response, read to its end or not: it is a success where that is a good one."""
+        await self._end(None)
+
+    async def _end(self, failure: Failure | None) -> None:
         try:
             if self._open:
-                self._lease.report(self.outcome(None))
+                self._lease.report(self.outcome(failure))
         finally:
             await self.close()
 
@@ -288,11 +280,11 @@ class Exchange(httpx2.AsyncByteStream):
             if self._response is not None:
                 await self._response.aclose()
         finally:
-            await self._identities.check_in(self._identity)
+            await self._sending.identities.check_in(self._identity)
 
     def _outgoing(self) -> httpcore2.Request:
         url = self._request.url
-        self._body.sent = 0
+        self._sending.body.sent = 0
         target = url.raw_path
         # The credential for the proxy is the lease's; one in the request would go to a target in a tunnel.
         headers = [(n, v) for n, v in self._request.headers.raw if n.lower() != b"proxy-authorization"]
@@ -303,20 +295,24 @@ class Exchange(httpx2.AsyncByteStream):
             self._request.method,
             httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
             headers=headers,
-            content=self._body,
-            extensions={**self._request.extensions, "trace": self._progress.trace},
+            content=self._sending.body,
+            extensions={**self._request.extensions, "trace": self._trace},
         )
 
-    def _streaming(self) -> httpcore2.Response:
-        if self._response is None:
-            raise httpx2.StreamClosed
-        return self._response
+    async def _trace(self, name: str, info: dict[str, object]) -> None:
+        """Take an event of httpcore2's, which tells how far the attempt came; an own tracer of the request goes on."""
+        if name == "connection.connect_tcp.started":
+            self._reused = False
+        elif name == "http11.send_request_headers.started":
+            self._sent = True
+        onward = self._request.extensions.get("trace")
+        if onward is not None:
+            await onward(name, info)
 
-    def _judged(self) -> Verdict:
+    def _judge(self, response: httpcore2.Response) -> None:
         """Judge the response by what has come of it."""
-        response = self._streaming()
         evidence = Evidence(
-            site=self._site,
+            site=self._sending.site,
             method=self._request.method,
             status=response.status,
             headers=tuple((name.lower(), value) for name, value in response.headers),
@@ -325,22 +321,21 @@ class Exchange(httpx2.AsyncByteStream):
             latency=self._latency,
             at=self._at,
         )
-        if self._forwarded:
-            return judge_forwarded(self._lease.proxy.attributes.provider, evidence, self._judge)
-        return self._judge(evidence)
+        judge, provider = self._sending.judge, self._lease.proxy.attributes.provider
+        self.verdict = judge_forwarded(provider, evidence, judge) if self._forwarded else judge(evidence)
 
     def outcome(self, failure: Failure | None) -> Outcome:
         """Tell what became of the attempt, for the lease."""
-        blame = failure.blame if failure else self.verdict.blame
+        told = self.verdict if failure is None else failure
         return Outcome(
-            blame is None,
-            blame=blame,
+            told.blame is None,
+            blame=told.blame,
             latency=self._latency,
             status=self._response.status if self._response else None,
-            error=failure.text if failure else None,
-            rule=failure.rule if failure else self.verdict.rule,
-            retry_after=failure.retry_after if failure else self.verdict.retry_after,
-            bytes_up=self._body.sent,
+            error=None if failure is None else failure.text,
+            rule=told.rule,
+            retry_after=told.retry_after,
+            bytes_up=self._sending.body.sent,
             bytes_down=self._received,
         )
 

@@ -23,10 +23,9 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame, CacheError, ProxyGone
 from proxywhirl.events import SessionMoved
 from proxywhirl.integrations.httpx.connections import Identities
-from proxywhirl.integrations.httpx.exchange import NETWORK_ERRORS, Exchange, Failure, RequestBody
-from proxywhirl.integrations.httpx.request import EXTENSION, read_wish, target_of
+from proxywhirl.integrations.httpx.exchange import NETWORK_ERRORS, Exchange, Failure, Sending
+from proxywhirl.integrations.httpx.request import read_wish, target_of
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.pursuit import (
     Choose,
@@ -36,7 +35,6 @@ from proxywhirl.rotation.retries.pursuit import (
     Publish,
     Pursuit,
     Served,
-    Stop,
     Try,
     Wait,
     choose,
@@ -116,28 +114,28 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         pursuit = Pursuit(
             self._policy, target, wish, method=request.method, until=until, unsafe=unsafe, clock=self._clock
         )
-        attempts = _Attempts(request, pursuit.repeatable)
+        sending = Sending(request, pursuit, target.site, self._identities, self._policy.judge, self._clock)
         steps = pursuit.steps()
         answer: Proxy | Moved | NoChoice | Served | Failed | None = None
         while True:
             try:
                 command = steps.send(answer)
             except StopIteration as end:
-                return attempts.response(end.value, pursuit)
+                return sending.ended(end.value)
             answer = None
             match command:
                 case Choose():
-                    attempts.lease, answer = choose(self._pool, command)
+                    sending.lease, answer = choose(self._pool, command)
                 case Try():
-                    answer = await self._try(attempts, target.site)
+                    answer = await self._try(sending)
                 case Wait(seconds):
                     await asyncio.sleep(seconds)
                 case Publish(SessionMoved() as moved):
                     told = target.site, moved.proxy, moved.why
                     _log.info("a session of %s goes through %s from now on: %s", *told)
 
-    async def _try(self, attempts: _Attempts, site: str) -> Served | Failed | None:
-        lease = attempts.lease
+    async def _try(self, sending: Sending) -> Served | Failed | None:
+        lease = sending.lease
         if lease is None:
             raise RuntimeError("an attempt was begun without a proxy")
         try:
@@ -149,66 +147,24 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
             text = f"{lease.proxy.url}: its credential cannot be read: {exc}"
             outcome = Outcome(False, blame=Blame.US, error=text)
             lease.report(outcome)
-            return attempts.failed(Failure(httpx2.ConnectError, text, Blame.US, sent=False, cause=exc), outcome)
-        exchange = Exchange(
-            attempts.request,
-            attempts.body,
-            lease=lease,
-            endpoint=endpoint,
-            identities=self._identities,
-            clock=self._clock,
-            site=site,
-            judge=self._policy.judge,
-            repeatable=attempts.repeatable,
-        )
+            return sending.failed(Failure(httpx2.ConnectError, text, Blame.US, sent=False, cause=exc), outcome)
+        exchange = Exchange(sending, lease, endpoint)
         try:
             async with asyncio.timeout(self._attempt_timeout) as limit:
-                response = await exchange.response()
+                sending.response = await exchange.response()
         except NETWORK_ERRORS as exc:
             if isinstance(exc, TimeoutError) and not limit.expired():
                 await exchange.close()
                 raise  # the request's body raised it
             failure = await exchange.fail(exc)
-            return attempts.failed(failure, exchange.outcome(failure))
+            return sending.failed(failure, exchange.outcome(failure))
         except BaseException:
             await exchange.close()
             raise
-        attempts.last = response
         if exchange.held and is_repeated(exchange.verdict):
-            return Failed(exchange.outcome(None), held=True, replayable=attempts.body.replayable)
+            return Failed(exchange.outcome(None), held=True, replayable=sending.body.replayable)
         return Served()
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""
         await self._identities.aclose()
-
-
-class _Attempts:
-    """What the attempts at one request have in common: its body, the last lease, response and failure."""
-
-    def __init__(self, request: httpx2.Request, repeatable: bool) -> None:
-        if not isinstance(request.stream, httpx2.AsyncByteStream):
-            raise TypeError("the body of the request is a synchronous stream: an asynchronous client cannot send it")
-        self.request = request
-        self.body = RequestBody(request.stream)
-        self.repeatable = repeatable
-        self.lease: Lease | None = None
-        self.last: httpx2.Response | None = None
-        self._failure: Failure | None = None
-
-    def failed(self, failure: Failure, outcome: Outcome) -> Failed:
-        """Note a failure; one that lies in the request itself is the last."""
-        self._failure = failure
-        replayable = self.body.replayable and not failure.final
-        return Failed(outcome, sent=failure.sent, replayable=replayable, counted=not failure.stale)
-
-    def response(self, why: NoChoice | Stop | None, pursuit: Pursuit) -> httpx2.Response:
-        """Hand on the last response that there was; where there was none, raise the last failure."""
-        if self.last is not None:
-            self.last.extensions[EXTENSION]["moved_from"] = pursuit.moved_from
-            return self.last
-        if self._failure is not None:
-            raise self._failure.error(pursuit.attempts) from self._failure.cause
-        if isinstance(why, NoChoice) and why.error is not None:
-            raise why.error
-        raise RuntimeError("a request ended without an attempt")
