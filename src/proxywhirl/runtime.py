@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from proxywhirl.rotation.pool import Pool
     from proxywhirl.rotation.retries.send_policy import SendPolicy
     from proxywhirl.rotation.verdicts.rules import Classifier
-    from proxywhirl.state.blocklist import Block, Blocklist
+    from proxywhirl.state.store import Block, Blocklist
     from proxywhirl.supply.supply import Supply
     from proxywhirl.vendors.grammar import Wish
 
@@ -106,7 +106,7 @@ class Runtime:
 
     @cached_property
     def _blocklist(self) -> Blocklist:
-        from proxywhirl.state.blocklist import Blocklist
+        from proxywhirl.state.store import Blocklist
 
         return Blocklist(self.state)
 
@@ -259,7 +259,7 @@ class Runtime:
         Raises:
             CacheError: the store cannot be written to.
         """
-        from proxywhirl.state.blocklist import Block
+        from proxywhirl.state.store import Block
 
         meant = self.keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))

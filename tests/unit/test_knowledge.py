@@ -28,8 +28,7 @@ from proxywhirl.knowledge.records import (
 )
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban
-from proxywhirl.state.records import Perishable
-from proxywhirl.state.store import Change, MemoryStore, StateStore, Store
+from proxywhirl.state.store import Change, MemoryStore, Perishable, StateStore, Store
 from proxywhirl.testing import ManualClock
 
 NOW = 1_800_000_000.0

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import TierError
-from proxywhirl.state.records import Perishable
-from proxywhirl.state.store import MemoryStore, StateStore, Store, Swept
+from proxywhirl.state.store import MemoryStore, Perishable, StateStore, Store, Swept
 
 FORMAT_1 = """CREATE TABLE records (
             kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)

@@ -11,8 +11,7 @@ import apsw
 import pytest
 
 from proxywhirl.errors import FormatVersionError, TierError
-from proxywhirl.state.blocklist import Block, Blocklist
-from proxywhirl.state.store import StateStore
+from proxywhirl.state.store import Block, Blocklist, StateStore
 
 
 @pytest.fixture

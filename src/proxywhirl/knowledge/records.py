@@ -29,8 +29,7 @@ from urllib.parse import quote, unquote
 from proxywhirl.clock import Clock
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
-from proxywhirl.state.records import Perishable
-from proxywhirl.state.store import Store
+from proxywhirl.state.store import Perishable, Store
 
 BANS, SESSIONS, HOLDS = "ban", "session", "hold"
 LAST_TOKEN = ""

@@ -1,29 +1,74 @@
 """Records beside the cache: small values by kind and key, in one database that processes share, or in memory.
 
-Who keeps a kind in memory too follows it: `changed` says cheaply whether there may be news, and `since` reads them. A
-deletion is not told: what followers are to know of is written as a record that says so, with an end of its own
-(`Perishable`), after which `sweep` deletes it; and followers forget what has ended by themselves.
+- Every change of a row gets the next revision, a number that only grows, also over a file that was damaged or put in
+  the place of a lost one: it begins at the time of day in microseconds, ahead of what was counted in the file before.
+- A process that keeps a kind in memory too follows it: `changed` says cheaply whether there may be news, and `since`
+  reads what came after the last revision that it read.
+- A deletion leaves nothing behind, and is not told. What followers are to know of is written as a record that says so,
+  with an end of its own (`Perishable`), after which `sweep` deletes it; followers forget what has ended by themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import count, takewhile
 from pathlib import Path
-from typing import Protocol
 
 import apsw
 
-from proxywhirl.state import records
+from proxywhirl.errors import UnstorableValue
 from proxywhirl.state.database import Database
-from proxywhirl.state.records import Changes, Perishable
 
-Change = Callable[[dict[str, str]], Mapping[str, str | Perishable | None]]
-"""From the values that are there, by key, to those to keep from now on: None to forget a key."""
+_MIGRATIONS = (
+    (
+        """CREATE TABLE records (
+            kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        "ALTER TABLE records RENAME TO former",
+        """CREATE TABLE records (
+            kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, revision INTEGER NOT NULL, ends REAL,
+            PRIMARY KEY (kind, key)
+        ) STRICT, WITHOUT ROWID""",
+        "INSERT INTO records SELECT kind, key, value, row_number() OVER (ORDER BY kind, key), NULL FROM former",
+        "DROP TABLE former",
+        "CREATE INDEX changed ON records (kind, revision)",
+        "CREATE INDEX ending ON records (kind, ends) WHERE ends IS NOT NULL",
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO counters VALUES ('revision', CAST(unixepoch('subsec') * 1000000 AS INTEGER))",
+    ),
+)
+
+_SETTLE = (
+    # what was saved of a damaged file may hold an old count, or none
+    """INSERT OR REPLACE INTO counters SELECT 'revision', max(
+        CAST(unixepoch('subsec') * 1000000 AS INTEGER),
+        ifnull((SELECT max(revision) FROM records), 0), ifnull((SELECT max(value) FROM counters), 0)
+    )""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Perishable:
+    """A value that may be forgotten after a moment (Unix seconds); until it is, it is read as any other."""
+
+    value: str
+    ends: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was written of a kind after a revision: `revision` is where to go on, and `more` that there is something."""
+
+    revision: int
+    values: dict[str, str]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,146 +79,128 @@ class Swept:
     surplus: int
 
 
-class Store(Protocol):
+Change = Callable[[dict[str, str]], Mapping[str, str | Perishable | None]]
+"""From the values that are there, by key, to those to keep from now on: None to forget a key."""
+
+
+class Store(ABC):
     """Values by kind and key. Thread-safe; each call is one transaction."""
 
     def put_many(self, kind: str, values: Mapping[str, str | Perishable]) -> None:
         """Keep values, replacing those of the same key."""
-        ...
+        with self._writing() as connection:
+            _keep(connection, kind, values)
 
     def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
         """Change values by what they are: no other thread or process comes between.
 
         `change` gets those of the keys that are there; what it does not name stays.
         """
-        ...
+        with self._writing() as connection:
+            _keep(connection, kind, change(_selected(connection, kind, keys)))
 
     def delete_many(self, kind: str, keys: Iterable[str]) -> None:
         """Forget keys; those that are not there are no error."""
-        ...
+        with self._writing() as connection:
+            _keep(connection, kind, dict.fromkeys(keys))
 
     def get_many(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
         """Return those of the keys that are there, with their values."""
-        ...
+        with self._reading() as connection:
+            return _selected(connection, kind, keys)
 
     def items(self, kind: str) -> dict[str, str]:
         """Return everything of one kind, by key."""
-        ...
+        with self._reading() as connection:
+            return _pairs(connection.execute("SELECT key, value FROM records WHERE kind = ?", (kind,)))
 
     def below(self, kind: str, prefixes: Iterable[str]) -> dict[str, str]:
         """Return what has a key that begins with one of some texts. A search in an index for each."""
-        ...
+        query = "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND key < ?"
+        found: dict[str, str] = {}
+        with self._reading() as connection:
+            for prefix in prefixes:
+                found.update(_pairs(connection.execute(query, (kind, prefix, prefix + "\U0010ffff"))))
+        return found
 
     def lasting(self, kind: str, now: float) -> dict[str, str]:
         """Return those of the `Perishable` values that end after a moment (Unix seconds)."""
-        ...
-
-    def changed(self) -> bool:
-        """Whether others may have written since the last call: two system calls, about 2 µs."""
-        ...
+        query = "SELECT key, value FROM records WHERE kind = ? AND ends > ?"
+        with self._reading() as connection:
+            return _pairs(connection.execute(query, (kind, now)))
 
     def since(self, kind: str, revision: int, limit: int) -> Changes:
-        """Return what was written of a kind after a revision, oldest first, at most `limit`; 0 for everything."""
-        ...
+        """Return what was written of a kind after a revision, oldest first, at most `limit`; 0 for everything.
+
+        Of a file that is older than that revision it is everything.
+        """
+        query = "SELECT key, value, revision FROM records WHERE kind = ? AND revision > ? ORDER BY revision LIMIT ?"
+        with self._reading() as connection:
+            since = 0 if revision > _last(connection) else revision
+            rows = connection.execute(query, (kind, since, limit)).fetchall()
+        reached = int(str(rows[-1][2])) if rows else since
+        return Changes(reached, {str(key): str(value) for key, value, _ in rows}, more=len(rows) == limit)
 
     def sweep(self, kind: str, *, now: float, most: int, limit: int) -> Swept:
         """Delete at most `limit` records: those that have ended, then those that end soonest of more than `most`.
 
         What was written without an end stays, and is not counted.
         """
-        ...
+        query = (
+            "DELETE FROM records WHERE kind = ? AND key IN "
+            "(SELECT key FROM records WHERE kind = ? AND ends <= ? ORDER BY ends LIMIT ?)"
+        )
+        counting = "SELECT count(*) FROM records WHERE kind = ? AND ends IS NOT NULL"
+        with self._writing() as connection:
+            connection.execute(query, (kind, kind, now, limit))
+            ended = connection.changes()
+            ((count,),) = connection.execute(counting, (kind,))
+            surplus = max(0, min(int(str(count)) - most, limit - ended))
+            if surplus:
+                connection.execute(query, (kind, kind, float("inf"), surplus))
+            return Swept(ended, surplus)
 
+    def changed(self) -> bool:
+        """Whether others may have written since the last call: two system calls, about 2 µs."""
+        return False
+
+    @abstractmethod
     def close(self) -> None:
         """Give back what is held. Idempotent."""
-        ...
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[apsw.Connection]:
+        """Run a write transaction."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[apsw.Connection]:
+        """Give a connection to read with."""
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A `Store` that ends with the process."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, dict[str, Perishable]] = {}
-        self._revisions: dict[tuple[str, str], int] = {}  # in the order in which they were given
-        self._next = count(1)
         self._lock = threading.Lock()
-
-    def put_many(self, kind: str, values: Mapping[str, str | Perishable]) -> None:
-        """See `Store`."""
-        with self._lock:
-            self._keep(kind, values)
-
-    def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
-        """See `Store`."""
-        with self._lock:
-            self._keep(kind, change(self._selected(kind, keys)))
-
-    def delete_many(self, kind: str, keys: Iterable[str]) -> None:
-        """See `Store`."""
-        with self._lock:
-            self._keep(kind, dict.fromkeys(keys))
-
-    def get_many(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
-        """See `Store`."""
-        with self._lock:
-            return self._selected(kind, keys)
-
-    def items(self, kind: str) -> dict[str, str]:
-        """See `Store`."""
-        with self._lock:
-            return {key: held.value for key, held in self._kinds.get(kind, {}).items()}
-
-    def below(self, kind: str, prefixes: Iterable[str]) -> dict[str, str]:
-        """See `Store`."""
-        wanted = tuple(prefixes)
-        return {key: value for key, value in self.items(kind).items() if key.startswith(wanted)}
-
-    def lasting(self, kind: str, now: float) -> dict[str, str]:
-        """See `Store`."""
-        with self._lock:
-            held = self._kinds.get(kind, {})
-            return {key: each.value for key, each in held.items() if now < each.ends < math.inf}
-
-    def changed(self) -> bool:
-        """See `Store`: there are no others."""
-        return False
-
-    def since(self, kind: str, revision: int, limit: int) -> Changes:
-        """See `Store`."""
-        with self._lock:
-            held = self._kinds.get(kind, {})
-            later = takewhile(lambda item: item[1] > revision, reversed(self._revisions.items()))
-            news = [(key, n) for (each, key), n in later if each == kind][::-1][:limit]
-            reached = news[-1][1] if news else revision
-            return Changes(reached, {key: held[key].value for key, _ in news}, more=len(news) == limit)
-
-    def sweep(self, kind: str, *, now: float, most: int, limit: int) -> Swept:
-        """See `Store`."""
-        with self._lock:
-            held = sorted((each.ends, key) for key, each in self._kinds.get(kind, {}).items() if each.ends < math.inf)
-            ended = [key for ends, key in held[:limit] if ends <= now]
-            surplus = [key for _, key in held[len(ended) : min(limit, len(held) - most)]]
-            self._keep(kind, dict.fromkeys([*ended, *surplus]))
-            return Swept(len(ended), len(surplus))
+        self._connection = apsw.Connection(":memory:")
+        for statement in (statement for step in _MIGRATIONS for statement in step):
+            self._connection.execute(statement)
 
     def close(self) -> None:
-        """See `Store`: memory is all there is."""
+        """See `Store`: what is in memory stays to be read."""
 
-    def _keep(self, kind: str, values: Mapping[str, str | Perishable | None]) -> None:
-        held = self._kinds.setdefault(kind, {})
-        for key, value in values.items():
-            self._revisions.pop((kind, key), None)
-            if value is None:
-                held.pop(key, None)
-            else:
-                held[key] = value if isinstance(value, Perishable) else Perishable(value, math.inf)
-                self._revisions[kind, key] = next(self._next)
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        with self._lock, self._connection:
+            try:
+                yield self._connection
+            except UnicodeEncodeError:
+                raise UnstorableValue("a text holds half a character") from None
 
-    def _selected(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
-        held = self._kinds.get(kind, {})
-        return {key: held[key].value for key in keys if key in held}
+    _reading = _writing
 
 
-class StateStore:
+class StateStore(Store):
     """A `Store` in a file of mode 0600. After a fork parent and child go on with it.
 
     A file that is found damaged is set aside at the next write; what can be read of it is taken into a new one.
@@ -184,56 +211,11 @@ class StateStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, records.MIGRATIONS, settle=records.SETTLE)
-
-    def put_many(self, kind: str, values: Mapping[str, str | Perishable]) -> None:
-        """See `Store`."""
-        with self._writing() as connection:
-            records.keep(connection, kind, values)
-
-    def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
-        """See `Store`."""
-        with self._writing() as connection:
-            records.keep(connection, kind, change(records.selected(connection, kind, keys)))
-
-    def delete_many(self, kind: str, keys: Iterable[str]) -> None:
-        """See `Store`."""
-        with self._writing() as connection:
-            records.keep(connection, kind, dict.fromkeys(keys))
-
-    def get_many(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
-        """See `Store`."""
-        with self._reading() as connection:
-            return records.selected(connection, kind, keys)
-
-    def items(self, kind: str) -> dict[str, str]:
-        """See `Store`."""
-        with self._reading() as connection:
-            return records.whole(connection, kind)
-
-    def below(self, kind: str, prefixes: Iterable[str]) -> dict[str, str]:
-        """See `Store`."""
-        with self._reading() as connection:
-            return records.below(connection, kind, prefixes)
-
-    def lasting(self, kind: str, now: float) -> dict[str, str]:
-        """See `Store`."""
-        with self._reading() as connection:
-            return records.lasting(connection, kind, now)
+        self._database = Database(path, _MIGRATIONS, settle=_SETTLE)
 
     def changed(self) -> bool:
         """See `Store`."""
         return self._database.changed_elsewhere()
-
-    def since(self, kind: str, revision: int, limit: int) -> Changes:
-        """See `Store`."""
-        with self._reading() as connection:
-            return records.changed(connection, kind, revision, limit)
-
-    def sweep(self, kind: str, *, now: float, most: int, limit: int) -> Swept:
-        """See `Store`."""
-        with self._writing() as connection:
-            return Swept(*records.swept(connection, kind, now, most, limit))
 
     def examine(self, *, repair: bool = False) -> list[str]:
         """Return what is wrong with the file; with `repair` it is set aside then, and what can be read is saved."""
@@ -262,3 +244,72 @@ class StateStore:
                 yield connection
         except UnicodeDecodeError as exc:
             raise self._database.failure("reading", exc) from exc
+
+
+def _keep(connection: apsw.Connection, kind: str, values: Mapping[str, str | Perishable | None]) -> None:
+    """Write values, and delete those keys that have None."""
+    kept = [(key, value) for key, value in values.items() if value is not None]
+    if kept:
+        last = _last(connection)
+        rows = [
+            (
+                kind,
+                key,
+                *((value.value, last + n, value.ends) if isinstance(value, Perishable) else (value, last + n, None)),
+            )
+            for n, (key, value) in enumerate(kept, start=1)
+        ]
+        connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
+        connection.execute("UPDATE counters SET value = ? WHERE name = 'revision'", (last + len(kept),))
+    gone = [(kind, key) for key, value in values.items() if value is None]
+    connection.executemany("DELETE FROM records WHERE kind = ? AND key = ?", gone)
+
+
+def _selected(connection: apsw.Connection, kind: str, keys: Iterable[str]) -> dict[str, str]:
+    query = "SELECT key, value FROM records WHERE kind = ? AND key IN (SELECT value FROM json_each(?))"
+    return _pairs(connection.execute(query, (kind, json.dumps(list(keys)))))
+
+
+def _last(connection: apsw.Connection) -> int:
+    ((last,),) = connection.execute("SELECT value FROM counters WHERE name = 'revision'")
+    return int(str(last))
+
+
+def _pairs(rows: Iterable[tuple[object, ...]]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in rows}
+
+
+_KIND = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a proxy is kept out. `proxy_url` is without a credential, and empty where only the key was known."""
+
+    proxy_url: str
+    reason: str
+
+
+class Blocklist:
+    """Keys of proxies that the user removed: when a list offers them again they are not taken in.
+
+    Thread-safe; each call is one transaction.
+
+    Raises:
+        TierError: the store cannot be read or written (from every method).
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def block(self, blocks: Mapping[str, Block]) -> None:
+        """Keep proxies out from now on, by key."""
+        self._store.put_many(_KIND, {key: json.dumps([block.proxy_url, block.reason]) for key, block in blocks.items()})
+
+    def lift(self, keys: Iterable[str]) -> None:
+        """Let proxies in again; keys that are not blocked are no error."""
+        self._store.delete_many(_KIND, keys)
+
+    def blocks(self) -> dict[str, Block]:
+        """Return what is kept out, by key."""
+        return {key: Block(*json.loads(value)) for key, value in self._store.items(_KIND).items()}
