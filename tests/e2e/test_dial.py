@@ -23,6 +23,7 @@ from proxywhirl.net.connection import Connection
 from proxywhirl.net.dial import dial, translated
 from proxywhirl.testing import Fault, Fleet, FleetSpec, Origin
 from proxywhirl.urls import SCHEMES, ProxyURL
+from tests.waiting import GUARD_SECONDS
 
 PASSWORDED = [scheme for scheme in SCHEMES if not scheme.startswith("socks4")]
 
@@ -261,7 +262,7 @@ def test_failure_and_cancellation_leave_nothing(authority: Authority) -> None:
                     with pytest.raises(asyncio.CancelledError):
                         await attempt
                 proxy.kill()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(GUARD_SECONDS):
                 while not asyncio.all_tasks() <= before:  # noqa: ASYNC110 - nothing tells when the last task ends
                     await asyncio.sleep(0)
 

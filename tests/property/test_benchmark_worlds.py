@@ -35,7 +35,7 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(world=worlds())
 def test_the_books_are_kept(world: World) -> None:
     """Shares are shares, attempts keep to what is allowed, and those given up are some of the idle."""
@@ -49,7 +49,7 @@ def test_the_books_are_kept(world: World) -> None:
         assert sum(tally.lost.values()) <= world.requests
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(world=worlds())
 def test_the_oracle_is_never_banned(world: World) -> None:
     """It knows what the next use would lead to, and chooses who is alive: nothing fails but by bad luck."""
@@ -58,7 +58,7 @@ def test_the_oracle_is_never_banned(world: World) -> None:
     assert not {"dead", "banned", "site down"} & set(tally.lost)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(world=worlds())
 def test_a_population_is_drawn_from_its_seed(world: World) -> None:
     """The same numbers make the same proxies and sites."""

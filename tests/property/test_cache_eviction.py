@@ -107,7 +107,7 @@ class NaiveOrder:
         return min(self.keys, key=rank)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     policy=st.sampled_from(POLICIES),
     bound=st.integers(1, 5),
@@ -218,7 +218,7 @@ def test_the_configuration_offers_what_there_is() -> None:
 
 @pytest.mark.parametrize("authority", [True, False], ids=["authority", "window"])
 @pytest.mark.parametrize("kind", ["memory", "jsonl", "sqlite"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(policy=st.sampled_from(POLICIES), bound=st.integers(1, 4), steps=STEPS)
 def test_a_tier_evicts_as_the_model_says(
     kind: str, authority: bool, policy: str, bound: int, steps: list[tuple[str, list[str]]]
@@ -389,7 +389,7 @@ entries = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(entries)
 def test_an_entry_comes_back_from_its_record_equal(entry: CacheEntry) -> None:
     """Entry → record → line of a shard → record → entry is the identity, with the credentials sealed on the way."""
@@ -405,7 +405,7 @@ def test_an_entry_comes_back_from_its_record_equal(entry: CacheEntry) -> None:
     assert mapping.entry(stored) == entry
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_line_is_known_for_what_it_is(data: st.DataObject) -> None:
     """No line with one changed byte, and no beginning of a line, reads as a line."""

@@ -146,7 +146,7 @@ def act(cache: CacheManager, known: dict[str, Health], step: str, key: str, valu
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(steps=STEPS)
 def test_health_is_what_was_written_last(arrangement: str, steps: list[tuple[str, str, Any]]) -> None:
     """After any puts, checks, failures, promotions, evictions and reopenings, every field is as it was written."""

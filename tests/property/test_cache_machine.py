@@ -324,7 +324,5 @@ def test_the_cache_behaves_as_a_dictionary(arrangement: str) -> None:
     machine = type("Machine", (CacheMachine,), {"arrangement": ARRANGEMENTS[arrangement]})
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=[Check.too_slow]
-        ),
+        settings=settings(max_examples=15, stateful_step_count=30, suppress_health_check=[Check.too_slow]),
     )

@@ -86,7 +86,7 @@ def leaving(config: CacheConfig, steps: list[tuple[str, str]], *, reopen: bool) 
 
 @pytest.mark.parametrize("policy", EVICTION_POLICIES)
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(steps=STEPS)
 def test_the_order_of_leaving_is_the_same_before_and_after_reopening(
     arrangement: str, policy: str, steps: list[tuple[str, str]]

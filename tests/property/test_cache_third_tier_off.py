@@ -81,7 +81,7 @@ class Home:
 
 
 @pytest.mark.parametrize("backend", ["jsonl", "sqlite"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS)
 def test_a_third_tier_that_comes_and_goes_changes_nothing(backend: str, steps: list[tuple[str, str]]) -> None:
     """Puts, deletions, retirements, clears and expiries count whichever tier was the lowest then."""

@@ -104,7 +104,7 @@ def as_file(form: str, things: list[Any], path: Path) -> None:
 
 
 @pytest.mark.parametrize("store", STORES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[Slow.too_slow, Slow.data_too_large])
+@settings(max_examples=60, suppress_health_check=[Slow.too_slow, Slow.data_too_large])
 @example("jsonl", [{**SOUND, "total_health_checks": LARGEST}], None)
 @example("jsonl", [{**SOUND, "attributes": "[" * 100_000}], None)
 @example("jsonl", [{**SOUND, "key": "a\x00b"}, {**SOUND, "key": "a"}], None)

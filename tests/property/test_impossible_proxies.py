@@ -71,7 +71,7 @@ IMPOSSIBLE = always(
 
 @IMPOSSIBLE
 @given(url=WITHOUT_HOST | WITHOUT_PORT)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_dialling_what_cannot_be_is_that_proxys_failure(url: ProxyURL) -> None:
     """Whatever the address, with a target or without, one error comes of it, which names the proxy."""
     with asyncio.Runner(loop_factory=ShutIn) as runner:
@@ -84,7 +84,7 @@ def test_dialling_what_cannot_be_is_that_proxys_failure(url: ProxyURL) -> None:
 
 @IMPOSSIBLE
 @given(url=WITHOUT_HOST | WITHOUT_PORT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_probing_what_cannot_be_is_that_proxys_failure(url: ProxyURL) -> None:
     """Whatever the address, a check of any level has a result, which blames the proxy."""
 

@@ -32,7 +32,7 @@ def proxy(number: int) -> Proxy:
     return Proxy(KEYS[number], "http", "192.0.2.1", 8080, attributes=Attributes(country=COUNTRIES[number]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(STEPS)
 def test_who_serves_has_the_fewest_requests_under_way(steps: list[tuple[str, set[str], int]]) -> None:
     """Of those that a request's filter and exclusions leave, none has fewer; whatever came, ended or left before."""

@@ -182,4 +182,4 @@ def test_filters_are_a_plain_scan(name: str) -> None:
     class Machine(FilterMachine):
         strategy = name
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=30))

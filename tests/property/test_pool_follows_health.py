@@ -48,7 +48,7 @@ def act(elsewhere: Runtime, here: Runtime, clock: ManualClock, word: str, url: P
         here.pool.acquire(exclude=set(here.pool.keys()) - {url.key}).report(outcome)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[Check.too_slow])
+@settings(max_examples=15, suppress_health_check=[Check.too_slow])
 @given(steps=STEPS)
 def test_the_pool_knows_all_that_the_store_has_and_sets_aside_what_is_out_of_service(
     steps: list[tuple[str, int, int]],

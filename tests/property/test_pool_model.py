@@ -285,7 +285,7 @@ class RandomPoolMachine(PoolMachine):
         assert key in ready
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 RandomPoolMachine.TestCase.settings = PoolMachine.TestCase.settings
 
 

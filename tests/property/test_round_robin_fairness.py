@@ -18,7 +18,7 @@ MOST = 40
 OK = Outcome(True, latency=0.1, status=200)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     count=st.integers(1, MOST),
     sites=st.lists(st.sets(st.integers(0, MOST - 1)), min_size=1, max_size=5),
@@ -51,7 +51,7 @@ def test_whoever_a_site_admits_serves_within_a_bounded_number_of_requests(
         assert max(waited.values()) <= 4 * count + 32
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(count=st.integers(2, 20), seed=st.integers(0, 1000), tries=st.integers(1, 4))
 def test_retries_that_exclude_who_was_tried_starve_nobody(count: int, seed: int, tries: int) -> None:
     """Where each request is retried with other proxies at two sites that bar halves, all serve in 10n requests."""

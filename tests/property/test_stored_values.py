@@ -99,7 +99,7 @@ def opened(store: str, folder: str) -> Iterator[CacheManager]:
         yield cache
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(entries)
 def test_what_is_taken_is_no_damage(entry: CacheEntry) -> None:
     """A record of any entry, over the whole range of every field, can be stored, has no fault and is read again."""
@@ -111,7 +111,7 @@ def test_what_is_taken_is_no_damage(entry: CacheEntry) -> None:
     assert abs((again.fetch_time - entry.fetch_time).total_seconds()) <= 1
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.dictionaries(st.sampled_from(RECORD_FIELDS), odd, max_size=3))
 def test_whatever_is_no_damage_to_doctor_is_what_the_check_takes(changed: dict[str, Any]) -> None:
     """A record with values of any kind is refused by name, or it has no fault."""
@@ -125,7 +125,7 @@ def test_whatever_is_no_damage_to_doctor_is_what_the_check_takes(changed: dict[s
 
 
 @pytest.mark.parametrize("store", STORES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(entries, min_size=1, max_size=4, unique_by=lambda entry: entry.key))
 def test_what_is_taken_is_there_after_reopening_and_well(store: str, made: list[CacheEntry]) -> None:
     """Every field of every entry comes back, times to the microsecond that a float holds; nothing is repaired."""
@@ -162,7 +162,7 @@ def is_near(one: datetime | None, other: datetime | None) -> bool:
     return abs(min(one, NEVER) - min(other, NEVER)) <= timedelta(microseconds=50)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(["ok", "status", "at", "next_check", "recovery_attempt", "error"]), odd))
 def test_a_health_check_is_refused_by_name_or_recorded(changed: dict[str, Any]) -> None:
     """What is taken is stored by the database and read again; what is not names its field."""
@@ -183,7 +183,7 @@ def test_a_health_check_is_refused_by_name_or_recorded(changed: dict[str, Any]) 
         assert [entry.key for entry in cache.scan()] == ["k"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(Outcome, {"status": 10**400})
 @example(Attributes, {"weight": 10**400})
 @given(

@@ -62,7 +62,7 @@ def compare(contract: TierContract, seed: int, policy: str, bound: int | None) -
 
 
 @CONDITIONS
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_memory_agrees_with_the_naive_model(seed: int, policy: str, bound: int | None) -> None:
     """No run of any seed, policy and bound tells the tier from the model."""
     compare(Memory(), seed, policy, bound)
@@ -70,7 +70,7 @@ def test_memory_agrees_with_the_naive_model(seed: int, policy: str, bound: int |
 
 @pytest.mark.parametrize("contract", [Jsonl, Sqlite])
 @CONDITIONS
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_a_stored_tier_agrees_with_the_naive_model(
     contract: type[Stored], seed: int, policy: str, bound: int | None
 ) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager, HealthStatus
@@ -64,7 +64,6 @@ def filled(entries: list[CacheEntry]) -> CacheManager:
     return cache
 
 
-@settings(deadline=None)
 @given(st.lists(ENTRIES, max_size=5), FORMATS)
 def test_an_export_with_credentials_comes_back_equal(entries: list[CacheEntry], form: str) -> None:
     """Another cache holds the same entries afterwards, field by field."""
@@ -75,7 +74,6 @@ def test_an_export_with_credentials_comes_back_equal(entries: list[CacheEntry], 
         assert list(other.scan()) == list(one.scan())
 
 
-@settings(deadline=None)
 @given(st.lists(ENTRIES, max_size=5), FORMATS)
 def test_an_export_without_credentials_changes_nothing_where_it_came_from(entries: list[CacheEntry], form: str) -> None:
     """Imported over the same cache it leaves every entry as it was, credentials included."""

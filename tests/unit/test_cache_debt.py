@@ -575,4 +575,4 @@ class DebtMachine(RuleBasedStateMachine):
 
 def test_any_history_of_two_processes_loses_nothing() -> None:
     """Notes, kills, settlements that end or fail, in any order."""
-    run_state_machine_as_test(DebtMachine, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(DebtMachine, settings=settings(max_examples=40, stateful_step_count=25))

@@ -65,7 +65,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_acknowledged_is_lost_on_a_full_disk(
     tmp_path_factory: pytest.TempPathFactory, disk: Disk, data: st.DataObject

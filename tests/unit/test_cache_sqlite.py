@@ -352,8 +352,6 @@ class WindowTwins(Twins):
         self.both(lambda tier: sorted(tier.drop(sorted(keys))))
 
 
-AuthorityTwins.TestCase.settings = WindowTwins.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None
-)
+AuthorityTwins.TestCase.settings = WindowTwins.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
 TestAuthorityTwins = AuthorityTwins.TestCase
 TestWindowTwins = WindowTwins.TestCase

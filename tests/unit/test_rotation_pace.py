@@ -76,7 +76,7 @@ def send_all(pool: Pool) -> None:
         pool.acquire(SITE).report(OK)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(uses=st.integers(1, 8), window=st.floats(5, 600), load=st.floats(1.1, 2.0), seed=st.integers(0, 10**6))
 def test_a_limit_is_learnt_from_what_comes_of_uses_at_random_moments(
     uses: int, window: float, load: float, seed: int
