@@ -1,7 +1,7 @@
 """The history of the statistics: points in time, a bounded ring of them, and what each process publishes of itself.
 
-A process keeps its row in the store up to date. That of one that ended stays until there are too many; the one that was
-last written longest ago goes first, and those of ended processes go before all others.
+A process keeps its row in the store up to date. Its row stays when it has ended, until there are too many rows. Then
+those of ended processes go first, and among these the one that was written longest ago.
 """
 
 from __future__ import annotations

@@ -1,41 +1,34 @@
 """Move the second tier to its other backend: every record as it is, with its place in the log, and every note.
 
-What is moved stays where it is until all of it is in the other place and was read back from there. One note is the
-switch (see `occupancy`): before it a move that was cut off begins anew, after it only what is left is removed.
+What is moved stays where it is until all of it is in the other place and was read back from there. One note, which
+names the backend that has the entries (see `directory_lock`), is the switch. Before it, a move that was cut off begins
+anew; after it, only what is left is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import cast
 
 from proxywhirl.cache.coordination.reconcile import STORE_ID
 from proxywhirl.cache.manifest import JSONL_FILES
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.cache.opening import TierPlan, l2_plan, make_tier
 from proxywhirl.cache.tiers.directory_lock import BACKENDS, Occupancy, backend_of, moved_to, note_backend
-from proxywhirl.cache.tiers.eviction import Standing
+from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Tier
+from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.state.salvage import BESIDE
 
 PAGE = 1_000
+STAY = "the entries stay where they were"
 
 
-@runtime_checkable
-class Moving(Protocol):
-    """What both backends offer beside `Tier`: what who leaves goes by, which is in no record."""
-
-    def standings(self) -> dict[str, Standing]:
-        """Return the standing of each record."""
-        ...
-
-    def take_standings(self, standings: Mapping[str, Standing]) -> None:
-        """Take over the standings of records that are there."""
-        ...
+Backend = JsonlTier | SqliteTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +87,9 @@ def _move(plan: TierPlan, source: str, to: str) -> Migration:
 
 
 @contextlib.contextmanager
-def _opened(name: str, plan: TierPlan) -> Iterator[Tier]:
+def _opened(name: str, plan: TierPlan) -> Iterator[Backend]:
     """Open a tier that evicts nothing, and whose writes are on the disk when they return."""
-    tier = make_tier(name, replace(plan, max_entries=None, fsync=True))
+    tier = cast("Backend", make_tier(name, replace(plan, max_entries=None, fsync=True)))
     try:
         yield tier
     finally:
@@ -121,7 +114,7 @@ def _refuse_two_stores(plan: TierPlan, other: str) -> None:
             )
 
 
-def _copy(old: Tier, new: Tier) -> None:
+def _copy(old: Backend, new: Backend) -> None:
     """Fill a window with everything: it takes records with the revisions that they have."""
     revision = old.revision
     new.clear(revision)
@@ -132,8 +125,7 @@ def _copy(old: Tier, new: Tier) -> None:
         if new.fill(page, revision) is None:
             raise TierError("the new backend refused a page of entries: nothing was moved")
         page = old.scan(page[-1].key, PAGE)
-    if isinstance(old, Moving) and isinstance(new, Moving):
-        new.take_standings(old.standings())
+    new.take_standings(old.standings())  # what who leaves goes by, which is in no record
 
 
 def _compared(old: Tier, new: Tier, plan: TierPlan) -> int:
@@ -146,14 +138,12 @@ def _compared(old: Tier, new: Tier, plan: TierPlan) -> int:
     while True:
         here, there = old.scan(after, PAGE), new.scan(after, PAGE)
         if [record.stored() for record in here] != [record.stored() for record in there]:
-            raise TierError(
-                f"what was written to {plan.directory} reads back otherwise: the entries stay where they were"
-            )
+            raise TierError(f"what was written to {plan.directory} reads back otherwise: {STAY}")
         if not here:
             break
         number, after = number + len(here), here[-1].key
     if old.metas("") != new.metas(""):
-        raise TierError(f"the notes written to {plan.directory} read back otherwise: the entries stay where they were")
+        raise TierError(f"the notes written to {plan.directory} read back otherwise: {STAY}")
     return number
 
 

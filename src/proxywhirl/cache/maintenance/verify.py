@@ -1,10 +1,12 @@
 """Look through the whole store for what is not as it should be, and mend what can be mended.
 
-Each durable tier looks at itself (`Tier.examine`); here the windows are compared with the authority, its URLs are read,
-each credential is opened, and the keys are looked at. What surrounds the tiers is in `surroundings`.
-
-Other processes may write meanwhile, so that a difference proves nothing by itself. It does where the window has then
-been brought up to the revision at which the authority was read, and still holds the very same record.
+1. Each durable tier examines itself (`Tier.examine`).
+2. What waits for the authority, or could not be written to it, is told (hinted handoff).
+3. Each window is compared with the authority. Other processes may write meanwhile, so that a difference proves nothing
+   by itself. It does where the window has then caught up with the revision at which the authority was read, and still
+   holds the very same record.
+4. The authority is read once: each URL and count has to be as `put` stores it, and each credential has to open.
+5. The keys, and the files around the tiers, are looked at (`files`).
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.sealing import sealed_with
 from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys
 from proxywhirl.cache.manifest import HINTS, REFUSED
-from proxywhirl.cache.models import CacheConfig
+from proxywhirl.cache.models import PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import COLUMNS, COUNTS, Record, brought_in_range
-from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding, Tier
+from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding
 from proxywhirl.errors import CacheError, DecryptionError, ProxyURLError
 from proxywhirl.urls import is_plain_canonical, parse
 
@@ -48,12 +50,13 @@ def inspect(
     findings = _tiers(stack, repair=repair)
     if stack.durable:
         named = {finding.where for finding in findings}
-        spelt = _Spelling(mapping, write if repair else None)
-        findings += [found for found in spelt.findings(stack.authority) if found.where not in named]
         known, ill_kept = ask_keys(config)
-        unreadable, seals = _credentials(stack.authority, mapping)
+        reading = _Reading(stack.authority.name, mapping, write if repair else None)
+        for page in _pages(stack.authority):
+            reading.read(page)
         known |= ask_keys(config)[0]  # they may have been changed meanwhile
-        findings += [*ill_kept, *missing_keys(config, known, seals), *unreadable]
+        findings += [found for found in reading.findings if found.where not in named]
+        findings += [*ill_kept, *missing_keys(config, known, reading.seals), *reading.lost_credentials()]
         findings += look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
     named = {finding.where for finding in findings}
     return findings + [_left_out(each) for each in stack.durable if each.sick and each.name not in named]
@@ -64,14 +67,17 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
     findings: list[Finding] = []
     for breaker in stack.durable:
         found = breaker.call(lambda tier: tier.examine(repair=repair), None, PAGE * PAGE, waits=True)
-        findings += [_left_out(breaker)] if found is None else [_of(breaker, each) for each in found]
+        if found is None:
+            findings.append(_left_out(breaker))
+        else:
+            findings += [replace(each, where=f"{breaker.name}: {each.where}") for each in found]
     stack.refresh()
     if owed := _owed(stack, repair=repair):
         findings += owed
     elif not stack.authority.degraded:
         for window in stack.tiers[:-1]:
             if not window.degraded:
-                findings += _Comparison(window, stack).findings(repair=repair)
+                findings += _compared(window, stack, repair=repair)
     return findings
 
 
@@ -84,9 +90,8 @@ def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
             stack.retry_refused()
         owed, left = stack.owed(), stack.refused()
     except CacheError as exc:
-        return [
-            Finding(f"l2: {HINTS}", f"what {name} is owed cannot be told: {exc}", "let this user read and write it")
-        ]
+        what = f"what {name} is owed cannot be told: {exc}"
+        return [Finding(f"l2: {HINTS}", what, "let this user read and write it")]
     findings = []
     if owed:
         advice = f"it is written when tier {name} works; see what else is said of that"
@@ -99,69 +104,62 @@ def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
     return findings
 
 
-def _credentials(authority: BreakerTier, mapping: EntryMapping) -> tuple[list[Finding], dict[str, int]]:
-    """Open every credential, keeping none; return what is wrong with them.
-
-    Returns as well how many each key sealed, by fingerprint.
-    """
-    lost: list[str] = []
-    seals: dict[str, int] = {}
-    for page in _pages(authority):
-        for record in page:
-            if record.sealed is not None:
-                check = sealed_with(record.sealed)
-                seals[check] = seals.get(check, 0) + 1
-                try:
-                    mapping.credentials(replace(record, plain=None))
-                except DecryptionError:
-                    lost.append(record.key)
-    if not lost:
-        return [], seals
-    what = f"the credentials of {len(lost)} entries cannot be read, such as those of {lost[0]}"
-    advice = (
-        "import them again with their credentials, or set PROXYWHIRL_CACHE_KEY_PREVIOUS to the key that sealed them"
-    )
-    return [Finding(f"{authority.name}: credentials", what, advice)], seals
-
-
-class _Spelling:
-    """The values of the authority that are stored otherwise now, or by nobody.
+class _Reading:
+    """One reading of the authority, page by page: what is stored otherwise than `put` does, and what cannot be opened.
 
     Earlier releases stored other spellings of a URL than the canonical one, and credentials in it; a count below zero
-    is damage.
+    is damage. What can be read is written anew, where there is `write`. `seals` counts what each key sealed, by
+    fingerprint. No credential is kept.
     """
 
-    def __init__(self, mapping: EntryMapping, write: Write | None) -> None:
+    def __init__(self, name: str, mapping: EntryMapping, write: Write | None) -> None:
+        self.findings: list[Finding] = []
+        self.seals: dict[str, int] = {}
+        self._lost: list[str] = []
+        self._name = name
         self._mapping = mapping
         self._write = write
 
-    def findings(self, authority: BreakerTier) -> Iterator[Finding]:
-        """Yield what is not as `put` would store it; what can be read is written so, where there is `write`."""
-        for page in _pages(authority):
-            odd = [record for record in page if not is_plain_canonical(record.url) or min(counts_of(record)) < 0]
-            named = [(record.key, what) for record in odd if (what := _misspelt(record)) is not None]
-            readable = {key for key, what in named if what != NO_URL}
-            anew = [self._anew(record) for record in odd if record.key in readable]
-            repaired = bool(anew) and self._write is not None and self._write(readable, self._decide, anew) is not None
-            for key, what in named:
-                if key in readable:
-                    yield Finding(f"{authority.name}: entry {key}", what, f"{REPAIR}: it is written anew", repaired)
-                else:
-                    advice = f"run `proxywhirl remove {key}`, and add the proxy with its right URL"
-                    yield Finding(f"{authority.name}: entry {key}", what, advice)
+    def read(self, page: list[Record]) -> None:
+        """Look at a page of records."""
+        for record in page:
+            if record.sealed is not None:
+                check = sealed_with(record.sealed)
+                self.seals[check] = self.seals.get(check, 0) + 1
+                try:
+                    self._mapping.credentials(replace(record, plain=None))
+                except DecryptionError:
+                    self._lost.append(record.key)
+        odd = [record for record in page if not is_plain_canonical(record.url) or min(counts_of(record)) < 0]
+        named = [(record.key, what) for record in odd if (what := _misspelt(record)) is not None]
+        readable = {key for key, what in named if what != NO_URL}
+        anew = [_anew(record) for record in odd if record.key in readable]
+        repaired = bool(anew) and self._write is not None and self._write(readable, self._decide, anew) is not None
+        for key, what in named:
+            advice = f"{REPAIR}: it is written anew"
+            if key not in readable:
+                advice = f"run `proxywhirl remove {key}`, and add the proxy with its right URL"
+            self.findings.append(Finding(f"{self._name}: entry {key}", what, advice, repaired and key in readable))
+
+    def lost_credentials(self) -> Iterator[Finding]:
+        """Tell of the credentials that cannot be opened."""
+        if self._lost:
+            what = f"the credentials of {len(self._lost)} entries cannot be read, such as those of {self._lost[0]}"
+            advice = f"import them again with their credentials, or set {PREVIOUS_VARIABLE} to the key that sealed them"
+            yield Finding(f"{self._name}: credentials", what, advice)
 
     def _decide(self, present: Mapping[str, Record]) -> Batch:
         """Write those anew of which it still holds; what is removed meanwhile stays so."""
         held = (record for record in present.values() if _misspelt(record) not in {None, NO_URL})
-        return Batch(puts=[self._mapping.sealed(self._anew(record)) for record in held])
+        return Batch(puts=[self._mapping.sealed(_anew(record)) for record in held])
 
-    @staticmethod
-    def _anew(record: Record) -> Record:
-        """Return a record with its canonical URL; a credential in that is its own where it has no other."""
-        url, record = parse(record.url), brought_in_range(record)
-        secret = url.username is not None or url.password is not None
-        plain = (url.username, url.password) if secret and not record.has_credentials else record.plain
-        return replace(record, url=url.canonical, plain=plain)
+
+def _anew(record: Record) -> Record:
+    """Return a record with its canonical URL; a credential in that is its own where it has no other."""
+    url, record = parse(record.url), brought_in_range(record)
+    secret = url.username is not None or url.password is not None
+    plain = (url.username, url.password) if secret and not record.has_credentials else record.plain
+    return replace(record, url=url.canonical, plain=plain)
 
 
 def _misspelt(record: Record) -> str | None:
@@ -177,67 +175,45 @@ def _misspelt(record: Record) -> str | None:
     return None if url.canonical == record.url else "its URL is not in the form in which URLs are stored"
 
 
-class _Comparison:
-    """A window against the authority."""
+def _compared(window: BreakerTier, stack: TierStack, *, repair: bool) -> list[Finding]:
+    """Return what is proved to be wrong in a window; with `repair` it is dropped, to be read from below again."""
+    suspects: dict[str, Record] = {}
+    is_memory = window.name == "l1"  # there a page costs as much as all
+    for page in _pages(window, limit=PAGE * PAGE if is_memory else PAGE):
+        differing = _differences(page, _peeked(stack.authority, [record.key for record in page]))
+        suspects |= {record.key: record for record in page if record.key in differing}
+    wrong: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        if not suspects:
+            break
+        suspects = _judged(window, stack, suspects, wrong)
+    repaired = False
+    if wrong and repair and is_memory:
+        stack.near_cache.replace((), list(wrong))
+        repaired = True
+    elif wrong and repair:
+        repaired = window.write(lambda tier: tier.drop(list(wrong)), None, len(wrong)) is not None
+    advice = f"{REPAIR}: it is read from below then"
+    return [Finding(f"{window.name}: entry {key}", what, advice, repaired) for key, what in wrong.items()]
 
-    def __init__(self, window: BreakerTier, stack: TierStack) -> None:
-        self._window = window
-        self._stack = stack
-        self._authority = stack.authority
 
-    def findings(self, *, repair: bool) -> list[Finding]:
-        """Return what is proved to be wrong; with `repair` it is dropped, to be read from below again."""
-        wrong = self._wrong()
-        if not wrong:
-            return []
-        repaired = repair and self._drop(list(wrong))
-        advice = f"{REPAIR}: it is read from below then"
-        where = self._window.name
-        return [Finding(f"{where}: entry {key}", what, advice, repaired) for key, what in wrong.items()]
-
-    def _wrong(self) -> dict[str, str]:
-        suspects: dict[str, Record] = {}
-        for page in self._held_pages():
-            differing = _differences(page, self._stored([record.key for record in page]))
-            suspects |= {record.key: record for record in page if record.key in differing}
-        wrong: dict[str, str] = {}
-        for _ in range(ROUNDS):
-            if not suspects:
-                break
-            suspects = self._judge(suspects, wrong)
-        return wrong
-
-    def _judge(self, suspects: Mapping[str, Record], wrong: dict[str, str]) -> dict[str, Record]:
-        """Add what is proved to `wrong`; return what may be a change under way."""
-        self._stack.refresh()  # what the authority is known to hold is later than the suspects
-        differing = _differences(suspects.values(), self._stored(suspects))
-        reached = self._authority.call(lambda tier: tier.revision, -1)
-        if self._window in self._stack.windows:
-            catch_up(self._window, self._authority)
-        else:
-            self._stack.refresh()
-        if not 0 <= reached <= self._window.call(lambda tier: tier.revision, -1):
-            return {key: suspects[key] for key in differing}
-        held = {record.key: record for record in _peeked(self._window, differing) or ()}
-        same = {key for key, record in held.items() if _state(record) == _state(suspects[key])}
-        wrong |= {key: what for key, what in differing.items() if key in same}
-        return {key: record for key, record in held.items() if key not in same}
-
-    def _stored(self, keys: Collection[str]) -> dict[str, Record] | None:
-        answer = _peeked(self._authority, keys)
-        return None if answer is None else {record.key: record for record in answer}
-
-    def _held_pages(self) -> Iterator[list[Record]]:
-        if self._window.name == "l1":  # in memory a page costs as much as all
-            yield self._window.call(lambda tier: tier.scan("", max(len(tier), PAGE)), [], PAGE * PAGE)
-        else:
-            yield from _pages(self._window)
-
-    def _drop(self, keys: list[str]) -> bool:
-        if self._window.name == "l1":
-            self._stack.near_cache.replace((), keys)
-            return True
-        return self._window.write(lambda tier: tier.drop(keys), None, len(keys)) is not None
+def _judged(
+    window: BreakerTier, stack: TierStack, suspects: Mapping[str, Record], wrong: dict[str, str]
+) -> dict[str, Record]:
+    """Add what is proved to `wrong`; return what may be a change under way."""
+    stack.refresh()  # what the authority is known to hold is later than the suspects
+    differing = _differences(suspects.values(), _peeked(stack.authority, suspects))
+    reached = stack.authority.call(lambda tier: tier.revision, -1)
+    if window in stack.windows:
+        catch_up(window, stack.authority)
+    else:
+        stack.refresh()
+    if not 0 <= reached <= window.call(lambda tier: tier.revision, -1):
+        return {key: suspects[key] for key in differing}
+    held = _peeked(window, differing) or {}
+    same = {key for key, record in held.items() if _state(record) == _state(suspects[key])}
+    wrong |= {key: what for key, what in differing.items() if key in same}
+    return {key: record for key, record in held.items() if key not in same}
 
 
 def _differences(records: Collection[Record], stored: Mapping[str, Record] | None) -> dict[str, str]:
@@ -260,34 +236,25 @@ def _state(record: Record) -> tuple[object, ...]:
     return tuple(getattr(record, name) for name in _COMPARED)
 
 
-def _peeked(breaker: BreakerTier, keys: Collection[str]) -> list[Record] | None:
-    return breaker.call(lambda tier: [r for key in keys if (r := tier.peek(key)) is not None], None, PAGE)
+def _peeked(breaker: BreakerTier, keys: Collection[str]) -> dict[str, Record] | None:
+    return breaker.call(lambda tier: {k: found for k in keys if (found := tier.peek(k)) is not None}, None, PAGE)
 
 
-def _pages(breaker: BreakerTier) -> Iterator[list[Record]]:
+def _pages(breaker: BreakerTier, limit: int = PAGE) -> Iterator[list[Record]]:
     after = ""
-    while page := _page(breaker, after):
+    while page := _page(breaker, after, limit):
         yield page
         after = page[-1].key
 
 
-def _page(breaker: BreakerTier, after: str) -> list[Record]:
+def _page(breaker: BreakerTier, after: str, limit: int) -> list[Record]:
     nothing: list[Record] = []
-
-    def ask(tier: Tier) -> list[Record]:
-        return tier.scan(after, PAGE)
-
-    return breaker.call(ask, nothing, PAGE)
-
-
-def _of(breaker: BreakerTier, finding: Finding) -> Finding:
-    return replace(finding, where=f"{breaker.name}: {finding.where}")
+    return breaker.call(lambda tier: tier.scan(after, limit), nothing, limit)
 
 
 def _left_out(breaker: BreakerTier) -> Finding:
     if breaker.absent is not None:
-        return Finding(
-            breaker.name, f"cannot be opened and was left out: {breaker.absent}", "it is tried again by itself"
-        )
+        what = f"cannot be opened and was left out: {breaker.absent}"
+        return Finding(breaker.name, what, "it is tried again by itself")
     what = "is degraded and was left out" if breaker.sick else "has not answered in time and was left out"
     return Finding(breaker.name, what, "see the log for what failed; it is tried again by itself")
