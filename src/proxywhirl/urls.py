@@ -126,7 +126,7 @@ class ProxyURL:
     __str__ = __repr__
 
 
-class Found(NamedTuple):
+class FirstProxy(NamedTuple):
     """The first proxy of a text, the columns after it, and the rest from the next proxy on."""
 
     url: ProxyURL
@@ -197,7 +197,7 @@ def parse(text: str, *, scheme: str = "http") -> ProxyURL:
     return found.url
 
 
-def parse_first(text: str, *, scheme: str = "http") -> Found:
+def parse_first(text: str, *, scheme: str = "http") -> FirstProxy:
     """Read the first proxy of a line, and tell what is left of the line.
 
     Raises:
@@ -206,7 +206,7 @@ def parse_first(text: str, *, scheme: str = "http") -> Found:
     default_port(scheme)
     plain = parse_plain(text, scheme)
     if plain:
-        return Found(plain, "", "")
+        return FirstProxy(plain, "", "")
     try:
         return _read(_clean(text), scheme)
     except ProxyURLError as exc:  # no foreign error is behind it, that could hold the text
@@ -238,7 +238,7 @@ def is_plain_canonical(text: str) -> bool:
     return _PLAIN_CANONICAL.fullmatch(text) is not None
 
 
-def parse_columns(text: str, scheme: str) -> Found | None:
+def parse_columns(text: str, scheme: str) -> FirstProxy | None:
     """Read an IPv4 address, a port and columns of plain words without a credential; None for any other text.
 
     As `parse_plain`, this is a short cut: what is read here reads the same by the whole grammar.
@@ -248,7 +248,7 @@ def parse_columns(text: str, scheme: str) -> Found | None:
         return None
     host, joint, port, separator, columns = match.groups()
     facts_alone, column_scheme = _plain_columns(columns, separator, joint != ":")
-    return Found(ProxyURL(column_scheme or scheme, host, int(port)), columns, "") if facts_alone else None
+    return FirstProxy(ProxyURL(column_scheme or scheme, host, int(port)), columns, "") if facts_alone else None
 
 
 @lru_cache(maxsize=4096)  # a list has millions of lines and a few hundred such columns
@@ -268,7 +268,7 @@ def _clean(text: str) -> str:
     return _QUOTED_FIELD.sub(r"\1\3", body)
 
 
-def _read(body: str, scheme: str, *, named: bool = False) -> Found:
+def _read(body: str, scheme: str, *, named: bool = False) -> FirstProxy:
     """Read a clean text; `named` says that a word before it has named the protocol."""
     word = None if named else _LEADING_PROTOCOL.match(body)
     if word:
@@ -298,7 +298,7 @@ def _read(body: str, scheme: str, *, named: bool = False) -> Found:
     if not (explicit or named):
         scheme = words_scheme(columns) or scheme
     url = ProxyURL(scheme, reading.host, reading.port, reading.username, reading.password)
-    return Found(url, columns, rest)
+    return FirstProxy(url, columns, rest)
 
 
 def _columns(tail: str, *, named: bool, apart: bool) -> tuple[str, str, str | None]:

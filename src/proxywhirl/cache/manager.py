@@ -20,7 +20,7 @@ from proxywhirl.cache.change_feed import CacheChanges, read_changes
 from proxywhirl.cache.coordination.replicas import Committed
 from proxywhirl.cache.entries import is_withheld, text_of
 from proxywhirl.cache.keys import rekey as rekeying
-from proxywhirl.cache.keys.rekey import Rotation, Store
+from proxywhirl.cache.keys.rekey import Rotation
 from proxywhirl.cache.lookups import Lookups
 from proxywhirl.cache.maintenance import transfer
 from proxywhirl.cache.maintenance.history import ProcessStatistics, StatisticsPoint
@@ -365,14 +365,7 @@ class CacheManager(Lookups):
         engine = self._running()
         if engine.sealer is None:
             raise ValueError("a cache in memory has no key")
-        store = Store(
-            authority=engine.tiers[-1][1],
-            page=engine.stack.page,
-            transact=lambda keys, decide: self._write(keys, decide) is not None,
-            each_durable=engine.stack.each_durable,
-            settle=engine.stack.replay,
-        )
-        return rekeying.rotate(self.config, engine.sealer, store, new_key)
+        return rekeying.rotate(self.config, engine.sealer, engine.stack, self._write, new_key)
 
     def verify(self, repair: bool = False) -> list[Finding]:
         """Return what is wrong with the store and its surroundings; with `repair`, what could be mended says so.

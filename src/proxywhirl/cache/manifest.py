@@ -34,7 +34,7 @@ JSONL_FILES = ("shard-*", MARK, f"*{NOTE_SUFFIX}", f"*{NOTE_SUFFIX}.tmp")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreDirectory:
     """A directory, patterns of the files that the cache reads and writes in it, and of others that are ours."""
 
     directory: Path
@@ -42,24 +42,26 @@ class Place:
     beside: tuple[str, ...] = ()
 
 
-def places(config: CacheConfig) -> list[Place]:
+def places(config: CacheConfig) -> list[StoreDirectory]:
     """Return the directories of the durable tiers that hold entries, the lowest tier's first."""
-    found: list[Place] = []
+    found: list[StoreDirectory] = []
     if config.l3_config.holds_entries:
         file = l3_file(config)
         used = (*(escape(f"{file.name}{suffix}") for suffix in BESIDE), escape(f"{file.stem}.opening"))
-        found.append(Place(file.parent, used, (f"{escape(file.name)}[-.]*",)))
+        found.append(StoreDirectory(file.parent, used, (f"{escape(file.name)}[-.]*",)))
     if config.l2_config.holds_entries:
         database = (f"{L2_DATABASE}{suffix}" for suffix in BESIDE)
         used = (*database, *JSONL_FILES, HINTS, REFUSED, REMOVED, ".*.lock", IN_USE, BACKEND, ".opening")
-        found.append(Place(l2_directory(config), used, ("*.tmp", "damaged*", f"{L2_DATABASE}*", f"{BACKEND}.new")))
+        found.append(
+            StoreDirectory(l2_directory(config), used, ("*.tmp", "damaged*", f"{L2_DATABASE}*", f"{BACKEND}.new"))
+        )
     return found
 
 
-def key_files(config: CacheConfig) -> Place:
+def key_files(config: CacheConfig) -> StoreDirectory:
     """Return where the key is kept when none is configured; a process need not write there."""
     file = key_file(config)
-    return Place(file.parent, (), tuple(escape(f"{file.name}{suffix}") for suffix in ("", ".lock", ".new")))
+    return StoreDirectory(file.parent, (), tuple(escape(f"{file.name}{suffix}") for suffix in ("", ".lock", ".new")))
 
 
 def l2_directory(config: CacheConfig) -> Path:

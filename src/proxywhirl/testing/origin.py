@@ -31,7 +31,7 @@ import h11
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.net.connection import Connection
 from proxywhirl.testing.proxy import REMEMBERED, Exits
-from proxywhirl.testing.server import HttpStream, Listener, as_text
+from proxywhirl.testing.server import HttpStream, LoopbackServer, as_text
 
 _BODILESS = frozenset({204, 304})
 _PATTERN = bytes(range(256)) * 256
@@ -94,7 +94,7 @@ class Origin:
         self._clock = clock
         self._served: dict[str | None, deque[float]] = {}  # when each proxy was; None for no proxy of the fleet
         self._exits = exits or Exits()
-        self._listener = Listener(self._serve, host=host, tls=tls)
+        self._listener = LoopbackServer(self._serve, host=host, tls=tls)
         self.host = host
         self.port = self._listener.port
         authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"

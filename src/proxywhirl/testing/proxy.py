@@ -22,7 +22,7 @@ from functools import partial
 
 from proxywhirl.models import Anonymity
 from proxywhirl.net.connection import READ_LIMIT, Connection
-from proxywhirl.testing.server import Listener
+from proxywhirl.testing.server import LoopbackServer
 from proxywhirl.urls import SCHEMES, ProxyURL
 
 REMEMBERED = 10_000
@@ -163,9 +163,9 @@ class FleetProxy:
         self.requests: deque[ProxiedRequest] = deque(maxlen=REMEMBERED)
         self.remembered: dict[str, RememberedAnswer] = {}
         self._exits = exits
-        self._listener = Listener(partial(serve, self), host=spec.host, tls=tls if spec.scheme == "https" else None)
+        self._server = LoopbackServer(partial(serve, self), host=spec.host, tls=tls if spec.scheme == "https" else None)
         host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        self.url = ProxyURL(spec.scheme, host, self._listener.port, spec.username, spec.password)
+        self.url = ProxyURL(spec.scheme, host, self._server.port, spec.username, spec.password)
         self._loop = asyncio.get_running_loop()
         self._fault, self._alive = spec.fault, True
         self._set(self._fault, alive=True)
@@ -193,7 +193,7 @@ class FleetProxy:
 
     async def aclose(self) -> None:
         """Kill it for good and give up its port; the fleet does this."""
-        await self._listener.aclose()
+        await self._server.aclose()
 
     def _in_loop(self, action: Callable[[], None]) -> None:
         """Act in the fleet's loop, and wait for it where another thread asks."""
@@ -209,11 +209,11 @@ class FleetProxy:
     def _set(self, fault: Fault, *, alive: bool) -> None:
         self._fault, self._alive = fault, alive
         if alive and fault is not Fault.REFUSE:
-            self._listener.open()
+            self._server.open()
         else:
-            self._listener.shut()
+            self._server.shut()
         if not alive:
-            self._listener.drop()
+            self._server.drop()
 
     @property
     def needs_credential(self) -> bool:

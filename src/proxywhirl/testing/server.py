@@ -1,6 +1,6 @@
 """What the servers of a fleet stand on: a listening socket that can refuse by turns, and HTTP/1.1 on a connection.
 
-Rules of a `Listener`:
+Rules of a `LoopbackServer`:
 
 - A second socket that never listens holds the port, so that no other program takes it while the listener is shut.
 - Opening and shutting take effect at once.
@@ -25,7 +25,7 @@ CHUNK = 64 * 1024  # bytes
 _BACKLOG = 1024
 
 
-class Listener:
+class LoopbackServer:
     """Call `serve` with each connection to a free port of a loopback address, and close it afterwards."""
 
     def __init__(

@@ -1,9 +1,13 @@
 """Change the key that stored credentials are sealed with, while other processes read and write.
 
-The order makes each instant one to crash at. The new key is kept beside the old one, durably, before anything is sealed
-with it; each token is sealed anew where it still is what was read; the notes of the old key are taken away, after which
-nobody seals with it (see `keys`); what it sealed until then is sealed anew; copies in the windows that are still of the
-old key are dropped. Only then is the old key forgotten. Whoever comes later finds two keys and goes on from there.
+Each step may be the last one before a crash, and each may be done again. Who comes later finds two keys, and goes on.
+
+1. The new key is kept beside the old one, durably, before anything is sealed with it.
+2. Each durable tier gets the note of the new key, and each token is sealed anew where it still is what was read.
+3. The notes of the old key are taken away from the authority, after which nobody seals with it (see `keyset`).
+4. What the old key sealed until then is sealed anew.
+5. Copies in the windows that are still of the old key are dropped, and then its notes there.
+6. The old key is forgotten.
 """
 
 from __future__ import annotations
@@ -11,9 +15,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pydantic import SecretStr
 
+from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.keys import keyset as keys
 from proxywhirl.cache.keys.keyring import KeyKeeper, exclusively
 from proxywhirl.cache.keys.sealing import Sealer, fingerprint, generate_key
@@ -30,22 +36,8 @@ DEGRADED = "a tier is degraded: nothing is lost, both keys are kept; rotate agai
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """What a rotation asks of the tiers.
-
-    `page` gives the next records of the authority in the order of their keys, or raises `TierError`. `transact` lets
-    the authority write and the windows follow, False where it has not taken it. `each_durable` does something to
-    each durable tier and tells whether all of them have answered True. `settle` writes what is owed to the authority
-    and tells whether nothing is left: what is owed may be sealed with the old key. A tier is touched in these calls
-    alone, which hold its lock.
-    """
-
-    authority: Tier
-    page: Callable[[str], list[Record]]
-    transact: Callable[[Collection[str], Decision], bool]
-    each_durable: Callable[[Callable[[Tier], bool]], bool]
-    settle: Callable[[], bool]
+Write = Callable[[Collection[str], Decision], object]
+"""Lets the authority decide and write, and the windows follow; None where it has not taken it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,9 @@ class KeyStatus:
     trouble: str | None = None
 
 
-def rotate(config: CacheConfig, sealer: Sealer, store: Store, new_key: SecretStr | None = None) -> Rotation:
+def rotate(
+    config: CacheConfig, sealer: Sealer, stack: TierStack, write: Write, new_key: SecretStr | None = None
+) -> Rotation:
     """Seal everything with a new key, made or given, or end a rotation that was begun; a configured key is that key.
 
     Other processes may read and write meanwhile: they read the key again where it is kept. Those with a configured
@@ -91,12 +85,12 @@ def rotate(config: CacheConfig, sealer: Sealer, store: Store, new_key: SecretStr
     """
     keeper = keys.key_keeper(config)
     with exclusively(key_file(config)):
-        work = _Work(sealer, store)
+        work = _Work(sealer, stack, write)
         resumed = _begin(keeper, new_key, work.noted_in_authority() - {fingerprint(k) for k in config.previous_keys})
         sealer.reload()
-        work.each_durable(work.note_current)
+        work.each_durable(lambda tier, _: keys.leave_note(tier, sealer.key_check))
         resealed, _ = work.reseal()
-        work.each_durable(work.forget_others_in_authority)
+        work.each_durable(lambda tier, is_authority: work.forget_others(tier) if is_authority else None)
         again, unreadable = work.reseal()
         work.clean_windows()
         if keeper is not None:
@@ -150,37 +144,34 @@ def _begin(keeper: KeyKeeper | None, new_key: SecretStr | None, needed: set[str]
 
 
 class _Work:
-    """The steps of a rotation. Each may be done again."""
+    """The steps of a rotation."""
 
-    def __init__(self, sealer: Sealer, store: Store) -> None:
+    def __init__(self, sealer: Sealer, stack: TierStack, write: Write) -> None:
         self._sealer = sealer
-        self._store = store
+        self._stack = stack
+        self._write = write
 
-    def each_durable(self, act: Callable[[Tier], bool]) -> None:
-        if not self._store.each_durable(act):
-            raise TierError(DEGRADED)
+    def each_durable(self, act: Callable[[Tier, bool], object]) -> None:
+        """Do something to each durable tier under its lock; it is told whether that is the authority."""
 
-    def noted_in_authority(self) -> set[str]:
-        noted: set[str] = set()
-
-        def read(tier: Tier) -> bool:
-            if tier is self._store.authority:
-                noted.update(keys.noted(tier))
+        def done(is_authority: bool, tier: Tier) -> bool:
+            act(tier, is_authority)
             return True
 
-        self.each_durable(read)
+        stack = self._stack
+        for each in stack.durable:
+            if not stack.write(each, partial(done, each is stack.authority), False):
+                raise TierError(DEGRADED)
+
+    def noted_in_authority(self) -> set[str]:
+        """Return the fingerprints that are noted in the authority."""
+        noted: set[str] = set()
+        self.each_durable(lambda tier, is_authority: noted.update(keys.noted(tier)) if is_authority else None)
         return noted
-
-    def note_current(self, tier: Tier) -> bool:
-        keys.leave_note(tier, self._sealer.key_check)
-        return True
-
-    def forget_others_in_authority(self, tier: Tier) -> bool:
-        return tier is not self._store.authority or self._forget_others(tier)
 
     def reseal(self) -> tuple[int, int]:
         """Seal anew what another key sealed, until there is no more; return how many, and how many are damaged."""
-        if not self._store.settle():
+        if not self._stack.replay():  # what waits for the authority may be sealed with the old key
             raise TierError(DEGRADED)
         resealed = 0
         for _ in range(MOST_PASSES):
@@ -194,13 +185,13 @@ class _Work:
         """Go through the authority once; return how many were sealed anew, were changed meanwhile, are damaged."""
         done = missed = damaged = 0
         after = ""
-        while page := self._store.page(after):
+        while page := self._stack.page(after):
             after = page[-1].key
             others = [record for record in page if record.sealed and not self._sealer.is_current(record.sealed)]
             for first in range(0, len(others), SEALED_AT_ONCE):
                 some = others[first : first + SEALED_AT_ONCE]
                 fresh = self._sealed_anew(some)
-                same, changed = self._write(fresh)
+                same, changed = self._exchange(fresh)
                 done, missed, damaged = done + same, missed + changed, damaged + len(some) - len(fresh)
         return done, missed, damaged
 
@@ -217,7 +208,7 @@ class _Work:
                 fresh[record.key] = (sealed, self._sealer.seal(record.key, credentials))
         return fresh
 
-    def _write(self, fresh: Mapping[str, tuple[str, str]]) -> tuple[int, int]:
+    def _exchange(self, fresh: Mapping[str, tuple[str, str]]) -> tuple[int, int]:
         """Exchange tokens that still are what was read; return how many were, and how many were not."""
         same: list[Record] = []
         changed = 0
@@ -228,34 +219,31 @@ class _Work:
             changed = len(present) - len(same)
             return Batch(puts=[replace(record, sealed=fresh[record.key][1], plain=None) for record in same])
 
-        if fresh and not self._store.transact(list(fresh), decide):
+        if fresh and self._write(list(fresh), decide) is None:
             raise TierError(DEGRADED)
         return len(same), changed
 
     def clean_windows(self) -> None:
-        """Drop what a window still has of another key: copies that nobody has brought in line."""
+        """Drop what a window still has of another key: copies that have not caught up. Then forget its notes."""
         after: dict[int, str] = {}
         more = True
 
-        def clean(tier: Tier) -> bool:
+        def clean(tier: Tier, is_authority: bool) -> None:
             nonlocal more
-            if tier is self._store.authority:
-                return True
+            if is_authority:
+                return
             page = tier.scan(after.get(id(tier), ""), SEALED_AT_ONCE)
-            if page:
-                more, after[id(tier)] = True, page[-1].key
-                tier.drop(
-                    [record.key for record in page if record.sealed and not self._sealer.is_current(record.sealed)]
-                )
-            else:
-                self._forget_others(tier)
-            return True
+            if not page:
+                self.forget_others(tier)
+                return
+            more, after[id(tier)] = True, page[-1].key
+            tier.drop([record.key for record in page if record.sealed and not self._sealer.is_current(record.sealed)])
 
         while more:
             more = False
             self.each_durable(clean)
 
-    def _forget_others(self, tier: Tier) -> bool:
+    def forget_others(self, tier: Tier) -> None:
+        """Take the notes of the other known keys away."""
         for check in keys.noted(tier) & (self._sealer.known - {self._sealer.key_check}):
             keys.forget(tier, check)
-        return True

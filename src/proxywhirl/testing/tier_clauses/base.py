@@ -170,7 +170,7 @@ def all_records(tier: Tier, page: int = 100) -> dict[str, Record]:
 
 
 @dataclass(slots=True)
-class Follower:
+class LogReader:
     """A reader of the log, and what it knows by it. `revision` is what it asks with next."""
 
     revision: int = 0

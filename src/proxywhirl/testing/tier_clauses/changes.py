@@ -7,7 +7,7 @@ from dataclasses import replace
 from proxywhirl.cache.tiers.protocol import Followed, Stretch, Tier
 from proxywhirl.testing.tier_clauses.base import (
     Clauses,
-    Follower,
+    LogReader,
     all_records,
     delete,
     expect,
@@ -57,10 +57,10 @@ class LogClauses(Clauses):
         put(tier, *(record(f"n{n}") for n in range(10)))
         delete(tier, "k2", "k5", "n3")
         for limit in (1, 2, 3, 5, 37, 38, 1000):
-            reader = Follower()
+            reader = LogReader()
             reader.read(tier, limit)
             same((reader.known, reader.resets), (all_records(tier), 0), f"known by pages of {limit}, and resets")
-            reader = Follower(middle)
+            reader = LogReader(middle)
             reader.read(tier, limit)
             came = {f"n{n}" for n in range(10)} - {"n3"}
             same(set(reader.known), came, f"what pages of {limit} tell from the middle")
@@ -74,7 +74,7 @@ class LogClauses(Clauses):
                 put(tier, record("older"))
                 tier.clear()
             put(tier, *(record(f"k{n:02}") for n in range(12)))
-            readers = [Follower() for _ in range(6)]
+            readers = [LogReader() for _ in range(6)]
             for pages, reader in enumerate(readers):
                 for _ in range(pages):
                     reader.read_page(tier, 2)
@@ -90,7 +90,7 @@ class LogClauses(Clauses):
         for limit in (1, 2, 100):
             tier = self.authority()
             put(tier, record("a"), record("b"), replace(record("r"), retired=True))
-            readers = [Follower(), Follower(1), Follower(tier.revision), Follower(10**6)]
+            readers = [LogReader(), LogReader(1), LogReader(tier.revision), LogReader(10**6)]
             for reader in readers:
                 reader.known = {"stale": record("stale")}
             tier.clear()
@@ -109,7 +109,7 @@ class LogClauses(Clauses):
                 put(tier, record("older"))
                 tier.clear()
             put(tier, *(record(f"k{n}") for n in range(6)))
-            reader = Follower()
+            reader = LogReader()
             reader.read_page(tier, 2)
             tier.clear()
             put(tier, record("new"))
@@ -120,7 +120,7 @@ class LogClauses(Clauses):
         """What leaves an authority for a newcomer is removed, also in the eyes of those who follow."""
         tier = self.authority(max_entries=2)
         put(tier, record("a"), record("b"))
-        reader = Follower()
+        reader = LogReader()
         reader.read(tier, 10)
         put(tier, record("c"))
         put(tier, record("d"), record("e"), record("f"))

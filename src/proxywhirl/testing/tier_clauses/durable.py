@@ -15,7 +15,7 @@ from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch, Tier
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.testing.tier_clauses.base import (
     Clauses,
-    Follower,
+    LogReader,
     all_records,
     delete,
     expect,
@@ -73,7 +73,7 @@ class DurableClauses(StoredClauses):
         same((stored.access_count, stored.accessed_at), (7, 5000.0), "the hits of a record")
         told = again.get_meta("note"), again.corrupted, again.examine()
         same(told, ("ünï\r\n", 0, []), "note, corrupted, findings")
-        reader = Follower(middle)
+        reader = LogReader(middle)
         reader.read(again, 2)
         same((set(reader.known), reader.removed, reader.resets), ({"h"}, {"gone"}, 0), "the log since the middle")
         same(sorted(again.expired(1e9, 10)), ["a", "b", "h"], "expired")
@@ -123,7 +123,7 @@ class DurableClauses(StoredClauses):
         tier.clear()
         put(tier, record("c"))
         tier.close()
-        reader = Follower(middle)
+        reader = LogReader(middle)
         reader.read(opened(), 10)
         same((set(reader.known), reader.resets), ({"c"}, 1), "what a reader knows, and how many resets")
 
@@ -225,7 +225,7 @@ class SharingClauses(StoredClauses):
             put(one, replace(record(f"k{n}"), failure_count=1))
         delete(one, *(f"k{n}" for n in range(0, 40, 7)))
         other.changed_elsewhere()
-        reader = Follower(middle)
+        reader = LogReader(middle)
         reader.read(other, 3)
         known = {key: each for key, each in all_records(one).items() if each.revision > middle}
         same((reader.known, reader.resets), (known, 0), "what a reader knows, and how many resets")
@@ -240,7 +240,7 @@ class SharingClauses(StoredClauses):
         one.clear()
         put(one, record("b"))
         expect(other.changed_elsewhere(), "a clear was not noticed")
-        reader = Follower(middle)
+        reader = LogReader(middle)
         reader.read(other, 10)
         same((set(reader.known), reader.resets, list(all_records(other))), ({"b"}, 1, ["b"]), "known, resets, keys")
 

@@ -19,7 +19,7 @@ from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
 from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch, Tier
 from proxywhirl.testing.tier_clauses.base import (
     Clauses,
-    Follower,
+    LogReader,
     all_records,
     expect,
     hit_times,
@@ -198,7 +198,7 @@ class AuthorityRun(Run):
     def __init__(self, tier: Tier, rng: Random, order: NaiveOrder, *, stores_hits: bool) -> None:
         super().__init__(tier, rng, order, stores_hits=stores_hits)
         self.given: set[int] = set()
-        self.reader = Follower()
+        self.reader = LogReader()
         read = [self._get, self._get, self._get_many, self._look, self._expired, self._read_log]
         self.operations = [*[self._transact] * 4, *read, *read, self._clear]
         if order.bound is None:  # a hit that is noted may be a use, a failure may cost what was noted of uses
