@@ -20,10 +20,10 @@ from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.history import History
 from proxywhirl.health.judges import Judges, Outage
-from proxywhirl.health.levels import Level, Tally
+from proxywhirl.health.levels import Level, Report, Tally
 from proxywhirl.health.monitor import Monitor, Pace
 from proxywhirl.health.probe import Prober
-from proxywhirl.health.recorder import Recorder, Report
+from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Outcome, Target
 from proxywhirl.rotation.verdicts.response import SILENT
 from proxywhirl.settings import Settings

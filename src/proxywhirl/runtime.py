@@ -1,9 +1,13 @@
 """The composition root: settings become objects, and objects are wired to each other. Alone in knowing all packages.
 
-The pool follows the log of the cache's changes and asks the cache for a credential when a connection is made.
-What is reported to the pool goes back to the cache as health checks, in batches, and what it learns of sites and
-sessions goes through `knowledge` to the other processes of the home. A thread does all of that while
-requests are being served.
+What flows while requests are being served, in one thread, ten times a second (`feed`):
+
+- the log of the cache's changes to the pool, which asks the cache for a credential when a connection is made;
+- what was reported to the pool to the cache as health checks, in batches (`checkups`);
+- what the pool learnt of sites and sessions to the other processes of the home, and back (`knowledge`).
+
+What the user does with the store goes through here too, since it touches more than the cache: what was removed stays
+kept out, and its bans and its history are forgotten.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from proxywhirl.cache.manager import CacheManager
@@ -355,9 +358,7 @@ class Runtime:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _endpoint(self, key: str) -> ProxyURL | None:

@@ -38,7 +38,6 @@ class Budget:
     ) -> None:
         self.spent = 0
         self.money = 0.0
-        self.refused = 0
         self._total = total
         self._providers = dict(providers or {})
         self._store = store
@@ -57,7 +56,6 @@ class Budget:
         limit = self._providers.get(name)
         on_provider = self._today.get(name, 0) + self._reserved[name] + expected
         if (self._total is not None and in_all > self._total) or (limit is not None and on_provider > limit):
-            self.refused += 1
             return False
         self._reserved[name] += expected
         return True

@@ -17,16 +17,19 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TargetFailed, UpstreamError
+from proxywhirl.health.levels import ProbeResult, Report
 from proxywhirl.models import Target
 from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.net.dial import default_tls
 from proxywhirl.wire.judge import Judge, Sighting, question
 
 _log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=ProbeResult | Report)
 
 VERDICT_LASTS = 2.0  # seconds: what fails meanwhile may be laid at a proxy once
 TIMEOUT = 3.0
@@ -178,18 +181,6 @@ async def _connect(target: Target, tls: ssl.SSLContext | None) -> Connection:
 
 def _failed(task: asyncio.Task[Sighting]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-class Seen(Protocol):
-    """What a proxy was seen to do."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it did what it was asked for."""
-        ...
-
-
-S = TypeVar("S", bound=Seen)
 
 
 class Outage:

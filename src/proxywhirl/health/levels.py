@@ -1,4 +1,4 @@
-"""How deep a probe goes, and what it found: plain values.
+"""How deep a probe goes, what it found, and what came of many: plain values.
 
 =============  ====================================================================================
 level          what it takes to reach it
@@ -9,8 +9,6 @@ level          what it takes to reach it
 ``tls``        the certificate that the tunnel shows is that of the tunnel's end
 ``full``       where it comes out, how much it tells of us, in which country and network that is
 =============  ====================================================================================
-
-What came of many checks, added up.
 """
 
 from __future__ import annotations
@@ -99,17 +97,19 @@ class ProbeResult:
         """The bytes received in all stages."""
         return sum(stage.bytes_down for stage in self.stages)
 
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a request made of a proxy, by its key, and when (Unix seconds)."""
+
+    key: str
+    outcome: Outcome
+    at: float
+
     @property
-    def outcome(self) -> Outcome:
-        """The same, as one use of the proxy."""
-        return Outcome(
-            self.ok,
-            blame=self.blame,
-            latency=self.latency,
-            error=self.error,
-            bytes_up=self.bytes_up,
-            bytes_down=self.bytes_down,
-        )
+    def ok(self) -> bool:
+        """Whether the proxy served."""
+        return self.outcome.ok
 
 
 @dataclass(slots=True)

@@ -21,8 +21,7 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import ProxyWhirlError
 from proxywhirl.health.checks import Checkable, Checks
 from proxywhirl.health.judges import VERDICT_LASTS
-from proxywhirl.health.levels import ProbeResult
-from proxywhirl.health.recorder import Report
+from proxywhirl.health.levels import ProbeResult, Report
 from proxywhirl.timetable import Timetable
 from proxywhirl.urls import ProxyURL
 

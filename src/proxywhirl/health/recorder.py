@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -16,9 +16,9 @@ from proxywhirl.errors import Blame
 from proxywhirl.health import policy
 from proxywhirl.health.history import History, Sample
 from proxywhirl.health.judges import Outage
-from proxywhirl.health.levels import Level, ProbeResult
+from proxywhirl.health.levels import Level, ProbeResult, Report
 from proxywhirl.health.policy import Schedule
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus, Outcome
+from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 
 Assess = Callable[[HealthStatus, int, int, bool], HealthCheck]
 """Returns the check that follows of an entry's status, its successes and failures in a row, and whether it worked."""
@@ -34,20 +34,6 @@ class Verdicts(Protocol):
     def describe(self, known: Mapping[str, Attributes], /) -> int:
         """Add to the entries' attributes what was found out."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a request made of a proxy, by its key, and when (Unix seconds)."""
-
-    key: str
-    outcome: Outcome
-    at: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether the proxy served."""
-        return self.outcome.ok
 
 
 class Recorder:

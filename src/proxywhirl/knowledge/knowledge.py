@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
@@ -14,10 +15,12 @@ from proxywhirl.knowledge.follower import Follower
 from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Holds, Sessions
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
-from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.forking import take_part
 from proxywhirl.state.store import Store
+
+if TYPE_CHECKING:
+    from proxywhirl.rotation.pool import Pool
 
 _log = logging.getLogger(__name__)
 
