@@ -123,12 +123,6 @@ class Supply:
     def fetch(
         self, names: Iterable[str] = (), *, limit: int | None = None, due: bool = False, tell: Tell | None = None
     ) -> list[SourceReport]:
-        """Fetch sources from plain code; see `fetch_async`."""
-        return asyncio.run(self.fetch_async(names, limit=limit, due=due, tell=tell))
-
-    async def fetch_async(
-        self, names: Iterable[str] = (), *, limit: int | None = None, due: bool = False, tell: Tell | None = None
-    ) -> list[SourceReport]:
         """Fetch sources and take in what they give; return what became of each, in the order in which that was known.
 
         Args:
@@ -149,15 +143,19 @@ class Supply:
             if tell is not None:
                 tell(report)
 
+        names = list(names)
         records = self.registry.records()
+        now = self._clock.now()
         wanted = []
-        for spec in self._chosen(list(names), records, due=due):
+        for spec in self.registry.find(names) if names else self.registry.specs().values():
             record = records.get(spec.name, SourceRecord())
-            if not names and record.rest_until > self._clock.now():
+            if (due and record.due_at(spec) > now) or not (names or spec.enabled):
+                continue
+            if not names and record.rest_until > now:
                 told(SourceReport(spec.name, SourceOutcome.RESTING, error=_rests(record)))
             else:
                 wanted.append((spec, record))
-        await self._fetch_all(wanted, limit, told)
+        asyncio.run(self._fetch_all(wanted, limit, told))
         return reports
 
     def examine(self, spec: SourceSpec) -> Harvest:
@@ -168,17 +166,22 @@ class Supply:
         """
         return asyncio.run(self._examined(spec))
 
-    def _chosen(self, names: list[str], records: Mapping[str, SourceRecord], *, due: bool) -> list[SourceSpec]:
-        chosen = self.registry.find(names) if names else [s for s in self.registry.specs().values() if s.enabled]
-        now = self._clock.now()
-        return [spec for spec in chosen if not due or records.get(spec.name, SourceRecord()).due_at(spec) <= now]
+    async def _examined(self, spec: SourceSpec) -> Harvest:
+        async with self._fetcher() as fetcher:
+            found, _ = await self._ask(fetcher, spec, SourceRecord())
+        if found is None:
+            raise SourceError("nothing came")
+        return found
 
-    async def _fetch_all(self, wanted: list[tuple[SourceSpec, SourceRecord]], limit: int | None, told: Tell) -> None:
+    def _fetcher(self) -> Fetcher:
         from proxywhirl.sources.fetching.fetch import Fetcher  # noqa: PLC0415  # the HTTP client, which few commands need
 
+        return Fetcher(self._options, clock=self._clock)
+
+    async def _fetch_all(self, wanted: list[tuple[SourceSpec, SourceRecord]], limit: int | None, told: Tell) -> None:
         places = asyncio.Semaphore(self._options.concurrency)
         left = limit
-        async with Fetcher(self._options, clock=self._clock) as fetcher:
+        async with self._fetcher() as fetcher:
 
             async def ask(spec: SourceSpec, record: SourceRecord) -> _Answer:
                 async with places:
@@ -269,15 +272,6 @@ class Supply:
             reason=found.reason,
         )
         return report, len(new) == len(fresh)
-
-    async def _examined(self, spec: SourceSpec) -> Harvest:
-        from proxywhirl.sources.fetching.fetch import Fetcher  # noqa: PLC0415  # as above
-
-        async with Fetcher(self._options, clock=self._clock) as fetcher:
-            found, _ = await self._ask(fetcher, spec, SourceRecord())
-        if found is None:
-            raise SourceError("nothing came")
-        return found
 
     def _ttl(self, spec: SourceSpec) -> float:
         return float(self._lifetimes.get(spec.name, spec.ttl))

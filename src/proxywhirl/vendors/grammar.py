@@ -23,7 +23,7 @@ _COUNTRY = re.compile(r"[a-z]{2}")
 _PLACE = re.compile(r"[a-z0-9]+(?: [a-z0-9]+)*")
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smh])")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-_ESCAPES = {"%": "%25", ",": "%2C", "=": "%3D"}  # the percent sign first
+_ESCAPED = str.maketrans({"%": "%25", ",": "%2C", "=": "%3D"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,11 @@ def write(account: str, wish: Wish) -> str:
     >>> write("bob", Wish(session="cart-17", country="DE", lifetime=600))
     'bob,session=cart-17,country=de,lifetime=10m'
     """
-    parts = [_encoded(account)]
+    parts = [account.translate(_ESCAPED)]
     for key in KEYS:
         value = getattr(wish, key)
         if value is not None:
-            parts.append(f"{key}={duration(value) if key == 'lifetime' else _encoded(value)}")
+            parts.append(f"{key}={duration(value) if key == 'lifetime' else value.translate(_ESCAPED)}")
     return ",".join(parts)
 
 
@@ -129,12 +129,6 @@ def read_duration(text: str) -> int:
     if match is None:
         raise SettingsError("a lifetime is a whole number and s, m or h: say 90s, 10m or 1h")
     return int(match[1]) * _UNITS[match[2]]
-
-
-def _encoded(text: str) -> str:
-    for character, escape in _ESCAPES.items():
-        text = text.replace(character, escape)
-    return text
 
 
 def _matching(pattern: re.Pattern[str], value: str, hint: str) -> str:

@@ -201,7 +201,10 @@ def _reason(error: json.JSONDecodeError) -> str:
 
 
 class Cursor:
-    """A position in a JSON text that arrives in pieces; `line` (from 1) is that of the next character."""
+    """A position in a JSON text that arrives in pieces; `line` (from 1) is that of the next character.
+
+    Its methods raise `ListFormatError` where the document is damaged.
+    """
 
     def __init__(self, texts: Iterable[str], line: int = 1) -> None:
         self._texts = iter(texts)
@@ -221,18 +224,6 @@ class Cursor:
             if self._position < len(self._buffer) or not self._more():
                 return self._buffer[self._position : self._position + 1]
 
-    def take(self, *expected: str) -> str:
-        """Return the next character and go past it.
-
-        Raises:
-            ListFormatError: it is none of those expected.
-        """
-        found = self.peek()
-        if found not in expected or not found:
-            raise self._broken(f"expected {' or '.join(expected)}")
-        self._advance(self._position + 1)
-        return found
-
     def skip(self, character: str) -> bool:
         """Go past the next character if it is the one given; whether it was."""
         if self.peek() != character:
@@ -241,11 +232,7 @@ class Cursor:
         return True
 
     def value(self) -> object:
-        """Decode the next value whole and go past it.
-
-        Raises:
-            ListFormatError: it is damaged, or larger than `LARGEST_VALUE`.
-        """
+        """Decode the next value whole, which may not be larger than `LARGEST_VALUE`, and go past it."""
         decoded = self._decode(LARGEST_VALUE)
         if decoded is None:
             raise self._broken(f"a single value of more than {LARGEST_VALUE} characters")
@@ -253,41 +240,26 @@ class Cursor:
         self._advance(end)
         return found
 
-    def elements(self) -> Iterator[int]:
-        """Go through an array; stop at each element for the caller to take, and give its line.
+    def preview(self) -> object:
+        """Decode the next value and stay in front of it; None where it is larger than a record."""
+        decoded = self._decode(_LARGEST_PREVIEW)
+        return None if decoded is None else decoded[0]
 
-        Raises:
-            ListFormatError: the array is damaged.
-        """
-        self.take("[")
-        while self.peek() != "]":
+    def elements(self) -> Iterator[int]:
+        """Go through an array; stop at each element for the caller to take, and give its line."""
+        for _ in self._within("[", "]"):
             yield self.line
-            if not self.skip(","):
-                break
-        self.take("]")
 
     def members(self) -> Iterator[tuple[str, int]]:
-        """Go through an object; stop at each value for the caller to take, and give its key and the line of that.
-
-        Raises:
-            ListFormatError: the object is damaged.
-        """
-        self.take("{")
-        while self.peek() != "}":
+        """Go through an object; stop at each value for the caller to take, and give its key and the key's line."""
+        for _ in self._within("{", "}"):
             line = self.line
             key = str(self.value())
-            self.take(":")
+            self._take(":")
             yield key, line
-            if not self.skip(","):
-                break
-        self.take("}")
 
     def descend(self, keys: Sequence[str], depth: int = _DEEPEST_PATH) -> Iterator[None]:
-        """Stop at each value under the keys, one within the other, for the caller to take; pass over all else.
-
-        Raises:
-            ListFormatError: the document is damaged, or nested beyond reason.
-        """
+        """Stop at each value under the keys, one within the other, for the caller to take; pass over all else."""
         if not keys:
             yield
         elif not depth:
@@ -300,20 +272,25 @@ class Cursor:
                 if key == keys[0]:
                     yield from self.descend(keys[1:], depth - 1)
                 else:
-                    self.pass_over()
+                    self._pass_over()
         else:
-            self.pass_over()
+            self._pass_over()
 
-    def pass_over(self) -> None:
+    def _within(self, opening: str, closing: str) -> Iterator[None]:
+        self._take(opening)
+        while self.peek() != closing:
+            yield
+            if not self.skip(","):
+                break
+        self._take(closing)
+
+    def _pass_over(self) -> None:
         """Go past the next value, of whatever size, without holding it."""
         depth = 0
         while True:
-            character = self.peek()
-            if character in ("[", "{"):
-                self.take(character)
+            if self.skip("[") or self.skip("{"):
                 depth += 1
-            elif character in ("]", "}") and depth:
-                self.take(character)
+            elif depth and (self.skip("]") or self.skip("}")):
                 depth -= 1
             else:
                 self.value()
@@ -322,14 +299,9 @@ class Cursor:
             if not depth:
                 return
 
-    def preview(self) -> object:
-        """Decode the next value and stay in front of it; None where it is larger than a record.
-
-        Raises:
-            ListFormatError: it is damaged.
-        """
-        decoded = self._decode(_LARGEST_PREVIEW)
-        return None if decoded is None else decoded[0]
+    def _take(self, character: str) -> None:
+        if not self.skip(character):
+            raise self._broken(f"expected {character}")
 
     def _decode(self, largest: int) -> tuple[object, int] | None:
         """Return the next value and where it ends, None where it is too large."""
