@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Response
-from proxywhirl.rotation.verdicts.retry_after import LONGEST_WAIT
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules
 from proxywhirl.rotation.verdicts.rules import Classifier, Wording
+from proxywhirl.wire.retry_after import LONGEST_WAIT
 
 JUDGE = Classifier(built_in_rules())
 RULES = {rule.name: rule for rule in built_in_rules()}

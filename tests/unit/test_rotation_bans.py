@@ -12,11 +12,12 @@ from proxywhirl.errors import Blame, PoolEmpty
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import Limits, ProxyState
-from proxywhirl.rotation.sites.bans import FIRST_BAN, LONGEST_ASKED, LONGEST_BAN, Ban, BanBook
+from proxywhirl.rotation.sites.bans import FIRST_BAN, LONGEST_BAN, Ban, BanBook
 from proxywhirl.rotation.sites.learning import CONNECT, EVERYBODY, Learning
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import parse
+from proxywhirl.wire.retry_after import LONGEST_WAIT
 
 SHOP, NEWS = "https://shop.example/x", "https://news.example/"
 OK = Outcome(True, latency=0.1, status=200)
@@ -75,7 +76,7 @@ def test_bans_in_a_row_grow_and_are_never_shorter_than_asked(
     for number in range(1, strikes):
         struck = book.strike(PAIR, "403", now=now, retry_after=asked, unwanted=unwanted)
         seconds = struck.until - now
-        base = FIRST_BAN if asked is None else min(max(asked, 1.0), LONGEST_ASKED)
+        base = FIRST_BAN if asked is None else min(max(asked, 1.0), LONGEST_WAIT)
         assert struck.strikes == number
         assert seconds >= base - 1e-3
         assert seconds <= max(LONGEST_BAN, base) * 1.2 + 1e-3
@@ -87,7 +88,7 @@ def test_bans_in_a_row_grow_and_are_never_shorter_than_asked(
 def test_an_impossible_retry_after_bans_for_a_finite_time(asked: float) -> None:
     """Neither forever nor for no time: what makes no sense is bounded."""
     struck = BanBook(random.Random(1)).strike(PAIR, "429", now=0.0, retry_after=asked)
-    assert 1.0 <= struck.until <= LONGEST_ASKED * 1.2
+    assert 1.0 <= struck.until <= LONGEST_WAIT * 1.2
 
 
 def test_retry_after_reaches_the_ban() -> None:

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from proxywhirl.rotation.verdicts.retry_after import LONGEST_WAIT, wait_asked
+from proxywhirl.wire.retry_after import LONGEST_WAIT, wait_asked
 
 NOW = 1_700_000_000.0
 

@@ -5,17 +5,15 @@ A header may echo the credential that was sent: nothing of it is shown but codes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from proxywhirl.errors import UpstreamError
 from proxywhirl.rotation.retries.send_policy import Judge, as_forwarded
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
 from proxywhirl.vendors.provider import ErrorRule, providers
+from proxywhirl.wire.retry_after import retry_after
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-_SECONDS = re.compile(rb"[0-9]{1,6}")
 
 
 def decode(provider: str | None, status: int, headers: Headers, *, tunnel: bool = True) -> Verdict | None:
@@ -38,7 +36,11 @@ def decode(provider: str | None, status: int, headers: Headers, *, tunnel: bool 
     for rule in vendor.errors:
         called = _holds(rule, status, found, tunnel=tunnel)
         if called is not None:
-            return Verdict(rule.blame, f"{vendor.name}:{called}", _retry_after(found))
+            return Verdict(
+                rule.blame,
+                f"{vendor.name}:{called}",
+                retry_after({b"retry-after": [found.get(b"retry-after", b"").strip()]}),
+            )
     return None
 
 
@@ -73,8 +75,3 @@ def _holds(rule: ErrorRule, status: int, headers: dict[bytes, bytes], *, tunnel:
         elif rule.says is not None and rule.says.search(text):
             return rule.name
     return None
-
-
-def _retry_after(headers: dict[bytes, bytes]) -> float | None:
-    value = headers.get(b"retry-after", b"").strip()
-    return float(value) if _SECONDS.fullmatch(value) else None

@@ -16,15 +16,13 @@ from dataclasses import dataclass
 
 from proxywhirl.backoff import Backoff
 from proxywhirl.timetable import Timetable
+from proxywhirl.wire.retry_after import LONGEST_WAIT
 
 FIRST_BAN = 60.0
 """Seconds, where the site did not say: most limits by rate look at a minute."""
 
 LONGEST_BAN = 6 * 3600.0
 """Seconds, unless the site asked for more: four trials in a day tell whether a proxy is welcome again."""
-
-LONGEST_ASKED = 7 * 86_400.0
-"""Seconds that a site may ask for: a mistake must not take a proxy away for good."""
 
 GROWTH = 2.0
 """How many times longer each further ban in a row lasts."""
@@ -97,7 +95,7 @@ class BanBook:
         if known is not None and known.until > now:
             return self._lengthen(pair, known, now, retry_after)
         strikes = known.strikes + 1 if known is not None and known.forget_at > now else 1
-        base = first if retry_after is None else min(max(1.0, retry_after), LONGEST_ASKED)
+        base = first if retry_after is None else min(max(1.0, retry_after), LONGEST_WAIT)
         backoff = Backoff(base, max(LONGEST_BAN, base), _WALL_GROWTH if unwanted else GROWTH)
         seconds = backoff.seconds(strikes) * (1.0 + _JITTER * self._rng.random())
         ban = Ban(now + seconds, strikes, rule, now + seconds + max(_REMEMBERED, seconds))
@@ -106,7 +104,7 @@ class BanBook:
 
     def _lengthen(self, pair: Pair, known: Ban, now: float, retry_after: float | None) -> Ban:
         """Take in what was under way when a ban began: it is the same ban, though the site may ask for more now."""
-        until = now if retry_after is None else now + min(max(1.0, retry_after), LONGEST_ASKED)
+        until = now if retry_after is None else now + min(max(1.0, retry_after), LONGEST_WAIT)
         if until <= known.until:
             return known
         ban = Ban(until, known.strikes, known.rule, known.forget_at + until - known.until)

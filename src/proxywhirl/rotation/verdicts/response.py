@@ -22,6 +22,7 @@ from http import HTTPStatus
 from types import ModuleType
 
 from proxywhirl.errors import Blame, UpstreamError
+from proxywhirl.wire.retry_after import retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,7 @@ def plain_verdict(evidence: Evidence) -> Verdict:
     if evidence.status not in _REFUSALS:
         return Verdict()
     asked = dict(evidence.headers).get(b"retry-after", b"").strip()
-    return Verdict(
-        Blame.TARGET_THROUGH_PROXY,
-        f"status-{evidence.status}",
-        float(asked) if asked.isdigit() and len(asked) <= 9 else None,  # noqa: PLR2004 - three centuries
-    )
+    return Verdict(Blame.TARGET_THROUGH_PROXY, f"status-{evidence.status}", retry_after({b"retry-after": [asked]}))
 
 
 _GZIP = b"\x1f\x8b"

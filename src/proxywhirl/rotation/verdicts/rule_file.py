@@ -26,9 +26,9 @@ from pydantic import StrictStr as Text
 from proxywhirl.errors import Blame, ProxyURLError, SettingsError
 from proxywhirl.hosts import canonical_host
 from proxywhirl.rotation.verdicts.response import LONGEST_TITLE, LOOKED_AT
-from proxywhirl.rotation.verdicts.retry_after import LONGEST_WAIT
 from proxywhirl.rotation.verdicts.rules import NO_BODY, Pattern, Place, Rule, Wording
 from proxywhirl.validation import what_is_wrong
+from proxywhirl.wire.retry_after import LONGEST_WAIT
 
 CHANGEABLE = ("enabled", "domain", "retry_after")
 """What a user's table may change of a built-in rule."""

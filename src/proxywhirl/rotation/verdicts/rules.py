@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from proxywhirl.errors import Blame, SettingsError
 from proxywhirl.rotation.verdicts.response import Evidence, Response, Verdict
-from proxywhirl.rotation.verdicts.retry_after import wait_asked
+from proxywhirl.wire.retry_after import wait_asked
 
 NO_BODY = "HEAD"
 """The method whose response has no body; its length is that of what GET would have got (RFC 9110 section 9.3.2)."""

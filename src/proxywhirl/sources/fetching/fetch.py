@@ -10,7 +10,6 @@ import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
@@ -25,9 +24,9 @@ from proxywhirl.sources.fetching.body import ENCODINGS, NOTHING_KNOWN, Body, Fet
 from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
 from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, resolve
 from proxywhirl.sources.spec import Provenance, SourceSpec
+from proxywhirl.wire.retry_after import retry_after
 
 _PATIENCE = 5.0  # seconds: a source that wants a longer pause is left for another time
-_LONGEST_PAUSE = 86_400.0  # seconds
 _OK = frozenset({200, 203})
 _NOT_MODIFIED = 304
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -148,7 +147,8 @@ class Fetcher:
             return Fetched(None, known)
         if status not in _OK:
             passing = status in _PASSING or status >= _SERVER_ERROR
-            pause = self._pause(headers.get("retry-after")) if passing else None
+            asked = {b"retry-after": [headers.get("retry-after", "").strip().encode()]}
+            pause = retry_after(asked, self._clock.now()) if passing else None
             raise SourceError(f"it answers {status}", passing=passing, retry_after=pause)
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding not in ENCODINGS:
@@ -157,18 +157,6 @@ class Fetcher:
             async for piece in response.aiter_stream():
                 body.take(piece)
             return body.whole(Validators(headers.get("etag"), headers.get("last-modified")))
-
-    def _pause(self, text: str | None) -> float | None:
-        """Return the seconds that a `Retry-After` asks for (RFC 9110 section 10.2.3), None where it says nothing."""
-        if text is None:
-            return None
-        if text.strip().isdecimal():
-            return min(float(text), _LONGEST_PAUSE)
-        try:
-            until = parsedate_to_datetime(text).timestamp()
-        except (ValueError, OverflowError):
-            return None
-        return min(max(0.0, until - self._clock.now()), _LONGEST_PAUSE)
 
     def _translated(self, exc: Exception) -> SourceError:
         match exc:

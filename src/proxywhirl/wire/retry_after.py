@@ -1,4 +1,4 @@
-"""For how long a response asks to be left alone.
+"""For how long a response asks to be left alone. Pure.
 
 `Retry-After` is RFC 9110 section 10.2.3: seconds, or a date. A date is compared with the server's own `Date`, so that a
 clock that is wrong, theirs or ours, does not matter; without one it is compared with our clock. The fields that tell
@@ -38,14 +38,22 @@ def wait_asked(headers: Headers, status: int, at: float | None) -> float | None:
         status: Only 429 says that the budget of requests is spent.
         at: Unix seconds now, None where that is not known.
     """
-    asked = list(_retry_after(headers, at))
-    if not asked and status == _TOO_MANY_REQUESTS:
-        asked = list(_renewals(headers, at))
-    longest = max(asked, default=0.0)
-    return min(longest, LONGEST_WAIT) if longest > 0 else None
+    asked = retry_after(headers, at)
+    if asked is None and status == _TOO_MANY_REQUESTS:
+        asked = max(_renewals(headers, at), default=None)
+    return min(asked, LONGEST_WAIT) if asked is not None and asked > 0 else None
 
 
-def _retry_after(headers: Headers, at: float | None) -> Iterator[float]:
+def retry_after(headers: Headers, at: float | None = None) -> float | None:
+    """Return the seconds that `Retry-After` asks to wait, from 0 to `LONGEST_WAIT`; None where it asks for nothing.
+
+    A date counts where `at` or the field `Date` says what time it is.
+    """
+    longest = max(_asked(headers, at), default=None)
+    return None if longest is None else min(max(longest, 0.0), LONGEST_WAIT)
+
+
+def _asked(headers: Headers, at: float | None) -> Iterator[float]:
     for value in headers.get(b"retry-after", ()):
         if _SECONDS.fullmatch(value):
             yield float(value)
