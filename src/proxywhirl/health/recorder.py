@@ -84,36 +84,38 @@ class Recorder:
         Raises:
             TierError: the history cannot be written.
         """
-        self._verdicts.record_checks([(each.key, partial(self._judge, each)) for each in seen])
-        found: dict[str, Attributes] = {}
+        checks: list[tuple[str, HealthCheck | Assess]] = []
         samples: list[tuple[str, Sample]] = []
+        found: dict[str, Attributes] = {}
         for each in seen:
             if isinstance(each, Report):
-                latency = each.outcome.latency
+                ok, error, latency = each.outcome.ok, each.outcome.error, each.outcome.latency
+                shallow = False
             else:
-                latency = each.latency
+                ok, error, latency = each.ok, each.error, each.latency
+                shallow = ok and each.asked is Level.TCP
                 if not (each.anonymity is None and each.country is None and each.asn is None):
                     found[each.key] = Attributes(anonymity=each.anonymity, country=each.country, asn=each.asn)
-            samples.append((each.key, Sample(each.at, each.ok, latency)))
+            checks.append((each.key, partial(self._assess, ok, each.at, error, shallow)))
+            samples.append((each.key, Sample(each.at, ok, latency)))
+        self._verdicts.record_checks(checks)
         if found:
             self._verdicts.describe(found)
         if self._history is not None:
             self._history.add(samples)
 
-    def _judge(
-        self, seen: ProbeResult | Report, status: HealthStatus, streak_ok: int, streak_failed: int, worked: bool
+    def _assess(
+        self,
+        ok: bool,
+        at: float,
+        error: str | None,
+        shallow: bool,
+        status: HealthStatus,
+        streak_ok: int,
+        streak_failed: int,
+        worked: bool,
     ) -> HealthCheck:
-        error = seen.outcome.error if isinstance(seen, Report) else seen.error
         check = policy.after(
-            status,
-            streak_ok,
-            streak_failed,
-            seen.ok,
-            seen.at,
-            error,
-            worked=worked,
-            schedule=self._schedule,
-            rng=self._rng,
+            status, streak_ok, streak_failed, ok, at, error, worked=worked, schedule=self._schedule, rng=self._rng
         )
-        shallow = seen.ok and isinstance(seen, ProbeResult) and seen.asked is Level.TCP
         return replace(check, status=HealthStatus.DEGRADED) if shallow and status is not HealthStatus.HEALTHY else check

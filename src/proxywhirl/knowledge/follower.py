@@ -26,6 +26,7 @@ class Follower:
     What is not handed over, since it cannot be read or taken, is read again the next time.
 
     Attributes:
+        behind: of which kinds there may be news.
         damaged: how many records could not be read and were left out.
     """
 
@@ -34,27 +35,17 @@ class Follower:
         self._store = store
         self._written: dict[str, str] = {}
         self._reached = dict.fromkeys(_FOLLOWED, 0)
-        self._behind = set(_FOLLOWED)
+        self.behind = set(_FOLLOWED)
 
     def look_again(self) -> None:
         """Read what this process wrote for itself to see too."""
-        self._behind.update(_FOLLOWED)
-
-    def is_behind(self) -> bool:
-        """Whether there may be news.
-
-        Raises:
-            TierError: the store cannot be read.
-        """
-        if self._store.changed():
-            self.look_again()
-        return bool(self._behind)
+        self.behind.update(_FOLLOWED)
 
     def wrote(self, bans: Mapping[str, str], count: int) -> None:
         """Note what bans this process wrote as they were, of how many: that is no news."""
         self._written.update(bans)
         if len(bans) < count or len(self._written) > PAGE:  # read past them, so that they need be remembered no more
-            self._behind.add(BANS)
+            self.behind.add(BANS)
 
     def bans(self, learn: Callable[[Mapping[Pair, Ban]], None], now: float) -> None:
         """Hand over the bans that others wrote; at the beginning only those that are still remembered.
@@ -96,9 +87,9 @@ class Follower:
 
     def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:
         """Read what is new of a kind, if anything may be; return whether that was looked for."""
-        if kind not in self._behind:
+        if kind not in self.behind:
             return False
-        self._behind.discard(kind)  # first: what is written from now on is looked for again
+        self.behind.discard(kind)  # first: what is written from now on is looked for again
         try:
             more = True
             while more:
@@ -106,7 +97,7 @@ class Follower:
                 take(page.values)
                 self._reached[kind], more = page.revision, page.more
         except BaseException:
-            self._behind.add(kind)
+            self.behind.add(kind)
             raise
         return True
 

@@ -162,8 +162,10 @@ class Knowledge:
         Raises nothing of the store's: what cannot be written is written later.
         """
         with self._feeding:
-            self._unsaved.take_bans(pool.collect_bans(), self._clock.now())
-            self._unsaved.take_uses(pool.collect_uses())
+            if bans := pool.collect_bans():
+                self._unsaved.take_bans(bans, self._clock.now())
+            if uses := pool.collect_uses():
+                self._unsaved.take_uses(uses)
             if not (last or self._writable.due):
                 return
             try:
@@ -181,7 +183,9 @@ class Knowledge:
             if not self._readable.due:
                 return
             try:
-                if self._follower.is_behind():
+                if self._store.changed():
+                    self._follower.look_again()
+                if self._follower.behind:
                     self._follower.bans(pool.learn_bans, self._clock.now())
                     self._follower.sessions(lambda news: self._learn_sessions(pool, news))
                     self._follower.holds(lambda news: self._learn_holds(pool, news))
