@@ -285,24 +285,24 @@ class Driver:
         return Nothing(blocked=upstream.blocked)
 
     async def _release(self, outcome: Outcome | None) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            await self._client.leave()  # it may be waiting for room in this upstream
-            await upstream.leave()
-            # One connection serves one request: what the upstream still sends is of no interest.
-            upstream.connection.abort()
+        await self._hang_up()
         lease, self._lease = self._chosen, None
         if outcome is None:
             lease.release()
         else:
             lease.report(outcome)
 
+    async def _hang_up(self) -> None:
+        """Close the connection to the upstream: it serves one request, and what it still sends is of no interest."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.connection.abort()
+            await upstream.leave()
+        await self._client.leave()  # it may have been waiting for room in the upstream
+
     async def _abandon(self) -> None:
         self._client.connection.abort()
-        if self._upstream is not None:
-            self._upstream.connection.abort()
-            await self._upstream.leave()
-        await self._client.leave()
+        await self._hang_up()
         if self._lease is not None:
             self._lease.release()
 

@@ -12,6 +12,7 @@ import contextlib
 import ssl
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import httpcore2
@@ -106,14 +107,14 @@ def _why(exc: OSError) -> str:
             return "the connection was cut"
 
 
+@dataclass(frozen=True, slots=True)
 class Dialer(httpcore2.AsyncNetworkBackend):
-    """Opens connections through one proxy, or, without `tunnel`, to it."""
+    """Opens connections through one proxy, or, without `tunnel`, to it; `timeout` is in seconds."""
 
-    def __init__(self, endpoint: ProxyURL, *, tunnel: bool, timeout: float, tls: ssl.SSLContext | None) -> None:
-        self._endpoint = endpoint
-        self._tunnel = tunnel
-        self._timeout = timeout
-        self._tls = tls
+    endpoint: ProxyURL
+    tunnel: bool
+    timeout: float
+    tls: ssl.SSLContext | None
 
     async def connect_tcp(
         self,
@@ -124,10 +125,10 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - interface
     ) -> ProxiedStream:
         """Dial; `timeout` may shorten the one of the dialer, never lengthen it."""
-        seconds = self._timeout if timeout is None else min(timeout, self._timeout)
-        target = Target("http", host, port) if self._tunnel else None  # a tunnel does not ask for the scheme
-        connection = await dial(self._endpoint, target, timeout=seconds, tls=self._tls)
-        return ProxiedStream(connection, self._endpoint.canonical)
+        seconds = self.timeout if timeout is None else min(timeout, self.timeout)
+        target = Target("http", host, port) if self.tunnel else None  # a tunnel does not ask for the scheme
+        connection = await dial(self.endpoint, target, timeout=seconds, tls=self.tls)
+        return ProxiedStream(connection, self.endpoint.canonical)
 
 
 class Identity:

@@ -75,48 +75,42 @@ class RetryBudget:
         self._clock = clock
         self._width = window / _SLICES
         self._ring = [_Slice() for _ in range(_SLICES)]
-        self._requests = 0
-        self._retries = 0
         self._lock = threading.Lock()
 
     def note_request(self) -> None:
         """Count a request, its first attempt."""
         with self._lock:
-            self._slice().requests += 1
-            self._requests += 1
+            self._now().requests += 1
 
     def take(self) -> bool:
         """Count a retry where the budget allows one more, and tell whether it does."""
         with self._lock:
-            current = self._slice()
-            if self._retries + 1 > max(self._floor, self._share * self._requests):
+            current = self._now()
+            retries, requests = self._counted(current)
+            if retries + 1 > max(self._floor, self._share * requests):
                 return False
             current.retries += 1
-            self._retries += 1
             return True
 
     def give_back(self) -> None:
         """Uncount a retry that was allowed and not made."""
         with self._lock:
-            current = self._slice()
-            if current.retries:
-                current.retries -= 1
-                self._retries -= 1
+            current = self._now()
+            current.retries = max(0, current.retries - 1)
 
     def spent(self) -> tuple[int, int]:
         """Return the retries and the requests of the window."""
         with self._lock:
-            self._slice()
-            return self._retries, self._requests
+            return self._counted(self._now())
 
-    def _slice(self) -> _Slice:
-        """Let what is too old leave the window, and return the piece of now."""
-        now = int(self._clock.monotonic() / self._width)
-        for piece in self._ring:
-            if piece.number <= now - _SLICES and piece.number >= 0:
-                self._requests -= piece.requests
-                self._retries -= piece.retries
-                piece.number, piece.requests, piece.retries = -1, 0, 0
-        current = self._ring[now % _SLICES]
-        current.number = now
+    def _now(self) -> _Slice:
+        """Return the piece of now, empty where the window has moved on to it."""
+        number = int(self._clock.monotonic() / self._width)
+        current = self._ring[number % _SLICES]
+        if current.number != number:
+            current.number, current.requests, current.retries = number, 0, 0
         return current
+
+    def _counted(self, current: _Slice) -> tuple[int, int]:
+        pieces = [piece for piece in self._ring if piece.number > current.number - _SLICES]
+        return sum(piece.retries for piece in pieces), sum(piece.requests for piece in pieces)
