@@ -24,8 +24,7 @@ from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import Limits
-from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
-from proxywhirl.rotation.retries.send_policy import Judge, SendPolicy
+from proxywhirl.rotation.retries.send_policy import Judge, RetryBudget, RetryPolicy, SendPolicy
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules
 from proxywhirl.rotation.verdicts.rules import Classifier

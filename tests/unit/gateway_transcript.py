@@ -17,8 +17,7 @@ from proxywhirl.gateway.protocol.commands import (
 from proxywhirl.gateway.protocol.connection import ClientConnection
 from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.retries.pursuit import Choose, Publish
-from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
-from proxywhirl.rotation.retries.send_policy import SendPolicy
+from proxywhirl.rotation.retries.send_policy import RetryBudget, RetryPolicy, SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 from proxywhirl.urls import ProxyURL
 

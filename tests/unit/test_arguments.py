@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxywhirl import Attributes, Limits, Outcome, Pool, ProxyWhirl, SessionPolicy, WhirlTransport, vendor_sessions
-from proxywhirl.rotation.retries.retry import RetryPolicy
+from proxywhirl.rotation.retries.send_policy import RetryPolicy
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
 

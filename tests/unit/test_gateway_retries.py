@@ -17,7 +17,7 @@ from proxywhirl.gateway.protocol.commands import (
 )
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.retries.pursuit import Moved, NoChoice, Wait
-from proxywhirl.rotation.retries.retry import RetryPolicy
+from proxywhirl.rotation.retries.send_policy import RetryPolicy
 from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.urls import ProxyURL
 from tests.unit.gateway_transcript import EMPTY, FIRST, GET, OK, ONE, SECOND, SENT, SOCKS, TARGET, TWO, Transcript

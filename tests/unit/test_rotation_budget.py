@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.rotation.retries.retry import RetryBudget
+from proxywhirl.rotation.retries.send_policy import RetryBudget
 from proxywhirl.testing import ManualClock
 
 

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxywhirl.errors import Blame
-from proxywhirl.models import Target
+from proxywhirl.events import AttemptFailed
+from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF
-from proxywhirl.rotation.retries.pursuit import Pursuit, Stop
-from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
-from proxywhirl.rotation.retries.send_policy import SendPolicy
+from proxywhirl.rotation.retries.pursuit import Choose, Failed, NoChoice, Publish, Pursuit, Served, Stop, Try, Wait
+from proxywhirl.rotation.retries.send_policy import RetryBudget, RetryPolicy, SendPolicy
 from proxywhirl.testing import ManualClock
+from proxywhirl.urls import ProxyURL
 
 
 class Highest(random.Random):
@@ -69,6 +70,7 @@ class Moment:
 
 
 CLOCK = Moment()
+TARGET = Target("http", "t.test", 80)
 
 
 def begun(
@@ -77,7 +79,7 @@ def begun(
     """Begin a request that has 60 seconds."""
     CLOCK.time = 0.0
     sending = SendPolicy(policy or RetryPolicy(), budget or RetryBudget(clock=ManualClock()), rng=Highest())
-    return Pursuit(sending, Target("http", "t.test", 80), method=method, until=60.0, unsafe=unsafe, clock=CLOCK)
+    return Pursuit(sending, TARGET, method=method, until=60.0, unsafe=unsafe, clock=CLOCK)
 
 
 def attempt(pursuit: Pursuit, key: str) -> None:
@@ -208,3 +210,75 @@ def test_a_policy_without_an_attempt_is_refused(wrong: dict[str, int]) -> None:
     """No attempts, or no round of them, would mean no request."""
     with pytest.raises(ValueError, match="must be 1 or more"):
         RetryPolicy(**wrong)  # type: ignore[arg-type]  # the fields that are named are integers
+
+
+PROXIES = [Proxy.of(ProxyURL("http", f"{name}.test", 8080)) for name in ("first", "second", "third")]
+REFUSED = Outcome(False, blame=Blame.PROXY)
+BANNED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY)
+
+
+def played(pursuit: Pursuit, *answers: object) -> list[object]:
+    """Answer what a pursuit asks for; return its commands, and how it ended where it did."""
+    steps = pursuit.steps()
+    commands: list[object] = []
+    try:
+        commands.append(next(steps))
+        for answer in answers:
+            command = steps.send(answer)
+            commands.append(command)
+    except StopIteration as end:
+        commands.append(end.value)
+    return commands
+
+
+def chosen(*tried: Proxy) -> Choose:
+    """Return the command that chooses a proxy, none of those."""
+    return Choose(TARGET, frozenset(proxy.key for proxy in tried))
+
+
+def failed(proxy: Proxy, outcome: Outcome, *, final: bool) -> Publish:
+    """Return the command that tells of a failed attempt."""
+    return Publish(AttemptFailed(proxy, TARGET, outcome, final=final))
+
+
+def test_a_proxy_that_is_gone_was_no_attempt() -> None:
+    """Another one is chosen, nothing is told or counted, and the one that is gone is not chosen again."""
+    first, second, _ = PROXIES
+    pursuit = begun(RetryPolicy(attempts=1))
+    asked = played(pursuit, first, None, second, Served(Outcome(True)))
+    assert asked == [chosen(), Try(first), chosen(first), Try(second), None]
+    assert pursuit.attempts == 1
+
+
+def test_an_attempt_is_told_as_the_last_one_or_not_once_that_is_known() -> None:
+    """The event comes after the choice of the next proxy, or after it is known that there is none."""
+    first, second, _ = PROXIES
+    nobody = NoChoice("all were tried")
+    asked = played(begun(), first, Failed(REFUSED), second, None, Failed(REFUSED), nobody, None)
+    assert asked[:5] == [chosen(), Try(first), chosen(first), failed(first, REFUSED, final=False), Try(second)]
+    assert asked[5:] == [chosen(first, second), failed(second, REFUSED, final=True), nobody]
+
+
+def test_with_a_response_in_hand_no_proxy_is_waited_for() -> None:
+    """Without one a busy pool is asked again; with one the pursuit ends, and the budget has its retry back."""
+    first, *_ = PROXIES
+    busy = NoChoice("all are busy", 1.0, waits=True)
+    assert isinstance(played(begun(), busy)[-1], Wait)
+    budget = RetryBudget(clock=ManualClock())
+    asked = played(begun(budget=budget), first, Failed(BANNED, held=True), busy, None)
+    assert asked[-2:] == [failed(first, BANNED, final=True), busy]
+    assert budget.spent() == (0, 1)
+
+
+def test_an_attempt_that_says_nothing_of_its_proxy_leaves_it_to_be_tried() -> None:
+    """A kept connection that had been closed meanwhile costs its proxy no round."""
+    first, *_ = PROXIES
+    asked = played(begun(), first, Failed(REFUSED, counted=False), first, None, Served())
+    assert asked[2] == chosen()
+    assert asked[-1] is None
+
+
+def test_a_response_that_was_handed_on_and_is_a_failure_is_told_so() -> None:
+    """The client has a ban that came too late to try again: the event says that it was the last attempt."""
+    first, *_ = PROXIES
+    assert played(begun(), first, Served(BANNED), None)[2:] == [failed(first, BANNED, final=True), None]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from proxywhirl.health.policy import Schedule
     from proxywhirl.rotation.affinity.sessions import SessionPolicy
     from proxywhirl.rotation.proxy_state import Limits
-    from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
+    from proxywhirl.rotation.retries.send_policy import RetryBudget, RetryPolicy
     from proxywhirl.sources.fetching.bounds import FetchOptions
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -134,13 +134,13 @@ class RetrySettings(BaseModel):
 
     def policy(self) -> RetryPolicy:
         """Return how far a request is pursued."""
-        from proxywhirl.rotation.retries.retry import RetryPolicy
+        from proxywhirl.rotation.retries.send_policy import RetryPolicy
 
         return RetryPolicy(attempts=self.attempts, rounds=self.rounds, unsafe=self.unsafe)
 
     def budget(self, clock: Clock) -> RetryBudget:
         """Return a new budget."""
-        from proxywhirl.rotation.retries.retry import RetryBudget
+        from proxywhirl.rotation.retries.send_policy import RetryBudget
 
         return RetryBudget(share=self.share, floor=self.floor, window=self.window, clock=clock)
 

@@ -191,16 +191,15 @@ def trailers_onward(trailers: Iterable[tuple[bytes, bytes]]) -> Fields:
 
 
 def _end_to_end(message: h11.Request | h11.Response) -> Fields:
-    nominated = {
-        option.strip()
-        for name, value in message.headers
-        if name in (b"connection", b"proxy-connection")
-        for option in value.lower().split(b",")
-    }
-    dropped = _HOP_BY_HOP | (nominated - _NEVER_NOMINATED)
-    if _chunked(message):
-        # Both framings at once: the chunks count, and the length must not travel on (RFC 9112 section 6.3).
-        dropped |= {b"content-length"}
+    nominated: set[bytes] = set()
+    dropped = set(_HOP_BY_HOP)
+    for name, value in message.headers:
+        if name in (b"connection", b"proxy-connection"):
+            nominated.update(map(bytes.strip, value.lower().split(b",")))
+        elif name == b"transfer-encoding":
+            # Both framings at once: the chunks count, and the length must not travel on (RFC 9112 section 6.3).
+            dropped.add(b"content-length")
+    dropped |= nominated - _NEVER_NOMINATED
     return [(name, value) for name, value in message.headers.raw_items() if name.lower() not in dropped]
 
 

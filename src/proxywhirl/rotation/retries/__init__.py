@@ -1,7 +1,7 @@
 """Whether, when and how a request is tried again, by the gateway and by the library's clients alike. Pure.
 
-`retry` has the numbers: how many attempts a request may have (`RetryPolicy`), how many retries all of a sender's
-requests may have together (`RetryBudget`). `send_policy` joins them with who judges responses. `pursuit` is the loop.
+`send_policy` says how far a sender goes: the attempts of one request, a budget of retries for all, and who judges
+responses. `pursuit` is the loop.
 
 The rules:
 

@@ -1,15 +1,24 @@
-"""How a sender pursues its requests and judges what comes back: what the gateway and the library's clients share."""
+"""How a sender pursues its requests and judges what comes back: what the gateway and the library's clients share.
+
+A sender has a number of attempts for one request and a budget of retries for all. Without a budget, a target that is
+down gets as many times its load as there are attempts, just when it can bear the least. With one of a fifth it never
+gets more than six for five, whatever each request would like. A floor lets a program that sends little retry at all.
+
+Pure but for the budget's clock.
+"""
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
+from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame
-from proxywhirl.rotation.retries.retry import RetryBudget, RetryPolicy
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
+from proxywhirl.validation import require
 
 Judge = Callable[[Evidence], Verdict]
 """From a response to the party to blame; pure, quick, and raises nothing."""
@@ -23,6 +32,105 @@ its first byte, so that one which is cut short can still be had through another 
 
 _OF_GATEWAYS = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _REPEATED = frozenset({Blame.PROXY, Blame.ACCOUNT, Blame.TARGET_THROUGH_PROXY})
+_SLICES = 10  # pieces of the budget's window: what leaves it does so a piece at a time
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How far a request is pursued.
+
+    Attributes:
+        attempts: How many are made at one request at the most, the first included.
+        rounds: How often each proxy may be tried for one request.
+        unsafe: Whether methods that are not idempotent are sent again too, though they may have had their effect.
+
+    Raises:
+        TypeError: A value is of another kind.
+        ValueError: `attempts` or `rounds` is less than 1.
+    """
+
+    attempts: int = 20
+    rounds: int = 1
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would mean no attempt at all."""
+        for name in ("attempts", "rounds"):
+            require(name, getattr(self, name), int, "a whole number")
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        require("unsafe", self.unsafe, bool, "True or False")
+
+
+@dataclass(slots=True)
+class _Slice:
+    number: int = -1
+    requests: int = 0
+    retries: int = 0
+
+
+class RetryBudget:
+    """Allows retries up to a share of the requests within a window, or to a floor. Thread-safe; each call is O(1).
+
+    Args:
+        share: Retries for each request, 0.2 for a fifth.
+        floor: Retries that are allowed in each window however few the requests.
+        window: Seconds that are looked back on.
+        clock: Its monotonic time moves the window.
+
+    Raises:
+        ValueError: `share` or `floor` is below 0, or `window` is not above it.
+    """
+
+    def __init__(
+        self, *, share: float = 0.2, floor: int = 10, window: float = 10.0, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        if not share >= 0 or not floor >= 0 or not window > 0:
+            raise ValueError(f"share and floor must be 0 or more and window above 0, not {share}, {floor}, {window}")
+        self._share = share
+        self._floor = floor
+        self._clock = clock
+        self._width = window / _SLICES
+        self._ring = [_Slice() for _ in range(_SLICES)]
+        self._lock = threading.Lock()
+
+    def note_request(self) -> None:
+        """Count a request, its first attempt."""
+        with self._lock:
+            self._now().requests += 1
+
+    def take(self) -> bool:
+        """Count a retry where the budget allows one more, and tell whether it does."""
+        with self._lock:
+            current = self._now()
+            retries, requests = self._counted(current)
+            if retries + 1 > max(self._floor, self._share * requests):
+                return False
+            current.retries += 1
+            return True
+
+    def give_back(self) -> None:
+        """Uncount a retry that was allowed and not made."""
+        with self._lock:
+            current = self._now()
+            current.retries = max(0, current.retries - 1)
+
+    def spent(self) -> tuple[int, int]:
+        """Return the retries and the requests of the window."""
+        with self._lock:
+            return self._counted(self._now())
+
+    def _now(self) -> _Slice:
+        """Return the piece of now, empty where the window has moved on to it."""
+        number = int(self._clock.monotonic() / self._width)
+        current = self._ring[number % _SLICES]
+        if current.number != number:
+            current.number, current.requests, current.retries = number, 0, 0
+        return current
+
+    def _counted(self, current: _Slice) -> tuple[int, int]:
+        pieces = [piece for piece in self._ring if piece.number > current.number - _SLICES]
+        return sum(piece.retries for piece in pieces), sum(piece.requests for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)
