@@ -3,7 +3,7 @@
 The way of one check, which `monitor` (what is due) and `batch` (a list) have in common:
 
 1. `checks` claims the proxy, so that no other process of the home checks it, reads its endpoint, and asks `budget`.
-2. `probe` makes up to three attempts of `probe_steps`; one that this machine spoiled says nothing of the proxy.
+2. `probe` makes up to three attempts; one that this machine spoiled says nothing of the proxy.
 3. `recorder` sifts what came. While the `judges` cannot be relied on, a failure counts against nobody.
 4. `policy` says the next status and when the proxy is checked next. The recorder hands both to the store of entries,
    and the outcome to `history`.
@@ -13,7 +13,7 @@ probed. While a monitor runs it takes the reports, since it knows the judges; el
 
 Rules:
 
-- `levels` and `policy` are pure. `judges`, `probe` and `probe_steps` belong to one event loop and touch the network.
+- `levels` and `policy` are pure. `judges` and `probe` belong to one event loop and touch the network.
 - What may wait for a disk runs in a thread: `checks`, `recorder` and `budget` see to that.
 - This package knows no cache. `checks.Checkable` and `recorder.Verdicts` are what it needs of one; `checkups` gives it.
 - Nobody is asked but the proxies, and through them the judges and the target that the user named. `judges` says which
