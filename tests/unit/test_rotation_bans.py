@@ -245,12 +245,12 @@ def test_book_and_sites_never_disagree(steps: list[tuple[str, str, int, float]])
             learning.learn_bans({(key, name): Ban(wall, 0, "lifted", wall + seconds)}, now)
         elif what == "strike":
             refused = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403 + number, retry_after=seconds)
-            learning.failed(slot, learning.sites.get(name), refused, now, proxies=4)
+            learning.failed(slot, learning.site(name), refused, now, proxies=4)
         elif what == "serve":
-            learning.served(slot, learning.sites.get(name), now)
+            learning.served(slot, learning.site(name), now)
         else:
-            learning.sites.get(name)
-        for site in [*learning.sites, learning.connect]:
+            learning.site(name)
+        for site in [*learning.sites.values(), learning.connect]:
             learning.barred(site, clock.monotonic())
             assert_agree(learning, site, clock.now())
         assert len(learning.book) <= 6

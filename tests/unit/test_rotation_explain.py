@@ -101,7 +101,7 @@ def test_asking_changes_nothing() -> None:
     assert [replace(use, set_aside_until=None) for use in pool.snapshot()] == before
     assert (ledger._sessions, pool.collect_uses(), pool.collect_bans()) == ({}, {}, {})
     assert all(queue.trials <= had for queue, had in zip(pool._chooser.availability._queues, room, strict=True))
-    assert pool._chooser.learning.sites.find("shop.example") is None
+    assert pool._chooser.learning.sites.get("shop.example") is None
 
 
 @pytest.mark.parametrize("strategy", ["random", "sticky"])

@@ -166,7 +166,7 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
     slot = ProxyState("a", Proxy("a", "http", "192.0.2.1", 8080))
-    site = learning.sites.get("shop.example")
+    site = learning.site("shop.example")
     learning.failed(slot, site, BANNED, 0.0, proxies=9)
     uses = site.arms["a"].uses
     learning.used(slot, site, 1.0)
@@ -193,7 +193,7 @@ def test_who_comes_too_early_is_no_witness_against_the_site() -> None:
     """Many that are refused for their own haste stay banned: the site is not found to refuse everybody."""
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
-    site = learning.sites.get("shop.example")
+    site = learning.site("shop.example")
     slots = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080), good=5.0) for n in range(20)]
     learning.failed(slots[0], site, BANNED, 0.0, proxies=20)
     now = 0.0
@@ -216,7 +216,7 @@ def test_how_long_a_site_bans_is_learnt_from_those_that_come_back() -> None:
     """Who served, was banned and is refused when the ban should be over makes first bans longer, for all."""
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
-    site = learning.sites.get("shop.example")
+    site = learning.site("shop.example")
     slots = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080)) for n in range(9)]
     learning.failed(slots[8], site, BANNED, 0.0, proxies=9)
     for slot in slots[:8]:

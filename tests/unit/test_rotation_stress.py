@@ -142,7 +142,7 @@ def check(pool: Pool) -> None:
             chosen.add(key)
         assert chosen <= held
         assert all(chooser.availability.ready(key) for key in chosen)
-    for site in chooser.learning.sites:
+    for site in chooser.learning.sites.values():
         now, wall = time.monotonic(), time.time()
         held_here = {k: b for (k, name), b in chooser.learning.book.held(wall).items() if name == site.name}
         banned = {key: ban for key, ban in held_here.items() if key != EVERYBODY}

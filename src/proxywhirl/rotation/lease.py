@@ -8,7 +8,6 @@ choice: nothing that it held is lost.
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from proxywhirl.errors import LeaseReported
@@ -21,33 +20,25 @@ if TYPE_CHECKING:
     from proxywhirl.rotation.pool import Pool
 
 Because = tuple[str, int, Sized, object, str]
-"""The fields of a `Why`: a tuple costs a third of a value for each request."""
+"""Why a proxy was chosen; a text is made of it only where somebody asks (see `in_words`).
+
+- how it was, with a place for the next number;
+- how many proxies of the pool were ready;
+- who may not serve the site, as of now;
+- the filters that were asked for;
+- what stood before this choice: what a session moved away from, which wishes nobody could fulfil.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
-    """Why a proxy was chosen; a text is made of it only where somebody asks.
-
-    `among` counts the ready proxies of the pool; `barred` are those that the site may not have, as of now, `asked` the
-    filters.
-    `instead` says what stood before this choice: what a session moved away from, which wishes nobody could fulfil.
-    """
-
-    how: str
-    among: int
-    barred: Sized = ()
-    asked: object = ""
-    instead: str = ""
-
-    def __str__(self) -> str:
-        """Return it in words."""
-        words = self.how.format(self.among)
-        asked = str(self.asked)
-        if asked:
-            words += f", {asked}"
-        if self.barred:
-            words += f", {len(self.barred)} barred from the site"
-        return f"{self.instead}; {words}" if self.instead else words
+def in_words(why: Because) -> str:
+    """Return why a proxy was chosen."""
+    how, ready, barred, filters, before = why
+    words = how.format(ready)
+    if str(filters):
+        words += f", {filters}"
+    if barred:
+        words += f", {len(barred)} barred from the site"
+    return f"{before}; {words}" if before else words
 
 
 class Lease:
@@ -98,7 +89,7 @@ class Lease:
     @property
     def why(self) -> str:
         """Why this one: the strategy and among how many, or that it was due first."""
-        return str(Why(*self._why))
+        return in_words(self._why)
 
     def endpoint(self) -> ProxyURL:
         """Return the proxy's URL with its credential, read from the store at this moment.

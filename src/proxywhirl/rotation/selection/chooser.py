@@ -151,7 +151,7 @@ class Chooser:
             self.availability.bring_back(now, for_request=True)
         site = None
         if criteria.site is not None:
-            site = self.learning.sites.get(criteria.site)
+            site = self.learning.site(criteria.site)
             if site.rests:
                 self.require_awake(site, now)
         barred = self.barred(site, criteria, now) if criteria is not ANYTHING or self.holds.at else ()
@@ -173,7 +173,7 @@ class Chooser:
             self.availability.bring_back(now, for_request=True)
         site = None
         if criteria.site is not None:
-            site = self.learning.sites.get(criteria.site)
+            site = self.learning.site(criteria.site)
             if site.rests:
                 self.require_awake(site, now)
         return site, self.barred(site, criteria, now)
@@ -212,7 +212,7 @@ class Chooser:
         return (criteria.wanted,) if self._plain else self.options.filters_for(criteria.wanted)
 
     def choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
-        """Return the key of who serves, and why (see `Why`); None where nobody can.
+        """Return the key of who serves, and why (see `Because`); None where nobody can.
 
         The cases, in this order:
 
@@ -330,7 +330,7 @@ class Chooser:
         here = self.held.get(state.key) is state
         if site is not None:
             if site.closed:
-                site = lease.site = self.learning.sites.get(site.name)
+                site = lease.site = self.learning.site(site.name)
             if site.trying == state.key and not (here and outcome is not None and _tells_of_site(outcome)):
                 site.untried(now)
         if not here:

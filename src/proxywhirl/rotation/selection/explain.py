@@ -28,7 +28,7 @@ from typing import NamedTuple
 from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SiteResting
 from proxywhirl.models import Proxy
-from proxywhirl.rotation.lease import Why
+from proxywhirl.rotation.lease import in_words
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.filters import NO_FILTER
 from proxywhirl.rotation.selection.request_options import Criteria
@@ -273,7 +273,7 @@ def explain(
         if found is None:
             refusal = str(nobody(chooser, criteria, site, now))
         else:
-            chosen, why = found[0], str(Why(*found[1]))
+            chosen, why = found[0], in_words(found[1])
     size, eligible = len(chooser.held), len(chooser.held) - reasons.total()
     if chosen is None:
         return Explanation(size, eligible, excluded, told, None, refusal, None)

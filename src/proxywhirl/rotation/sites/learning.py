@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Mapping
 from http import HTTPStatus
 from itertools import islice
@@ -13,16 +14,17 @@ from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
 from proxywhirl.rotation.sites.sites import (
-    MOST_SITES,
     Arm,
     Failure,
     Site,
-    Sites,
     alike,
     limits_each,
     out_of_order,
     weight_of,
 )
+
+MOST_SITES = 4096
+"""Sites that are known at once; the one asked for longest ago is forgotten first. Its bans stay in the book."""
 
 CONNECT = "*:connect"
 """Stands for a site from which those are barred that open no tunnels."""
@@ -55,7 +57,7 @@ class Learning:
         most_sites: int = MOST_SITES,
         most_arms: int = MOST_ARMS,
     ) -> None:
-        self.sites = Sites(self._bar, self._close, most=most_sites)
+        self.sites: OrderedDict[str, Site] = OrderedDict()
         self.connect = Site(CONNECT)
         self.book = BanBook(rng, most=most_bans, dropped=self._let_in)
         self._rng = rng
@@ -63,6 +65,28 @@ class Learning:
         self._with_arms = arms
         self._arms = 0
         self._most_arms = most_arms
+        self._most_sites = most_sites
+
+    def site(self, name: str) -> Site:
+        """Return what is known of a site, from now on."""
+        site = self.sites.get(name)
+        if site is None:
+            site = self.sites[name] = self.peek(name)
+            if len(self.sites) > self._most_sites:
+                _, oldest = self.sites.popitem(last=False)
+                oldest.closed = True
+                self._arms -= len(oldest.arms)
+        elif len(self.sites) > self._most_sites // 2:  # before that, the order does not matter yet
+            self.sites.move_to_end(name)
+        return site
+
+    def peek(self, name: str) -> Site:
+        """Return what is known of a site, without remembering that somebody asked."""
+        site = self.sites.get(name)
+        if site is None:
+            site = Site(name)
+            self._bar(site)
+        return site
 
     def used(self, state: ProxyState, site: Site, now: float) -> None:
         """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
@@ -206,14 +230,6 @@ class Learning:
             else:
                 site.barred.discard(key)
 
-    def peek(self, name: str) -> Site:
-        """Return what is known of a site, without remembering that somebody asked."""
-        site = self.sites.find(name)
-        if site is None:
-            site = Site(name)
-            self._bar(site)
-        return site
-
     def barred(self, site: Site, now: float) -> bool:
         """Whether a site has barred anyone, once those are let in again whose time is over."""
         barred = site.barred
@@ -223,7 +239,7 @@ class Learning:
         return bool(barred)
 
     def _known(self, name: str) -> Site | None:
-        return self.connect if name == CONNECT else self.sites.find(name)
+        return self.connect if name == CONNECT else self.sites.get(name)
 
     def _bar(self, site: Site) -> None:
         now, wall = self._clock.monotonic(), self._clock.now()
@@ -259,9 +275,6 @@ class Learning:
         site = self._known(pair[1])
         if site is not None:
             site.barred.discard(pair[0])
-
-    def _close(self, site: Site) -> None:
-        self._arms -= len(site.arms)
 
     def _take_back(self, run: list[Failure], site: Site) -> None:
         wall = self._clock.now()
@@ -304,10 +317,10 @@ class Learning:
 
     def _drop_arms(self, kept: Site) -> None:
         """Forget what was learnt of the oldest site, or where there is no other, the oldest of this one."""
-        self._arms = sum(len(site.arms) for site in self.sites)  # some have gone with their sites
+        self._arms = sum(len(site.arms) for site in self.sites.values())  # some have gone with their sites
         if self._arms <= self._most_arms:
             return
-        for site in self.sites:
+        for site in self.sites.values():
             if site.arms and site is not kept:
                 self._arms -= len(site.arms)
                 site.arms.clear()

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -32,9 +30,6 @@ from proxywhirl.rotation.proxy_state import DECAY_STEP, HALF_LIFE
 from proxywhirl.rotation.sites.bans import FIRST_BAN, Ban
 from proxywhirl.rotation.sites.rate_limit import RateLimit, Uses
 from proxywhirl.timetable import Timetable
-
-MOST_SITES = 4096
-"""Sites that are known at once; the one asked for longest ago is forgotten first. Its bans stay in the book."""
 
 _SHORT_RUN, _LONG_RUN = 3, 12
 _CHANCE = 0.001  # of a run as long as this by mere chance
@@ -236,42 +231,3 @@ def limits_each(outcome: Outcome) -> bool:
 def weight_of(outcome: Outcome, *, proven: bool) -> float:
     """Return how much a failure says of the site: all where an answer came, or the proxy is known to work."""
     return 1.0 if proven or outcome.status is not None or outcome.blame is Blame.TARGET else _WEAK
-
-
-class Sites:
-    """The sites by name, those that were asked for last.
-
-    Args:
-        opened: Told of each site that is known from now on.
-        closed: Told of each that is forgotten.
-        most: How many are known at once.
-    """
-
-    def __init__(
-        self, opened: Callable[[Site], None], closed: Callable[[Site], None], *, most: int = MOST_SITES
-    ) -> None:
-        self._opened = opened
-        self._closed = closed
-        self._most = most
-        self._sites: OrderedDict[str, Site] = OrderedDict()
-
-    def __iter__(self) -> Iterator[Site]:
-        return iter(self._sites.values())
-
-    def find(self, name: str) -> Site | None:
-        """Return what is known of a site, None where nothing is."""
-        return self._sites.get(name)
-
-    def get(self, name: str) -> Site:
-        """Return what is known of a site, from now on."""
-        site = self._sites.get(name)
-        if site is None:
-            site = self._sites[name] = Site(name)
-            self._opened(site)
-            if len(self._sites) > self._most:
-                _, oldest = self._sites.popitem(last=False)
-                oldest.closed = True
-                self._closed(oldest)
-        elif len(self._sites) > self._most // 2:  # before that, the order does not matter yet
-            self._sites.move_to_end(name)
-        return site
