@@ -2,13 +2,15 @@
 
 Values are not repeated where they are of the wrong kind: an argument that went astray may hold a credential.
 
-The last function says what is wrong with a table of TOML that a user wrote.
+The last functions are for what a user wrote in TOML: they read its tables, and say what is wrong with one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from proxywhirl.errors import SettingsError
 
 if TYPE_CHECKING:  # the pool and the errors load without it
     from pydantic import BaseModel, ValidationError
@@ -94,6 +96,24 @@ def require_number(name: str, value: Any, unit: str = "", *, whole: bool = False
         raise TypeError(f"{name} must be a {'whole ' * whole}number{of}, not {type(value).__name__}{more}")
     if not value > 0:  # so that it refuses what is not a number (NaN) too
         raise ValueError(f"{name} must be more than 0{f' {unit}' if unit else ''}, not {value!r}{more}")
+
+
+def toml_tables(text: str, where: str) -> dict[str, dict[str, Any]]:
+    """Return the tables of a TOML document that a user wrote, by their names.
+
+    Raises:
+        SettingsError: It is not TOML, or something in it is no table; the message names `where`.
+    """
+    import tomllib  # noqa: PLC0415  # the pool loads without it
+
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{where} is not TOML: {exc}") from None  # the cause holds the text
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise SettingsError(f"{where}: {name} must be a table: write [{name}] and its settings below it")
+    return tables
 
 
 def what_is_wrong(exc: ValidationError, model: type[BaseModel]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -29,7 +28,7 @@ from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.sources.parsing.parse import has_parser, parser_names
 from proxywhirl.sources.spec import DEFAULT_REFRESH, DEFAULT_TTL, Provenance, SourceSpec
 from proxywhirl.urls import SCHEMES
-from proxywhirl.validation import what_is_wrong
+from proxywhirl.validation import toml_tables, what_is_wrong
 
 ENTRY_POINT_GROUP = "proxywhirl.sources"
 SOURCES_FILE = "sources.toml"
@@ -112,13 +111,8 @@ def tables_of(text: str, where: str) -> dict[str, dict[str, Any]]:
     Raises:
         SettingsError: it is not such a document.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise SettingsError(f"{where} is not TOML: {exc}") from None  # the cause holds the text
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise SettingsError(f"{where}: {name} must be a table: write [{name}] and its settings below it")
+    tables = toml_tables(text, where)
+    for name in tables:
         if not _NAME.fullmatch(name):
             raise SettingsError(f"{where}: a source's name has 1 to 100 printable characters, and no comma")
     return tables

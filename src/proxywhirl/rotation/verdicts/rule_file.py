@@ -11,14 +11,13 @@ other, and those before which another one holds whenever they do. Only what is c
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 from pydantic import StrictFloat as Real
 from pydantic import StrictInt as Whole
 from pydantic import StrictStr as Text
@@ -27,18 +26,21 @@ from proxywhirl.errors import Blame, ProxyURLError, SettingsError
 from proxywhirl.hosts import canonical_host
 from proxywhirl.rotation.verdicts.response import LONGEST_TITLE, LOOKED_AT
 from proxywhirl.rotation.verdicts.rules import NO_BODY, Pattern, Place, Rule, Wording
-from proxywhirl.validation import what_is_wrong
+from proxywhirl.validation import toml_tables, what_is_wrong
 from proxywhirl.wire.retry_after import LONGEST_WAIT
 
 CHANGEABLE = ("enabled", "domain", "retry_after")
 """What a user's table may change of a built-in rule."""
 
+CONDITIONS = {
+    *("status", "method", "header", "redirect_to", "title", "body", "body_regex"),
+    *("shorter_than", "faster_than"),
+}
+
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """What names a header: a token, RFC 9110 section 5.6.2."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
-_STATUS = re.compile(r"[1-9]xx|[1-9][0-9][0-9]")
 
 
 def _several(value: Any) -> Any:
@@ -50,8 +52,49 @@ def _several_by_name(value: Any) -> Any:
     return {name: _several(texts) for name, texts in value.items()} if isinstance(value, dict) else value
 
 
-OneOrMore = BeforeValidator(_several)
-Texts = Annotated[list[Text], OneOrMore, Field(min_length=1)]
+def _host(domain: str) -> str:
+    name = domain.removeprefix("*.").removeprefix(".")
+    try:
+        return canonical_host(name)
+    except ProxyURLError:
+        raise ValueError(
+            f"{domain!r} is no domain: write it such as example.com, without a scheme, a port or a path"
+        ) from None
+
+
+def _must_match(pattern: str, wrong: str) -> AfterValidator:
+    """Refuse what does not match as a whole; `wrong` says what it is not, and what to write."""
+    compiled = re.compile(pattern)
+
+    def check(value: int | str) -> int | str:
+        if not compiled.fullmatch(str(value)):
+            raise ValueError(f"{value!r} is {wrong}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _place(place: str) -> str:
+    if not place.strip("/") or "//" in place or not place.isprintable() or set(" ?#*") & set(place):
+        raise ValueError(f"{place!r} is no place: write a path such as /captcha, or a host, or host/path")
+    return place
+
+
+def _wording(text: str) -> str:
+    if Wording.of(text).says_nothing:
+        raise ValueError("a text is empty, or has nothing but stars: it would be found in every page")
+    return text
+
+
+Status = Annotated[
+    Whole | Text,
+    _must_match("[1-9]xx|[1-9][0-9][0-9]", 'no status: write a number from 100 to 999, or such as "5xx"'),
+]
+Method = Annotated[Text, _must_match("[A-Z]+(?:-[A-Z]+)*", "no method: write it in capitals, such as GET")]
+Header = Annotated[Text, _must_match(HEADER_NAME.pattern, "no name of a header")]
+OneOrMore = (BeforeValidator(_several), Field(min_length=1))
+Texts = Annotated[list[Text], *OneOrMore]
+Words = Annotated[list[Annotated[Text, AfterValidator(_wording)]], *OneOrMore]
 Seconds = Annotated[Whole | Real, Field(gt=0, le=LONGEST_WAIT)]
 
 
@@ -61,13 +104,13 @@ class Definition(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     about: Text = ""
-    domain: Texts | None = None
-    status: Annotated[list[Whole | Text], OneOrMore, Field(min_length=1)] | None = None
-    method: Texts | None = None
-    header: Annotated[dict[Text, list[Text]], BeforeValidator(_several_by_name), Field(min_length=1)] | None = None
-    redirect_to: Texts | None = None
-    title: Texts | None = None
-    body: Texts | None = None
+    domain: Annotated[list[Annotated[Text, AfterValidator(_host)]], *OneOrMore] | None = None
+    status: Annotated[list[Status], *OneOrMore] | None = None
+    method: Annotated[list[Method], *OneOrMore] | None = None
+    header: Annotated[dict[Header, list[Text]], BeforeValidator(_several_by_name), Field(min_length=1)] | None = None
+    redirect_to: Annotated[list[Annotated[Text, AfterValidator(_place)]], *OneOrMore] | None = None
+    title: Words | None = None
+    body: Words | None = None
     body_regex: Texts | None = None
     shorter_than: Annotated[Whole, Field(ge=1)] | None = None
     faster_than: Seconds | None = None
@@ -76,72 +119,13 @@ class Definition(BaseModel):
     retry_after: Seconds | None = None
     enabled: StrictBool = True
 
-    @field_validator("domain")
-    @classmethod
-    def _hosts(cls, value: list[str] | None) -> list[str] | None:
-        return value and [_host(domain) for domain in value]
-
-    @field_validator("status")
-    @classmethod
-    def _statuses(cls, value: list[int | str] | None) -> list[int | str] | None:
-        for status in value or ():
-            if not _STATUS.fullmatch(str(status)):
-                raise ValueError(f'{status!r} is no status: write a number from 100 to 999, or such as "5xx"')
-        return value
-
-    @field_validator("method")
-    @classmethod
-    def _methods(cls, value: list[str] | None) -> list[str] | None:
-        for method in value or ():
-            if not _METHOD.fullmatch(method):
-                raise ValueError(f"{method!r} is no method: write it in capitals, such as GET")
-        return value
-
-    @field_validator("header")
-    @classmethod
-    def _headers(cls, value: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-        for name in value or ():
-            if not HEADER_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of a header")
-        return value
-
-    @field_validator("redirect_to")
-    @classmethod
-    def _places(cls, value: list[str] | None) -> list[str] | None:
-        for place in value or ():
-            if not place.strip("/") or "//" in place or not place.isprintable() or set(" ?#*") & set(place):
-                raise ValueError(f"{place!r} is no place: write a path such as /captcha, or a host, or host/path")
-        return value
-
-    @field_validator("title", "body")
-    @classmethod
-    def _wordings(cls, value: list[str] | None) -> list[str] | None:
-        for text in value or ():
-            if Wording.of(text).says_nothing:
-                raise ValueError("a text is empty, or has nothing but stars: it would be found in every page")
-        return value
-
     def rule(self, name: str, *, built_in: bool) -> Rule:
         """Return the rule.
 
         Raises:
             SettingsError: it asks for nothing, or contradicts itself.
         """
-        conditions = self.model_dump(
-            include={
-                "status",
-                "method",
-                "header",
-                "redirect_to",
-                "title",
-                "body",
-                "body_regex",
-                "shorter_than",
-                "faster_than",
-            },
-            exclude_none=True,
-        )
-        if not conditions and not (self.ok and self.domain):
+        if not self.model_dump(include=CONDITIONS, exclude_none=True) and not (self.ok and self.domain):
             if self.model_fields_set and self.model_fields_set.issubset(CHANGEABLE):
                 raise SettingsError(
                     "no built-in rule has this name, and one of yours needs a condition: "
@@ -206,13 +190,8 @@ def read_tables(text: str, where: str) -> dict[str, dict[str, Any]]:
     Raises:
         SettingsError: the text is not TOML, or what stands in it is no table or has no name of a rule.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise SettingsError(f"{where} is not TOML: {exc}") from None  # the cause holds the text
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise SettingsError(f"{where}: {name} must be a table: write [{name}] and its settings below it")
+    tables = toml_tables(text, where)
+    for name in tables:
         if not _NAME.fullmatch(name):
             raise SettingsError(
                 f"{where}: {name!r} cannot name a rule: it takes 1 to 64 letters, digits, dots, dashes and underscores"
@@ -254,16 +233,6 @@ def _changed(rule: Rule, table: Mapping[str, Any], where: str) -> Rule:
         domains=tuple(definition.domain or ()),
         retry_after=definition.retry_after or rule.retry_after,
     )
-
-
-def _host(domain: str) -> str:
-    name = domain.removeprefix("*.").removeprefix(".")
-    try:
-        return canonical_host(name)
-    except ProxyURLError:
-        raise ValueError(
-            f"{domain!r} is no domain: write it such as example.com, without a scheme, a port or a path"
-        ) from None
 
 
 def _codes(status: str) -> range:
