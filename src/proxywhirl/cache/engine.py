@@ -41,7 +41,7 @@ from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tiers.directory_lock import Occupancy, backend_of
 from proxywhirl.cache.tiers.eviction import Uses
 from proxywhirl.cache.tiers.memory import MemoryTier
-from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.repeating import Repeating
@@ -133,6 +133,15 @@ class Engine:
         """Return what processes on the same files have published of themselves, this one included."""
         none: dict[str, str] = {}
         return published(self.stack.authority.call(lambda tier: tier.metas(PREFIX), none).values())
+
+    def sealing(self) -> Callable[[Decision], Decision] | None:
+        """Make sure of the key before credentials are written; return what does so in the transaction that seals."""
+        if self.keys is None:
+            return None
+        self.keys.prepare(self.stack.each_durable)
+        if self.stack.authority.sick and self.sealer is not None:
+            self.sealer.reload()  # what waits for long must not be sealed with a key that is gone by then
+        return self.keys.guard
 
     def ask_for_upkeep(self) -> None:
         """Have done what is due, without waiting for it where it could take long."""

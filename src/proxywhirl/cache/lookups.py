@@ -220,7 +220,8 @@ class Lookups(Lifecycle):
 
     def _read_below(self, key: str, now: float) -> Reading | None:
         """Return what is alive under a key that is not in L1; count it and note the use."""
-        policy.check_key(key)  # here, since what is in L1 has a key
+        if type(key) is not str or not key.isascii():  # here, since what is in L1 has a key
+            policy.check_key(key)
         engine = self._engine or self._running()
         if now >= self._upkeep.due:
             engine.upkeep.tick()

@@ -72,12 +72,15 @@ class CacheManager(Lookups):
                 hold: an entry can have been changed since it was made. Or a credential reads `***`, as one does that
                 was withheld, and none is stored that would be kept instead.
         """
-        policy.check_key(key)
-        require("entry", entry, CacheEntry, "a CacheEntry")
+        if type(key) is not str or not key.isascii():
+            policy.check_key(key)
+        if type(entry) is not CacheEntry:
+            require("entry", entry, CacheEntry, "a CacheEntry")
         own = getattr(entry, "key", None)  # `model_construct` leaves out what it is not given
         if key != own:
             raise ValueError(f"the entry's key is {own!r}, not {key!r}: put it under its own key")
-        return self._replace([self._running().mapping.record(entry)]) == 1
+        mapping = (self._engine or self._running()).mapping
+        return self._replace([mapping.record(entry)]) == 1
 
     def put_many(self, entries: Iterable[CacheEntry]) -> int:
         """Replace whatever is stored under the entries' keys; return how many the authority has taken.
@@ -88,22 +91,34 @@ class CacheManager(Lookups):
         mapping = self._running().mapping
         latest: dict[str, Record] = {}
         for entry in entries:
-            require("each of entries", entry, CacheEntry, "a CacheEntry")
-            policy.check_key(getattr(entry, "key", None))
+            if type(entry) is not CacheEntry:
+                require("each of entries", entry, CacheEntry, "a CacheEntry")
+            key = getattr(entry, "key", None)
+            if type(key) is not str or not key.isascii():
+                policy.check_key(key)
             latest[entry.key] = mapping.record(entry)
         return sum(map(self._replace, _batches(latest.values())))
 
     def _replace(self, batch: list[Record]) -> int:
         """Write records over what is stored; return how many the authority has taken."""
-        mapping, now = self._running().mapping, self._clock.now()
-        withheld = {record.key for record in batch if is_withheld(record)}
+        mapping, now = (self._engine or self._running()).mapping, self._now()
+        withheld: set[str] = set()
         for record in batch:
-            if record.key not in withheld:  # before the transaction: it is to be short
-                mapping.sealed(record)
+            if record.plain is not None and WITHHELD in record.plain:
+                withheld.add(record.key)
+            elif record.plain is not None:
+                mapping.sealed(record)  # before the transaction: it is to be short
 
         def decide(present: Mapping[str, Record]) -> Batch:
-            known = {key: record for key, record in present.items() if now < record.expires_at}
-            return Batch(puts=[mapping.sealed(mapping.restored(record, known.get(record.key))) for record in batch])
+            puts = []
+            for record in batch:
+                known = present.get(record.key)
+                if record.key in withheld:
+                    alive = known if known is not None and now < known.expires_at else None
+                    puts.append(mapping.sealed(mapping.restored(record, alive)))
+                else:
+                    puts.append(record if record.plain is None else mapping.sealed(record))
+            return Batch(puts)
 
         return len(batch) if self._write(withheld, decide, batch) is not None else 0
 
@@ -172,12 +187,12 @@ class CacheManager(Lookups):
     def delete_many(self, keys: Collection[str]) -> int:
         """Remove entries from every tier; return how many there were. Raises as `get` does."""
         asked = policy.check_keys(keys)
-        now = self._clock.now()
+        now = self._now()
         there = 0
 
         def decide(present: Mapping[str, Record]) -> Batch:
             nonlocal there
-            there = sum(policy.state_of(record, now) is not policy.Found.EXPIRED for record in present.values())
+            there = len([record for record in present.values() if now < record.expires_at])
             return Batch(deletes=asked)
 
         return there if self._write(asked, decide) is not None else 0
@@ -383,16 +398,16 @@ class CacheManager(Lookups):
 
         `records` are those that may come in new, with plain credentials or without.
         """
-        engine = self._running()
+        engine = self._engine or self._running()
         if engine.holds_nothing:
             return None
-        engine.upkeep.tick()
+        if engine.clock.monotonic() >= engine.upkeep.next_of_calls:
+            engine.upkeep.tick()
         sealing = None
-        if engine.keys is not None and any(record.plain is not None for record in records):
-            engine.keys.prepare(engine.stack.each_durable)
-            sealing = engine.keys.guard
-            if engine.stack.authority.sick and engine.sealer is not None:
-                engine.sealer.reload()  # what is owed for long must not be sealed with a key that is gone by then
+        for record in records if engine.keys is not None else ():
+            if record.plain is not None:
+                sealing = engine.sealing()
+                break
         size = max(len(keys), len(records))
         return engine.stack.commit(keys, decide, admit=bool(records), merge=merge, size=size, sealing=sealing)
 

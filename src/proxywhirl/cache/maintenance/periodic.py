@@ -21,7 +21,8 @@ Task = Callable[[], object]
 class Upkeep:
     """Runs `flush`, `sweep` (which says whether more is left) and `remember` when the configuration says.
 
-    `due` is when calls have something to do, on the wall clock, for those who have only that at hand.
+    `next_of_calls` is when calls have something to do, by the monotonic clock; `due` is the same on the wall clock, for
+    those who have only that at hand.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Upkeep:
         other writers; it leaves out the sweep, which is the business of puts and gets, unless a get has asked for it.
         """
         now = self._clock.monotonic()  # a wall clock that is set back must not put it off
-        if now < (self._next if watching else self._next_of_calls) or not self._busy.acquire(blocking=False):
+        if now < (self._next if watching else self.next_of_calls) or not self._busy.acquire(blocking=False):
             return
         everything, self._asked = self._asked or not watching, False
         first = 0 if watching else 1
@@ -77,9 +78,9 @@ class Upkeep:
             pass
 
     def _plan(self, now: float) -> None:
-        self._next_of_calls = min(self._due[1:])
-        self._next = min(self._due[0], self._next_of_calls)
-        self.due = self._clock.now() + self._next_of_calls - now
+        self.next_of_calls = min(self._due[1:])
+        self._next = min(self._due[0], self.next_of_calls)
+        self.due = self._clock.now() + self.next_of_calls - now
 
     def _sweep_all(self) -> None:
         while not self._stopped and self._sweep():
