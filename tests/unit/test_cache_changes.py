@@ -1,4 +1,4 @@
-"""The log as a pool reads it: outlines of records, sketches of proxies, and the values that are made of them."""
+"""The log as a pool reads it: sketches of proxies, and the values that are made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.cache.change_feed import CacheChanges, Outlines, Outlining, portray
+from proxywhirl.cache.change_feed import CacheChanges, Sketching, portray
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, encode_attributes
 from proxywhirl.cache.tiers.protocol import Batch, Changes
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
@@ -26,7 +26,7 @@ def record(key: str, **known: object) -> Record:
 
 def page(*records: Record) -> CacheChanges:
     """Return these records as a page for a pool."""
-    return CacheChanges.of(Outlines.of(Changes(7, list(records), ["gone"]), NOW))
+    return CacheChanges.of(Changes(7, list(records), ["gone"]), NOW)
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_equal_traits_are_one_object_in_memory() -> None:
     assert len(texts) == 2
 
 
-def test_sqlite_outlines_are_those_of_its_records(tier: SqliteTier) -> None:
+def test_sqlite_sketches_are_those_of_its_records(tier: SqliteTier) -> None:
     """Page by page, from any revision and in any state of the log, both readings of the log agree."""
-    assert isinstance(tier, Outlining)
+    assert isinstance(tier, Sketching)
     odd = 'a "b"\n\x1f ü'
     for n in range(30):
         known = encode_attributes(Attributes(label=odd)) if n % 3 else ""
@@ -105,9 +105,11 @@ def test_sqlite_outlines_are_those_of_its_records(tier: SqliteTier) -> None:
     last = tier.revision
     for revision in [*range(-last - 1, last + 2)]:
         for limit in (1, 3, 1000):
-            assert tier.outlines_since(revision, limit, NOW) == Outlines.of(tier.changes_since(revision, limit), NOW)
+            assert tier.sketches_since(revision, limit, NOW) == CacheChanges.of(
+                tier.changes_since(revision, limit), NOW
+            )
     tier.clear()
-    assert tier.outlines_since(last, 10, NOW).reset
+    assert tier.sketches_since(last, 10, NOW).reset
 
 
 def test_a_value_is_made_of_an_address_in_brackets() -> None:

@@ -1,11 +1,12 @@
-"""The log of changes as the pool reads it: proxies that came or changed, keys that went.
+"""The change feed: the log as the pool and the health monitor read it.
 
-A pool needs a third of a record's columns, and of a million proxies it uses a few at a time. So a tier may offer
-the log as outlines, and the pool keeps sketches, from which a `Proxy` is made when one is chosen.
+A pool needs a third of a record's columns, and of a million proxies it uses a few at a time. So it is given sketches,
+which a tier may read faster than records; a `Proxy` is made of one when it is chosen (`portray`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sys import intern
 from typing import Protocol, Self, runtime_checkable
@@ -16,7 +17,7 @@ from proxywhirl.cache.tiers.change_log import NOWHERE
 from proxywhirl.cache.tiers.protocol import Changes, Tier
 from proxywhirl.models import Attributes, HealthStatus, Proxy, Sketch
 
-Outline = tuple[str, str, str, int, int]
+SketchRow = tuple[str, str, str, int, int]
 """Of a record: key, URL, traits, standing, revision.
 
 Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
@@ -25,32 +26,6 @@ line break, or nothing. Its standing is one of the three below: gone, serving, o
 GONE, SERVING, ASIDE = range(3)
 
 _STATUSES = {status.value: status for status in HealthStatus}
-
-
-@dataclass(frozen=True, slots=True)
-class Outlines:
-    """A page of the log like `Changes`, with outlines instead of records."""
-
-    revision: int
-    outlines: list[Outline]
-    removed: list[str]
-    reset: bool = False
-    more: bool = False
-
-    @classmethod
-    def of(cls, changes: Changes, now: float) -> Self:
-        """Return the outlines, at a time, of a page of records."""
-        outlines = [_outline(record, now) for record in changes.records]
-        return cls(changes.revision, outlines, changes.removed, changes.reset, changes.more)
-
-
-@runtime_checkable
-class Outlining(Protocol):
-    """What a tier may offer beside `Tier`, where it reads a part of a record in less time than the whole."""
-
-    def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
-        """Return a page of the log after `revision` as `changes_since` does, of records as they stand at `now`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +44,27 @@ class CacheChanges:
     more: bool
 
     @classmethod
-    def of(cls, page: Outlines) -> Self:
-        """Return a page of a tier's log as it is to a pool: what has expired is removed."""
-        sketches: dict[str, Sketch] = {}
-        aside: dict[str, Sketch] = {}
-        removed = list(page.removed)
+    def of(cls, changes: Changes, now: float) -> Self:
+        """Return a page of records as it is to a pool at a time: what has expired is removed."""
+        rows = [_row(record, now) for record in changes.records]
+        return cls.of_rows(changes.revision, rows, changes.removed, reset=changes.reset, more=changes.more)
+
+    @classmethod
+    def of_rows(
+        cls, revision: int, rows: Iterable[SketchRow], removed: Sequence[str], *, reset: bool, more: bool
+    ) -> Self:
+        """Do as `of` with rows that a tier has read."""
+        page = cls(revision, {}, {}, [*removed], reset, more)
         shared: dict[str, str] = {}  # the same text is in memory once for each page
         share = shared.setdefault
-        for key, url, traits, standing, _ in page.outlines:
+        for key, url, traits, standing, _ in rows:
             if standing == SERVING:
-                sketches[key] = (url, share(traits, traits))
+                page.sketches[key] = (url, share(traits, traits))
             elif standing == ASIDE:
-                aside[key] = (url, share(traits, traits))
+                page.aside[key] = (url, share(traits, traits))
             else:
-                removed.append(key)
-        return cls(page.revision, sketches, aside, removed, page.reset, page.more)
+                page.removed.append(key)
+        return page
 
     @classmethod
     def nothing(cls, revision: int) -> Self:
@@ -93,12 +74,21 @@ class CacheChanges:
     @classmethod
     def standing_in(cls, records: list[Record], now: float) -> Self:
         """Return what is known while the log cannot be read; who asks with its revision then starts anew."""
-        return cls.of(Outlines.of(Changes(NOWHERE, records, []), now))
+        return cls.of(Changes(NOWHERE, records, []), now)
 
     @property
     def proxies(self) -> list[Proxy]:
         """Those that came or changed, made anew at each call. O(n)."""
         return [portray(*item) for sketches in (self.sketches, self.aside) for item in sketches.items()]
+
+
+@runtime_checkable
+class Sketching(Protocol):
+    """What a tier may offer beside `Tier`, where it reads a part of a record in less time than the whole."""
+
+    def sketches_since(self, revision: int, limit: int, now: float) -> CacheChanges:
+        """Return `CacheChanges.of` what `changes_since` returns."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +107,16 @@ class CheckTimes:
     @classmethod
     def of(cls, changes: Changes, now: float) -> Self:
         """Return the times, at a time, of a page of records; what is expired is removed."""
-        alive = [record for record in changes.records if now < record.expires_at]
+        due = {record.key: record.next_check_at or 0.0 for record in changes.records if now < record.expires_at}
         expired = [record.key for record in changes.records if now >= record.expires_at]
-        due = {record.key: record.next_check_at or 0.0 for record in alive}
         return cls(changes.revision, due, [*changes.removed, *expired], changes.reset, changes.more)
 
 
 def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:
     """Read a page of a tier's log after a revision, the fastest way that the tier offers."""
-    if isinstance(tier, Outlining):
-        return CacheChanges.of(tier.outlines_since(revision, limit, now))
-    return CacheChanges.of(Outlines.of(tier.changes_since(revision, limit), now))
+    if isinstance(tier, Sketching):
+        return tier.sketches_since(revision, limit, now)
+    return CacheChanges.of(tier.changes_since(revision, limit), now)
 
 
 def portray(key: str, sketch: Sketch) -> Proxy:
@@ -144,7 +133,7 @@ def portray(key: str, sketch: Sketch) -> Proxy:
     return Proxy(key, intern(scheme), host, port, label, intern(source), health, known)
 
 
-def _outline(record: Record, now: float) -> Outline:
+def _row(record: Record, now: float) -> SketchRow:
     state = state_of(record, now)
     standing = GONE if state is Found.EXPIRED else SERVING
     if state is Found.RETIRED or (state is Found.LIVE and record.status == "dead"):

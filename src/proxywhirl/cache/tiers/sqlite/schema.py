@@ -103,7 +103,7 @@ EXPIRED = (
     f"SELECT key, expires_at FROM entries WHERE expires_at < {NEVER_TIMESTAMP} "  # noqa: S608  # a constant
     "ORDER BY expires_at LIMIT ?"  # a second bound would be tried on each row up to the first one
 )
-OUTLINES = f"""SELECT key, url, status || ' ' || (sealed IS NOT NULL) || ' ' || attributes || char(10) || source,
+SKETCHES = f"""SELECT key, url, status || ' ' || (sealed IS NOT NULL) || ' ' || attributes || char(10) || source,
     CASE WHEN expires_at <= ? THEN {GONE} WHEN retired OR status = 'dead' THEN {ASIDE} ELSE {SERVING} END, revision
     FROM entries WHERE revision > ? ORDER BY revision LIMIT ?"""  # noqa: S608  # as above
 TOUCH = (

@@ -10,7 +10,7 @@ from typing import cast
 
 import apsw
 
-from proxywhirl.cache.change_feed import Outline, Outlines
+from proxywhirl.cache.change_feed import CacheChanges, SketchRow
 from proxywhirl.cache.record import Record, UnsoundError, fault_of
 from proxywhirl.cache.tiers.change_log import Position
 from proxywhirl.cache.tiers.eviction import Admission, Standing
@@ -213,19 +213,19 @@ class SqliteTier(SqliteFile):
         query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
         return self._reading(lambda reader: reader.execute(query, (key,)).fetchone()) is not None
 
-    def outlines_since(self, revision: int, limit: int, now: float) -> Outlines:
-        """See `Outlining`."""
+    def sketches_since(self, revision: int, limit: int, now: float) -> CacheChanges:
+        """See `Sketching`."""
 
-        def read(reader: apsw.Connection) -> Outlines:
+        def read(reader: apsw.Connection) -> CacheChanges:
             with reader:  # one snapshot for all
                 state = state_of(reader)
                 position = Position.of(revision, floor=state.floor, last=state.revision)
-                rows = reader.execute(table.OUTLINES, (now, position.since, limit)).fetchall()
-                outlines = cast("list[Outline]", rows)  # the table is STRICT
-                more = len(outlines) == limit
-                reached = outlines[-1][-1] if more else state.revision
+                rows = cast("list[SketchRow]", reader.execute(table.SKETCHES, (now, position.since, limit)).fetchall())
+                more = len(rows) == limit
+                reached = rows[-1][-1] if more else state.revision
                 removed = _removed(reader, position.since, reached)
-            return Outlines(position.after(reached, more=more), outlines, removed, position.reset, more)
+            after = position.after(reached, more=more)
+            return CacheChanges.of_rows(after, rows, removed, reset=position.reset, more=more)
 
         return self._reading(read)
 
