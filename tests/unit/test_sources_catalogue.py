@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.sources.definitions import built_in, defined, location_of, plugged_in, read_definitions, with_file
+from proxywhirl.sources.definitions import built_in, define, location_of, plugged_in, read_definitions, with_file
 from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.urls import SCHEMES
@@ -81,7 +81,7 @@ def test_the_users_file_adds_sources_and_changes_known_ones(tmp_path: Path) -> N
 def test_no_secret_of_a_source_shows(tmp_path: Path) -> None:
     """Neither userinfo nor the query nor a long key in the path is in what is shown, or in the repr."""
     url = "https://bob:hunter2@shop.example/get/Zq7aaaaaaaaaaaaaaaaaaaaa/list?token=Zq7"
-    shop = defined({"shop": {"url": url}}, "x", Provenance.USER, tmp_path)["shop"]
+    shop = define("shop", {"url": url}, "x", Provenance.USER, tmp_path)
     assert shop.shown == "https://shop.example/get/***/list?***"
     assert not any(secret in text for text in (shop.shown, repr(shop)) for secret in ("bob", "hunter2", "Zq7"))
 

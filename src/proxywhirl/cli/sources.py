@@ -14,7 +14,7 @@ import click
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime, ttl_option
 from proxywhirl.cli.output import acknowledge, note, print_json, print_table, printable
 from proxywhirl.errors import SettingsError
-from proxywhirl.sources.definitions import defined, read_definitions, tables_of
+from proxywhirl.sources.definitions import define, read_definitions, tables_of
 from proxywhirl.sources.fetch_history import SourceRecord
 from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
@@ -151,7 +151,7 @@ def _meant(supply: Supply, what: str) -> SourceSpec:
     if known is not None:
         return known
     if "://" in what or Path(what).exists():
-        return defined({"tested": {"url": what}}, "the source", Provenance.USER, Path.cwd())["tested"]
+        return define("tested", {"url": what}, "the source", Provenance.USER, Path.cwd())
     (spec,) = supply.registry.find([what])
     return spec
 

@@ -66,21 +66,6 @@ class Definition(BaseModel):
             raise ValueError(str(UnknownNameError("scheme", value, list(SCHEMES))))
         return value
 
-    def spec(self, name: str, provenance: Provenance, folder: Path) -> SourceSpec:
-        """Return the source; the path of a file is taken from `folder`.
-
-        Raises:
-            SettingsError: the URL is none.
-        """
-        return SourceSpec(
-            name=name,
-            location=location_of(self.url, folder),
-            refresh=float(self.refresh),
-            ttl=math.inf if self.ttl == "never" else float(self.ttl),
-            provenance=provenance,
-            **self.model_dump(exclude={"url", "refresh", "ttl"}),
-        )
-
 
 def location_of(text: str, folder: Path) -> str:
     """Return where a source is: a URL as it stands, or the absolute path of a file.
@@ -118,25 +103,27 @@ def tables_of(text: str, where: str) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def defined(
-    tables: Mapping[str, Mapping[str, Any]], where: str, provenance: Provenance, folder: Path
-) -> dict[str, SourceSpec]:
-    """Return the sources that the tables define, by name.
+def define(name: str, table: Mapping[str, Any], where: str, provenance: Provenance, folder: Path) -> SourceSpec:
+    """Return the source that a table defines; the path of a file begins at `folder`.
 
     Raises:
-        SettingsError: a table is wrong; the message names it.
+        SettingsError: the table is wrong; the message names the source.
     """
-    specs = {}
-    for name, table in tables.items():
-        try:
-            specs[name] = Definition.model_validate(table).spec(name, provenance, folder)
-        except ValidationError as exc:
-            raise SettingsError(
-                f"{where}: source {name!r}: {what_is_wrong(exc, Definition)}"
-            ) from None  # the cause repeats values
-        except SettingsError as exc:
-            raise SettingsError(f"{where}: source {name!r}: {exc}") from exc
-    return specs
+    try:
+        read = Definition.model_validate(table)
+        return SourceSpec(
+            name=name,
+            location=location_of(read.url, folder),
+            refresh=float(read.refresh),
+            ttl=math.inf if read.ttl == "never" else float(read.ttl),
+            provenance=provenance,
+            **read.model_dump(exclude={"url", "refresh", "ttl"}),
+        )
+    except ValidationError as exc:
+        wrong = what_is_wrong(exc, Definition)
+        raise SettingsError(f"{where}: source {name!r}: {wrong}") from None  # the cause repeats values
+    except SettingsError as exc:
+        raise SettingsError(f"{where}: source {name!r}: {exc}") from exc
 
 
 def read_definitions(text: str, where: str) -> list[tuple[str | None, dict[str, Any]]]:
@@ -162,7 +149,8 @@ def built_in() -> Mapping[str, SourceSpec]:
     """Return the public lists that come with the package, by name."""
     where = "the catalogue"
     text = files("proxywhirl.sources").joinpath("catalogue.toml").read_text(encoding="utf-8")
-    return defined(tables_of(text, where), where, Provenance.CATALOGUE, Path("/"))
+    tables = tables_of(text, where).items()
+    return {name: define(name, table, where, Provenance.CATALOGUE, Path("/")) for name, table in tables}
 
 
 def plugged_in() -> dict[str, SourceSpec]:
@@ -196,19 +184,16 @@ def with_file(specs: Mapping[str, SourceSpec], path: Path) -> dict[str, SourceSp
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise SettingsError(f"{path} cannot be read: {reason}") from exc
-    tables = tables_of(text, str(path))
-    known = {name: table for name, table in tables.items() if "url" not in table and name in specs}
-    added = {name: table for name, table in tables.items() if name not in known}
-    result = {**specs, **defined(added, str(path), Provenance.USER, path.parent)}
-    for name, table in known.items():
-        result[name] = _changed(specs[name], table, path)
+    where = str(path)
+    result = dict(specs)
+    for name, table in tables_of(text, where).items():
+        known = None if "url" in table else specs.get(name)
+        if known is None:
+            result[name] = define(name, table, where, Provenance.USER, path.parent)
+        else:
+            read = define(name, {"url": known.location, **table}, where, known.provenance, path.parent)
+            result[name] = replace(known, **{setting: getattr(read, setting) for setting in table})
     return result
-
-
-def _changed(spec: SourceSpec, table: Mapping[str, Any], path: Path) -> SourceSpec:
-    """Return a source with the settings of a table that leaves its location to it."""
-    (read,) = defined({spec.name: {"url": spec.location, **table}}, str(path), spec.provenance, path.parent).values()
-    return replace(spec, **{name: getattr(read, name) for name in table})
 
 
 def _offered(entry_point: EntryPoint) -> list[SourceSpec]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxywhirl.errors import SettingsError, UnknownNameError
-from proxywhirl.sources.definitions import SOURCES_FILE, built_in, defined, plugged_in, with_file
+from proxywhirl.sources.definitions import SOURCES_FILE, built_in, define, plugged_in, with_file
 from proxywhirl.sources.fetch_history import SourceRecord
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.state.store import Store
@@ -88,7 +88,7 @@ class SourceRegistry:
         new: dict[str, SourceSpec] = {}
         stored: dict[str, str] = {}
         for named, table in definitions:
-            (spec,) = defined({named or "new": table}, where, Provenance.USER, folder).values()
+            spec = define(named or "new", table, where, Provenance.USER, folder)
             known = names.get(spec.location)
             if known is not None and known not in added:
                 raise SettingsError(
@@ -145,7 +145,7 @@ class SourceRegistry:
         specs: dict[str, SourceSpec] = {}
         for name, text in self._notes.items(_DEFINITIONS).items():
             try:
-                specs |= defined({name: json.loads(text)}, "added", Provenance.USER, Path("/"))
+                specs[name] = define(name, json.loads(text), "added", Provenance.USER, Path("/"))
             except (SettingsError, ValueError) as exc:
                 _log.warning("a source is left out: %s", exc)
         return specs

@@ -142,8 +142,9 @@ def _encoding(data: bytes) -> str:
         return "utf-32"  # before UTF-16, whose mark is the beginning of this one
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    zeros = bytes(byte == 0 for byte in data[:4])
-    return {b"\0\1\0\1": "utf-16-le", b"\1\0\1\0": "utf-16-be"}.get(zeros, "utf-8-sig")
+    if re.match(rb"(?s)(?:[^\0]\0){2}", data):
+        return "utf-16-le"
+    return "utf-16-be" if re.match(rb"(?s)(?:\0[^\0]){2}", data) else "utf-8-sig"
 
 
 def _as_latin_1(error: UnicodeError) -> tuple[str, int]:

@@ -135,7 +135,8 @@ def parse_text(texts: Iterable[str], options: ParseOptions) -> Iterator[Item]:
             if block.takes(number, line):
                 continue
         scheme = yield from _alone(line, number, scheme)
-    yield from _end(block, scheme)
+    if block.lines:
+        yield from _end(block, scheme)
 
 
 def parse_line(line: str, number: int, *, scheme: str = "http") -> Iterator[Item]:

@@ -121,9 +121,10 @@ def header_delimiter(head: str) -> str | None:
     """Return what separates the columns where the first line is a header, else None."""
     lines = (line.strip() for line in head.split("\n"))
     first = next((line for line in lines if line and not line.startswith("#")), "")
+    if re.search(r"[0-9]\.[0-9]|://", first):
+        return None
     for delimiter in _DELIMITERS:
-        names = [field_name(name) for name in first.split(delimiter)]
-        if len(names) > 1 and names_endpoint(names) and not re.search(r"[0-9]\.[0-9]|://", first):
+        if delimiter in first and names_endpoint([field_name(name) for name in first.split(delimiter)]):
             return delimiter
     return None
 
