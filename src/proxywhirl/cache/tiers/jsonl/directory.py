@@ -20,19 +20,9 @@ from typing import NamedTuple
 
 from proxywhirl.cache.manifest import DAMAGED, MARK, NOTE_SUFFIX
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.eviction import Standing
-from proxywhirl.cache.tiers.jsonl.format import (
-    Mark,
-    decode_mark,
-    encode_evictions,
-    encode_hit,
-    encode_passes,
-    encode_record,
-    encode_removal,
-)
-from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, Passed, Put, ShardFile
+from proxywhirl.cache.tiers.jsonl.format import Change, Mark, decode_mark
+from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, ShardFile
 from proxywhirl.cache.tiers.jsonl.write_lock import Marker
-from proxywhirl.cache.tiers.protocol import Access
 from proxywhirl.state.files import append_file, replace_file
 
 
@@ -73,44 +63,10 @@ SHARDS = 16
 
 
 class Line(NamedTuple):
-    """A line to be written: the shard it goes to, and what it says of whom."""
+    """A line to be written: what it says of keys of one shard, and how it is spelt."""
 
-    shard: int
+    change: Change
     encoded: bytes
-    what: Put | Access | Passed | Sequence[str]
-
-    @property
-    def moved(self) -> Sequence[str]:
-        """Whose standing it changes."""
-        what = self.what
-        if isinstance(what, Put):
-            return (what.record.key,)
-        return (what.key,) if isinstance(what, Access) else what.keys if isinstance(what, Passed) else ()
-
-    @classmethod
-    def put(cls, record: Record, standing: Standing) -> Line:
-        """Make the line of a record."""
-        return cls(shard_number(record.key), encode_record(record, standing), Put(record, standing))
-
-    @classmethod
-    def removal(cls, key: str, revision: int) -> Line:
-        """Make the line of a removal that is in the log."""
-        return cls(shard_number(key), encode_removal(key, revision), (key,))
-
-    @classmethod
-    def evictions(cls, shard: int, keys: Sequence[str]) -> Line:
-        """Make the line of keys of one shard that leave the window."""
-        return cls(shard, encode_evictions(keys), keys)
-
-    @classmethod
-    def passes(cls, shard: int, keys: Sequence[str], at: float) -> Line:
-        """Make the line of keys of one shard that the hand has passed."""
-        return cls(shard, encode_passes(keys, at), Passed(keys, at))
-
-    @classmethod
-    def hit(cls, access: Access) -> Line:
-        """Make the line of some uses of a key."""
-        return cls(shard_number(access.key), encode_hit(access), access)
 
 
 @dataclass(slots=True)
@@ -262,7 +218,7 @@ class Shards:
         """
         by_shard: dict[int, list[Line]] = {}
         for line in lines:
-            by_shard.setdefault(line.shard, []).append(line)
+            by_shard.setdefault(shard_number(line.change.keys[0]), []).append(line)
         touched = [(self.files[number], group) for number, group in by_shard.items()]
         written: list[ShardFile] = []
         try:
@@ -278,7 +234,7 @@ class Shards:
             raise
         for shard, group in touched:
             for line in group:
-                shard.note(line.what, len(line.encoded))
+                shard.note(line.change, len(line.encoded))
         return [shard for shard, _ in touched if shard.is_wasteful()]
 
     def rewrite(

@@ -21,7 +21,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring, encode_basestring_ascii
-from math import isfinite
+from math import inf, isfinite
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -151,9 +151,58 @@ def decode_mark(line: bytes, path: str) -> Mark | None:
     return Mark(fields["revision"], fields["floor"], fields["writes"], fields["busy"])
 
 
-def keys_of(fields: dict[str, Any]) -> Sequence[str]:
-    """Return the keys that a line speaks of."""
-    return fields["keys"] if fields["op"] in {"evict", "pass"} else (fields["key"],)
+class Put(NamedTuple):
+    """What the index knows of a record that a line holds."""
+
+    keys: tuple[str]
+    revision: int
+    expires_at: float
+    retired: bool
+    standing: Standing
+
+
+class Hit(NamedTuple):
+    """Some uses of a key, and what a rewrite said of its standing besides."""
+
+    keys: tuple[str]
+    generation: int
+    uses: int
+    at: float
+    said: Mapping[str, Any] = {}
+
+
+class Passed(NamedTuple):
+    """Keys that the hand has passed at a tick."""
+
+    keys: Sequence[str]
+    at: float
+
+
+class Gone(NamedTuple):
+    """Keys that were removed at a revision, or left the window: then no revision is later."""
+
+    keys: Sequence[str]
+    revision: float = inf
+
+
+Change = Put | Hit | Passed | Gone
+"""What a line says."""
+
+
+def change_of(fields: Mapping[str, Any]) -> Change | None:
+    """Return what the fields of a line say; None of one of another kind. May raise `KeyError`, `TypeError`."""
+    op = fields["op"]
+    if op == "put":
+        revision, retired = fields["revision"], fields.get("retired", False)
+        return Put((fields["key"],), revision, fields["expires_at"], retired, standing_in(fields))
+    if op == "hit":
+        said = {name: fields[name] for name in _STANDING if name in fields}
+        return Hit((fields["key"],), fields["generation"], fields["count"], fields["at"], said)
+    if op == "pass":
+        return Passed(fields["keys"], fields["at"])
+    if op == "del":
+        return Gone((fields["key"],), fields.get("revision", inf))
+    return Gone(fields["keys"]) if op == "evict" else None
 
 
 def encode_record(record: Record, standing: Standing | None = None) -> bytes:

@@ -6,16 +6,20 @@ The caller holds the directory's lock for all but `read`. Errors are `OSError`.
 from __future__ import annotations
 
 import errno
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from proxywhirl.cache.record import Record, counted
 from proxywhirl.cache.tiers.eviction import Standing
 from proxywhirl.cache.tiers.jsonl.format import (
+    Change,
+    Hit,
+    Passed,
+    Put,
+    change_of,
     check_header,
     decode_line,
     decode_record,
@@ -23,15 +27,11 @@ from proxywhirl.cache.tiers.jsonl.format import (
     encode_removal,
     header,
     is_whole,
-    keys_of,
     removal_in,
-    standing_in,
     whole_lines,
 )
 from proxywhirl.cache.tiers.protocol import Access
 from proxywhirl.state.files import replace_file, write_all
-
-_NOTHING_SAID: Mapping[str, Any] = {}
 
 LineRead = tuple[str, str, int]
 """What a line says: (op, key, revision)."""
@@ -50,20 +50,6 @@ class Located:
     hits: int = 0
     moved: bool = False
     """Whether its standing is another one than in its line."""
-
-
-class Put(NamedTuple):
-    """A record, and its standing."""
-
-    record: Record
-    standing: Standing
-
-
-class Passed(NamedTuple):
-    """Keys that the hand has passed at a tick."""
-
-    keys: Sequence[str]
-    at: float
 
 
 @dataclass(slots=True)
@@ -176,25 +162,10 @@ class ShardFile:
         if self._fsync:
             os.fsync(self._fd)
 
-    def note(self, what: Put | Access | Passed | Sequence[str], length: int) -> None:
-        """Bring the index in line with the line that was written next: a record, hits, or keys that passed or went."""
-        if isinstance(what, Put):
-            record, standing = what
-            arrived, _, used, at, count, passed, lap = standing
-            standing = Standing(arrived, record.generation, used, at, count, passed, lap)
-            length_of_line = length - 1  # without its newline
-            located = Located(self._size, length_of_line, record.revision, record.expires_at, record.retired, standing)
-            self._place(record.key, located)
-        elif isinstance(what, Access):
-            self._hit(what.key, what.generation, what.count, what.at)
-        elif isinstance(what, Passed):
-            for key in what.keys:
-                self._pass(key, what.at)
-        else:
-            for key in what:
-                self._remove(key)
+    def note(self, change: Change, length: int) -> None:
+        """Bring the index in line with the line that was written next."""
+        self._index(change, self._size, length - 1)  # without its newline
         self._size += length
-        self._lines += 1
 
     def is_wasteful(self) -> bool:
         """Whether most lines are outdated, so that rewriting pays."""
@@ -280,11 +251,11 @@ class ShardFile:
             news.revision, news.floor = int(fields["revision"]), int(fields["floor"])
             self.base = news.revision if offset == 0 else self.base
             return True
-        keys = keys_of(fields)
-        if fields["op"] not in {"put", "del", "evict", "hit", "pass"} or not all(map(self._belongs, keys)):
+        change = change_of(fields)
+        if change is None or not all(map(self._belongs, change.keys)):
             return False
-        self._index_line(fields, offset, length)
-        news.lines += [(fields["op"], key, fields.get("revision", 0)) for key in keys]
+        self._index(change, offset, length)
+        news.lines += [(fields["op"], key, fields.get("revision", 0)) for key in change.keys]
         return True
 
     def _take_damaged(self, lines: list[tuple[int, bytes]], news: News) -> None:
@@ -304,32 +275,25 @@ class ShardFile:
                 self._take_line(line[start:end], offset + start, news)
             news.damaged.append(line)
 
-    def _index_line(self, fields: dict[str, Any], offset: int, length: int) -> None:
+    def _index(self, change: Change, offset: int, length: int) -> None:
+        """Bring the index in line with what the line at a place says."""
         self._lines += 1
-        if fields["op"] == "put":
-            located = Located(
-                offset,
-                length,
-                fields["revision"],
-                fields["expires_at"],
-                fields.get("retired", False),
-                standing_in(fields),
-            )
-            self._place(fields["key"], located)
-        elif fields["op"] == "hit":
-            said: dict[str, Any] = {
-                name: fields[name] for name in ("arrived", "used", "passed", "lap") if name in fields
-            }
-            self._hit(fields["key"], fields["generation"], fields["count"], fields["at"], said)
-        elif fields["op"] == "pass":
-            for key in keys_of(fields):
-                self._pass(key, fields["at"])
-        else:
-            at = fields.get("revision", math.inf)
-            for key in keys_of(fields):
-                known = self.index.get(key)
-                if known is None or known.revision <= at:  # files of earlier releases have older ones behind a put
+        if isinstance(change, Put):
+            (key,), revision, expires_at, retired, standing = change
+            self._place(key, Located(offset, length, revision, expires_at, retired, standing))
+            return
+        for key in change.keys:
+            located = self.index.get(key)
+            if located is None:
+                continue
+            if isinstance(change, Passed):
+                located.standing, located.moved = located.standing.spared(change.at), True
+            elif not isinstance(change, Hit):
+                if located.revision <= change.revision:  # files of earlier releases have older ones behind a put
                     self._remove(key)
+            elif located.standing.generation == change.generation:
+                located.hits, located.moved = counted(located.hits, change.uses), True
+                located.standing = located.standing.used_again(change.uses, change.at)._replace(**change.said)
 
     def _place(self, key: str, located: Located) -> None:
         self._remove(key)
@@ -340,15 +304,3 @@ class ShardFile:
         known = self.index.pop(key, None)
         if known is not None:
             self.retired -= known.retired
-
-    def _pass(self, key: str, at: float) -> None:
-        known = self.index.get(key)
-        if known is not None:
-            known.standing, known.moved = known.standing.spared(at), True
-
-    def _hit(self, key: str, generation: int, count: int, at: float, said: Mapping[str, Any] = _NOTHING_SAID) -> None:
-        """Note hits; a line that a rewrite left says what the standing is, besides by these."""
-        known = self.index.get(key)
-        if known is not None and known.standing.generation == generation:
-            known.hits, known.moved = counted(known.hits, count), True
-            known.standing = known.standing.used_again(count, at)._replace(**said)

@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,19 @@ from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.change_log import Journal
 from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, rank_for
 from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Notes, Shards, shard_number
+from proxywhirl.cache.tiers.jsonl.format import (
+    Gone,
+    Hit,
+    Passed,
+    Put,
+    encode_evictions,
+    encode_hit,
+    encode_passes,
+    encode_record,
+    encode_removal,
+)
 from proxywhirl.cache.tiers.jsonl.inspect import differing, left_over, lost, mend, too_open
-from proxywhirl.cache.tiers.jsonl.shard_file import Put
+from proxywhirl.cache.tiers.jsonl.shard_file import Located
 from proxywhirl.cache.tiers.memory import Expiries
 from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
@@ -117,7 +129,7 @@ class JsonlTier:
             applied = Applied(revision_before=self.revision)
             batch = decide({key: record for key in keys if (record := self.peek(key)) is not None})
             applied.deletes = [key for key in batch.deletes if self._shards.locate(key) is not None]
-            admitted = self._admit(batch.puts, applied.deletes)
+            admitted = self._admit(batch.puts, self._known(batch.puts), applied.deletes)
             applied.puts, applied.evicted = list(admitted.kept.values()), list(admitted.left)
             gone = [*applied.deletes, *(key for key in applied.evicted if self._shards.locate(key) is not None)]
             first = self.revision + 1 + len(gone)
@@ -125,10 +137,10 @@ class JsonlTier:
             for revision, record in enumerate(applied.puts, start=first):
                 record.revision = revision
                 record.generation = record.generation or revision
-            lines = [Line.removal(key, self.revision + n) for n, key in enumerate(gone, start=1)]
+            removals = enumerate(gone, start=self.revision + 1)
+            lines = [Line(Gone((key,), at), encode_removal(key, at)) for at, key in removals]
             try:
-                last = first - 1 + len(applied.puts)
-                self._commit([*lines, *self._admissions(admitted)], last, gone=gone, puts=applied.puts)
+                self._commit([*lines, *self._admissions(admitted)], first - 1 + len(applied.puts))
             except BaseException:
                 for record, generation in zip(applied.puts, given, strict=True):
                     record.revision, record.generation = 0, generation  # it may be put again
@@ -143,8 +155,13 @@ class JsonlTier:
                 return None
             followed = Followed([key for key in stretch.removed if key in self])
             removed = [key for key in stretch.removed if self._shards.locate(key) is not None]
-            records = [record for record in stretch.records if self._takes(record, admit=stretch.admit)]
-            admitted = self._admit(records, removed)
+            known = self._known(stretch.records)
+            records = [
+                record
+                for record in stretch.records
+                if (stretch.admit if (held := known.get(record.key)) is None else not _is_same(held, record))
+            ]
+            admitted = self._admit(records, known, removed)
             followed.evicted = list(admitted.left)
             lines = [*self._evictions([*removed, *followed.evicted]), *self._admissions(admitted)]
             self._commit(lines, stretch.revision)
@@ -155,7 +172,9 @@ class JsonlTier:
         with self._writing():
             if self.revision > revision:
                 return None
-            admitted = self._admit([record for record in records if self._is_news(record)])
+            known = self._known(records)
+            news = [r for r in records if (held := known.get(r.key)) is None or held.revision < r.revision]
+            admitted = self._admit(news, known)
             self._commit([*self._evictions(admitted.left), *self._admissions(admitted)], self.revision)
             return list(admitted.left)
 
@@ -169,9 +188,13 @@ class JsonlTier:
     def touch_many(self, accesses: Sequence[Access]) -> None:
         """See `Tier`."""
         with self._writing():
-            known = [(access, self._shards.locate(access.key)) for access in accesses]
-            hits = [access for access, where in known if where and where.standing.generation == access.generation]
-            self._commit([Line.hit(access) for access in hits], self.revision)
+            lines: list[Line] = []
+            for access in accesses:
+                held = self._shards.locate(access.key)
+                if held is not None and held.standing.generation == access.generation:
+                    hit = Hit((access.key,), access.generation, access.count, access.at)
+                    lines.append(Line(hit, encode_hit(access)))
+            self._commit(lines, self.revision)
 
     def standings(self) -> dict[str, Standing]:
         """See `Moving`."""
@@ -278,18 +301,10 @@ class JsonlTier:
         located = self._shards.locate(key)
         return None if located is None else located.expires_at
 
-    def _takes(self, record: Record, *, admit: bool) -> bool:
-        """Whether a window wants a changed record: one that it holds in another state, or any."""
-        known = self._shards.locate(record.key)
-        return (
-            admit
-            if known is None
-            else (known.revision, known.standing.generation) != (record.revision, record.generation)
-        )
-
-    def _is_news(self, record: Record) -> bool:
-        known = self._shards.locate(record.key)
-        return known is None or known.revision < record.revision
+    def _known(self, records: Iterable[Record]) -> dict[str, Located]:
+        """Return where those of the records are that are held already."""
+        locate = self._shards.locate
+        return {record.key: where for record in records if (where := locate(record.key)) is not None}
 
     def _error(self, doing: str, exc: OSError) -> TierError:
         return TierError(explained(exc, doing, self._directory))
@@ -326,9 +341,11 @@ class JsonlTier:
             self._in_order = self._in_order and not caught.fresh
             self._take_position(caught)
             for op, key, revision in caught.lines:
-                self._follow_line(op, key, revision)
-                if (located := self._shards.locate(key)) is not None:
+                located = self._shards.locate(key)
+                if located is not None:
                     self._note_standing(key, located.standing)
+                if op in {"put", "del"}:
+                    self._note_change(key, revision, located, removed=op == "del")
             self._uses.see(self._ticked)
             self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
         if not self._in_order:
@@ -372,27 +389,21 @@ class JsonlTier:
             self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
         self._in_order = True
 
-    def _commit(
-        self, lines: Iterable[Line], revision: int, *, gone: Sequence[str] = (), puts: Sequence[Record] = ()
-    ) -> None:
-        """Write lines, and stand at a revision then; rewrite files that are mostly outdated.
-
-        `gone` and `puts` are what is new in the log by that.
-        """
+    def _commit(self, lines: Iterable[Line], revision: int) -> None:
+        """Write lines, and stand at a revision then; rewrite files that are mostly outdated."""
         written = list(lines)
         if not written and revision == self.revision:
             return
         wasteful = self._shards.commit(written, revision, self._floor(revision))
-        self._note_changes(gone, puts, self.revision)  # before a file is rewritten: it has the removals of the log
+        for change, _ in written:  # before a file is rewritten: it has the removals of the log
+            for key in change.keys:
+                located = self._shards.locate(key)
+                if located is not None:
+                    self._note_standing(key, located.standing)
+                if isinstance(change, Put | Gone) and change.revision < inf:  # no eviction is in the log
+                    self._note_change(key, int(change.revision), located, removed=isinstance(change, Gone))
         self._journal.revision = revision
         self._sorted = None
-        for line in written:
-            if isinstance(line.what, Put):
-                self._note_standing(line.what.record.key, line.what.standing)
-                continue
-            for key in line.moved:
-                if (located := self._shards.locate(key)) is not None:
-                    self._note_standing(key, located.standing)
         if wasteful:
             try:
                 self._shards.rewrite(wasteful, revision, self._floor(revision), self._journal.removals())
@@ -402,14 +413,14 @@ class JsonlTier:
 
     def _evictions(self, keys: Iterable[str]) -> Iterator[Line]:
         """Make the lines of those of the keys that are in the window, and leave it."""
-        for number, group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
-            yield Line.evictions(number, group)
+        for group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
+            yield Line(Gone(group), encode_evictions(group))
 
-    def _follow_line(self, op: str, key: str, revision: int) -> None:
-        """Bring the log in line with a line that is in the file and in its shard's index."""
-        if self._authority and op in {"put", "del"}:
-            self._journal.note(key, revision, removed=op != "put")
-            if (located := self._shards.locate(key)) is not None:
+    def _note_change(self, key: str, revision: int, located: Located | None, *, removed: bool) -> None:
+        """Bring the log in line with what is in a file and in its index."""
+        if self._authority:
+            self._journal.note(key, revision, removed=removed)
+            if located is not None:
                 self._expiries.add(key, located.expires_at)
 
     def _note_standing(self, key: str, standing: Standing) -> None:
@@ -435,12 +446,12 @@ class JsonlTier:
                 given.append(queue[0])
             heapq.heappop(queue)
 
-    def _admit(self, records: Sequence[Record], gone: Collection[str] = ()) -> Admitted:
-        """Choose who leaves for these records, when those of `gone` have left."""
+    def _admit(self, records: Sequence[Record], held: Mapping[str, Located], gone: Collection[str] = ()) -> Admitted:
+        """Choose who leaves for these records, some of which are `held`, when those of `gone` have left."""
         number = 0 if self._bound is None else self._shards.number() - len(gone)
         if not records and (self._bound is None or number <= self._bound):
             return Admitted(self._ticked)
-        known = {r.key: where.standing for r in records if (where := self._shards.locate(r.key)) is not None}
+        known = {record.key: held[record.key].standing for record in records if record.key in held}
         given: list[tuple[Any, str]] = []
         admission = Admission(
             self._policy,
@@ -462,25 +473,25 @@ class JsonlTier:
     def _admissions(self, admitted: Admitted) -> Iterator[Line]:
         """Make the lines of those that the hand has passed, and of those that come in."""
         spared = {key: standing for key, standing in admitted.spared.items() if key not in admitted.kept}
-        for number, group in _by_shard(spared) if spared else ():
-            yield Line.passes(number, group, max(spared[key].passed for key in group))
+        for group in _by_shard(spared) if spared else ():
+            at = max(spared[key].passed for key in group)
+            yield Line(Passed(group, at), encode_passes(group, at))
         for key, record in admitted.kept.items():
-            yield Line.put(record, admitted.standings[key])
-
-    def _note_changes(self, gone: Iterable[str], puts: Iterable[Record], revision: int) -> None:
-        """Bring the log in line with what this tier wrote after a revision."""
-        for at, key in enumerate(gone, start=revision + 1):
-            self._journal.note(key, at, removed=True)
-        for record in puts:
-            self._journal.note(record.key, record.revision, removed=False)
-            self._expiries.add(record.key, record.expires_at)
+            arrived, _, used, at, count, passed, lap = admitted.standings[key]
+            standing = Standing(arrived, record.generation, used, at, count, passed, lap)
+            put = Put((key,), record.revision, record.expires_at, record.retired, standing)
+            yield Line(put, encode_record(record, standing))
 
 
-def _by_shard(keys: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+def _is_same(held: Located, record: Record) -> bool:
+    return (held.revision, held.standing.generation) == (record.revision, record.generation)
+
+
+def _by_shard(keys: Iterable[str]) -> Iterator[list[str]]:
     """Give keys in groups, each for a line of one shard."""
     by_shard: dict[int, list[str]] = {}
     for key in keys:
         by_shard.setdefault(shard_number(key), []).append(key)
-    for number, group in by_shard.items():
+    for group in by_shard.values():
         for n in range(0, len(group), KEYS_IN_A_LINE):
-            yield number, group[n : n + KEYS_IN_A_LINE]
+            yield group[n : n + KEYS_IN_A_LINE]
