@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxywhirl.cache import CacheConfig, CacheManager, CacheTierConfig
 from proxywhirl.cache.manifest import DAMAGED
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.directory import shard_number
@@ -62,16 +63,6 @@ def forget(home: Path, tier: JsonlTier) -> None:
     tier._shards.file_of(KEY).index.clear()
 
 
-def open_up(home: Path, tier: JsonlTier) -> None:
-    """Let others read a file."""
-    (home / SHARD).chmod(0o644)
-
-
-def open_up_directory(home: Path, tier: JsonlTier) -> None:
-    """Let others look into the directory."""
-    home.chmod(0o755)
-
-
 def leave(home: Path, tier: JsonlTier) -> None:
     """Leave what a killed rewrite leaves."""
     (home / "shard-00.tmp").touch(0o600)
@@ -84,8 +75,6 @@ def leave(home: Path, tier: JsonlTier) -> None:
         (misplace, SHARD, "misplaced"),
         (lose, SHARD, "missing"),
         (forget, SHARD, "index is wrong for 1 key"),
-        (open_up, SHARD, "mode is 644"),
-        (open_up_directory, "l2", "mode is 755"),
         (leave, "shard-00.tmp", "cut off"),
     ],
 )
@@ -118,3 +107,21 @@ def test_a_shard_that_belongs_to_nobody_is_named_and_left_alone(tier: JsonlTier,
     (finding,) = tier.examine(repair=True)
     assert (Path(finding.where), finding.repaired) == (stray, False)
     assert stray.exists()
+
+
+def test_what_others_can_reach_is_found_and_closed(tmp_path: Path) -> None:
+    """`verify` names the directory and each file of it that others than their owner may read."""
+    home = tmp_path / "l2"
+    config = CacheConfig(
+        l2_cache_dir=str(home), l3_config=CacheTierConfig(enabled=False), key_file=str(tmp_path / "key")
+    )
+    with CacheManager(config) as cache:
+        cache.add("http://192.0.2.1:80", source="test")
+        (home / SHARD).chmod(0o644)
+        home.chmod(0o755)
+        for repair in (False, True):
+            found = {finding.where: finding for finding in cache.verify(repair=repair)}
+            assert {"mode 755", "mode 644"} == {found[str(path)].what[-9:-1] for path in (home, home / SHARD)}
+            assert {finding.repaired for finding in found.values()} == {repair}
+        assert cache.verify() == []
+        assert (home / SHARD).stat().st_mode & 0o777 == 0o600

@@ -71,27 +71,22 @@ class MemoryTier:
 
     @property
     def revision(self) -> int:
-        """See `Tier`."""
         return self._journal.revision
 
     def get(self, key: str) -> Record | None:
-        """See `Tier`."""
         record = self._records.get(key)
         if record is not None:
             self._order.touch(key)
         return record
 
     def peek(self, key: str) -> Record | None:
-        """See `Tier`."""
         return self._records.get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """See `Tier`."""
         found = ((key, self.get(key)) for key in keys)
         return {key: record for key, record in found if record is not None}
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
-        """See `Tier`."""
         applied = Applied(revision_before=self.revision)
         batch = decide({key: self._records[key] for key in keys if key in self._records})
         for key in batch.deletes:
@@ -108,7 +103,6 @@ class MemoryTier:
         return applied
 
     def follow(self, stretch: Stretch) -> Followed | None:
-        """See `Tier`."""
         if stretch.since != self._journal.revision:
             return None
         followed = Followed(self.drop(stretch.removed))
@@ -120,7 +114,6 @@ class MemoryTier:
         return followed
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
-        """See `Tier`."""
         if self._journal.revision > revision:
             return None
         known = self._records
@@ -156,7 +149,6 @@ class MemoryTier:
         return victim
 
     def drop(self, keys: Collection[str]) -> list[str]:
-        """See `Tier`."""
         held = [key for key in keys if key in self]
         for key in keys:
             self._order.discard(key)
@@ -167,7 +159,6 @@ class MemoryTier:
         """See `Tier`: records in memory are counted when they are hit."""
 
     def expired(self, now: float, limit: int) -> list[str]:
-        """See `Tier`."""
         return self._expiries.due(now, limit)
 
     def scan(self, after: str, limit: int) -> list[Record]:
@@ -176,7 +167,6 @@ class MemoryTier:
         return [record for key in keys if (record := self._records.get(key)) is not None]
 
     def changes_since(self, revision: int, limit: int) -> Changes:
-        """See `Tier`."""
         return self._journal.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
@@ -184,7 +174,6 @@ class MemoryTier:
         return False
 
     def clear(self, revision: int | None = None) -> int:
-        """See `Tier`."""
         held = len(self)
         keys = list(self._records)
         for key in keys:
@@ -197,18 +186,15 @@ class MemoryTier:
         return held
 
     def get_meta(self, name: str) -> str | None:
-        """See `Tier`."""
         return self._meta.get(name)
 
     def set_meta(self, name: str, value: str | None) -> None:
-        """See `Tier`."""
         if value is None:
             self._meta.pop(name, None)
         else:
             self._meta[name] = value
 
     def metas(self, prefix: str) -> dict[str, str]:
-        """See `Tier`."""
         return {name: value for name, value in self._meta.items() if name.startswith(prefix)}
 
     def examine(self, *, repair: bool = False) -> list[Finding]:  # noqa: ARG002  # there is nothing to mend

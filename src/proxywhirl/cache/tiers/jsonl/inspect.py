@@ -1,11 +1,10 @@
-"""Compare the index of the shards with what their files hold, and look at modes and left-overs."""
+"""Compare the index of the shards with what their files hold, and look for what was left over."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-from proxywhirl.cache.manifest import DAMAGED, JSONL_FILES, NOTE_SUFFIX
+from proxywhirl.cache.manifest import DAMAGED, NOTE_SUFFIX
 from proxywhirl.cache.tiers.jsonl.directory import SHARDS, Shards, shard_name
 from proxywhirl.cache.tiers.jsonl.shard_file import ShardFile
 from proxywhirl.cache.tiers.protocol import REPAIR, Finding
@@ -45,19 +44,6 @@ def lost(shards: Shards, *, authority: bool) -> list[Finding]:
     return [Finding(str(path), what, advice, repaired=not authority) for path in paths]
 
 
-def too_open(directory: Path) -> list[tuple[Path, Finding]]:
-    """Name what others than the owner may read or write."""
-    found: list[tuple[Path, Finding]] = []
-    for path in [directory, *sorted(path for path in directory.iterdir() if _is_ours(path))]:
-        with contextlib.suppress(FileNotFoundError):  # what others are writing comes and goes
-            mode = path.stat().st_mode & 0o777
-            if mode & 0o077:
-                right = "700" if path.is_dir() else "600"
-                what = f"its mode is {mode:03o}: others than its owner have access"
-                found.append((path, Finding(str(path), what, f"{REPAIR}, or chmod {right}")))
-    return found
-
-
 def left_over(directory: Path) -> list[tuple[Path, Finding]]:
     """Name what a rewrite that was cut off left behind, and shards that belong to nobody."""
     known = {shard_name(number) for number in range(SHARDS)}
@@ -73,15 +59,7 @@ def left_over(directory: Path) -> list[tuple[Path, Finding]]:
 
 
 def mend(found: list[tuple[Path, Finding]]) -> None:
-    """Remove what was left behind, and close what is too open."""
+    """Remove what was left behind."""
     for path, finding in found:
-        if not finding.advice.startswith(REPAIR):
-            continue
-        if path.suffix == ".tmp":
+        if finding.advice == REPAIR:
             path.unlink(missing_ok=True)
-        else:
-            path.chmod(0o700 if path.is_dir() else 0o600)
-
-
-def _is_ours(path: Path) -> bool:
-    return path.is_file() and any(path.match(name) for name in (*JSONL_FILES, DAMAGED, "*.tmp"))

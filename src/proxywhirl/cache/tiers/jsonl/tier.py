@@ -37,7 +37,7 @@ from proxywhirl.cache.tiers.jsonl.format import (
     encode_record,
     encode_removal,
 )
-from proxywhirl.cache.tiers.jsonl.inspect import differing, left_over, lost, mend, too_open
+from proxywhirl.cache.tiers.jsonl.inspect import differing, left_over, lost, mend
 from proxywhirl.cache.tiers.jsonl.shard_file import Located
 from proxywhirl.cache.tiers.memory import Expiries
 from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
@@ -89,17 +89,14 @@ class JsonlTier:
 
     @property
     def revision(self) -> int:
-        """See `Tier`."""
         return self._journal.revision
 
     @property
     def corrupted(self) -> int:
-        """See `Tier`."""
         return self._shards.damaged
 
     @property
     def patient(self) -> bool:
-        """See `Patient`."""
         return self._shards.marker.patient
 
     @patient.setter
@@ -107,7 +104,6 @@ class JsonlTier:
         self._shards.marker.patient = patient
 
     def get(self, key: str) -> Record | None:
-        """See `Tier`."""
         return self.peek(key)
 
     def peek(self, key: str) -> Record | None:
@@ -119,12 +115,10 @@ class JsonlTier:
         return self._read_again(key) if record is None and self._shards.locate(key) is not None else record
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """See `Tier`."""
         found = ((key, self.get(key)) for key in keys)
         return {key: record for key, record in found if record is not None}
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
-        """See `Tier`."""
         with self._writing():
             applied = Applied(revision_before=self.revision)
             batch = decide({key: record for key in keys if (record := self.peek(key)) is not None})
@@ -149,7 +143,6 @@ class JsonlTier:
         return applied
 
     def follow(self, stretch: Stretch) -> Followed | None:
-        """See `Tier`."""
         with self._writing():
             if stretch.since != self.revision:
                 return None
@@ -168,7 +161,6 @@ class JsonlTier:
             return followed
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
-        """See `Tier`."""
         with self._writing():
             if self.revision > revision:
                 return None
@@ -179,14 +171,12 @@ class JsonlTier:
             return list(admitted.left)
 
     def drop(self, keys: Collection[str]) -> list[str]:
-        """See `Tier`."""
         with self._writing():
             held = [key for key in keys if key in self]
             self._commit(self._evictions(keys), self.revision)
             return held
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
-        """See `Tier`."""
         with self._writing():
             lines: list[Line] = []
             for access in accesses:
@@ -197,11 +187,9 @@ class JsonlTier:
             self._commit(lines, self.revision)
 
     def standings(self) -> dict[str, Standing]:
-        """See `Moving`."""
         return {key: where.standing for key, where in self._shards.located()}
 
     def take_standings(self, standings: Mapping[str, Standing]) -> None:
-        """See `Moving`."""
         with self._writing():
             for key, standing in standings.items():
                 if (where := self._shards.locate(key)) is not None:
@@ -211,7 +199,6 @@ class JsonlTier:
             self._shards.rewrite(self._shards.files, revision, self._floor(revision), self._journal.removals())
 
     def expired(self, now: float, limit: int) -> list[str]:
-        """See `Tier`."""
         return self._expiries.due(now, limit)
 
     def scan(self, after: str, limit: int) -> list[Record]:
@@ -224,7 +211,6 @@ class JsonlTier:
         return list(islice(found, limit))
 
     def changes_since(self, revision: int, limit: int) -> Changes:
-        """See `Tier`."""
         return self._journal.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
@@ -238,7 +224,6 @@ class JsonlTier:
         return changed
 
     def clear(self, revision: int | None = None) -> int:
-        """See `Tier`."""
         with self._writing():
             held = len(self)
             reached = self.revision if revision is None else revision
@@ -257,12 +242,10 @@ class JsonlTier:
             return self._notes.read(name)
 
     def set_meta(self, name: str, value: str | None) -> None:
-        """See `Tier`."""
         with self._writing():
             self._notes.write(name, value)
 
     def metas(self, prefix: str) -> dict[str, str]:
-        """See `Tier`."""
         with self._translated("reading"):
             return self._notes.beginning_with(prefix)
 
@@ -271,7 +254,7 @@ class JsonlTier:
         with self._writing():
             gone = lost(self._shards, authority=self._authority)
             files = differing(self._shards)
-            around = [*left_over(self._directory), *too_open(self._directory)]
+            around = left_over(self._directory)
             if repair:
                 for shard, _ in files:
                     self._shards.doubt(shard)
@@ -287,7 +270,6 @@ class JsonlTier:
         self._shards.close()
 
     def close(self) -> None:
-        """See `Tier`."""
         self._shards.close()
 
     def __len__(self) -> int:

@@ -65,12 +65,10 @@ class SqliteFile:
 
     @property
     def revision(self) -> int:
-        """See `Tier`."""
         return self._reading(state_of).revision
 
     @property
     def patient(self) -> bool:
-        """See `Patient`."""
         return self._database.patient
 
     @patient.setter
@@ -104,7 +102,6 @@ class SqliteFile:
         self._database.abandon()
 
     def close(self) -> None:
-        """See `Tier`."""
         self._database.close()
 
     def _find(self, key: str) -> Record | None:

@@ -31,7 +31,6 @@ class SqliteTier(SqliteFile):
         return self._find(key)
 
     def peek(self, key: str) -> Record | None:
-        """See `Tier`."""
         record = self._find(key)
         if record is None or (record.key == key and fault_of(record) is None):
             return record
@@ -44,7 +43,6 @@ class SqliteTier(SqliteFile):
         return self._read(lambda reader: peek_many(reader, asked))
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
-        """See `Tier`."""
         try:
             return self._transact(keys, decide)
         except UnsoundError:  # nothing was decided yet
@@ -76,7 +74,6 @@ class SqliteTier(SqliteFile):
         return applied
 
     def follow(self, stretch: Stretch) -> Followed | None:
-        """See `Tier`."""
         with self._writing() as state:
             if state.revision != stretch.since:
                 return None
@@ -90,7 +87,6 @@ class SqliteTier(SqliteFile):
         return followed
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
-        """See `Tier`."""
         with self._writing() as state:
             if state.revision > revision:
                 return None
@@ -102,24 +98,20 @@ class SqliteTier(SqliteFile):
         return evicted
 
     def drop(self, keys: Collection[str]) -> list[str]:
-        """See `Tier`."""
         with self._writing() as state:
             removed = self._rows.remove(keys, state)
             return [key for key in keys if removed.get(key)]
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
-        """See `Tier`."""
         with self._writing() as state:
             self._rows.touch(accesses)
             state.ticked = max([state.ticked, *(access.at for access in accesses)])
 
     def standings(self) -> dict[str, Standing]:
-        """See `Moving`."""
         with self._database.translated("reading"):
             return dict(self._rows.in_order(self._policy))
 
     def take_standings(self, standings: Mapping[str, Standing]) -> None:
-        """See `Moving`."""
         with self._writing() as state:
             self._rows.stand(standings)
             state.ticked = max([state.ticked, *(standing.used for standing in standings.values())])
@@ -134,7 +126,6 @@ class SqliteTier(SqliteFile):
         return self._reading(read)
 
     def scan(self, after: str, limit: int) -> list[Record]:
-        """See `Tier`."""
         query = f"{table.SELECT} WHERE key > ? ORDER BY key LIMIT ?"
 
         def read(reader: apsw.Connection) -> list[Record]:
@@ -143,7 +134,6 @@ class SqliteTier(SqliteFile):
         return self._read(read, lambda found: found)
 
     def changes_since(self, revision: int, limit: int) -> Changes:
-        """See `Tier`."""
         return self._read(lambda reader: _changes(reader, revision, limit), lambda changes: changes.records)
 
     def changed_elsewhere(self) -> bool:
@@ -151,7 +141,6 @@ class SqliteTier(SqliteFile):
         return self._database.changed_elsewhere()
 
     def clear(self, revision: int | None = None) -> int:
-        """See `Tier`."""
         with self._writing() as state:
             held = state.served
             self._database.connection.execute("DELETE FROM entries")
@@ -165,13 +154,11 @@ class SqliteTier(SqliteFile):
         return held
 
     def get_meta(self, name: str) -> str | None:
-        """See `Tier`."""
         query = "SELECT value FROM meta WHERE name = ?"
         row = self._reading(lambda reader: reader.execute(query, (name,)).fetchone())
         return None if row is None else str(row[0])
 
     def set_meta(self, name: str, value: str | None) -> None:
-        """See `Tier`."""
         with self._writing():
             if value is None:
                 self._database.connection.execute("DELETE FROM meta WHERE name = ?", (name,))
@@ -179,7 +166,6 @@ class SqliteTier(SqliteFile):
                 self._database.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def metas(self, prefix: str) -> dict[str, str]:
-        """See `Tier`."""
         query = "SELECT name, value FROM meta WHERE name >= ? AND name < ?"
         names = prefix, f"{prefix}~"  # `~` is after all that a name is made of
         return self._reading(lambda reader: {str(name): str(value) for name, value in reader.execute(query, names)})
