@@ -1,8 +1,8 @@
 """The public models of the cache: names, types, defaults, bounds and the order of fields are a contract.
 
-Plain values: they hold, check and print; the manager acts on them. A secret never shows: `repr`
-masks it, JSON reads `"***"`, and a validation error does not repeat its input. They can be changed after they
-were checked, by assignment or with `model_copy`: whoever stores one has it checked again.
+Plain values: they hold, check and print; the manager acts on them. A secret never shows: `repr` masks it, JSON reads
+`"***"`, and a validation error does not repeat its input. A model can be changed after it was checked, by assignment
+or with `model_copy`; the cache checks it again before it stores it.
 """
 
 from __future__ import annotations
@@ -318,14 +318,6 @@ class CacheTierConfig(_Lenient):
         return self.enabled and self.max_entries != 0
 
 
-def _key_from_environment() -> SecretStr | None:
-    return _variable(KEY_VARIABLE)
-
-
-def _previous_from_environment() -> SecretStr | None:
-    return _variable(PREVIOUS_VARIABLE)
-
-
 def _variable(name: str) -> SecretStr | None:
     value = os.environ.get(name, "").strip()
     return SecretStr(value) if value else None
@@ -343,16 +335,14 @@ def check_key(text: str, setting: str) -> None:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != FERNET_KEY_BYTES:
-        raise ValueError(
-            f"{setting} is not a Fernet key: it must be 32 bytes in URL-safe base64, as `proxywhirl keys generate` "
-            "makes them"
-        )
+        shape = "it must be 32 bytes in URL-safe base64, as `proxywhirl keys generate` makes them"
+        raise ValueError(f"{setting} is not a Fernet key: {shape}")
 
 
 class CacheConfig(_Discreet, _Lenient):
     """How a cache is built and behaves. Times are in seconds, sizes in entries.
 
-    A cache of which no tier holds entries is one that holds nothing: it takes no entry and gives none.
+    A cache none of whose tiers holds entries holds nothing: it takes no entry and gives none.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -388,7 +378,7 @@ class CacheConfig(_Discreet, _Lenient):
         default=".cache/db/proxywhirl.db", description="The file of the third tier's database."
     )
     encryption_key: SecretStr | None = Field(
-        default_factory=_key_from_environment,
+        default_factory=lambda: _variable(KEY_VARIABLE),
         description=f"The Fernet key that seals credentials at rest; where it is not given, {KEY_VARIABLE}.",
     )
     health_check_invalidation: bool = Field(
@@ -415,7 +405,7 @@ class CacheConfig(_Discreet, _Lenient):
         default=None, description="The third tier by the name of its entry point, before the database."
     )
     key_previous: SecretStr | None = Field(
-        default_factory=_previous_from_environment,
+        default_factory=lambda: _variable(PREVIOUS_VARIABLE),
         description="Keys that stored credentials may still be sealed with, separated by commas; they only open.",
     )
     key_file: str | None = Field(

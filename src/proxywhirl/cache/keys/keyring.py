@@ -1,6 +1,10 @@
 """Where a key is kept that nobody configured: a file of mode 0600, or the keyring of the operating system.
 
-Both keep a list: the key that seals, then those that a rotation is moving away from. It is replaced as a whole.
+Both keep a list: the key that seals, then those that a rotation is moving away from. `origin` names the place.
+
+- `read` gives the keys, the sealing one first; none where there is none yet.
+- `create` makes a key, unless another process has made one meanwhile, and tells whether it was made here.
+- `replace` keeps other keys instead, all at once. When it returns they survive a crash.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cryptography.fernet import Fernet
 from filelock import FileLock, Timeout
@@ -26,24 +30,6 @@ SERVICE = "proxywhirl"
 CREATION_TIMEOUT_SECONDS = 10.0
 
 
-class KeyKeeper(Protocol):
-    """Keeps the keys of one store outside of it. `origin` names the place."""
-
-    origin: str
-
-    def read(self) -> list[SecretStr]:
-        """Return the keys, the sealing one first; [] where there is none yet."""
-        ...
-
-    def create(self) -> bool:
-        """Make a key, unless another process has made one meanwhile; return whether it was made here."""
-        ...
-
-    def replace(self, keys: Sequence[SecretStr]) -> None:
-        """Keep these keys instead; when this returns they survive a crash."""
-        ...
-
-
 class KeyFile:
     """One key a line. All methods raise `CacheError` where the file cannot be read or made, or holds no key."""
 
@@ -52,7 +38,7 @@ class KeyFile:
         self.origin = str(path)
 
     def read(self) -> list[SecretStr]:
-        """See `KeyKeeper`."""
+        """Return the keys, the sealing one first."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -64,7 +50,7 @@ class KeyFile:
         return _parsed(text, f"the key file {self.path}")
 
     def create(self) -> bool:
-        """See `KeyKeeper`."""
+        """Make a key where there is none; return whether it was made here."""
         try:
             make_private_directory(self.path.parent)
             return _create_once(self.path, _text([generate_key()]))
@@ -72,7 +58,7 @@ class KeyFile:
             raise self._unusable(exc) from exc
 
     def replace(self, keys: Sequence[SecretStr]) -> None:
-        """See `KeyKeeper`. A link stays a link."""
+        """Keep these keys instead. A link stays a link."""
         _parsed(_text(keys).decode(), "what is to be kept")  # or the old keys would be lost for nothing
         try:
             path = self.path.resolve()
@@ -97,12 +83,12 @@ class OsKeyring:
         self.origin = f"the keyring of the system (service {SERVICE}, name {self._name})"
 
     def read(self) -> list[SecretStr]:
-        """See `KeyKeeper`."""
+        """Return the keys, the sealing one first."""
         text = self._ask("get_password")
         return [] if text is None else _parsed(str(text), self.origin)
 
     def create(self) -> bool:
-        """See `KeyKeeper`."""
+        """Make a key where there is none; return whether it was made here."""
         with exclusively(self._path, timeout=CREATION_TIMEOUT_SECONDS):
             missing = not self.read()
             if missing:
@@ -110,7 +96,7 @@ class OsKeyring:
             return missing
 
     def replace(self, keys: Sequence[SecretStr]) -> None:
-        """See `KeyKeeper`."""
+        """Keep these keys instead."""
         self._ask("set_password", _text(keys).decode().strip())
         if self.read() != list(keys):
             raise CacheError(f"{self.origin} did not keep the key that was given to it")
@@ -126,6 +112,9 @@ class OsKeyring:
             return getattr(keyring, function)(SERVICE, self._name, *arguments)
         except keyring.errors.KeyringError as exc:
             raise CacheError(f"{self.origin} does not answer: {exc}") from None  # what it says may repeat arguments
+
+
+KeyKeeper = KeyFile | OsKeyring
 
 
 @contextlib.contextmanager

@@ -1,12 +1,6 @@
 """Which key seals and which keys open: where they come from, and which of them the stored credentials need.
 
-Each durable tier has a note for each key that something in it may be sealed with. Rules that keep credentials
-readable while the key is changed under processes that run:
-
-- a note is there before anything is sealed with its key (`KeyNotes.prepare`);
-- a writer looks for its key's note inside the transaction that seals (`KeyNotes.guard`). A rotation takes the note of
-  the old key away before it looks for the last of what that key sealed, so nothing can come after it;
-- the keys are read before the notes, and again if these speak of an unknown key: a rotation writes keys first.
+The rules of the notes stand in the package's plan.
 """
 
 from __future__ import annotations
