@@ -4,47 +4,19 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
-from cryptography.fernet import Fernet
 
-from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
+from proxywhirl.cache import CacheEntry, CacheManager
 from proxywhirl.cache.tiers.directory_lock import note_backend
 from proxywhirl.errors import CacheError, TierError, UnknownNameError
 from proxywhirl.testing import ManualClock
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import START, Opener
 
 OFF = {"enabled": False}
-SEALING_KEY = Fernet.generate_key().decode()
-START = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
-
-
-@pytest.fixture
-def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        config = CacheConfig.model_validate({**places, "encryption_key": SEALING_KEY, **fields})
-        caches.append(CacheManager(config, clock=clock))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
 
 
 def put(cache: CacheManager, *keys: str) -> None:

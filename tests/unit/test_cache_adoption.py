@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 
-from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
+from proxywhirl.cache import CacheEntry, CacheManager
 from proxywhirl.cache.manifest import REMOVED
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import START, Opener
 
 OFF = {"enabled": False}
-SEALING_KEY = Fernet.generate_key().decode()
-START = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
 
 
 @pytest.fixture(params=["jsonl", "sqlite"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time, for each backend of L2; close all afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        given = {**places, "encryption_key": SEALING_KEY, "l2_backend": request.param, **fields}
-        caches.append(CacheManager(CacheConfig.model_validate(given), clock=clock))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
+def opened(request: pytest.FixtureRequest, opened: Opener) -> Opener:
+    """Open with each backend of L2."""
+    return partial(opened, l2_backend=request.param)
 
 
 def entry(key: str, **fields: Any) -> CacheEntry:

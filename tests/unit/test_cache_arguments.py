@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,11 @@ from pydantic import SecretStr
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheTierConfig
 from proxywhirl.models import Attributes
 from proxywhirl.testing import ManualClock
+from tests.unit.stores import START, Opener
 
-START = datetime(2025, 1, 1, tzinfo=UTC)
 URL = "http://192.0.2.1:80"
 OFF = {"enabled": False}
 NONE = {"max_entries": 0}
-
-Opener = Callable[..., CacheManager]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        config = CacheConfig.model_validate({**places, **fields})
-        caches.append(CacheManager(config, clock=ManualClock(now=START.timestamp())))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
 
 
 def entry(key: str, **fields: Any) -> CacheEntry:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
@@ -17,34 +16,19 @@ from proxywhirl.cache.coordination.breaker import BACKOFF
 from proxywhirl.errors import TierError
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.testing import ChaosTier, ManualClock
-
-Opener = Callable[..., CacheManager]
-
-SEALING_KEY = Fernet.generate_key().decode()
-START = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
+from tests.unit.stores import START, Opener
 
 
 @pytest.fixture(params=["jsonl", "sqlite"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time, whose watcher does not come between."""
-    caches: list[CacheManager] = []
+def opened(request: pytest.FixtureRequest, opened: Opener) -> Opener:
+    """Open with each backend of L2, and let the watcher not come between."""
 
     def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        values = {**places, "l2_backend": request.param, "encryption_key": SEALING_KEY, **fields}
-        caches.append(CacheManager(CacheConfig.model_validate(values), clock=clock))
-        caches[-1]._running().pause()
-        return caches[-1]
+        cache = opened(**{"l2_backend": request.param, **fields})
+        cache._running().pause()
+        return cache
 
-    yield opening
-    for cache in caches:
-        cache.close()
+    return opening
 
 
 def entry(key: str, password: str = "one", **fields: Any) -> CacheEntry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import apsw
 import pytest
-from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheStatistics
 from proxywhirl.cache.record import Record
@@ -24,36 +23,11 @@ from proxywhirl.cache.tiers.protocol import Batch, Tier
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import START, Opener
 
 OFF = {"enabled": False}
-SEALING_KEY = Fernet.generate_key().decode()
-START = datetime(2025, 1, 1, tzinfo=UTC)
 THREADS = 8
 POLICIES = ("lru", "lfu", "fifo", "sieve")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
-
-
-@pytest.fixture
-def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        config = CacheConfig.model_validate({**places, "encryption_key": SEALING_KEY, **fields})
-        caches.append(CacheManager(config, clock=clock))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
 
 
 @pytest.fixture

@@ -5,23 +5,21 @@ from __future__ import annotations
 import gc
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from proxywhirl.cache import NEVER, CacheConfig, CacheEntry, CacheManager, HealthStatus, Merge
+from proxywhirl.cache import NEVER, CacheEntry, CacheManager, HealthStatus, Merge
 from proxywhirl.errors import ProxyURLError, TierError
 from proxywhirl.models import Attributes, HealthCheck
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import START, Opener
 
 OFF = {"enabled": False}
 ARRANGEMENTS: dict[str, dict[str, Any]] = {
@@ -35,30 +33,6 @@ ARRANGEMENTS: dict[str, dict[str, Any]] = {
     "L1 alone": {"l1_config": {"max_entries": None}, "l2_config": OFF, "l3_config": OFF},
 }
 DURABLE = [name for name in ARRANGEMENTS if name != "L1 alone"]
-SEALING_KEY = Fernet.generate_key().decode()
-START = datetime(2025, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
-
-
-@pytest.fixture
-def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "db" / "l3.db")}
-        config = CacheConfig.model_validate({**places, "encryption_key": SEALING_KEY, **fields})
-        caches.append(CacheManager(config, clock=clock))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
 
 
 @pytest.fixture(params=ARRANGEMENTS)

@@ -4,43 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 
-from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
+from proxywhirl.cache import CacheEntry, CacheManager
 from proxywhirl.cache.coordination.handoff import PAGE, HintFile
 from proxywhirl.cache.manifest import REFUSED
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import REPAIR
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.testing import ManualClock
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import Opener
 
 NOW = 1_760_000_000.0
-SEALING_KEY = Fernet.generate_key().decode()
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opener]:
-    """Give a function that opens a cache of three tiers on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        config = CacheConfig.model_validate({**places, "encryption_key": SEALING_KEY, **fields})
-        caches.append(CacheManager(config, clock=ManualClock(now=NOW)))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
+def clock() -> ManualClock:
+    """Give a clock that stands at `NOW`."""
+    return ManualClock(now=NOW)
 
 
 @pytest.fixture

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
-from cryptography.fernet import Fernet
 
-from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheStatistics
+from proxywhirl.cache import CacheEntry, CacheManager, CacheStatistics
 from proxywhirl.cache.coordination.hit_counts import HitLog
 from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.tier_stack import TierStack
@@ -27,35 +25,10 @@ from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName
 from proxywhirl.errors import TierError
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import START, Opener
 
 OFF = {"enabled": False}
-SEALING_KEY = Fernet.generate_key().decode()
-START = datetime(2025, 1, 1, tzinfo=UTC)
 THREADS = 8
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
-
-
-@pytest.fixture
-def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        config = CacheConfig.model_validate({**places, "encryption_key": SEALING_KEY, **fields})
-        caches.append(CacheManager(config, clock=clock))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
 
 
 def entry(key: str, **fields: Any) -> CacheEntry:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
+from proxywhirl.cache import CacheEntry, CacheManager
 from proxywhirl.cache.models import NEVER
 from proxywhirl.cache.record import decode_attributes
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
-from proxywhirl.testing import ManualClock
-
-Opener = Callable[..., CacheManager]
+from tests.unit.stores import START, Opener
 
 OFF = {"enabled": False}
-START = datetime(2025, 1, 1, tzinfo=UTC)
 LARGEST = 2**63 - 1
 LAST = datetime.max.replace(tzinfo=UTC)
 KEY = "k"
@@ -40,27 +36,6 @@ COUNTERS = (
     "total_health_checks",
     "total_health_check_failures",
 )
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
-
-
-@pytest.fixture
-def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time; close all of them afterwards."""
-    caches: list[CacheManager] = []
-
-    def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        caches.append(CacheManager(CacheConfig.model_validate({**places, **fields}), clock=clock))
-        return caches[-1]
-
-    yield opening
-    for cache in caches:
-        cache.close()
 
 
 def entry(key: str = KEY, **fields: Any) -> CacheEntry:

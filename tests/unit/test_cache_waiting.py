@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,10 @@ from proxywhirl.errors import TierBusyError, TierError
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock
 from proxywhirl.testing.chaos import ChaosTier
+from tests.unit.stores import START, Opener
 from tests.waiting import GUARD_SECONDS, wait_until
 
-Opener = Callable[..., CacheManager]
-
 OFF = {"enabled": False}
-START = datetime(2025, 1, 1, tzinfo=UTC)
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "L3": {},
@@ -40,25 +37,15 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that stands at `START`."""
-    return ManualClock(now=START.timestamp())
-
-
-@pytest.fixture
-def opened(tmp_path: Path, clock: ManualClock) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time, whose watcher does not come between."""
-    caches: list[CacheManager] = []
+def opened(opened: Opener) -> Opener:
+    """Let the watcher not come between."""
 
     def opening(**fields: Any) -> CacheManager:
-        places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-        caches.append(CacheManager(CacheConfig.model_validate({**places, **fields}), clock=clock))
-        caches[-1]._running().pause()
-        return caches[-1]
+        cache = opened(**fields)
+        cache._running().pause()
+        return cache
 
-    yield opening
-    for cache in caches:
-        cache.close()
+    return opening
 
 
 def entry(key: str, password: str = "one", **fields: Any) -> CacheEntry:
