@@ -48,8 +48,10 @@ class Claims:
         taken: set[str] = set()
 
         def claimed(held: Mapping[str, str]) -> dict[str, str | None]:
+            claims = {key: json.loads(claim) for key, claim in held.items()}
+            others = {key for key, (owner, ends) in claims.items() if owner != self._owner and ends > now}
             taken.clear()
-            taken.update(key for key in wanted if not self._blocks(held.get(key), now))
+            taken.update(key for key in wanted if key not in others)
             return dict.fromkeys(taken, json.dumps([self._owner, until]))
 
         if wanted:
@@ -72,15 +74,8 @@ class Claims:
         def ended(held: Mapping[str, str]) -> dict[str, str | None]:
             return {key: None for key, claim in held.items() if json.loads(claim)[1] <= now}
 
-        found = ended(self._store.items(_KIND))
-        if found:
+        if found := ended(self._store.items(_KIND)):
             self._store.update(_KIND, found, ended)
-
-    def _blocks(self, claim: str | None, now: float) -> bool:
-        if claim is None:
-            return False
-        owner, until = json.loads(claim)
-        return bool(owner != self._owner and until > now)
 
 
 class _CheckTimes(Protocol):
@@ -113,14 +108,7 @@ class Checkable(Protocol):
 class Checks:
     """Checks under way, and what came of those that ended. Belongs to one event loop; disks are waited for in threads.
 
-    Args:
-        store: Has the endpoints.
-        recorder: Takes the results.
-        claims: Keep other processes away.
-        budget: Bounds the bytes.
-        level: How deep the probes go, for the budget.
-        claimed_for: Seconds that a claim lasts.
-        clock: Tells when.
+    `level` is how deep the probes go, for the budget; a claim lasts for `claimed_for` seconds.
     """
 
     def __init__(
@@ -134,7 +122,6 @@ class Checks:
         claimed_for: float,
         clock: Clock,
     ) -> None:
-        self.under_way: dict[str, Known] = {}
         self.recorder = recorder
         self.claims = claims
         self.budget = budget
@@ -142,6 +129,7 @@ class Checks:
         self._level = level
         self._claimed_for = claimed_for
         self._clock = clock
+        self._under_way: dict[str, Known] = {}
         self._ended: list[ProbeResult] = []
 
     async def claim(self, keys: Sequence[str]) -> tuple[set[str], dict[str, Known]]:
@@ -159,12 +147,12 @@ class Checks:
         """Pay for a probe that is to be made now; False where it must not be."""
         if not self.budget.start(known[1].provider, self._level, self._clock.now()):
             return False
-        self.under_way[key] = known
+        self._under_way[key] = known
         return True
 
     def end(self, key: str, result: ProbeResult | None) -> Known:
         """Take the result of a probe, None where a defect or a cancellation ended it; it is recorded soon."""
-        known = self.under_way.pop(key)
+        known = self._under_way.pop(key)
         cost = 0 if result is None else result.bytes_up + result.bytes_down
         self.budget.end(known[1].provider, self._level, cost, known[1].price_per_gb)
         if result is not None:

@@ -46,14 +46,10 @@ class Reliability(Enum):
 
 
 class Judges:
-    """Judges, of whom those are given out that answer. Belongs to one event loop.
+    """Judges; those are given out that answer. Belongs to one event loop.
 
-    Args:
-        judges: All of them.
-        target: What proxies are asked for instead, where the user named it: it has to be there too.
-        tls: Verifies those with https://; None stands for the system's trusted authorities.
-        clock: Paces how often they are asked.
-        rng: Chooses nonces.
+    `target` is what proxies are asked for instead, where the user named it: it has to be there too. `tls` verifies what
+    has https://; None stands for the system's trusted authorities.
     """
 
     def __init__(

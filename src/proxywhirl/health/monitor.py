@@ -49,11 +49,11 @@ class Monitor:
         store: Says when proxies are due.
         probe: Probes one.
         checks: Claims, pays and records.
-        timeout: Seconds of a probe; one that another process has claimed is tried after it.
-        retry: Seconds after which one is tried again of which a check said nothing.
+        timeout: Seconds of a probe: what another process has claimed is tried after that.
+        retry: Seconds after which a proxy is tried again when a check said nothing of it.
         pace: Bounds the probes.
         reports: What requests made of proxies. While it is `running` it records these with the probes, since it can
-            tell an outage of our own from proxies that fail; what it leaves there is for others to record.
+            tell an outage of our own from proxies that fail. What it leaves there is for others to record.
         rng: Spreads what is put off.
         clock: Tells the time.
     """

@@ -27,12 +27,11 @@ class Follower:
 
     Attributes:
         behind: of which kinds there may be news.
-        damaged: how many records could not be read and were left out.
     """
 
     def __init__(self, store: Store) -> None:
-        self.damaged = 0
         self._store = store
+        self._told = False
         self._written: dict[str, str] = {}
         self._reached = dict.fromkeys(_FOLLOWED, 0)
         self.behind = set(_FOLLOWED)
@@ -107,7 +106,7 @@ class Follower:
             try:
                 read[key_of(key)] = value_of(text)
             except ValueError as exc:
-                if not self.damaged:
+                if not self._told:
                     _log.warning("a record of what was learnt is damaged (%s): it is left out, as others like it", exc)
-                self.damaged += 1
+                self._told = True
         return read

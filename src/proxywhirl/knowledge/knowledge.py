@@ -100,11 +100,6 @@ class Knowledge:
         self.lock = threading.RLock()
         self._feeding = threading.Lock()
 
-    @property
-    def damaged(self) -> int:
-        """How many records could not be read and were left out."""
-        return self._follower.damaged
-
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
         """See `Ledger`. `propose` is called within the transaction: it must neither wait nor come back here.
 
@@ -203,7 +198,7 @@ class Knowledge:
         gone = set(keys)
         with self._feeding:
             self._unsaved.forget(gone)
-            if self._writable.due:
+            if self._unsaved.gone and self._writable.due:
                 try:
                     self._forget()
                 except CacheError as exc:
