@@ -37,24 +37,24 @@ Offer = tuple[ProxyURL, Attributes]
 CLOSED = "this ProxyWhirl is closed, or was while the request was under way: make another one"
 
 
-def _listed(proxies: Iterable[str | ProxyURL | Offer] | None) -> Iterable[str | ProxyURL | Offer]:
+def _offers(proxies: Iterable[str | ProxyURL | Offer] | None) -> list[Offer]:
     if isinstance(proxies, str | ProxyURL):
         raise TypeError("proxies must be a list of proxy URLs, not one: put it in brackets")
     require("proxies", () if proxies is None else proxies, Iterable, "a list of proxy URLs")
-    return proxies or ()
-
-
-def _offer(proxy: object) -> Offer:
-    match proxy:
-        case ProxyURL():
-            return proxy, Attributes()
-        case str():
-            return parse(proxy), Attributes()
-        case (ProxyURL() as url, Attributes() as known):
-            return url, known
-    raise TypeError(
-        f"a proxy must be a URL as text, a ProxyURL, or that and its Attributes in a tuple, not {type(proxy).__name__}"
-    )
+    given: Iterable[object] = proxies or ()
+    offers: list[Offer] = []
+    for proxy in given:
+        match proxy:
+            case ProxyURL():
+                offers.append((proxy, Attributes()))
+            case str():
+                offers.append((parse(proxy), Attributes()))
+            case (ProxyURL() as url, Attributes() as known):
+                offers.append((url, known))
+            case _:
+                right = "a URL as text, a ProxyURL, or that and its Attributes in a tuple"
+                raise TypeError(f"a proxy must be {right}, not {type(proxy).__name__}")
+    return offers
 
 
 class _Verbs(ABC, Generic[R]):
@@ -130,7 +130,7 @@ class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
         settings = Settings.in_memory() if proxies is not None and home is None else Settings.load(home)
         if strategy is not None:
             settings = settings.model_copy(update={"pool": settings.pool.model_copy(update={"strategy": strategy})})
-        given = [_offer(proxy) for proxy in _listed(proxies)]
+        given = _offers(proxies)
         with contextlib.ExitStack() as undo:
             self._runtime = undo.enter_context(Runtime(settings))
             if given:
@@ -143,10 +143,7 @@ class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
         self._closed = False
         self._under_way: set[asyncio.Task[httpx2.Response]] = set()
         self._client = httpx2.AsyncClient(
-            transport=transport,
-            trust_env=False,
-            timeout=timeout,
-            follow_redirects=follow_redirects,
+            transport=transport, trust_env=False, timeout=timeout, follow_redirects=follow_redirects
         )
 
     @property

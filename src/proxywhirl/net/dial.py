@@ -63,7 +63,7 @@ async def dial(
     Args:
         endpoint: The proxy with its credential.
         target: Where the tunnel ends; None for a connection to the proxy itself.
-        timeout: Seconds for name lookup, TCP, TLS and handshake together.
+        timeout: Seconds for all of it.
         tls: For a proxy of the scheme https; None stands for the system's trusted authorities.
         leads_back: Tells that a fresh connection ends at the server on whose behalf it was made: a proxy
             that is this server would send each request round for ever.
@@ -71,7 +71,7 @@ async def dial(
     Raises:
         ProxyFailed: The proxy refused, timed out, or broke its protocol, or its address is none.
         AccountRefused: The proxy does not accept the credential, or asks for one, or cannot be sent this one.
-        TargetUnreachable: The proxy answered that it cannot or will not reach the target.
+        TargetUnreachable: The proxy cannot or will not reach the target.
         LocalFailure: This machine has no route, file descriptors, or name service left.
     """
     connected = False

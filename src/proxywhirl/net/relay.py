@@ -36,14 +36,32 @@ async def relay(a: Connection, b: Connection, *, idle_timeout: float) -> Transfe
         b: The side that answers.
         idle_timeout: Seconds without a byte in either direction after which the relay gives up.
     """
-    up, down = _Direction(a, b), _Direction(b, a)
-    down.is_last_word = True
+    loop, patience = asyncio.get_running_loop(), idle_timeout
+    up = down = 0
     clean = False
+
+    async def carry(source: Connection, sink: Connection) -> None:
+        nonlocal up, down, patience
+        while data := await source.reader.read(_CHUNK):
+            watch.reschedule(loop.time() + patience)
+            sink.writer.write(data)
+            await sink.writer.drain()
+            if source is a:
+                up += len(data)
+            else:
+                down += len(data)
+        if sink.writer.can_write_eof():
+            sink.writer.write_eof()
+        elif source is b:
+            sink.writer.close()
+        else:
+            patience = min(patience, _ANSWER_GRACE)
+            watch.reschedule(loop.time() + patience)
+
     try:
         async with asyncio.timeout(idle_timeout) as watch, asyncio.TaskGroup() as group:
-            idle = _Idle(watch, idle_timeout)
-            group.create_task(up.run(idle))
-            group.create_task(down.run(idle))
+            group.create_task(carry(a, b))
+            group.create_task(carry(b, a))
         clean = True
     except* OSError:  # a reset on either side, or the idle timeout, which is one too
         pass
@@ -51,45 +69,4 @@ async def relay(a: Connection, b: Connection, *, idle_timeout: float) -> Transfe
         if not clean:
             a.reset()
             b.reset()
-    return Transferred(up.moved, down.moved, clean)
-
-
-class _Idle:
-    """The idle timeout that both directions push ahead."""
-
-    __slots__ = ("_loop", "_seconds", "_watch")
-
-    def __init__(self, watch: asyncio.Timeout, seconds: float) -> None:
-        self._watch = watch
-        self._seconds = seconds
-        self._loop = asyncio.get_running_loop()
-
-    def moved(self) -> None:
-        self._watch.reschedule(self._loop.time() + self._seconds)
-
-    def shorten(self) -> None:
-        self._seconds = min(self._seconds, _ANSWER_GRACE)
-        self.moved()
-
-
-class _Direction:
-    __slots__ = ("_sink", "_source", "is_last_word", "moved")
-
-    def __init__(self, source: Connection, sink: Connection) -> None:
-        self._source = source.reader
-        self._sink = sink.writer
-        self.is_last_word = False
-        self.moved = 0
-
-    async def run(self, idle: _Idle) -> None:
-        while data := await self._source.read(_CHUNK):
-            idle.moved()
-            self._sink.write(data)
-            await self._sink.drain()
-            self.moved += len(data)
-        if self._sink.can_write_eof():
-            self._sink.write_eof()
-        elif self.is_last_word:
-            self._sink.close()
-        else:
-            idle.shorten()
+    return Transferred(up, down, clean)
