@@ -190,9 +190,8 @@ class Exchange(Attempt):
     # Up: the request.
 
     def _send(self, head: bytes, events: list[h11.Data | h11.EndOfMessage]) -> Steps[None]:
-        data = head
+        data = head + b"".join(map(self._upstream.send, events))
         for event in events:
-            data += self._upstream.send(event)
             self.bytes_up += len(event.data) if isinstance(event, h11.Data) else 0
         if data:
             self.sent = True
@@ -249,9 +248,7 @@ class Exchange(Attempt):
         request.answered = True
         if self._events and isinstance(self._events[0], h11.Response):
             self._events[0] = response_downstream(self._events[0], request.tidings)
-        data = b""
-        for event in self._events:
-            data += request.client.send(event) or b""
+        data = b"".join([request.client.send(event) or b"" for event in self._events])  # there may be thousands
         self._events.clear()
         if data:
             yield WriteClient(data, request.options.idle_timeout)

@@ -25,8 +25,9 @@ from proxywhirl.urls import ProxyURL
 
 _KEEPALIVE = 5.0  # seconds: many proxies close an idle connection soon after
 _IDLE_CONNECTIONS = 20  # kept open for each identity
-# The dialer knows the proxy, and does the TLS of an https one: what runs over its streams is plain http.
-_WHATEVER = httpcore2.URL(scheme=b"http", host=b"proxy.invalid", port=80, target=b"/")
+THE_PROXY = ""
+"""The host of what a proxy is asked for in absolute-form. The dialer knows the proxy, and does the TLS of an https one:
+what runs over its streams is plain http. No URL of a caller has this host."""
 
 
 class ProxiedStream(httpcore2.AsyncNetworkStream):
@@ -109,10 +110,9 @@ def _why(exc: OSError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dialer(httpcore2.AsyncNetworkBackend):
-    """Opens connections through one proxy, or, without `tunnel`, to it; `timeout` is in seconds."""
+    """Opens connections through one proxy, or to it where the host is `THE_PROXY`; `timeout` is in seconds."""
 
     endpoint: ProxyURL
-    tunnel: bool
     timeout: float
     tls: ssl.SSLContext | None
 
@@ -126,7 +126,7 @@ class Dialer(httpcore2.AsyncNetworkBackend):
     ) -> ProxiedStream:
         """Dial; `timeout` may shorten the one of the dialer, never lengthen it."""
         seconds = self.timeout if timeout is None else min(timeout, self.timeout)
-        target = Target("http", host, port) if self.tunnel else None  # a tunnel does not ask for the scheme
+        target = None if host == THE_PROXY else Target("http", host, port)  # a tunnel does not ask for the scheme
         connection = await dial(self.endpoint, target, timeout=seconds, tls=self.tls)
         return ProxiedStream(connection, self.endpoint.canonical)
 
@@ -134,50 +134,21 @@ class Dialer(httpcore2.AsyncNetworkBackend):
 class Identity:
     """The connections that belong to one proxy under one credential."""
 
-    def __init__(
-        self,
-        key: str,
-        endpoint: ProxyURL,
-        *,
-        timeout: float,
-        tls: ssl.SSLContext,
-        proxy_tls: ssl.SSLContext | None,
-    ) -> None:
+    def __init__(self, key: str, endpoint: ProxyURL, dialer: Dialer, tls: ssl.SSLContext) -> None:
         self.key = key
         self.endpoint = endpoint
         self.users = 0
-        self._tunnels = httpcore2.AsyncConnectionPool(
+        self.pool = httpcore2.AsyncConnectionPool(
             ssl_context=tls,
             max_connections=None,
             max_keepalive_connections=_IDLE_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE,
-            network_backend=Dialer(endpoint, tunnel=True, timeout=timeout, tls=proxy_tls),
+            network_backend=dialer,
         )
-        self._forward: httpcore2.AsyncHTTPProxy | None = None
-        if endpoint.scheme in ("http", "https"):
-            self._forward = httpcore2.AsyncHTTPProxy(
-                _WHATEVER,
-                max_connections=None,
-                max_keepalive_connections=_IDLE_CONNECTIONS,
-                keepalive_expiry=_KEEPALIVE,
-                network_backend=Dialer(endpoint, tunnel=False, timeout=timeout, tls=proxy_tls),
-            )
 
     def forwards(self, scheme: str) -> bool:
         """Tell whether the proxy sees requests of that scheme, and answers them, itself."""
-        return self._forward is not None and scheme == "http"
-
-    async def send(self, request: httpcore2.Request) -> httpcore2.Response:
-        """Send a request; the body of the response is still to be read."""
-        if self._forward is not None and request.url.scheme == b"http":
-            return await self._forward.handle_async_request(request)
-        return await self._tunnels.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Close every connection, used or not."""
-        await self._tunnels.aclose()
-        if self._forward is not None:
-            await self._forward.aclose()
+        return scheme == "http" and self.endpoint.scheme in ("http", "https")
 
 
 class Identities:
@@ -203,7 +174,7 @@ class Identities:
         if identity is None or identity.endpoint != endpoint:
             if identity is not None and not identity.users:
                 self._outdated.append(identity)
-            identity = Identity(key, endpoint, timeout=self._timeout, tls=self._tls, proxy_tls=self._proxy_tls)
+            identity = Identity(key, endpoint, Dialer(endpoint, self._timeout, self._proxy_tls), self._tls)
             self._known[key] = identity
         self._known.move_to_end(key)
         identity.users += 1
@@ -216,13 +187,13 @@ class Identities:
             self._outdated.append(identity)
         self._evict()
         while self._outdated:
-            await self._outdated.pop().aclose()
+            await self._outdated.pop().pool.aclose()
 
     async def aclose(self) -> None:
         """Close everything, used or not."""
         while self._known or self._outdated:
             identity = self._outdated.pop() if self._outdated else self._known.popitem()[1]
-            await identity.aclose()
+            await identity.pool.aclose()
 
     def _evict(self) -> None:
         while len(self._known) > self._limit:

@@ -15,7 +15,7 @@ import httpx2
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import AccountRefused, Blame, UpstreamError
-from proxywhirl.integrations.httpx.connections import Identities
+from proxywhirl.integrations.httpx.connections import THE_PROXY, Identities
 from proxywhirl.integrations.httpx.request import EXTENSION
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
@@ -204,7 +204,7 @@ class Exchange(httpx2.AsyncByteStream):
 
         A response for which another attempt may get a better one is read too, up to what is ever held.
         """
-        response = self._response = await self._identity.send(self._outgoing())
+        response = self._response = await self._identity.pool.handle_async_request(self._outgoing())
         self._latency = self._sending.clock.monotonic() - self._started
         self._at = self._sending.clock.now()
         if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._forwarded:
@@ -285,15 +285,16 @@ class Exchange(httpx2.AsyncByteStream):
     def _outgoing(self) -> httpcore2.Request:
         url = self._request.url
         self._sending.body.sent = 0
-        target = url.raw_path
+        place = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         # The credential for the proxy is the lease's; one in the request would go to a target in a tunnel.
         headers = [(n, v) for n, v in self._request.headers.raw if n.lower() != b"proxy-authorization"]
-        if self._forwarded:  # absolute-form, in which httpcore2 forgets IPv6's brackets
+        if self._forwarded:
             target = b"%s://%s%s" % (url.raw_scheme, url.netloc, url.raw_path)
+            place = httpcore2.URL(scheme=b"http", host=THE_PROXY, port=80, target=target)
             headers += authorization(self._identity.endpoint)
         return httpcore2.Request(
             self._request.method,
-            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
+            place,
             headers=headers,
             content=self._sending.body,
             extensions={**self._request.extensions, "trace": self._trace},
