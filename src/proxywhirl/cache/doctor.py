@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from proxywhirl.cache.keys.keyset import tokens_by_key
-from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys, out_of_reach
+from proxywhirl.cache.keys.keyset import examine_keys, missing_keys, tokens_by_key
+from proxywhirl.cache.maintenance.files import look_around, out_of_reach
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.opening import enabled_tiers, open_tier
@@ -46,7 +46,7 @@ def _of_a_closed_store(config: CacheConfig, error: ProxyWhirlError, *, repair: b
             findings += _of_a_tier(name, tier, seals, repair=repair)
         finally:
             tier.close()
-    known, ill_kept = ask_keys(config)
+    known, ill_kept = examine_keys(config)
     findings += [*ill_kept, *missing_keys(config, known, seals)]
     if not findings or not (isinstance(error, DecryptionError) or _is_told(error, findings)):
         findings.insert(0, Finding("store", f"it cannot be opened: {error}", OPENED_AGAIN))

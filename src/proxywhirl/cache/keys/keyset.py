@@ -6,18 +6,19 @@ The rules of the notes stand in the package's plan.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from pydantic import SecretStr
 
-from proxywhirl.cache.keys.keyring import KeyFile, KeyKeeper, OsKeyring
+from proxywhirl.cache.keys.keyring import KeyFile, KeyKeeper, OsKeyring, exclusively
 from proxywhirl.cache.keys.sealing import Sealer, fingerprint, sealed_with
 from proxywhirl.cache.manifest import key_file
 from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding, Tier, TierName
 from proxywhirl.cache.tiers.sqlite.schema import SALVAGED
-from proxywhirl.errors import DecryptionError
+from proxywhirl.errors import CacheError, DecryptionError
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,18 @@ def origin(config: CacheConfig) -> str:
     return f"encryption_key or {KEY_VARIABLE}" if keeper is None else keeper.origin
 
 
+def kept_keys(config: CacheConfig) -> list[SecretStr]:
+    """Return the keys where a process that starts now reads them, the sealing one first; none where there is none yet.
+
+    Raises:
+        CacheError: they cannot be read.
+    """
+    if config.encryption_key is not None:
+        return [config.encryption_key]
+    keeper = key_keeper(config)
+    return [] if keeper is None else keeper.read()
+
+
 def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sealer | None:
     """Find the keys and check them against what is stored; None for a cache in memory alone.
 
@@ -59,8 +72,7 @@ def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sea
     if not durable:
         return None
     keeper = key_keeper(config)
-    read = keeper.read if keeper is not None else lambda: [k for k in (config.encryption_key,) if k is not None]
-    kept = _matching(read, config.previous_keys, durable, origin(config))
+    kept = _matching(partial(kept_keys, config), config.previous_keys, durable, origin(config))
     if not kept and not whole:
         return None
     if keeper is not None and not kept:
@@ -220,3 +232,33 @@ def _another_key(place: str, needed: set[str]) -> DecryptionError:
         f"the stored credentials were sealed with another key than the one from {place}: set {KEY_VARIABLE} to the key "
         f"that sealed them (its fingerprint is {', '.join(sorted(needed))}), or {PREVIOUS_VARIABLE}, which only reads"
     )
+
+
+def examine_keys(config: CacheConfig) -> tuple[set[str], list[Finding]]:
+    """Read the keys where a process that starts now would; return their fingerprints, and what is wrong with them."""
+    try:
+        kept = kept_keys(config)
+    except CacheError as exc:
+        return set(), [Finding("key", str(exc), f"restore it, or set {KEY_VARIABLE}")]
+    checks = {fingerprint(key) for key in (*kept, *config.previous_keys)}
+    if len(kept) < 2 or _is_changing(config):  # noqa: PLR2004  # the old one, and the new one
+        return checks, []
+    what = "a change of the key was begun and is not at its end"
+    return checks, [Finding("key", what, "run `proxywhirl keys rotate`: it goes on where it ended")]
+
+
+def missing_keys(config: CacheConfig, known: Collection[str], seals: Mapping[str, int]) -> Iterator[Finding]:
+    """Name keys by which credentials are sealed and that a process that starts now would not find."""
+    for check, count in sorted(seals.items()):
+        if check and check not in known:
+            what = f"the key {check}, which sealed {count} of the stored credentials, is not in {origin(config)}"
+            yield Finding("key", what, f"restore it, or set {KEY_VARIABLE} or {PREVIOUS_VARIABLE} to it")
+
+
+def _is_changing(config: CacheConfig) -> bool:
+    """Whether a process is changing the key right now."""
+    try:
+        with exclusively(key_file(config)):
+            return False
+    except CacheError:
+        return True

@@ -104,11 +104,9 @@ def key_status(config: CacheConfig, tiers: Sequence[tuple[TierName, Tier]]) -> K
     Raises:
         TierError: a tier cannot be read.
     """
-    keeper = keys.key_keeper(config)
-    kept = [key for key in (config.encryption_key,) if key is not None]
-    trouble = None
+    kept, trouble = [], None
     try:
-        kept = keeper.read() if keeper is not None else kept
+        kept = keys.kept_keys(config)
     except CacheError as exc:
         trouble = str(exc)
     sealed: dict[str, dict[TierName, int]] = {}

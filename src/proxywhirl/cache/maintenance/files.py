@@ -1,4 +1,4 @@
-"""What is around the tiers of a store: who may reach its files, room on the disk, what was set aside, the keys.
+"""What is around the tiers of a store: who may reach its files, room on the disk, what was set aside.
 
 Only files that bear the names of ours (`manifest`) are looked at, and changed: a directory may be shared with others.
 """
@@ -9,18 +9,14 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 from proxywhirl.cache.coordination.handoff import HEADER
-from proxywhirl.cache.keys.keyring import exclusively
-from proxywhirl.cache.keys.keyset import key_keeper, origin
-from proxywhirl.cache.keys.sealing import fingerprint
 from proxywhirl.cache.manifest import HINTS, REFUSED, key_file, key_files, l2_directory, places
-from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
+from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.tiers.protocol import REPAIR, Finding
-from proxywhirl.errors import CacheError
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 _READ, _WRITE = stat.S_IRUSR, stat.S_IWUSR
@@ -147,36 +143,3 @@ def _owed_to_nobody(config: CacheConfig) -> Iterator[Finding]:
             if path.stat().st_size > len(HEADER):
                 what = "holds changes that wait for the third tier, and the settings leave L2 or L3 out"
                 yield Finding(str(path), what, f"enable both again, then {REPAIR}: they are written then")
-
-
-def ask_keys(config: CacheConfig) -> tuple[set[str], list[Finding]]:
-    """Read the keys where a process that starts now would; return their fingerprints, and what is wrong with them."""
-    keeper = key_keeper(config)
-    kept = [] if config.encryption_key is None else [config.encryption_key]
-    if keeper is not None:
-        try:
-            kept = keeper.read()
-        except CacheError as exc:
-            return set(), [Finding("key", str(exc), f"restore it, or set {KEY_VARIABLE}")]
-    checks = {fingerprint(key) for key in (*kept, *config.previous_keys)}
-    if keeper is None or len(kept) < 2 or _is_held(config):  # noqa: PLR2004  # the old one, and the new one
-        return checks, []
-    what = "a change of the key was begun and is not at its end"
-    return checks, [Finding("key", what, "run `proxywhirl keys rotate`: it goes on where it ended")]
-
-
-def missing_keys(config: CacheConfig, known: Collection[str], seals: Mapping[str, int]) -> Iterator[Finding]:
-    """Name keys by which credentials are sealed and that a process that starts now would not find."""
-    for check, count in sorted(seals.items()):
-        if check and check not in known:
-            what = f"the key {check}, which sealed {count} of the stored credentials, is not in {origin(config)}"
-            yield Finding("key", what, f"restore it, or set {KEY_VARIABLE} or {PREVIOUS_VARIABLE} to it")
-
-
-def _is_held(config: CacheConfig) -> bool:
-    """Whether a process is changing the key right now."""
-    try:
-        with exclusively(key_file(config)):
-            return False
-    except CacheError:
-        return True

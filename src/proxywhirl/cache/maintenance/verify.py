@@ -19,8 +19,9 @@ from proxywhirl.cache.coordination.breaker import BreakerTier
 from proxywhirl.cache.coordination.replicas import Committed, catch_up
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
+from proxywhirl.cache.keys.keyset import examine_keys, missing_keys
 from proxywhirl.cache.keys.sealing import sealed_with
-from proxywhirl.cache.maintenance.files import ask_keys, look_around, missing_keys
+from proxywhirl.cache.maintenance.files import look_around
 from proxywhirl.cache.manifest import HINTS, REFUSED
 from proxywhirl.cache.models import PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import COLUMNS, COUNTS, Record, brought_in_range
@@ -50,11 +51,11 @@ def inspect(
     findings = _tiers(stack, repair=repair)
     if stack.durable:
         named = {finding.where for finding in findings}
-        known, ill_kept = ask_keys(config)
+        known, ill_kept = examine_keys(config)
         reading = _Reading(stack.authority.name, mapping, write if repair else None)
         for page in _pages(stack.authority):
             reading.read(page)
-        known |= ask_keys(config)[0]  # they may have been changed meanwhile
+        known |= examine_keys(config)[0]  # they may have been changed meanwhile
         findings += [found for found in reading.findings if found.where not in named]
         findings += [*ill_kept, *missing_keys(config, known, reading.seals), *reading.lost_credentials()]
         findings += look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
