@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from proxywhirl.rotation.retries.send_policy import SendPolicy
     from proxywhirl.rotation.verdicts.rules import Classifier
     from proxywhirl.state.store import Block, Blocklist
-    from proxywhirl.supply.supply import Supply
+    from proxywhirl.supply import Supply
     from proxywhirl.vendors.grammar import Wish
 
 _log = logging.getLogger(__name__)
@@ -148,8 +148,7 @@ class Runtime:
     @cached_property
     def supply(self) -> Supply:
         """The sources of lists, and what fetches them."""
-        from proxywhirl.supply.registry import SourceRegistry
-        from proxywhirl.supply.supply import Stock, Supply
+        from proxywhirl.supply import SourceRegistry, Stock, Supply
 
         return Supply(
             SourceRegistry(self.state, self.settings.home, catalogue=self.settings.sources.catalogue),

@@ -17,7 +17,7 @@ from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
-from proxywhirl.supply.supply import SourceOutcome, SourceReport
+from proxywhirl.supply import SourceOutcome, SourceReport
 from proxywhirl.urls import parse
 
 LIST = "203.0.113.1:8080\n203.0.113.2:3128\n203.0.113.3:99999\n"

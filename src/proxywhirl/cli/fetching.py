@@ -10,7 +10,7 @@ from proxywhirl.checkups import CheckPlan
 from proxywhirl.cli.checking import run_checks
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime
 from proxywhirl.cli.output import note, print_json, print_table, steps, warn
-from proxywhirl.supply.supply import SourceOutcome, SourceReport, Supply
+from proxywhirl.supply import SourceOutcome, SourceReport, Supply
 
 COLUMNS = ("SOURCE", "RESULT", "NEW", "KNOWN", "REJECTED", "ERROR")
 EXPENDABLE = ("REJECTED", "KNOWN")

@@ -18,7 +18,7 @@ from proxywhirl.sources.definitions import define, read_definitions, tables_of
 from proxywhirl.sources.fetch_history import SourceRecord
 from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
-from proxywhirl.supply.supply import Supply
+from proxywhirl.supply import Supply
 from proxywhirl.urls import SCHEMES
 
 COLUMNS = ("NAME", "ENABLED", "FROM", "FORMAT", "SCHEME", "FETCHED", "PROXIES", "LOCATION", "ERROR")

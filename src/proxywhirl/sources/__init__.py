@@ -4,7 +4,7 @@
 - `fetching/` is the edge: it opens files and connections. `fetching.bounds` says how far a fetch may go.
 - `parsing/` is pure: bytes in, proxies out. It reads what `proxywhirl import` gets too.
 - `harvest` takes the proxies out of what a source gave, and says why there are none.
-- `fetch_history` decides when a source is asked again, and for what.
+- `fetch_history` decides when a source is asked again, and for what. `proxywhirl.supply` does it.
 
 Who may name what:
 
