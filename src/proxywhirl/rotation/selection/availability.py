@@ -236,9 +236,9 @@ class Availability:
         queue.due.put(key, at)
 
     def _take(self, key: str) -> None:
-        self.aside.discard(key)
-        for queue in self._queues:
-            queue.due.discard(key)
+        if self.aside.discard(key):
+            for queue in self._queues:
+                queue.due.discard(key)
 
     def forget(self, key: str) -> None:
         """Drop a proxy that leaves the pool."""

@@ -82,7 +82,8 @@ class Views:
 
     def remove(self, key: str) -> None:
         """Let a proxy serve no more; one that does not already is no error."""
-        for _, view in self._each():
+        self.all.remove(key)
+        for view in self._views.values():
             view.remove(key)
 
     def redrawn(self, key: str, *, serves: bool) -> None:

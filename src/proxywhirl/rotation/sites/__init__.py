@@ -1,1 +1,11 @@
-"""What is known of each site: bans, limits, estimates."""
+"""What is known of where requests go. Pure; called under the pool's lock.
+
+- `sites`: one site. Who is barred from it, the run of failures alike that shows it to be at fault, its rest, and what
+  each proxy achieved there.
+- `bans`: for how long one proxy is barred from one site, and which bans have changed and are to be written down.
+- `rate_limit`: how often one proxy may come, learnt from the moments at which the site refused it.
+- `learning`: what an outcome changes in all of these.
+
+Whose failure is it? One proxy that is refused is banned there. Several in a row that are refused alike show that the
+site is at fault: their bans are taken back. A site that is out of order is left alone for a while, for all.
+"""

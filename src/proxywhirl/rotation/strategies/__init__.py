@@ -1,1 +1,16 @@
-"""The strategies that come with ProxyWhirl: one file for each idea."""
+"""Who serves of those who may: one file for each idea, `base` for what they have in common, `registry` for their names.
+
+=============  ======================================================  =====================
+round_robin    each once in every turn, and nobody starves             O(1)
+random         all alike                                               O(1)
+weighted       by `Attributes.weight`                                  O(number of powers of two)
+least_used     the fewest requests under way                           O(1)
+fastest        the sooner of two, failures included                    O(1)
+cheapest       the lowest price that works                             O(number of prices)
+bandit         the best chance on the site, with some exploration      O(1)
+=============  ======================================================  =====================
+
+The costs are those of a request that most proxies may serve. Where few are admitted a strategy draws more often, and
+at the last looks at all. Every random decision is drawn from the pool's `rng`, in an order that depends on the calls
+alone: the same seed makes the same choices.
+"""
