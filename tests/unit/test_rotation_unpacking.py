@@ -40,9 +40,9 @@ def rule(coding: str, body: bytes) -> str | None:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take the extra away."""
-    for module in ("brotli", "backports", "compression", "compression.zstd"):
+    for module in ("brotli", "backports", "backports.zstd", "compression", "compression.zstd"):
         monkeypatch.setitem(sys.modules, module, None)
-    loaders = (unpacking._brotli, unpacking._zstd)
+    loaders = (unpacking._extra,)
     for loader in loaders:
         loader.cache_clear()
     yield

@@ -1,4 +1,9 @@
-"""How a proxy is given to one holder alone, in all processes on a home."""
+"""How a proxy is given to one holder alone, in all processes on a home.
+
+The chooser picks as for any request, and a pick that is in use here is passed over. The ledger has the last word: it
+gives a token for the proxy, or says that another process holds it. Then the lease is given back, the proxy is left out
+for a moment, and the next one is tried. What is known here of holds keeps other requests off the proxy until then.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ _ELSEWHERE = 1.0
 
 
 class ExclusiveLeases:
-    """Grants exclusive leases. Who holds what is decided by the ledger; what is known here keeps others off it."""
+    """Grants exclusive leases."""
 
     def __init__(self, pool: Pool, chooser: Chooser, lock: threading.Lock, ledger: Ledger, clock: Clock) -> None:
         self._pool = pool
@@ -93,7 +98,7 @@ class ExclusiveLeases:
             _log.warning("the exclusive lease on %s is over, which others learn when its time is: %s", lease.proxy, exc)
 
     def learn(self, holds: Mapping[str, float]) -> None:
-        """Take in who is held by others until when (Unix seconds). Called under the lock."""
+        """Take in until when others hold proxies (Unix seconds), by key. Called under the lock."""
         now, wall = self._clock.monotonic(), self._clock.now()
         for key, until in holds.items():
             self._chooser.holds.elsewhere(key, now + until - wall if until > wall else None)
@@ -125,7 +130,7 @@ class ExclusiveLeases:
         with self._lock:
             self._chooser.holds.unhold(lease)
             holds, key = self._chooser.holds, lease.proxy.key
-            if key not in holds:  # else it was told meanwhile who has it, and for how long
+            if key not in holds:  # else it was told meanwhile how long another has it
                 holds.put(key, self._clock.monotonic() + _ELSEWHERE)
 
 

@@ -24,7 +24,7 @@ Because = tuple[str, int, Sized, object, str]
 
 - how it was, with a place for the next number;
 - how many proxies of the pool were ready;
-- who may not serve the site, as of now;
+- the proxies that the site may not have, as of now;
 - the filters that were asked for;
 - what stood before this choice: what a session moved away from, which wishes nobody could fulfil.
 """

@@ -1,11 +1,10 @@
 """The pool: which proxy serves the next request.
 
 `acquire` decides in memory, under one lock: `Chooser` holds what is known. Two things are agreed on with others,
-through the ledger and without the lock: the proxy of a session, and who holds a proxy exclusively.
+through the ledger and without the lock: the proxy of a session, and the holder of an exclusive lease.
 
-Where none is ready the one due first is tried; where there is none at all, that is `PoolEmpty`. The pool holds no
-credential: `resolve` reads it when a connection is made. Neither `resolve`, `on_report`, `on_health` nor the ledger is
-called under the lock, so they may wait, or call the pool.
+The pool holds no credential: `resolve` reads it when a connection is made. Neither `resolve`, `on_report`, `on_health`
+nor the ledger is called under the lock, so they may wait, or call the pool.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ class Pool:
     """Chooses among proxies. Thread-safe; `acquire` and `report` cost the same whatever its size.
 
     Args:
-        strategy: The name of a built-in strategy or of an entry point, and wishes (see `rotation.options`).
+        strategy: The name of a built-in strategy or of an entry point, and wishes (see `selection.pool_options`).
         resolve: Gives the URL with its credential for a key, None where that is known no more.
         rng: The source of every random decision; seed it to repeat a run.
-        clock: Its monotonic time decides who is due; bans and sessions, which outlive the process, go by the other.
+        clock: Its monotonic time says what is due. Bans and sessions outlive the process and go by the other.
         on_report: Told of each report after the pool has learnt from it.
         on_health: Told by key of what tells of a proxy's own health: a success, or a failure that is its own, and of
             leases that were out together no more than the first. None takes its last failure back: a site hangs.
@@ -174,7 +173,7 @@ class Pool:
         """Choose a proxy.
 
         Args:
-            target: Where the request goes, as a value or a URL: who is banned there is not chosen.
+            target: Where the request goes, as a value or a URL: a proxy that is banned there is not chosen.
             session: A name that is to have the same proxy, whatever process asks, for as long as the session lasts.
             exclude: Keys that are not wanted (a set, where there may be many).
             exclusive: Nobody else gets the proxy until the lease ends, in no process; see `Lease.token`.
@@ -215,7 +214,7 @@ class Pool:
         exclude: Collection[str] = (),
         **wishes: Unpack[Wishes],
     ) -> Explanation:
-        """Tell whom `acquire` would choose now, why, and what keeps out the others. Grants nothing. O(n).
+        """Tell which proxy `acquire` would choose now, why, and what keeps out the others. Grants nothing. O(n).
 
         Raises:
             ProxyURLError: `target` is a text and no absolute http or https URL.
@@ -282,7 +281,7 @@ class Pool:
             self._sticky.sessions.learn(sessions)
 
     def learn_holds(self, holds: Mapping[str, float]) -> None:
-        """Take in who is held exclusively by others until when (Unix seconds); the past means that they are free."""
+        """Take in until when others hold proxies (Unix seconds), by key; the past means that one is free."""
         with self._lock:
             self._exclusive.learn(holds)
 

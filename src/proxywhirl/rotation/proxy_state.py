@@ -156,7 +156,7 @@ class ProxyStates:
         return self.known(key).attributes
 
     def known(self, key: str) -> Proxy:
-        """Return a proxy of which all but address and label is that of a key's."""
+        """Return the proxy of a key, or another one that differs from it in address and label alone."""
         held = self.held[key]
         if isinstance(held, ProxyState):
             return held.proxy

@@ -1,4 +1,4 @@
-"""How a session gets its proxy: by hashing its name, and by agreement with whoever else knows the session.
+"""How a session gets its proxy: by hashing its name, and by agreement with others that know the session.
 
 A session that is known costs no agreement. A new one, and one that has to move, falls to a proxy by consistent hashing,
 so that processes that know the same proxies think of the same one. The first that writes it down decides. The cases of

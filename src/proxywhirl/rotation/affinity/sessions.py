@@ -141,7 +141,7 @@ PROBES = 21
 """The paper's number: the fullest key then has about a tenth more than its share."""
 
 FARTHEST = 1000
-"""Keys to ask in vain: whoever finds one in a thousand has other ways to find it, and others wait meanwhile."""
+"""Keys to ask in vain: the pool finds one in a thousand in other ways, and others wait meanwhile."""
 
 _POINTS = 1 << 64
 _MANY = 64  # keys to sort anew rather than to put in one by one

@@ -1,4 +1,4 @@
-"""Who is ready to serve: not set aside, not at a limit. Pure.
+"""Which proxies are ready to serve: not set aside, not at a limit, not held. Pure.
 
 The rules:
 
@@ -8,7 +8,7 @@ The rules:
 - trials are few, as long as others are ready (see `TrialQueue`). Each kind has its share of the requests:
 
   =============================================  ==================
-  a good record, and few failures                all who are due
+  a good record, and few failures                all that are due
   others that have served                        one request in 33
   never served, few failures                     one request in 50
   never served, failed again and again           one request in 100
@@ -45,7 +45,7 @@ _LUCK_WEIGHT = 0.1
 
 
 class TrialQueue:
-    """Some of those who are set aside, when each is due, and how many may be tried.
+    """Some of those that are set aside, when each is due, and how many may be tried.
 
     Args:
         share: Trials for each request.
@@ -78,7 +78,7 @@ class TrialQueue:
 
 
 class Availability:
-    """Keeps `views` in queue with who is set aside and who is at a limit. Times are on the pool's monotonic clock."""
+    """Keeps the views in line with what is set aside and at a limit. Times are on the pool's monotonic clock."""
 
     def __init__(self, states: ProxyStates, views: Views, limits: Limits, rng: random.Random) -> None:
         self.limits = limits
@@ -112,7 +112,7 @@ class Availability:
             self._views.add(key)
 
     def bring_back(self, now: float, *, for_request: bool) -> None:
-        """Let those serve who are due, as many as may be on trial."""
+        """Let those serve that are due, as many as may be on trial."""
         if self.aside.at:
             for queue in self._queues:
                 if for_request:
@@ -151,7 +151,7 @@ class Availability:
         return trial
 
     def end(self, state: ProxyState, trial: float | None) -> None:
-        """Take note of the end of a use of which nothing is told yet."""
+        """Take note of the end of a use, before its outcome is told."""
         state.in_flight -= 1
         self._views.moved(state)
         if trial is not None and self.aside.due_at(state.key) == trial:
@@ -247,9 +247,9 @@ class Availability:
         self._views.remove(key)
 
     def due_first(self, admits: Callable[[str], bool], candidates: Collection[str]) -> str | None:
-        """Return who is due first of those who are set aside, are at no limit and are admitted.
+        """Return the one due first of those that are set aside, at no limit and admitted.
 
-        Nobody is beside `candidates`: where they are few, nobody else is looked at.
+        None is beside `candidates`: where they are few, no other is looked at.
         """
         if len(candidates) >= len(self.aside):
             return self.aside.first(lambda key: admits(key) and not self.at_limit(key))

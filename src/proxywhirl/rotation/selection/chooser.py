@@ -1,4 +1,7 @@
-"""Who is in a pool, who serves a request, and what is learnt from how it went: a pool without its lock. Pure."""
+"""Which proxies are in a pool, which one serves a request, and what is learnt from how it went. Pure.
+
+This is a pool without its lock. The cases of a choice are told at `selection` and named in `Chooser.choose`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.sites import Site, keeps_any
 from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, admitted
 from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
 
@@ -31,8 +34,6 @@ Of leases that were out together when a proxy failed only the first failure tell
 """
 NOTHING: OfHealth = (False, ())
 ITS_OWN: OfHealth = (True, ())
-
-_RETURNS_AT_ONCE = 64  # from a cool-down; no single request pays for the return of thousands
 
 _KNOWN_TO_WORK = 0.5  # successes, decayed
 _HOPELESS = 2  # failures in a row
@@ -74,7 +75,7 @@ class Chooser:
         known, ready = self.states.known, self.availability.ready
         return [key for key in self.index.candidates(wanted, self.held) if wanted.admits(known(key)) and ready(key)]
 
-    # Who is in.
+    # Which proxies are in.
 
     def put(self, proxy: Proxy) -> None:
         """Take in a proxy, or what is known of it now; one that is dead is withheld."""
@@ -139,7 +140,7 @@ class Chooser:
         else:
             self.availability.restore(key)
 
-    # Who serves.
+    # Which one serves.
 
     def serve(self, pool: Pool, criteria: Criteria, now: float) -> Lease | None:
         """Choose, and grant a lease; None where nobody can serve.
@@ -164,7 +165,7 @@ class Chooser:
         return lease
 
     def look_around(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
-        """Let those serve again who are due; return where a request goes, and who may not serve it there.
+        """Let those serve again that are due; return where a request goes, and which may not serve it there.
 
         Raises:
             SiteResting: the site is left alone for now.
@@ -192,13 +193,13 @@ class Chooser:
             )
 
     def barred(self, site: Site | None, criteria: Criteria, now: float) -> Barred:
-        """Return those who may not serve a request for a reason that it did not give itself."""
+        """Return those that may not serve a request for a reason that it did not give itself."""
         barred: Barred = ()
-        if site is not None and site.barred.at and self.learning.barred(site, now):
+        if site is not None and site.barred.at and keeps_any(site.barred, now):
             barred = (site.barred.at,)
-        if site is not None and site.cooling.at and self._cooling(site, now):
+        if site is not None and site.cooling.at and keeps_any(site.cooling, now):
             barred = (*barred, site.cooling.at)
-        if self._connect.barred.at and criteria.tunnels and self.learning.barred(self._connect, now):
+        if self._connect.barred.at and criteria.tunnels and keeps_any(self._connect.barred, now):
             barred = (*barred, self._connect.barred.at)
         if self.holds.at:
             while (key := self.holds.pop_due(now)) is not None:
@@ -212,15 +213,15 @@ class Chooser:
         return (criteria.wanted,) if self._plain else self.options.filters_for(criteria.wanted)
 
     def choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
-        """Return the key of who serves, and why (see `Because`); None where nobody can.
+        """Return the key of the proxy that serves, and why (see `Because`); None where none can.
 
         The cases, in this order:
 
-        - somebody is ready who fulfils all wishes: the strategy picks;
-        - a strategy that yields (`geo`): the same with ever fewer wishes;
-        - somebody is set aside, and nothing but that keeps it from serving: who is due first is tried. One that failed
+        - one is ready that fulfils all wishes: the strategy picks;
+        - a pool that yields (`geo`): the same with ever fewer wishes;
+        - one is set aside, and nothing but that keeps it from serving: the one due first is tried. One that failed
           again and again is not, where others would serve but for the site or its limit by rate;
-        - else nobody. More are let back for a trial, so that the next request finds somebody.
+        - else none. More are let back for a trial, so that the next request finds one.
         """
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         if self._plain:
@@ -255,7 +256,7 @@ class Chooser:
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
 
     def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
-        """Whether somebody would serve who is barred: is what is wanted, and not set aside."""
+        """Whether one would serve that is barred: is what is wanted, and not set aside."""
         held, aside, known = self.held, self._aside, self.states.known
         return any(
             key in held and key not in aside and (wanted is NO_FILTER or wanted.admits(known(key)))
@@ -304,12 +305,6 @@ class Chooser:
             if self._cooldown is not None:
                 site.cooling.put(key, now + self._cooldown)
         return lease
-
-    def _cooling(self, site: Site, now: float) -> bool:
-        for _ in range(_RETURNS_AT_ONCE):
-            if site.cooling.pop_due(now) is None:
-                break
-        return bool(site.cooling.at)
 
     # What came of it.
 

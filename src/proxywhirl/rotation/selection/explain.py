@@ -1,6 +1,6 @@
-"""Why a proxy cannot serve a request, why nobody can, and who would. Pure.
+"""Why a proxy cannot serve a request, why none can, and which one would. Pure.
 
-One table of obstacles answers three who ask: the error that nobody can serve, a session whose proxy cannot serve, and
+One table of obstacles answers three questions: the error that nobody can serve, a session whose proxy cannot serve, and
 `Pool.explain`, which counts each proxy for its first obstacle:
 
 ===========================================  =====================================
@@ -71,7 +71,7 @@ class Explanation:
         eligible: How many of them could serve the request.
         excluded: What kept out the others, the commonest reason first; each proxy counts once, for the first reason.
         site: What is known of where the request goes; empty where nothing is.
-        proxy: Who serves; None where nobody can.
+        proxy: The one that serves; None where none can.
         why: Why this one, or why none.
         record: What was learnt of it; None of one that was never used.
     """
@@ -86,7 +86,7 @@ class Explanation:
 
 
 class Obstacle(NamedTuple):
-    """What keeps a proxy from serving: of one, to a session, of several, and whom it keeps until when."""
+    """What keeps a proxy from serving: of one, to a session, of several, and which keys it keeps until when."""
 
     of_one: str
     to_session: str
@@ -168,7 +168,7 @@ def nobody(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) 
 
 
 def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> float | None:
-    """Return after how many seconds somebody may be able to serve who is not now; None where nobody will be."""
+    """Return after how many seconds a proxy may be able to serve that is not now; None where none will be."""
     candidates = _Candidates(chooser, criteria)
     times = [candidates.next_at(obstacle.keys) for obstacle in _passing(chooser, criteria, site)]
     if candidates.any_in_use():
@@ -179,7 +179,7 @@ def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float)
 
 
 class _Candidates:
-    """Those who may serve a request at all. Where they are fewer than a table has, nobody else is looked at."""
+    """Those that may serve a request at all. Where they are fewer than a table has, no other is looked at."""
 
     def __init__(self, chooser: Chooser, criteria: Criteria) -> None:
         self._chooser = chooser
@@ -228,7 +228,7 @@ class _Candidates:
         return [key for key in self._keys if key in table] if len(self._keys) < len(table) else table.at
 
     def _fits(self, key: str) -> bool:
-        if key not in self._chooser.held:  # a ban outlives the membership of who is banned
+        if key not in self._chooser.held:  # a ban outlives the membership of the proxy
             return False
         return self._wanted == NO_FILTER or self._wanted.admits(self._chooser.states.known(key))
 
@@ -239,7 +239,9 @@ class _Candidates:
 def explain(
     chooser: Chooser, criteria: Criteria, clock: Clock, *, session_key: str | None = None, refusal: str = ""
 ) -> Explanation:
-    """Explain whom a request would get. Called under the pool's lock; O(n). Moves a turn on, and changes nothing else.
+    """Explain which proxy a request would get. Called under the pool's lock; O(n).
+
+    It moves a turn on, and changes nothing else.
 
     `session_key` is the proxy that the request's session has, or falls to; `refusal` why it gets none.
     """

@@ -1,6 +1,7 @@
 """Which proxies a request may have, by what is known of them. Pure.
 
-Who has which scheme, country, tag and so on: kept from the moment on at which a filter first asks.
+A `Filter` holds the wishes. The `Index` finds proxies by their scheme, country, tag and so on: it keeps each of these
+from the moment on at which a filter first asks for it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Wishes(TypedDict, total=False):
 
     `scheme`: as in its URL. `country`: two letters. `region`, `city`, `source`, `provider`: as stored, in any case.
     `asn`: a number. `tags`: all of them. `anonymity`: this grade or a better one. `connect`: True keeps out those that
-    were found not to open tunnels. `max_price`: for 10⁹ bytes; who has no price costs nothing.
+    were found not to open tunnels. `max_price`: for 10⁹ bytes; a proxy without a price costs nothing.
     """
 
     scheme: Text
@@ -237,7 +238,7 @@ class Index:
                         del held[value]
 
     def candidates(self, wanted: Filter, everyone: Collection[str]) -> Collection[str]:
-        """Return keys of which some are wanted and beside which none is: those of the rarest facet.
+        """Return all keys that may be wanted, as few as one facet can tell: those of the rarest.
 
         A facet that was not asked for before costs O(n), once.
         """

@@ -30,7 +30,7 @@ _RELAXED = ((), ("asn",), ("asn", "city"), ("asn", "city", "region"), ("asn", "c
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """A text that was read: who chooses, among whom, and how."""
+    """A text that was read: the strategy, the filter before it, and the way to use both."""
 
     name: str
     factory: StrategyFactory

@@ -1,11 +1,9 @@
-"""What a request asks of the pool, read once. Pure.
+"""What a request asks of the pool, read once; and how a user writes it for the gateway. Pure.
 
-What a request wishes of its proxy, as a user writes it: `name,session=cart-17,country=de,tags=fast`. Pure.
-
-The name of the account comes first and may be empty. Then keys and values: several values of one key stand between `|`.
-Any character of a value may be percent-encoded by its bytes in UTF-8 (RFC 3986 section 2.1); a comma, an equals sign, a
-`|`, a colon and a percent sign inside of one have to be. So every session can be written, as `urllib.parse` does it:
-`quote(name, safe="", errors="surrogatepass")`.
+A user writes `name,session=cart-17,country=de,tags=fast`: the name of the account, which may be empty, then keys and
+values. Several values of one key stand between `|`. Any character of a value may be percent-encoded by its bytes in
+UTF-8 (RFC 3986 section 2.1); a comma, an equals sign, a `|`, a colon and a percent sign inside of one have to be. So
+every session can be written, as `urllib.parse` does it: `quote(name, safe="", errors="surrogatepass")`.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ _READ = 1024
 
 @dataclass(slots=True, eq=False)  # frozen, it costs a microsecond for each request
 class Criteria:
-    """Where a request goes (`Target.site`, None: not said), whom it does not want, and what the proxy has to be.
+    """Where a request goes (`Target.site`, None: not said), which keys it does not want, and what the proxy has to be.
 
     `tunnels` says that it has to open a tunnel.
     """

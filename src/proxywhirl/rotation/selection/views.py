@@ -1,4 +1,4 @@
-"""The strategies of a pool: one over all who are ready, and one for each filter that was asked for."""
+"""The strategies of a pool: one over all that are ready, and one for each filter that was asked for. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Views:
         return bool(self._views) or isinstance(self.all, ReadsAttributes)
 
     def get(self, wanted: Filter) -> Strategy:
-        """Return the strategy over those who are wanted; a new one costs O(candidates)."""
+        """Return the strategy over those that are wanted; a new one costs O(candidates)."""
         if wanted is NO_FILTER:
             return self.all
         at_hand = self._at_hand.get(id(wanted))  # which holds the filter, so that no other gets its id
@@ -103,7 +103,7 @@ class Views:
             view.moved(state)
 
     def learnt(self, state: ProxyState, outcome: Outcome) -> None:
-        """Tell what became of a use: of a success all, which is soonest done, of a failure whom the proxy concerns."""
+        """Tell what became of a use: a success to all views, a failure to those that have the proxy."""
         for wanted, view in self._learning:
             if outcome.ok or wanted is NO_FILTER or wanted.admits(state.proxy):
                 view.learnt(state, outcome)

@@ -35,8 +35,7 @@ EVERYBODY = "*"
 _REST_REMEMBERED = 3600.0  # seconds
 
 MOST_ARMS = 300_000
-"""Pairs of proxy and site of which it is remembered how well they do: at most some 190 MB. When there are more, the
-oldest go."""
+"""Records of one proxy on one site that are kept, at most some 190 MB. When there are more, the oldest go."""
 
 _ARMS_AT_ONCE = 1024  # that are dropped
 
@@ -100,7 +99,7 @@ class Learning:
             arm.uses.end(use)
 
     def untold(self, state: ProxyState, site: Site, use: float | None) -> None:
-        """Take note of a use of which nothing is told: it may count."""
+        """Take note of a use that ended without an outcome: it may count."""
         arm = site.arms.get(state.key)
         if use is not None and arm is not None and arm.uses.end(use):
             arm.uses.count(use)
@@ -229,14 +228,6 @@ class Learning:
                 site.barred.put(key, now + ban.until - wall)
             else:
                 site.barred.discard(key)
-
-    def barred(self, site: Site, now: float) -> bool:
-        """Whether a site has barred anyone, once those are let in again whose time is over."""
-        barred = site.barred
-        for _ in range(64):
-            if not barred or barred.pop_due(now) is None:
-                break
-        return bool(barred)
 
     def _known(self, name: str) -> Site | None:
         return self.connect if name == CONNECT else self.sites.get(name)

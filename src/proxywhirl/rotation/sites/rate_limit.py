@@ -21,14 +21,14 @@ _USES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 _MARGIN = 1.1  # a ban shows only that the wait is longer than this one was
 _STEP = 0.3  # of the way down to a shorter wait that was enough: one answer may be a mistake
 _FADING = 0.99  # a site may count in another way from some day on
-_LONGEST = 3600.0  # seconds; who counts by the day is met by bans alone
+_LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
 _LIKELY = 0.3  # of a contradiction: with so many more than the best number has, another one is as likely
 
 _DARING, _DARING_AT_REST = 0.005, 0.002
 """Uses too early that each use that is served allows, and each request for which all have to rest. A use too early
 tells whether a wait is too long, and may cost a proxy for as long as hundreds of requests take."""
 
-_MUCH_TOO_EARLY = 0.8  # of the rest: who was served so early shows more than that the wait is known a little too long
+_MUCH_TOO_EARLY = 0.8  # of the rest: one that is served so early shows more than a wait that is a little too long
 _MEMORY = 0.9  # of what became of those: the last ten count
 _ENOUGH, _ENOUGH_AT_MOST, _MOSTLY = 3.0, 9.0, 4.0
 """So many have to be refused, and so many times those that are served; more where a limit turned out to be none."""

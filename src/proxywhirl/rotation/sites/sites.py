@@ -1,4 +1,4 @@
-"""What is known of each site that requests go to: who may not go there now, and whether the site itself is down. Pure.
+"""One site that requests go to: which proxies may not go there now, and whether the site itself is down. Pure.
 
 Rules:
 
@@ -7,8 +7,8 @@ Rules:
   the bans of that run are taken back, and while the site is at fault nobody is banned for failing in the same way;
 - a 429 with Retry-After limits the one that met it (RFC 6585 section 4): it stays banned for as long as that asks, and
   the site rests no longer than any other does, so that those are found soon that it does serve;
-- who was banned there before, or came too early for what is known of the site's limit, is no witness against it: its
-  own past explains that it is refused;
+- a proxy that was banned there before, or came too early for what is known of the site's limit, is no witness against
+  it: its own past explains that it is refused;
 - how many make "several" depends on how often requests to the site fail anyway: as many as chance would hardly bring;
 - a site that is out of order (it fails, is overloaded or cannot be reached) is also left alone, for a time that
   doubles; then one request at a time tries it, and a success ends all. What was sent before it was left alone tells
@@ -39,6 +39,7 @@ _WINDOW = 300.0  # seconds within which failures belong to one run
 _WEAK = 0.5  # a proxy that never served and brought no answer is half a witness
 _REST = Backoff(1.0, 60.0)
 _LONGEST_ASKED = 3600.0
+_RETURNS_AT_ONCE = 64
 _TRIAL = 10.0  # seconds that a request may take to find out whether a resting site is back
 
 _OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
@@ -199,6 +200,17 @@ class Site:
     def recover(self) -> None:
         """End the rest: the site answers."""
         self.rests, self.rest_until, self.trying = 0, 0.0, ""
+
+
+def keeps_any(table: Timetable[str], now: float) -> bool:
+    """Whether a table has any key, once those have left whose time is over.
+
+    Thousands may be due at once: no single request pays for the return of them all.
+    """
+    for _ in range(_RETURNS_AT_ONCE):
+        if not table.at or table.pop_due(now) is None:
+            break
+    return bool(table.at)
 
 
 def witnesses_needed(rate: float) -> int:

@@ -21,18 +21,18 @@ _TIRED = -1.0
 
 _IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
 
-_MARGIN = 0.05  # below what is usually chosen: who comes up to that is taken, and others are spared for their turn
+_MARGIN = 0.05  # below what is usually chosen: one that comes up to that is taken, others are spared for their turn
 _PAR_WEIGHT = 0.05  # of the newest choice in what is usual
 
 _NEW = (-1.0, 0.0)
 _ON_TRIAL = (2.0, 0.0)
 _ELSEWHERE = (1.2, 0.0)
-"""Who was refused by a site shows next on another one whether it was the site."""
+"""A proxy that a site refused shows next on another one whether it was the site."""
 
 _NEWEST = 0.02  # weight of the newest first use in what is expected of one
 _FIRST_GUESS = 0.95
 
-_RENEWED_EVERY = 8  # requests, of which one lets a proxy's estimate be made anew
+_RENEWED_EVERY = 8  # requests: one in so many makes a proxy's estimate anew
 _DEVIATIONS = 4096
 
 
@@ -40,12 +40,12 @@ class Bandit:
     """Thompson sampling in turn: each proxy whose turn it is, is given a chance, drawn from what is known of it.
 
     The first whose chance comes up to what is usual in this pool serves; where none of a few does, the best of these.
-    So the load goes round among all who are good, who are bad are passed over, and the cost is the same whatever the
-    size of the pool. What is known of a proxy on a site is its record there, on top of its record on all sites; of a
-    new one it is what became of the first use of others. Little knowledge means a wide spread, so that who is unknown
-    is tried. Where bans taught how often a proxy may come to a site (`Site.rate_limit`), only those
-    serve that have rested; where all have to rest, nobody does, but for few that find out whether the rest is longer
-    than it need be.
+    So the load goes round among all good proxies, bad ones are passed over, and the cost is the same whatever the size
+    of the pool. What is known of a proxy on a site is its record there, on top of its record on all sites; of a new one
+    it is what became of the first use of others. Little knowledge means a wide spread, so that an unknown one is tried.
+
+    Where bans taught how often a proxy may come to a site (`Site.rate_limit`), only those serve that have rested. Where
+    all have to rest none serves, but for a few that find out whether the rest is longer than it need be.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
     is, and narrowed (see `estimate`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
@@ -90,7 +90,7 @@ class Bandit:
             self._sampler.score(state.key, *_ELSEWHERE)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
-        """Take the first in turn who comes up to what is usual, else the best of a few."""
+        """Take the first in turn that comes up to what is usual, else the best of a few."""
         best, chance, base = self._best(exclude, barred, site)
         if best is None:
             best, base = self._sampler.draw(exclude, barred), self._par
@@ -142,7 +142,7 @@ class Bandit:
         return best, best_chance, best_base
 
     def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
-        """Believe less of what was long ago, so that nobody stays given up who became better meanwhile."""
+        """Let what was long ago weigh less, so that no proxy stays given up that became better meanwhile."""
         state = self._roster.slot(key)
         if state is not None and not state.failures:
             now = self._roster.monotonic()

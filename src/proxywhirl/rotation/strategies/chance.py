@@ -9,7 +9,7 @@ from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import Sampler, ScoredSampler, draws_worth
 
-_FEW_DRAWS = 8  # before it is looked at who may not serve: mostly nobody who weighs much
+_FEW_DRAWS = 8  # before those that may not serve are looked for: mostly none weighs much
 _SMALL = 32  # keys of a sampler that are worth a look at each
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # between these, sums and powers of two neither vanish nor overflow
 
@@ -97,7 +97,7 @@ class WeightedChoice:
         key = self._draw(samplers, exclude, barred, _FEW_DRAWS)
         if key is not None:
             return key
-        # One who weighs more than all others together, and may not serve, would be drawn again and again.
+        # One that weighs more than all others together, and may not serve, would be drawn again and again.
         samplers = [
             ([key for key in keys if admitted(key, exclude, barred)] if len(keys) <= _SMALL else keys, exponent)
             for keys, exponent in samplers
@@ -106,7 +106,7 @@ class WeightedChoice:
         return key if key is not None else self._counted_out(exclude, barred)
 
     def _draw_any(self) -> str:
-        """Draw by weight among all, of whom there is one.
+        """Draw by weight among all; there is one.
 
         One number says it all: in which sampler it falls, at which place there, and by its fraction whether the key at
         that place is taken.

@@ -49,7 +49,7 @@ class _Tier:
 
 
 class Cheapest:
-    """A waterfall over prices for 10⁹ bytes; who has none costs nothing.
+    """A waterfall over prices for 10⁹ bytes; a proxy without one costs nothing.
 
     A tier is left when none of it is ready or admitted, or when most of its last requests failed for a reason that lies
     with proxies (not for bans, which hold for one site alone); then for a time that doubles, after which it is tried

@@ -72,7 +72,7 @@ class LeastUsed:
         self._list_idle()
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
-        """Draw from the idle, else from those with the fewest requests of whom one is admitted."""
+        """Draw from the idle, else from those with the fewest requests among which one is admitted."""
         if self._idle is not None:
             key = self._idle.draw(exclude, barred)
         else:

@@ -1,6 +1,7 @@
 """Each proxy once in every turn.
 
-Who is owed a turn: found by whoever may have it, in a bounded number of requests, a few looks at a time.
+A proxy that is barred when its turn comes is owed one. Each request looks at a few of these, so that a request that may
+have it finds it in a bounded number of requests.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Owed:
     """A line of keys, and for each kind of request how far it has looked along it.
 
     One place for all would not do: where two sites take turns, each would look at the same part of the line for ever,
-    and who is in the other part would wait for as long. A kind of request is told by the sets that bar from it. Its
-    round ends where the line ended when the round began, so that those who come meanwhile do not put off the end.
+    and a proxy in the other part would wait for as long. A kind of request is told by the sets that bar from it. Its
+    round ends where the line ended when the round began, so that proxies that come meanwhile do not put off the end.
     """
 
     def __init__(self) -> None:
@@ -92,16 +93,16 @@ class Owed:
 
 
 class RoundRobin:
-    """A queue: its front is the next to serve, and who serves goes to its end.
+    """A queue: its front is the next to serve, and goes to the end then.
 
-    Who is excluded by a request is passed over and keeps its place, so it serves as soon as a request does not
-    exclude it. Who is barred, as by a site, is owed a turn: it leaves the queue, so that a thousand of them are not
-    passed over again and again, and serves before the queue does once a request that admits it looks at it (`Owed`).
-    So between two turns of a proxy there are at most a few times as many requests that could have it as there are
-    proxies: nobody starves.
+    A proxy that a request excludes is passed over and keeps its place, so it serves as soon as a request does not
+    exclude it. One that is barred, as by a site, is owed a turn: it leaves the queue, so that a thousand of them are
+    not passed over again and again, and serves before the queue does once a request that admits it looks at it
+    (`Owed`). So between two turns of a proxy there are at most a few times as many requests that could have it as there
+    are proxies: none starves.
 
-    Who is removed leaves its place behind, as `_left` remembers; it is dropped when it comes to the front. A
-    key's oldest places are those that it left. They never outnumber those who are in by more than a constant.
+    A proxy that is removed leaves its place behind, as `_left` remembers; it is dropped when it comes to the front. A
+    key's oldest places are those that it left. They never outnumber the proxies that are in by more than a constant.
     """
 
     def __init__(self) -> None:
@@ -130,7 +131,7 @@ class RoundRobin:
             self._turn = deque(key for key in self._turn if not self._drop(key))
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
-        """Return who is owed a turn, else the first in turn, and send it to the end."""
+        """Return one that is owed a turn, else the first in turn, and send it to the end."""
         if self._owed:
             passed: list[str] = []
             key = self._owed.take(exclude, barred, passed)

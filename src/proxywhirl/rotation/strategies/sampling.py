@@ -1,4 +1,4 @@
-"""a sampler of keys: draw one evenly, put in, take out, each in O(1)."""
+"""Keys to draw from evenly: draw, put in, take out, each in O(1). Pure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ScoredSampler(Sampler):
     """a sampler in which each key has two numbers: those of the key at place p are at 2p and 2p + 1 of `numbers`.
 
     They are side by side, and short: at 100,000 keys most of the time of a choice is spent on waiting for memory. For
-    the same reason `seen` has the places of those who were chosen of late: a small table in the place of a large one.
+    the same reason `seen` has the places of those that were chosen of late: a small table in the place of a large one.
     """
 
     __slots__ = ("_standard", "numbers", "seen")

@@ -1,13 +1,11 @@
-"""What rules ask of a response. Whatever takes time is found out once, and only when a rule first asks for it.
+"""What is known of a response, what rules ask of it, and the verdict of a sender that has no rules. Pure.
 
-The beginning of a body as text, whatever coding it was sent in.
+What takes time is found out once, and only when a rule first asks for it.
 
-Whether a body is gzip (RFC 1952) or zstd (RFC 8878) is told by its beginning, whether it is another by trying: clients
-hand on what they unpacked themselves together with the header that says it is packed. What is packed in a way that is
-not known here, such as br and zstd without the extra `bodies`, gives no text in which anything could be found: status
-and headers speak alone.
-
-What is known of a response, and what was made of it.
+Clients hand on what they unpacked themselves together with the header that says it is packed. So gzip (RFC 1952) and
+zstd (RFC 8878) are told by the beginning of a body, and br and deflate by trying. A coding that is not known here, such
+as br and zstd without the extra `bodies`, gives no text in which anything could be found: status and headers speak
+alone.
 """
 
 from __future__ import annotations
@@ -19,7 +17,8 @@ import zlib
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from http import HTTPStatus
-from types import ModuleType
+from importlib import import_module
+from typing import Any
 
 from proxywhirl.errors import Blame, UpstreamError
 from proxywhirl.wire.retry_after import retry_after
@@ -30,7 +29,7 @@ class Evidence:
     """What came back through a proxy.
 
     Attributes:
-        site: Whom the request was for (`Target.site`).
+        site: Where the request went (`Target.site`).
         method: Of the request.
         status: Of the final response.
         headers: Of the final response, names in lower case.
@@ -52,7 +51,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who is to blame: None where all is well. `rule` names why, `retry_after` is in seconds."""
+    """The party to blame, None where all is well. `rule` names why, `retry_after` is in seconds."""
 
     blame: Blame | None = None
     rule: str | None = None
@@ -100,6 +99,7 @@ def plain_verdict(evidence: Evidence) -> Verdict:
 _GZIP = b"\x1f\x8b"
 _GZIP_BITS = zlib.MAX_WBITS | 16
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 _ZSTD_WINDOW = 23  # log₂ of bytes: no more may be asked of who unpacks a response (RFC 9659 section 3)
 
 
@@ -135,7 +135,7 @@ def _inflated(body: bytes, bits: int, limit: int) -> bytes:
 
 
 def _unpacked_brotli(body: bytes, limit: int) -> bytes:
-    brotli = _brotli()
+    brotli = _extra("brotli")
     if brotli is None:
         return b""
     try:
@@ -146,7 +146,7 @@ def _unpacked_brotli(body: bytes, limit: int) -> bytes:
 
 
 def _unpacked_zstd(body: bytes, limit: int) -> bytes:
-    zstd = _zstd()
+    zstd = _extra(_ZSTD_MODULE)
     if zstd is None:
         return b""
     try:
@@ -158,25 +158,12 @@ def _unpacked_zstd(body: bytes, limit: int) -> bytes:
 
 
 @cache  # an import that fails is looked for in every directory of the path
-def _brotli() -> ModuleType | None:
+def _extra(name: str) -> Any:
+    """Return a module of an extra, or one that is not in every build; None where it is not there."""
     try:
-        import brotli  # noqa: PLC0415  # an extra
+        return import_module(name)
     except ImportError:
         return None
-    module: ModuleType = brotli
-    return module
-
-
-@cache
-def _zstd() -> ModuleType | None:
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd  # noqa: PLC0415  # not in every build
-        else:
-            from backports import zstd  # noqa: PLC0415  # an extra
-    except ImportError:
-        return None
-    return zstd
 
 
 LOOKED_AT = 1 << 16

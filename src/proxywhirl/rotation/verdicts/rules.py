@@ -1,4 +1,4 @@
-"""Rules: conditions on a response, all of which must hold, and who is to blame then. Pure.
+"""Rules: conditions on a response that must all hold, and the party to blame then. Pure.
 
 The first rule that holds decides. The rules of a domain come before those that are for every site, and those of a
 longer domain before those of a shorter one; otherwise they are asked in the order in which they were given. Where none
@@ -142,7 +142,7 @@ class Rule:
 
     Attributes:
         name: Names it in verdicts, bans and logs.
-        blame: Who is to blame where it holds; None says that the response is as it should be.
+        blame: The party to blame where it holds; None says that the response is as it should be.
         about: What it finds, in a sentence.
         domains: The hosts that it is for, with those below them; none for all.
         statuses: Of the response.
@@ -228,7 +228,7 @@ class Classifier:
         self._of_status: dict[int, tuple[Rule, ...]] = {}
 
     def verdict(self, evidence: Evidence) -> Verdict:
-        """Find out who is to blame for a response."""
+        """Find out the party to blame for a response."""
         response = Response(evidence)
         for rule in self._asked(evidence):
             if rule.fits(response):
