@@ -13,14 +13,13 @@ The tree::
     │   │   └── TierBusyError, WrongPlaceError            another process is writing; another's file is there
     │   ├── UnstorableValue                               a ValueError too
     │   └── FormatVersionError, DecryptionError
-    └── UpstreamError                                     a request through a proxy failed; its type blames somebody
+    └── UpstreamError                                     a request through a proxy failed; its type names who failed
         ├── ProxyFailed
         │   └── ForgedAnswer, InterceptedTLS
         └── AccountRefused, TargetUnreachable, TargetFailed, LocalFailure
 
-Messages say what happened, to which proxy or file, and what to do. They never hold a credential.
-
-Who made a request fail, and what a failure tells beside its words.
+Messages say what happened, to which proxy or file, and what to do. They never hold a credential. The type of an
+`UpstreamError` says who made the request fail (`Blame`).
 """
 
 from __future__ import annotations
@@ -37,31 +36,6 @@ class Blame(StrEnum):
     TARGET_THROUGH_PROXY = "target-through-proxy"
     TARGET = "target"
     US = "us"
-
-
-class Blamed(Exception):
-    """What all failures of a request through a proxy have; a class names who is at fault as `blame=`.
-
-    `refusal` is the status and the headers with which the proxy refused a tunnel, None for any other failure. They may
-    echo a credential: they are there to be decoded, never shown. `silent` says that the proxy was reached and no answer
-    came in time.
-    """
-
-    blame: ClassVar[Blame] = Blame.PROXY
-    refusal: tuple[int, tuple[tuple[bytes, bytes], ...]] | None = None
-    silent = False
-
-    def __init_subclass__(cls, *, blame: Blame | None = None) -> None:
-        """Keep the one to blame; a class that names nobody blames whom its base does."""
-        super().__init_subclass__()
-        if blame is not None:
-            cls.blame = blame
-
-    def about(self, proxy: str) -> Self:
-        """Return the same error with the proxy's URL before its words."""
-        named = type(self)(f"{proxy} {self}")
-        named.refusal, named.silent = self.refusal, self.silent
-        return named
 
 
 class ProxyWhirlError(Exception):
@@ -166,8 +140,29 @@ class DecryptionError(CacheError):
     """Stored credentials cannot be read with the key at hand."""
 
 
-class UpstreamError(Blamed, ProxyWhirlError):
-    """A request through a proxy failed: `blame` says who is at fault, `refusal` and `silent` more (see `Blamed`)."""
+class UpstreamError(ProxyWhirlError):
+    """A request through a proxy failed; a class names who is at fault as `blame=`.
+
+    `refusal` is the status and the headers with which the proxy refused a tunnel, None for any other failure. They may
+    echo a credential: they are there to be decoded, never shown. `silent` says that the proxy was reached and no answer
+    came in time.
+    """
+
+    blame: ClassVar[Blame] = Blame.PROXY
+    refusal: tuple[int, tuple[tuple[bytes, bytes], ...]] | None = None
+    silent = False
+
+    def __init_subclass__(cls, *, blame: Blame | None = None) -> None:
+        """Keep who is to blame; a class that does not say so has the blame of its base."""
+        super().__init_subclass__()
+        if blame is not None:
+            cls.blame = blame
+
+    def about(self, proxy: str) -> Self:
+        """Return the same error with the proxy's URL before its words."""
+        named = type(self)(f"{proxy} {self}")
+        named.refusal, named.silent = self.refusal, self.silent
+        return named
 
 
 class ProxyFailed(UpstreamError):
@@ -175,7 +170,7 @@ class ProxyFailed(UpstreamError):
 
 
 class ForgedAnswer(ProxyFailed):
-    """The proxy answered in the place of whom it was asked for: from a cache, or with a text of its own."""
+    """The proxy answered in the target's place: from a cache, or with a text of its own."""
 
 
 class InterceptedTLS(ProxyFailed):

@@ -182,7 +182,7 @@ def protocol_scheme(word: str) -> str | None:
 def parse(text: str, *, scheme: str = "http") -> ProxyURL:
     """Read one proxy in any spelling that lists use; columns and comments after it are passed over.
 
-    `scheme` is that of a text that names none. Percent sequences are decoded in the forms with `@` alone;
+    A text that names no scheme has `scheme`. Percent sequences are decoded in the forms with `@` alone;
     a userinfo ends before the last `@` that an endpoint follows, so that passwords may hold raw characters.
 
     >>> parse("203.0.113.9:8080:bob:s3cret").reveal()

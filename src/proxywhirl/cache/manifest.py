@@ -7,8 +7,8 @@ directory              files                                            what the
 `l2_cache_dir`         `l2.db`, `l2.db-wal`, `l2.db-shm`                the second tier in SQLite
 `l2_cache_dir`         `.in-use`, `backend`                             who uses the directory; which backend has it
 `l2_cache_dir`         `debt.jsonl`, `refused.jsonl`, `removed.jsonl`   hinted handoff, with a lock for each file
-that of the database   the database, `-wal`, `-shm`                     the third tier
-that of the key        the key file, `.lock`, `.new`                    the key that seals, where none is configured
+the database's         the database, `-wal`, `-shm`                     the third tier
+the key's              the key file, `.lock`, `.new`                    the key that seals, where none is configured
 the lowest tier's      `STEM.opening` or `.opening`                     held while a process opens the store
 =====================  ===============================================  =============================================
 

@@ -54,7 +54,7 @@ def _as_it_is(answer: Any) -> Any:
 
 @dataclass(slots=True, eq=False)
 class Trouble:
-    """One kind of misbehaviour: of which calls, after how many that go well, how often, how likely.
+    """One kind of misbehaviour: which calls it meets, after how many that go well, how often, how likely.
 
     `strike` is done to the call's thread, `spoil` to its answer. `after` lets the call do its work first: what was
     written is written. `met` counts the calls that were troubled.

@@ -1,7 +1,7 @@
 """The keys that seal stored credentials: made, sealed with, kept, changed.
 
 - `sealing`: one Fernet token for each entry, bound to the entry and to the fingerprint of its key.
-- `keyring`: where a key is kept that nobody configured; the key that seals first, then those of an unfinished rotation.
+- `keyring`: where a key is kept that is not configured: the sealing key first, then the keys of an unfinished rotation.
 - `keyset`: which key seals, which open, and which the stored credentials need. It keeps the notes of the keys.
 - `rekey`: the rotation, which other processes may read and write through.
 

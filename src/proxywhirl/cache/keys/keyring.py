@@ -1,6 +1,6 @@
-"""Where a key is kept that nobody configured: a file of mode 0600, or the keyring of the operating system.
+"""Where a key is kept that is not configured: a file of mode 0600, or the keyring of the operating system.
 
-Both keep a list: the key that seals, then those that a rotation is moving away from. `origin` names the place.
+Both keep a list: the sealing key, then the keys that a rotation is moving away from. `origin` names the place.
 
 - `read` gives the keys, the sealing one first; none where there is none yet.
 - `create` makes a key, unless another process has made one meanwhile, and tells whether it was made here.

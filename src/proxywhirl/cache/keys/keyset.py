@@ -30,9 +30,9 @@ Tiers = Sequence[tuple[TierName, Tier]]
 
 
 def key_keeper(config: CacheConfig) -> KeyKeeper | None:
-    """Return what keeps the key: the key file, or where there is none and it is asked for the keyring of the system.
+    """Return what keeps the key: the key file, or the system's keyring where that is asked for and there is no file.
 
-    None where the key is configured, so that nobody but the user can change it.
+    None where the key is configured: then the user alone can change it.
     """
     if config.encryption_key is not None:
         return None
@@ -61,8 +61,8 @@ def kept_keys(config: CacheConfig) -> list[SecretStr]:
 def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sealer | None:
     """Find the keys and check them against what is stored; None for a cache in memory alone.
 
-    With `whole` false there are durable tiers beside these that cannot be read. No key is made then, since they may
-    hold what another one sealed: None where there is none.
+    With `whole` false there are other durable tiers, which cannot be read. They may hold what another key sealed, so
+    that no key is made: the answer is None where there is none.
 
     Raises:
         DecryptionError: credentials are stored and a key that they need is missing.

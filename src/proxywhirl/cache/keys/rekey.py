@@ -4,7 +4,7 @@ Each step may be the last one before a crash, and each may be done again. Who co
 
 1. The new key is kept beside the old one, durably, before anything is sealed with it.
 2. Each durable tier gets the note of the new key, and each token is sealed anew where it still is what was read.
-3. The notes of the old key are taken away from the authority, after which nobody seals with it (see `keyset`).
+3. The authority loses the notes of the old key. After that no process seals with it (see the package's plan).
 4. What the old key sealed until then is sealed anew.
 5. Copies in the windows that are still of the old key are dropped, and then its notes there.
 6. The old key is forgotten.
@@ -42,10 +42,10 @@ Write = Callable[[Collection[str], Decision], object]
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What was done: entries sealed anew, and those whose credentials are damaged and stay as they are.
+    """What was done: entries sealed anew, and entries whose credentials are damaged and stay as they are.
 
-    `key_check` is the fingerprint of the key that seals now. `resumed` tells of a rotation that was begun before; of a
-    configured key that cannot be told.
+    `key_check` is the fingerprint of the key that seals now. `resumed` is True where the rotation was begun before; it
+    is always False with a configured key.
     """
 
     resealed: int
@@ -58,9 +58,9 @@ class Rotation:
 class KeyStatus:
     """Where the key comes from, and how many entries each key sealed, by fingerprint and then by tier.
 
-    `current` is the fingerprint of the key that seals, None where there is none yet; `known` are those of all keys at
-    hand; "" stands for credentials that do not say which key sealed them. `trouble` says why the key cannot be read
-    where it is kept, and what to do.
+    `current` is the fingerprint of the sealing key, None where there is none yet. `known` are the fingerprints of all
+    keys at hand. "" stands for credentials that do not say which key sealed them. `trouble` says why the key cannot be
+    read where it is kept, and what to do.
     """
 
     origin: str

@@ -91,7 +91,7 @@ def look_around(
 ) -> list[Finding]:
     """Return what is wrong around the tiers; with `repair`, files that others could reach are closed to them.
 
-    `known` are the places of which the same was said already; `least_free` is in bytes.
+    `known` are the places that have a finding already; `least_free` is in bytes.
     """
     ours: dict[Path, tuple[str, ...]] = {}
     stores = places(config)

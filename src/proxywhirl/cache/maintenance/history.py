@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Literal, Self
 
@@ -72,7 +72,7 @@ class StatisticsPoint(BaseModel):
 class ProcessStatistics(BaseModel):
     """What one process published: which one, since when, until when, its statistics and its latest points.
 
-    One that was not used writes nothing, so that `updated` may be long ago.
+    An idle process writes nothing, so that `updated` may be long ago.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -107,7 +107,7 @@ class Publisher:
         self.points.append(StatisticsPoint.of(figures, now, before, self._began))
 
     def has_news(self, figures: CacheStatistics, *, ended: bool) -> bool:
-        """Whether the row is worth writing; that of one that asked and met nothing in a short life is not."""
+        """Whether the row is worth writing: not where a process asked nothing and met nothing before it ended."""
         if ended:
             return self._written is not None or figures.requests > 0 or any(_losses(figures))
         return _told(figures) != self._written
@@ -136,8 +136,8 @@ def published(rows: Iterable[str]) -> list[ProcessStatistics]:
 def totals(processes: Collection[ProcessStatistics], here: CacheStatistics) -> CacheStatistics:
     """Add up what processes have counted.
 
-    The sizes are those of `here`, but for L1, which each running process has for itself; a tier is degraded where it
-    is here or in a running process.
+    Sizes come from `here`; each running process adds its own L1. A tier is degraded where it is degraded here or in a
+    running process.
     """
     everyone = [process.statistics for process in processes]
     running = [process.statistics for process in processes if process.state == "running"]
@@ -146,9 +146,8 @@ def totals(processes: Collection[ProcessStatistics], here: CacheStatistics) -> C
         for name in ("promotions", "demotions", "requests", "requests_served")
     }
     for tier in ("l1", "l2", "l3"):
-        stats: Mapping[str, int] = {
-            name: sum(getattr(getattr(figures, f"{tier}_stats"), name) for figures in everyone) for name in _SUMMED
-        }
+        each: list[TierStatistics] = [getattr(figures, f"{tier}_stats") for figures in everyone]
+        stats: dict[str, int] = {name: sum(getattr(one, name) for one in each) for name in _SUMMED}
         size = getattr(here, f"{tier}_stats").current_size
         if tier == "l1":
             size += sum(figures.l1_stats.current_size for figures in running)
@@ -165,7 +164,7 @@ def _told(figures: CacheStatistics) -> tuple[int, ...]:
 
 
 def _losses(figures: CacheStatistics) -> tuple[int, ...]:
-    """Return what each tier lost to damage and to failing proxies, whether somebody asked it or not."""
+    """Return what each tier lost to damage and to failing proxies; it may lose entries that no request asked for."""
     tiers = (figures.l1_stats, figures.l2_stats, figures.l3_stats)
     return tuple(lost for tier in tiers for lost in (tier.evictions_corruption, tier.evictions_health))
 
@@ -178,7 +177,7 @@ def _read(row: str) -> ProcessStatistics | None:
 
 
 def _worth(row: str) -> tuple[bool, float]:
-    """Order rows by which of them is to be forgotten first."""
+    """Rank a row: the lowest is forgotten first."""
     process = _read(row)
     return (False, 0.0) if process is None else (process.state == "running", process.updated.timestamp())
 

@@ -73,7 +73,7 @@ def _move(plan: TierPlan, source: str, to: str) -> Migration:
         _refuse_two_stores(plan, source)
         note_backend(plan.directory, to)
         return Migration(source)
-    note_backend(plan.directory, source)  # nobody takes what is being made for the store
+    note_backend(plan.directory, source)  # so that no process takes the unfinished copy for the store
     _remove(plan, to)
     with _opened(source, plan) as old:
         with _opened(to, replace(plan, authority=False)) as new:

@@ -30,8 +30,8 @@ def export_entries(
 ) -> int:
     """Write entries to a file that appears whole or not at all; return how many.
 
-    The format is that of `suffix`, else of the file's own. A link stays a link, and what is no regular file (a
-    pipe, a device) is written through: replacing it would take it away from others.
+    `suffix` names the format, else the file's own suffix does. A link stays a link. A pipe or a device is written
+    through: replacing it would take it away from others.
 
     Raises:
         CacheError: the file cannot be written.

@@ -150,7 +150,7 @@ class _Reading:
             yield Finding(f"{self._name}: credentials", what, advice)
 
     def _decide(self, present: Mapping[str, Record]) -> Batch:
-        """Write those anew of which it still holds; what is removed meanwhile stays so."""
+        """Write the records anew that still need it; what was removed meanwhile stays removed."""
         held = (record for record in present.values() if _misspelt(record) not in {None, NO_URL})
         return Batch(puts=[self._mapping.sealed(_anew(record)) for record in held])
 
@@ -218,7 +218,7 @@ def _judged(
 
 
 def _differences(records: Collection[Record], stored: Mapping[str, Record] | None) -> dict[str, str]:
-    """Say by key in what the records of a window are unlike those of the authority; nothing where that is unknown."""
+    """Say by key how records of a window differ from the authority's; nothing where the authority did not answer."""
     if stored is None:
         return {}
     found = {}

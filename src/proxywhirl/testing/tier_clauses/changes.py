@@ -159,7 +159,7 @@ class WindowClauses(Clauses):
         same((window.revision, all_records(window)), (15, before), "revision and records")
 
     def test_without_admit_only_what_is_held_is_replaced(self) -> None:
-        """Records replace those of their keys; without `admit` a newcomer stays outside, with it they enter."""
+        """A record replaces the one of its key; a newcomer enters with `admit` alone."""
         window = self._window_at_nine()
         changed, back = record("a", revision=10), record("r", revision=11)
         window.follow(Stretch(9, 12, [replace(changed), record("n", revision=12), replace(back)]))

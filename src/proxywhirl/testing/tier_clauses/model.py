@@ -38,11 +38,14 @@ OFTEN, SELDOM = 0.8, 0.2
 class NaiveOrder:
     """The keys of a tier of `bound` entries, with everything that was ever noted of their use.
 
-    Who goes first: with `lru` the one that was used longest ago, with `fifo` the one that came first, with
-    `lfu` the one with the fewest uses, and among equals the one of which the last is longest ago. Writing is a use,
-    except with `lfu`, where it brings the count and the time that are written. With `sieve` a hand goes
-    from the one that came first to the last and begins anew; it takes the mark of use, which the first write does not
-    leave, from those that have it, and stops at one that has none. The next one is where it goes on.
+    Which key goes first:
+
+    - `lru`: the one that was used longest ago. Writing is a use.
+    - `fifo`: the one that came first.
+    - `lfu`: the one with the fewest uses, and among equals the one that was used longest ago. Writing brings the count
+      and the time that are written.
+    - `sieve`: a hand goes from the first that came to the last, and begins anew. It takes the mark of use from keys
+      that have one, and stops at a key that has none. It goes on from the next one. A first write leaves no mark.
     """
 
     def __init__(self, policy: str, bound: int | None) -> None:
