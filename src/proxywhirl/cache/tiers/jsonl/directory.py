@@ -3,8 +3,6 @@
 A write is: the mark says busy, lines are appended to their shards, the mark names the new revision. Whoever dies
 between leaves lines that are newer than the mark, which is what a window may hold, and a busy mark, which
 makes the next writer look at every file. All but reading is done under the lock. Errors are `OSError`.
-
-Notes beside the shards: each a small file of its own, replaced whole.
 """
 
 from __future__ import annotations
@@ -18,44 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from proxywhirl.cache.manifest import DAMAGED, MARK, NOTE_SUFFIX
+from proxywhirl.cache.manifest import DAMAGED, MARK
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.format import Change, Mark, decode_mark
 from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, ShardFile
 from proxywhirl.cache.tiers.jsonl.write_lock import Marker
-from proxywhirl.state.files import append_file, replace_file
-
-
-class Notes:
-    """The notes in a directory. Errors are `OSError`; the directory's lock is held for `write`."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def read(self, name: str) -> str | None:
-        """Return a note, None where there is none; what damage made unreadable is unlike all that was written."""
-        try:
-            return self._path(name).read_bytes().decode(errors="replace")
-        except FileNotFoundError:
-            return None
-
-    def write(self, name: str, value: str | None) -> None:
-        """Replace a note, or remove it."""
-        path = self._path(name)
-        if value is None:
-            path.unlink(missing_ok=True)
-        else:
-            replace_file(path, value.encode())
-
-    def beginning_with(self, prefix: str) -> dict[str, str]:
-        """Return the notes whose names begin with something."""
-        names = sorted(path.name.removesuffix(NOTE_SUFFIX) for path in self._directory.glob(f"*{NOTE_SUFFIX}"))
-        notes = {name: self.read(name) for name in names if name.startswith(prefix)}
-        return {name: value for name, value in notes.items() if value is not None}
-
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}{NOTE_SUFFIX}"
-
+from proxywhirl.state.files import append_file
 
 _log = logging.getLogger(__name__)
 

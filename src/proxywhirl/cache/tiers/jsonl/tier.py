@@ -22,10 +22,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from proxywhirl.cache.manifest import NOTE_SUFFIX
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.change_log import Journal
 from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, rank_for
-from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Notes, Shards, shard_number
+from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Shards, shard_number
 from proxywhirl.cache.tiers.jsonl.format import (
     Gone,
     Hit,
@@ -42,7 +43,7 @@ from proxywhirl.cache.tiers.jsonl.shard_file import Located
 from proxywhirl.cache.tiers.memory import Expiries
 from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
-from proxywhirl.state.files import explained, make_private_directory
+from proxywhirl.state.files import explained, make_private_directory, replace_file
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,6 @@ class JsonlTier:
     ) -> None:
         self._directory = directory
         self._authority = authority
-        self._notes = Notes(directory)
         self._policy = policy
         self._bound = max_entries
         self._rank = rank_for(policy)
@@ -103,9 +103,6 @@ class JsonlTier:
     def patient(self, patient: bool) -> None:
         self._shards.marker.patient = patient
 
-    def get(self, key: str) -> Record | None:
-        return self.peek(key)
-
     def peek(self, key: str) -> Record | None:
         """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
         try:
@@ -113,6 +110,8 @@ class JsonlTier:
         except OSError as exc:
             raise self._error("reading", exc) from exc
         return self._read_again(key) if record is None and self._shards.locate(key) is not None else record
+
+    get = peek
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         found = ((key, self.get(key)) for key in keys)
@@ -237,17 +236,23 @@ class JsonlTier:
             return held
 
     def get_meta(self, name: str) -> str | None:
-        """See `Tier`: each note is a small file beside the shards."""
-        with self._translated("reading"):
-            return self._notes.read(name)
+        """See `Tier`: each note is a small file; what damage made unreadable is unlike all that was written."""
+        with self._translated("reading"), contextlib.suppress(FileNotFoundError):
+            return self._note(name).read_bytes().decode(errors="replace")
+        return None
 
     def set_meta(self, name: str, value: str | None) -> None:
         with self._writing():
-            self._notes.write(name, value)
+            if value is None:
+                self._note(name).unlink(missing_ok=True)
+            else:
+                replace_file(self._note(name), value.encode())
 
     def metas(self, prefix: str) -> dict[str, str]:
         with self._translated("reading"):
-            return self._notes.beginning_with(prefix)
+            paths = sorted(self._directory.glob(f"{prefix}*{NOTE_SUFFIX}"))
+        notes = {name: self.get_meta(name) for name in (path.name.removesuffix(NOTE_SUFFIX) for path in paths)}
+        return {name: value for name, value in notes.items() if value is not None}
 
     def examine(self, *, repair: bool = False) -> list[Finding]:
         """See `Tier`: reads every file from its start."""
@@ -278,6 +283,9 @@ class JsonlTier:
     def __contains__(self, key: object) -> bool:
         located = self._shards.locate(key) if isinstance(key, str) else None
         return located is not None and not located.retired
+
+    def _note(self, name: str) -> Path:
+        return self._directory / f"{name}{NOTE_SUFFIX}"
 
     def _expires_at(self, key: str) -> float | None:
         located = self._shards.locate(key)
@@ -327,7 +335,7 @@ class JsonlTier:
                 if located is not None:
                     self._note_standing(key, located.standing)
                 if op in {"put", "del"}:
-                    self._note_change(key, revision, located, removed=op == "del")
+                    self._note_change(key, revision, located.expires_at if op == "put" and located else None)
             self._uses.see(self._ticked)
             self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
         if not self._in_order:
@@ -379,11 +387,14 @@ class JsonlTier:
         wasteful = self._shards.commit(written, revision, self._floor(revision))
         for change, _ in written:  # before a file is rewritten: it has the removals of the log
             for key in change.keys:
-                located = self._shards.locate(key)
-                if located is not None:
-                    self._note_standing(key, located.standing)
-                if isinstance(change, Put | Gone) and change.revision < inf:  # no eviction is in the log
-                    self._note_change(key, int(change.revision), located, removed=isinstance(change, Gone))
+                if isinstance(change, Put):
+                    self._note_standing(key, change.standing)
+                    self._note_change(key, change.revision, change.expires_at)
+                elif not isinstance(change, Gone):
+                    if (located := self._shards.locate(key)) is not None:
+                        self._note_standing(key, located.standing)
+                elif change.revision < inf:  # no eviction is in the log
+                    self._note_change(key, int(change.revision), None)
         self._journal.revision = revision
         self._sorted = None
         if wasteful:
@@ -398,12 +409,12 @@ class JsonlTier:
         for group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
             yield Line(Gone(group), encode_evictions(group))
 
-    def _note_change(self, key: str, revision: int, located: Located | None, *, removed: bool) -> None:
-        """Bring the log in line with what is in a file and in its index."""
+    def _note_change(self, key: str, revision: int, expires_at: float | None) -> None:
+        """Bring the log in line with what is in a file: a record that ends, or none any more."""
         if self._authority:
-            self._journal.note(key, revision, removed=removed)
-            if located is not None:
-                self._expiries.add(key, located.expires_at)
+            self._journal.note(key, revision, removed=expires_at is None)
+            if expires_at is not None:
+                self._expiries.add(key, expires_at)
 
     def _note_standing(self, key: str, standing: Standing) -> None:
         """Give a key its place among those that wait to leave; one that it had before is skipped when it comes up."""

@@ -17,7 +17,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from dataclasses import dataclass
 from math import isfinite
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 
@@ -111,7 +111,7 @@ TOUCH = (
     "used = max(used, ?2) WHERE key = ?3 AND generation = ?4"
 )
 _STANDING = ", ".join(Standing._fields)
-STANDINGS = f"SELECT key, retired, {_STANDING} FROM entries WHERE "  # noqa: S608  # as above
+KNOWN = f"SELECT key, retired, revision, {_STANDING} FROM entries WHERE "  # noqa: S608  # as above
 IN_ORDER = {
     policy: f"SELECT key, {_STANDING} FROM entries ORDER BY {', '.join(row.columns)}, revision"  # noqa: S608  # as above
     for policy, row in POLICIES.items()
@@ -153,6 +153,14 @@ class State:
                 record.generation = record.revision
 
 
+class Known(NamedTuple):
+    """What a write must know of a record that is held: whether it is served, its revision and its standing."""
+
+    served: bool
+    revision: int
+    standing: Standing
+
+
 def as_standing(columns: Sequence[object]) -> Standing:
     """Make the standing of what stands in its columns."""
     return Standing(*columns)  # type: ignore[arg-type]  # as for a record
@@ -176,24 +184,14 @@ class Rows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def served(self, keys: Iterable[str]) -> dict[str, bool]:
-        """Return whether it is served for each of the keys that is there."""
-        asked = list(keys)
-        rows = self._among("SELECT key, retired FROM entries WHERE ", asked) if asked else ()
-        return {str(key): retired == 0 for key, retired in rows}
-
-    def revisions(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return the revision of each of the records that are there."""
-        return dict(self._among("SELECT key, revision FROM entries WHERE ", list(keys)))
-
-    def standings(self, keys: Iterable[str]) -> tuple[dict[str, bool], dict[str, Standing]]:
-        """Return what `served` does, and the standing of each of these."""
-        was_served: dict[str, bool] = {}
-        standings: dict[str, Standing] = {}
-        asked = list(keys)
-        for key, retired, *standing in self._among(STANDINGS, asked) if asked else ():
-            was_served[str(key)], standings[str(key)] = retired == 0, as_standing(standing)
-        return was_served, standings
+    def known(self, records: Iterable[Record]) -> dict[str, Known]:
+        """Return what is held of each of the records, by key."""
+        keys = [record.key for record in records]
+        rows = self._among(KNOWN, keys) if keys else ()
+        return {
+            str(key): Known(retired == 0, cast("int", revision), as_standing(standing))
+            for key, retired, revision, *standing in rows
+        }
 
     def count(self) -> int:
         """Return how many records there are, looking at each."""

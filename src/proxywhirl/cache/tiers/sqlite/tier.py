@@ -18,7 +18,7 @@ from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, De
 from proxywhirl.cache.tiers.sqlite import schema as table
 from proxywhirl.cache.tiers.sqlite.file import SqliteFile, state_of
 from proxywhirl.cache.tiers.sqlite.inspect import disagreements
-from proxywhirl.cache.tiers.sqlite.schema import State, as_record, peek_many
+from proxywhirl.cache.tiers.sqlite.schema import Known, State, as_record, peek_many
 
 _by_key = attrgetter("key")
 
@@ -57,12 +57,9 @@ class SqliteTier(SqliteFile):
             batch = decide(present)
             removed = self._rows.remove(batch.deletes, state)
             applied.deletes = [key for key in batch.deletes if key in removed]
-            if self._bound is None:
-                asked = set(keys)
-                was_served |= self._rows.served(record.key for record in batch.puts if record.key not in asked)
-                known: dict[str, Standing] = {}
-            else:
-                was_served, known = self._rows.standings(map(_by_key, batch.puts))
+            asked = set(keys) if self._bound is None else ()  # no standing decides about these
+            known = self._rows.known(record for record in batch.puts if record.key not in asked)
+            was_served |= {key: held.served for key, held in known.items()}
             applied.puts, standings, applied.evicted = self._admit(batch.puts, was_served, known, state)
             self._rows.unbury([*map(_by_key, applied.puts), *applied.evicted], state)
             self._rows.bury([*applied.deletes, *applied.evicted], state)
@@ -79,8 +76,9 @@ class SqliteTier(SqliteFile):
                 return None
             removed = self._rows.remove(stretch.removed, state)
             followed = Followed([key for key in stretch.removed if removed.get(key)])
-            was_served, known = self._rows.standings(map(_by_key, stretch.records))
-            wanted = stretch.records if stretch.admit else [r for r in stretch.records if r.key in was_served]
+            known = self._rows.known(stretch.records)
+            was_served = {key: held.served for key, held in known.items()}
+            wanted = stretch.records if stretch.admit else [r for r in stretch.records if r.key in known]
             kept, standings, followed.evicted = self._admit(wanted, was_served, known, state)
             self._rows.store(kept, was_served, state, standings)
             state.revision = state.floor = stretch.revision  # what a window's removals were is in no log of its own
@@ -90,9 +88,10 @@ class SqliteTier(SqliteFile):
         with self._writing() as state:
             if state.revision > revision:
                 return None
-            known = self._rows.revisions(map(_by_key, records))
-            news = [record for record in records if record.revision > known.get(record.key, -1)]
-            was_served, replaced = self._rows.standings(record.key for record in news if record.key in known)
+            known = self._rows.known(records)
+            news = [r for r in records if (held := known.get(r.key)) is None or held.revision < r.revision]
+            replaced = {record.key: known[record.key] for record in news if record.key in known}
+            was_served = {key: held.served for key, held in replaced.items()}
             kept, standings, evicted = self._admit(news, was_served, replaced, state)
             self._rows.store(kept, was_served, state, standings)
         return evicted
@@ -216,11 +215,11 @@ class SqliteTier(SqliteFile):
         return self._reading(read)
 
     def _admit(
-        self, records: Sequence[Record], was_served: dict[str, bool], known: Mapping[str, Standing], state: State
+        self, records: Sequence[Record], was_served: dict[str, bool], held: Mapping[str, Known], state: State
     ) -> tuple[list[Record], Mapping[str, Standing] | None, list[str]]:
         """Take out what leaves for these records; return those to store, their standings, and the keys that left.
 
-        `was_served` and `known` tell of those of them that are stored; what leaves and comes again is new.
+        `was_served` and `held` tell of those of them that are stored; what leaves and comes again is new.
         """
         if self._bound is None:
             state.ticked = self._uses.tick(state.ticked)
@@ -231,6 +230,7 @@ class SqliteTier(SqliteFile):
             return [], {}, []
 
         stored = self._rows.in_order(self._policy)
+        known = {key: each.standing for key, each in held.items()}
         number, ticked = state.stored, state.ticked
         admitted = Admission(
             self._policy, self._bound, self._uses, number=number, ticked=ticked, known=known, stored=stored
