@@ -54,8 +54,8 @@ class Database:
     `migrations[n]` are the statements that bring format n to n + 1; a new file runs them all. `connection` may be used
     within `writing` and `translated` alone, which hold `lock`, `reader` within `reading` alone. They are others after
     `reopen`, after a fork, and after a call that found that another process replaced the file. SQLite's errors leave as
-    `TierError`. `settle` are
-    the statements that make whole what was saved from a damaged file; with None nothing is saved.
+    `TierError`. `settle` are the statements that make whole what was saved from a damaged file; with None nothing is
+    saved.
 
     Attributes:
         name: the file.
@@ -107,10 +107,13 @@ class Database:
 
         Not even the end of the process may close it: that would wait for a lock that no thread of the child holds.
         """
-        for connection in (self.connection, self.reader):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        self._keep_for_ever()
         self._closed = True
         del self.connection, self.reader
+
+    def _keep_for_ever(self) -> None:
+        for connection in (self.connection, self.reader):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def part(self) -> bool:
         """See `Forked`. The log stays as it is: closing waits for no disk."""
@@ -126,8 +129,7 @@ class Database:
         """See `Forked`."""
         self.lock, self.reads = threading.RLock(), threading.RLock()
         if not (self._parted or self._closed):
-            for connection in (self.connection, self.reader):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            self._keep_for_ever()
             self.connection, self.reader, self._inode, self._parted = _PARTED, _PARTED, None, True
 
     @contextlib.contextmanager
@@ -158,24 +160,19 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self, doing: str = "reading") -> Iterator[apsw.Connection]:
-        """Give a connection to read with, turning SQLite's errors into `TierError`; it waits for no writer.
-
-        Text that cannot be read leaves as `UnicodeDecodeError`.
-        """
+        """Give a connection to read with, turning SQLite's errors into `TierError`; it waits for no writer."""
         lock, connection = self._free()
         error: Exception | None = None
         try:
             yield connection
         except UnicodeEncodeError:
-            error = UnstorableValue(f"{doing} {self._path} failed: a text holds half a character")
-        except apsw.Error as exc:
+            raise UnstorableValue(f"{doing} {self._path} failed: a text holds half a character") from None
+        except (apsw.Error, UnicodeDecodeError) as exc:
             error = exc
         finally:
             lock.release()
-        if isinstance(error, apsw.Error):  # out here: it may need the other lock
+        if error is not None:  # out here: it may need the other lock
             raise self.failure(doing, error) from error
-        if error is not None:
-            raise error
 
     def _free(self) -> tuple[threading.RLock, apsw.Connection]:
         """Take the lock of the connection that writes where it is free: what it has in memory is what was written last.

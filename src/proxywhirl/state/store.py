@@ -237,13 +237,8 @@ class StateStore(Store):
             with self._database.writing() as connection:
                 yield connection
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[apsw.Connection]:
-        try:
-            with self._database.reading() as connection:
-                yield connection
-        except UnicodeDecodeError as exc:
-            raise self._database.failure("reading", exc) from exc
+    def _reading(self) -> AbstractContextManager[apsw.Connection]:
+        return self._database.reading()
 
 
 def _keep(connection: apsw.Connection, kind: str, values: Mapping[str, str | Perishable | None]) -> None:

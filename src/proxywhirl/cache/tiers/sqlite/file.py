@@ -97,6 +97,12 @@ class SqliteFile:
                 self._clean()
             self._put_in_order()
 
+    def _heal(self, before: Path | None) -> None:
+        """Reopen after damage that was met since `set_aside` was this one, unless another thread has done it."""
+        with self._database.lock:
+            if self.set_aside == before:
+                self.reopen()
+
     def abandon(self) -> None:
         """Forget the connection without closing it, in a child after a fork."""
         self._database.abandon()
@@ -125,19 +131,20 @@ class SqliteFile:
 
     def _reading(self, read: Callable[[apsw.Connection], T]) -> T:
         """Read beside whoever writes."""
-        try:
-            with self._database.reading() as connection:
-                return read(connection)
-        except UnicodeDecodeError as exc:
-            raise self._database.failure("reading", exc) from exc
+        with self._database.reading() as connection:
+            return read(connection)
 
     def _read(self, read: Callable[[apsw.Connection], T], records: Callable[[T], Iterable[Record]] = lambda _: ()) -> T:
         """Read, and once more from what is saved of the file where a text or one of the records makes no sense."""
-        with contextlib.suppress(UnicodeDecodeError), self._database.reading() as connection:
-            found = read(connection)
+        before = self.set_aside
+        try:
+            found = self._reading(read)
             if all(fault_of(record) is None for record in records(found)):
                 return found
-        self.reopen()  # out here: while the error is at hand, so is its cursor, which sees what was there before
+        except TierError as exc:
+            if not isinstance(exc.__cause__, UnicodeDecodeError):
+                raise
+        self._heal(before)  # out here: while the error is at hand, so is its cursor, which sees what was there before
         return self._reading(read)
 
     def _present(self, keys: Collection[str]) -> dict[str, Record]:

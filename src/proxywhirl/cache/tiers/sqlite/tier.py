@@ -31,10 +31,11 @@ class SqliteTier(SqliteFile):
         return self._find(key)
 
     def peek(self, key: str) -> Record | None:
+        before = self.set_aside
         record = self._find(key)
         if record is None or (record.key == key and fault_of(record) is None):
             return record
-        self.reopen()
+        self._heal(before)
         return self._find(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
@@ -43,10 +44,11 @@ class SqliteTier(SqliteFile):
         return self._read(lambda reader: peek_many(reader, asked))
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
+        before = self.set_aside
         try:
             return self._transact(keys, decide)
         except UnsoundError:  # nothing was decided yet
-            self.reopen()
+            self._heal(before)
             return self._transact(keys, decide)
 
     def _transact(self, keys: Collection[str], decide: Decision) -> Applied:
