@@ -101,10 +101,6 @@ class Checkups:
         except TierError as exc:
             _log.warning("the last outcomes are not in the history: %s", exc)
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """Forget the history of proxies that are gone."""
-        self.history.forget(keys)
-
     def keys(self, *, due: bool) -> Iterator[str]:
         """Yield the keys of all proxies, retired ones too, or of those that are to be checked now."""
         now = self._clock.now()

@@ -424,7 +424,7 @@ class Runtime:
     def _forget(self, keys: Iterable[str]) -> None:
         gone = set(keys)
         self.knowledge.forget(gone)
-        self.checkups.forget(gone)
+        self.checkups.history.forget(gone)
 
 
 def _check_strategy(text: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
 
 from proxywhirl.clock import Clock
@@ -105,32 +106,23 @@ class Checkable(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class Checks:
     """Checks under way, and what came of those that ended. Belongs to one event loop; disks are waited for in threads.
 
     `level` is how deep the probes go, for the budget; a claim lasts for `claimed_for` seconds.
     """
 
-    def __init__(
-        self,
-        store: Checkable,
-        recorder: Recorder,
-        claims: Claims,
-        budget: Budget,
-        *,
-        level: Level,
-        claimed_for: float,
-        clock: Clock,
-    ) -> None:
-        self.recorder = recorder
-        self.claims = claims
-        self.budget = budget
-        self._store = store
-        self._level = level
-        self._claimed_for = claimed_for
-        self._clock = clock
-        self._under_way: dict[str, Known] = {}
-        self._ended: list[ProbeResult] = []
+    store: Checkable
+    recorder: Recorder
+    claims: Claims
+    budget: Budget
+    _: KW_ONLY
+    level: Level
+    claimed_for: float
+    clock: Clock
+    _under_way: dict[str, Known] = field(default_factory=dict, init=False)
+    _ended: list[ProbeResult] = field(default_factory=list, init=False)
 
     async def claim(self, keys: Sequence[str]) -> tuple[set[str], dict[str, Known]]:
         """Claim proxies; return the keys that are claimed, and what is known of those that are there.
@@ -138,14 +130,14 @@ class Checks:
         Raises:
             TierError: the store cannot be read or written.
         """
-        now = self._clock.now()
-        claimed = await asyncio.to_thread(self.claims.take, keys, now=now, until=now + self._claimed_for)
+        now = self.clock.now()
+        claimed = await asyncio.to_thread(self.claims.take, keys, now=now, until=now + self.claimed_for)
         mine = [key for key in keys if key in claimed]
-        return claimed, dict(await asyncio.to_thread(self._store.to_check, mine))
+        return claimed, dict(await asyncio.to_thread(self.store.to_check, mine))
 
     def begin(self, key: str, known: Known) -> bool:
         """Pay for a probe that is to be made now; False where it must not be."""
-        if not self.budget.start(known[1].provider, self._level, self._clock.now()):
+        if not self.budget.start(known[1].provider, self.level, self.clock.now()):
             return False
         self._under_way[key] = known
         return True
@@ -154,7 +146,7 @@ class Checks:
         """Take the result of a probe, None where a defect or a cancellation ended it; it is recorded soon."""
         known = self._under_way.pop(key)
         cost = 0 if result is None else result.bytes_up + result.bytes_down
-        self.budget.end(known[1].provider, self._level, cost, known[1].price_per_gb)
+        self.budget.end(known[1].provider, self.level, cost, known[1].price_per_gb)
         if result is not None:
             self._ended.append(result)
         return known
@@ -171,5 +163,5 @@ class Checks:
             TierError: what was found out cannot be recorded.
         """
         _, untaught = await self.recorder.record(results)
-        await self.budget.save(self._clock.now())
+        await self.budget.save(self.clock.now())
         return untaught

@@ -15,7 +15,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import ProxyWhirlError
@@ -42,6 +42,7 @@ class Pace:
 Probe = Callable[[str, ProxyURL], Awaitable[ProbeResult]]
 
 
+@dataclass(slots=True, eq=False)
 class Monitor:
     """Checks what is due until it is cancelled. Belongs to one event loop; what may wait for a disk runs in threads.
 
@@ -58,42 +59,30 @@ class Monitor:
         clock: Tells the time.
     """
 
-    def __init__(
-        self,
-        store: Checkable,
-        probe: Probe,
-        checks: Checks,
-        *,
-        timeout: float,
-        retry: float,
-        pace: Pace,
-        reports: deque[Report],
-        rng: random.Random,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self._store = store
-        self._probe = probe
-        self._checks = checks
-        self._timeout = timeout
-        self._retry = retry
-        self._pace = pace
-        self._rng = rng
-        self._clock = clock
-        self._agenda: Timetable[str] = Timetable()
-        self._revision = 0
-        self._stale: set[str] = set()
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._reports = reports
-        self.running = False
-        self._allowance = 0.0
-        self._allowed_at: float | None = None
-        self._failing = False
+    store: Checkable
+    probe: Probe
+    checks: Checks
+    _: KW_ONLY
+    timeout: float
+    retry: float
+    pace: Pace
+    reports: deque[Report]
+    rng: random.Random
+    clock: Clock = SYSTEM_CLOCK
+    running: bool = field(default=False, init=False)
+    _agenda: Timetable[str] = field(default_factory=Timetable, init=False)
+    _revision: int = field(default=0, init=False)
+    _stale: set[str] = field(default_factory=set, init=False)
+    _probes: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    _allowance: float = field(default=0.0, init=False)
+    _allowed_at: float | None = field(default=None, init=False)
+    _failing: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Check until cancelled; probes under way are dropped then, and their proxies free for others."""
         self.running = True
         try:
-            await self._checks.recorder.outage.prepare()
+            await self.checks.recorder.outage.prepare()
             while True:
                 try:
                     await self.step()
@@ -114,26 +103,26 @@ class Monitor:
         """
         await self._record()
         await asyncio.to_thread(self._follow)
-        due = self._take_due(self._clock.now())
+        due = self._take_due(self.clock.now())
         if not due:
             return
         try:
-            claimed, found = await self._checks.claim(due)
+            claimed, found = await self.checks.claim(due)
         except ProxyWhirlError:
             self._put_off(due, 0.0)
             raise
-        self._put_off([key for key in due if key not in claimed], self._timeout)
+        self._put_off([key for key in due if key not in claimed], self.timeout)
         for key, known in found.items():
-            if self._checks.begin(key, known):
-                self._running[key] = asyncio.create_task(self._check(key, known[0]))
+            if self.checks.begin(key, known):
+                self._probes[key] = asyncio.create_task(self._check(key, known[0]))
             else:
-                self._put_off([key], self._retry)
-        unused = [key for key in claimed if key not in self._running]
-        await asyncio.to_thread(self._checks.claims.give_back, unused)
+                self._put_off([key], self.retry)
+        unused = [key for key in claimed if key not in self._probes]
+        await asyncio.to_thread(self.checks.claims.give_back, unused)
 
     async def finish(self) -> None:
         """Wait for the probes under way, and record what they found."""
-        await asyncio.gather(*self._running.values())
+        await asyncio.gather(*self._probes.values())
         await self._record()
 
     def next_at(self) -> float | None:
@@ -143,48 +132,48 @@ class Monitor:
     async def _check(self, key: str, endpoint: ProxyURL) -> None:
         result: ProbeResult | None = None
         try:
-            result = await self._probe(key, endpoint)
+            result = await self.probe(key, endpoint)
         except Exception:  # noqa: BLE001  # the task's last guard: nobody waits for it
             _log.exception("a check ended in a defect")
-            self._put_off([key], self._retry)
+            self._put_off([key], self.retry)
         finally:
-            self._checks.end(key, result)
-            del self._running[key]
+            self.checks.end(key, result)
+            del self._probes[key]
 
     async def _record(self, *, last: bool = False) -> None:
-        if self._reports:
+        if self.reports:
             await self._record_reports(last=last)
-        results = self._checks.take_ended()
+        results = self.checks.take_ended()
         if not results:
             return
         keys = [result.key for result in results]
         try:
-            untaught = await self._checks.record(results)
+            untaught = await self.checks.record(results)
         except ProxyWhirlError:
-            self._put_off(keys, self._retry)
+            self._put_off(keys, self.retry)
             raise
         finally:
-            await asyncio.to_thread(self._checks.claims.give_back, keys)
-        self._put_off([result.key for result in untaught], self._retry)
+            await asyncio.to_thread(self.checks.claims.give_back, keys)
+        self._put_off([result.key for result in untaught], self.retry)
 
     async def _record_reports(self, *, last: bool = False) -> None:
         """Record what may be: a failure when those who are asked are looked at after it, in the order of all."""
-        late = math.inf if last else self._clock.now() - VERDICT_LASTS
+        late = math.inf if last else self.clock.now() - VERDICT_LASTS
         reports: list[Report] = []
-        while self._reports and (self._reports[0].ok or self._reports[0].at <= late):
-            reports.append(self._reports.popleft())
+        while self.reports and (self.reports[0].ok or self.reports[0].at <= late):
+            reports.append(self.reports.popleft())
         try:
-            counted, _ = await self._checks.recorder.outage.sift(reports)
+            counted, _ = await self.checks.recorder.outage.sift(reports)
         except BaseException:
-            self._reports.extendleft(reversed(reports))
+            self.reports.extendleft(reversed(reports))
             raise
         if counted:
-            await asyncio.to_thread(self._checks.recorder.write, counted)
+            await asyncio.to_thread(self.checks.recorder.write, counted)
 
     def _follow(self) -> None:
         more = True
         while more:
-            page = self._store.check_times_since(self._revision, PAGE)
+            page = self.store.check_times_since(self._revision, PAGE)
             if page.reset:
                 self._stale = set(self._agenda)
             for key, at in page.due.items():
@@ -201,29 +190,29 @@ class Monitor:
         """Take as many of what is due as the pace allows."""
         elapsed = 1.0 if self._allowed_at is None else max(0.0, now - self._allowed_at)
         self._allowed_at = now
-        burst = max(1.0, self._pace.per_second)
-        self._allowance = min(burst, self._allowance + elapsed * self._pace.per_second)
-        room = min(self._pace.concurrency - len(self._running), int(self._allowance))
+        burst = max(1.0, self.pace.per_second)
+        self._allowance = min(burst, self._allowance + elapsed * self.pace.per_second)
+        room = min(self.pace.concurrency - len(self._probes), int(self._allowance))
         due: list[str] = []
         while len(due) < room and (key := self._agenda.pop_due(now)) is not None:
-            if key not in self._running:  # else the log brings it back when it is recorded
+            if key not in self._probes:  # else the log brings it back when it is recorded
                 due.append(key)
         self._allowance -= len(due)
         return due
 
     def _put_off(self, keys: Iterable[str], seconds: float) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         for key in keys:
-            self._agenda.put(key, now + seconds * self._rng.uniform(1.0, 1.5))
+            self._agenda.put(key, now + seconds * self.rng.uniform(1.0, 1.5))
 
     async def _stop(self) -> None:
-        keys = list(self._running)
-        for task in self._running.values():
+        keys = list(self._probes)
+        for task in self._probes.values():
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*self._probes.values(), return_exceptions=True)
         try:
             await self._record(last=True)
-            await asyncio.to_thread(self._checks.claims.give_back, keys)
+            await asyncio.to_thread(self.checks.claims.give_back, keys)
         except ProxyWhirlError as exc:
             _log.warning("the last checks are not recorded: %s", exc)
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -36,6 +36,7 @@ class Verdicts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Recorder:
     """Judges results and hands them on.
 
@@ -46,22 +47,13 @@ class Recorder:
     judge: a target that the user named may refuse one proxy alone, which is no fault of that.
     """
 
-    def __init__(
-        self,
-        verdicts: Verdicts,
-        outage: Outage,
-        *,
-        history: History | None,
-        schedule: Schedule,
-        rng: random.Random,
-        at_judge: bool = True,
-    ) -> None:
-        self.outage = outage
-        self._verdicts = verdicts
-        self._history = history
-        self._schedule = schedule
-        self._rng = rng
-        self._blamed = {None, Blame.PROXY, Blame.ACCOUNT} | ({Blame.TARGET_THROUGH_PROXY} if at_judge else set())
+    verdicts: Verdicts
+    outage: Outage
+    _: KW_ONLY
+    history: History | None
+    schedule: Schedule
+    rng: random.Random
+    at_judge: bool = True
 
     async def record(self, results: Sequence[ProbeResult]) -> tuple[list[ProbeResult], list[ProbeResult]]:
         """Judge results, in the order in which they came, and write what follows of them in a thread.
@@ -71,9 +63,11 @@ class Recorder:
         Raises:
             TierError: the history cannot be written.
         """
-        telling = [result for result in results if result.ok or result.blame in self._blamed]
+        telling: list[ProbeResult] = []
+        others: list[ProbeResult] = []
+        for result in results:
+            (telling if result.ok or self._blames_proxy(result.blame) else others).append(result)
         counted, dropped = await self.outage.sift(telling)
-        others = [result for result in results if not (result.ok or result.blame in self._blamed)]
         if counted:
             await asyncio.to_thread(self.write, counted)
         return counted, [*dropped, *others]
@@ -98,11 +92,14 @@ class Recorder:
                     found[each.key] = Attributes(anonymity=each.anonymity, country=each.country, asn=each.asn)
             checks.append((each.key, partial(self._assess, ok, each.at, error, shallow)))
             samples.append((each.key, Sample(each.at, ok, latency)))
-        self._verdicts.record_checks(checks)
+        self.verdicts.record_checks(checks)
         if found:
-            self._verdicts.describe(found)
-        if self._history is not None:
-            self._history.add(samples)
+            self.verdicts.describe(found)
+        if self.history is not None:
+            self.history.add(samples)
+
+    def _blames_proxy(self, blame: Blame | None) -> bool:
+        return blame in (None, Blame.PROXY, Blame.ACCOUNT) or (self.at_judge and blame is Blame.TARGET_THROUGH_PROXY)
 
     def _assess(
         self,
@@ -116,6 +113,6 @@ class Recorder:
         worked: bool,
     ) -> HealthCheck:
         check = policy.after(
-            status, streak_ok, streak_failed, ok, at, error, worked=worked, schedule=self._schedule, rng=self._rng
+            status, streak_ok, streak_failed, ok, at, error, worked=worked, schedule=self.schedule, rng=self.rng
         )
         return replace(check, status=HealthStatus.DEGRADED) if shallow and status is not HealthStatus.HEALTHY else check

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from proxywhirl.knowledge.records import BANS, HOLDS, LAST_TOKEN, SESSIONS, ban_of, hold_of, pair_of, session_of
-from proxywhirl.rotation.affinity.ledger import Assignment
+from proxywhirl.knowledge.records import BANS, HOLDS, LAST_TOKEN, SESSIONS, ban_of, pair_of
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.store import Store
 
@@ -64,25 +63,13 @@ class Follower:
         if self._follow(BANS, handed):
             self._written.clear()
 
-    def sessions(self, learn: Callable[[Mapping[str, Assignment | None]], None]) -> None:
-        """Hand over the sessions that were written, by their ids.
+    def follow(self, kind: str, decode: Callable[[str], T], learn: Callable[[Mapping[str, T]], None]) -> None:
+        """Hand over the sessions or the holds that were written, by their keys.
 
         Raises:
             TierError: they cannot be read.
         """
-        self._follow(SESSIONS, lambda news: learn(self._decoded(news, str, session_of)))
-
-    def holds(self, learn: Callable[[Mapping[str, tuple[int, float]]], None]) -> None:
-        """Hand over token and end of the holds that were written, by the key of the proxy.
-
-        Raises:
-            TierError: they cannot be read.
-        """
-
-        def handed(news: Mapping[str, str]) -> None:
-            learn(self._decoded({key: text for key, text in news.items() if key != LAST_TOKEN}, str, hold_of))
-
-        self._follow(HOLDS, handed)
+        self._follow(kind, lambda news: learn(self._decoded(news, str, decode)))
 
     def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:
         """Read what is new of a kind, if anything may be; return whether that was looked for."""
@@ -103,6 +90,8 @@ class Follower:
     def _decoded(self, news: Mapping[str, str], key_of: Callable[[str], K], value_of: Callable[[str], T]) -> dict[K, T]:
         read: dict[K, T] = {}
         for key, text in news.items():
+            if key == LAST_TOKEN:
+                continue
             try:
                 read[key_of(key)] = value_of(text)
             except ValueError as exc:

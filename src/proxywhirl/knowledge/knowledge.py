@@ -6,13 +6,14 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError
 from proxywhirl.knowledge.follower import Follower
-from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Holds, Sessions
+from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Holds, Sessions, hold_of, session_of
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
@@ -182,8 +183,8 @@ class Knowledge:
                     self._follower.look_again()
                 if self._follower.behind:
                     self._follower.bans(pool.learn_bans, self._clock.now())
-                    self._follower.sessions(lambda news: self._learn_sessions(pool, news))
-                    self._follower.holds(lambda news: self._learn_holds(pool, news))
+                    self._follower.follow(SESSIONS, session_of, partial(self._learn_sessions, pool))
+                    self._follower.follow(HOLDS, hold_of, partial(self._learn_holds, pool))
             except CacheError as exc:
                 self._readable.failed(exc)
             else:

@@ -221,7 +221,7 @@ class Holds(_Records):
             counted = held.get(LAST_TOKEN, "")
             spent = int(counted) if counted.isascii() and counted.isdigit() else 0
             token = max(spent + 1, last + 1, int(now * 1e6))
-            return {LAST_TOKEN: str(token), key: _until(token, until)}
+            return {LAST_TOKEN: str(token), key: Perishable(hold_text(token, until), until + TOLD_FOR_SECONDS)}
 
         self._store.update(HOLDS, [LAST_TOKEN, key], taken)
         if token is not None:
@@ -234,26 +234,24 @@ class Holds(_Records):
 
     def extend(self, key: str, token: int, *, now: float, until: float) -> bool:
         """See `Ledger`."""
-        extended = False
-
-        def longer(held: Mapping[str, str]) -> _Changed:
-            nonlocal extended
-            holder, end = _read(hold_of, held.get(key)) or (0, 0.0)
-            extended = holder == token and end > now
-            return {key: _until(token, until)} if extended else {}
-
-        self._store.update(HOLDS, [key], longer)
-        return extended
+        return self._set(key, token, until, held_after=now, ends=until + TOLD_FOR_SECONDS)
 
     def free(self, key: str, token: int) -> None:
         """See `Ledger`."""
-        ends = self._clock.now() + TOLD_FOR_SECONDS
+        self._set(key, token, 0.0, held_after=0.0, ends=self._clock.now() + TOLD_FOR_SECONDS)
 
-        def freed(held: Mapping[str, str]) -> _Changed:
+    def _set(self, key: str, token: int, until: float, *, held_after: float, ends: float) -> bool:
+        """Change the end of a hold that has this token and lasts beyond a moment; return whether there was one."""
+        found = False
+
+        def changed(held: Mapping[str, str]) -> _Changed:
+            nonlocal found
             holder, end = _read(hold_of, held.get(key)) or (0, 0.0)
-            return {key: Perishable(hold_text(token, 0.0), ends)} if holder == token and end > 0 else {}
+            found = holder == token and end > held_after
+            return {key: Perishable(hold_text(token, until), ends)} if found else {}
 
-        self._store.update(HOLDS, [key], freed)
+        self._store.update(HOLDS, [key], changed)
+        return found
 
 
 def merged(known: Ban | None, new: Ban, now: float) -> Ban:
@@ -340,10 +338,6 @@ def hold_of(text: str) -> tuple[int, float]:
 
 def _lasting(assignment: Assignment) -> Perishable:
     return Perishable(session_text(assignment), assignment.used + LIFE_SECONDS)
-
-
-def _until(token: int, until: float) -> Perishable:
-    return Perishable(hold_text(token, until), until + TOLD_FOR_SECONDS)
 
 
 def _read(decode: Callable[[str], T | None], text: str | None) -> T | None:
