@@ -72,7 +72,9 @@ class Engine:
         self.config = config
         self.clock = clock
         self.counters = Counters(enabled=config.enable_statistics)
-        self.holds_nothing = not opening.enabled_tiers(config)
+        names = opening.enabled_tiers(config)
+        self.durable = bool(names) and names[-1] != "l1"
+        self.holds_nothing = not names
         if self.holds_nothing:
             _log.warning(
                 "this cache holds nothing: each of its tiers is off or has max_entries 0; give one of them room"
@@ -82,18 +84,21 @@ class Engine:
         self._occupancy: Occupancy | None = None
         self._is_open = False
         try:
-            self.tiers += opening.open_tiers(config, open_one=self._open_tier, absent=self._absent)
+            self.tiers += opening.open_tiers(config, names, open_one=self._open_tier, absent=self._absent)
             removals = self._adopt(self.tiers)
             self.mapping = EntryMapping(None)
             self._find_key()
-            self.hits = HitLog(durable=self.tiers[-1][0] != "l1", uses=self._uses)
+            self.hits = HitLog(durable=self.durable, uses=self._uses)
+            handoff = None
+            if {"l2", "l3"} <= {*names}:
+                handoff = Handoff(
+                    l2_directory(config),
+                    clock=clock,
+                    password_changed=self.mapping.password_changed,
+                    fsync=config.durability == "power",
+                )
             self.stack = TierStack(
-                self.tiers,
-                clock=clock,
-                counters=self.counters,
-                hits=self.hits,
-                handoff=self._handoff(),
-                removals=removals,
+                self.tiers, clock=clock, counters=self.counters, hits=self.hits, handoff=handoff, removals=removals
             )
             self.reader = Reader(self.stack)
             self.mapping.renew = self.stack.peek
@@ -102,7 +107,6 @@ class Engine:
                 tier.close()
             self._leave()
             raise
-        self.durable = self.tiers[-1][0] != "l1"
         self._publisher = Publisher(datetime.fromtimestamp(clock.now(), UTC))
         self.history = self._publisher.points
         self.upkeep = Upkeep(
@@ -298,7 +302,10 @@ class Engine:
         durable = [(name, tier) for name, tier in tiers if name != "l1" and not isinstance(tier, AbsentTier)]
         if not durable or isinstance(tiers[-1][1], AbsentTier):
             return None
-        removals = self._removals() if durable[0][0] == "l2" else None
+        directory = l2_directory(self.config)
+        removals = None
+        if durable[0][0] == "l2":
+            removals = Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
         place = opening_lock(self.config, l3=durable[-1][0] == "l3")
         try:
             with FileLock(place, timeout=timeout, mode=0o600):
@@ -311,18 +318,6 @@ class Engine:
         except OSError as exc:
             raise TierError(explained(exc, "making", place)) from exc
         return removals if has_left(durable[-1][1]) else None
-
-    def _removals(self) -> Removals:
-        directory = l2_directory(self.config)
-        return Removals(directory, clock=self.clock, fsync=self.config.durability == "power")
-
-    def _handoff(self) -> Handoff | None:
-        names = {name for name, _ in self.tiers}
-        if not {"l2", "l3"} <= names:
-            return None
-        directory = l2_directory(self.config)
-        fsync = self.config.durability == "power"
-        return Handoff(directory, clock=self.clock, password_changed=self.mapping.password_changed, fsync=fsync)
 
 
 def _before_fork() -> None:

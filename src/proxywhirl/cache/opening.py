@@ -9,7 +9,7 @@ always the one in memory: nothing else is fast enough to be asked first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,9 +52,9 @@ TierFactory = Callable[[TierPlan], Tier]
 """Opens what is stored where the plan says, new where there is nothing. Raises `TierError` where it cannot."""
 
 
-def _jsonl(plan: TierPlan) -> Tier:
-    return JsonlTier(
-        plan.directory,
+def _of_files(backend: type[JsonlTier | SqliteTier], plan: TierPlan) -> Tier:
+    return backend(
+        plan.file if backend is SqliteTier else plan.directory,
         max_entries=plan.max_entries,
         policy=plan.policy,
         authority=plan.authority,
@@ -63,18 +63,10 @@ def _jsonl(plan: TierPlan) -> Tier:
     )
 
 
-def _sqlite(plan: TierPlan) -> Tier:
-    return SqliteTier(
-        plan.file,
-        max_entries=plan.max_entries,
-        policy=plan.policy,
-        authority=plan.authority,
-        fsync=plan.fsync,
-        uses=plan.uses,
-    )
-
-
-_BUILT_IN: Mapping[str, TierFactory] = {"jsonl": _jsonl, "sqlite": _sqlite}
+_BUILT_IN: Mapping[str, TierFactory] = {
+    "jsonl": partial(_of_files, JsonlTier),
+    "sqlite": partial(_of_files, SqliteTier),
+}
 _MEMBERS = {name for name in vars(Tier) if not name.startswith("_")} | {"__len__", "__contains__"}
 
 
@@ -116,14 +108,16 @@ L3_TIER = "sqlite"
 
 def open_tiers(
     config: CacheConfig,
+    names: Sequence[TierName] | None = None,
     *,
     open_one: Callable[[TierName], Tier] | None = None,
     absent: Callable[[TierName, TierError], Tier] | None = None,
 ) -> list[tuple[TierName, Tier]]:
-    """Open the enabled tiers, fastest first; the last one is the authority. Where there is none, one in memory is.
+    """Open the enabled tiers, fastest first; the last one is the authority. Without any, one in memory is.
 
-    `open_one` opens one, as `open_tier` does where it is not given. `absent` gives what stands for a durable tier that
-    cannot be opened, beside another one that can; without it that is an error as well.
+    `names` are those of the enabled ones, where they are known. `open_one` opens one, as `open_tier` does where it is
+    not given. `absent` gives what stands for a durable tier that cannot be opened, beside another one that can; without
+    it that is an error as well.
 
     Raises:
         UnknownNameError: no tier has the name that is configured; the message lists the known ones.
@@ -133,7 +127,7 @@ def open_tiers(
     """
     open_one = open_one or partial(open_tier, config)
     tiers: list[tuple[TierName, Tier]] = []
-    names = enabled_tiers(config)
+    names = enabled_tiers(config) if names is None else names
     if not names:
         return [("l1", MemoryTier(authority=True))]
     try:
