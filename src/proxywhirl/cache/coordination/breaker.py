@@ -137,7 +137,6 @@ class BreakerTier:
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
         self.name = name
-        self.tier = _impatient(tier)
         self.degraded = False
         self.unwritable = False
         self.sick = False
@@ -147,7 +146,7 @@ class BreakerTier:
         self.alone = False
         self.changing = False
         self._lock = threading.RLock()
-        self._reads = _lock_of_reads(self.tier, self._lock)
+        self._use(tier)
         self._monotonic = clock.monotonic
         self._asking = Trials(BACKOFF, clock.monotonic)
         self._writing = Trials(BACKOFF, clock.monotonic)
@@ -156,6 +155,15 @@ class BreakerTier:
         if isinstance(tier, AbsentTier):
             self.behind = True
             self._degrade(tier.reason)
+
+    def _use(self, tier: Tier) -> None:
+        """Take a tier: it is waited for here, not there, and read beside writes where it can be."""
+        self.tier = tier
+        absent = isinstance(tier, AbsentTier)
+        if not absent and isinstance(tier, Patient):
+            tier.patient = False
+        beside = not absent and getattr(tier, "reads_beside_writes", False)
+        self._reads = threading.RLock() if beside else self._lock
 
     @property
     def absent(self) -> str | None:
@@ -243,8 +251,7 @@ class BreakerTier:
         began = self._monotonic()
         try:
             if isinstance(self.tier, AbsentTier):
-                self.tier = _impatient(self.tier.reopen())
-                self._reads = _lock_of_reads(self.tier, self._lock)
+                self._use(self.tier.reopen())
             answer = ask(self.tier)
         except DecisionError as exc:
             raise exc.cause from exc.cause.__cause__
@@ -292,18 +299,6 @@ class BreakerTier:
         pause = self._writing.fail()
         self.unwritable = self.sick = True
         _log.warning("tier %s is read and not written to, next try in %g s: %s", self.name, pause, reason)
-
-
-def _impatient(tier: Tier) -> Tier:
-    """Have `BreakerTier.write` wait for other processes instead of the tier."""
-    if not isinstance(tier, AbsentTier) and isinstance(tier, Patient):
-        tier.patient = False
-    return tier
-
-
-def _lock_of_reads(tier: Tier, lock: threading.RLock) -> threading.RLock:
-    """Return what keeps reads of a tier apart: a lock of their own where it can be read while it is written to."""
-    return threading.RLock() if getattr(tier, "reads_beside_writes", False) else lock
 
 
 def _reason(exc: Exception) -> str:

@@ -146,7 +146,8 @@ class HintFile:
 
     Holds at most `limit` keys. With `fsync` a hint survives a power cut. The file is made, with mode 0600, by the
     first hint and removed when all are handed over. `hear` is told the keys of what others have noted, and of
-    what was handed over, before that is known here: what memory holds of them may be in no log.
+    what was handed over, before that is known here: what memory holds of them may be in no log. `waiting` tells whether
+    there are hints, as far as this process has looked.
 
     Raises (as every method that touches the file):
         TierError: the file cannot be read or written, or stayed locked for 10 s.
@@ -156,6 +157,7 @@ class HintFile:
     def __init__(self, directory: Path, *, name: str = HINTS, fsync: bool = False, limit: int = MOST_HINTS) -> None:
         self.path = directory / name
         self.corrupted = 0
+        self.waiting = False
         self.hear: Callable[[Collection[str]], object] = len  # nobody is told
         self._place = str(self.path)
         self._fsync = fsync
@@ -210,12 +212,13 @@ class HintFile:
             return list(self._hints.values())
 
     def catch_up(self) -> bool:
-        """Follow what other processes wrote; return whether there is a hint. Costs one `stat` without news."""
+        """Follow what other processes wrote; return whether there are hints. Costs one `stat` without news."""
         status = self._look()
-        if self._is_behind(status):
+        self.waiting = status is not None and status.st_size > len(HEADER)
+        if self._is_behind(status):  # where there are none any more, too: others have written what was known
             with self._locked():
                 self._read_on()
-        return status is not None and status.st_size > len(HEADER)
+        return self.waiting
 
     def has_hints(self) -> bool:
         """Whether any process has noted hints that are not handed over; costs one `stat`."""
@@ -465,8 +468,7 @@ Write = Callable[[Collection[str], Decision], bool]
 class Handoff(HintFile):
     """The writes that a sick authority could not take: served meanwhile, and written when it is well again.
 
-    What goes wrong with the file is an answer here, not an error. `waiting` tells whether there are hints, as far as
-    this process has looked.
+    What goes wrong with the file is an answer here, not an error.
     """
 
     def __init__(
@@ -475,20 +477,14 @@ class Handoff(HintFile):
         super().__init__(directory, fsync=fsync)
         self._clock = clock
         self._password_changed = password_changed
-        self.waiting = False
-        self.look()
 
     def look(self) -> bool:
-        """Return whether there are hints, of whichever process; costs one look at the file."""
+        """Do as `catch_up`, as far as the file can be seen."""
         try:
-            status = self._look()
-            self.waiting = status is not None and status.st_size > len(HEADER)
-            if self._is_behind(status):  # where there are none any more, too: others have written what was known
-                with self._locked():
-                    self._read_on()
+            return self.catch_up()
         except CacheError as exc:
             _log.debug("what is owed cannot be seen: %s", exc)  # the tier that it belongs to is degraded, and says so
-        return self.waiting
+            return self.waiting
 
     def records(self) -> dict[str, Record | None]:
         """Return what is to be written by key, None for a deletion, as far as this process has looked."""

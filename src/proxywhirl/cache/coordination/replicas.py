@@ -311,11 +311,12 @@ class Replicas:
 
     def _make_room(self) -> None:
         """Let those go that are too many since a tier has a smaller bound."""
-        applied = self.write(self.authority, lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
-        self.note_evictions(self.authority.name, len(applied.evicted if applied is not None else NO_KEYS))
+        applied = self.authority.write(lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
+        if applied is not None and applied.evicted:
+            self.note_evictions(self.authority.name, len(applied.evicted))
         for window in self.windows:
-            evicted = self.write(window, lambda tier: tier.fill((), tier.revision), None, PAGE * PAGE)
-            self.note_evictions(window.name, len(evicted or NO_KEYS))
+            if evicted := self.write(window, lambda tier: tier.fill((), tier.revision), None, PAGE * PAGE):
+                self.note_evictions(window.name, len(evicted))
 
     def release(self) -> None:
         """Close every tier, after telling what left the lowest one."""
