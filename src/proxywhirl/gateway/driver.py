@@ -17,22 +17,8 @@ from typing import assert_never
 
 from proxywhirl.errors import CacheError, LocalFailure, ProxyFailed, ProxyGone, UpstreamError
 from proxywhirl.events import EventBus
-from proxywhirl.gateway.protocol.commands import (
-    ClientGone,
-    Dial,
-    Ending,
-    FromClient,
-    FromUpstream,
-    Nothing,
-    ReadClient,
-    ReadEither,
-    ReadUpstream,
-    Relay,
-    Release,
-    Steps,
-    WriteClient,
-    WriteUpstream,
-)
+from proxywhirl.gateway.protocol import commands
+from proxywhirl.gateway.protocol.commands import ClientGone, Ending, Steps
 from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.net.connection import READ_LIMIT, Connection
 from proxywhirl.net.dial import dial
@@ -46,8 +32,6 @@ _CHUNK = 64 * 1024  # bytes of one read
 _LINGER = 1.0  # seconds in which a client may read the last answer while it still sends
 
 _log = logging.getLogger(__name__)
-
-Answer = bytes | Proxy | Moved | ProxyURL | FromClient | FromUpstream | Nothing | NoChoice | tuple[int, int] | None
 
 
 class Stream:
@@ -177,7 +161,7 @@ class Driver:
             _log.exception("a client's connection ended in a defect")
 
     async def _drive(self, steps: Steps[Ending]) -> Ending:  # noqa: C901, PLR0912 - a table of commands
-        answer: Answer = None
+        answer: object = None
         thrown: Exception | None = None
         while True:
             try:
@@ -188,27 +172,27 @@ class Driver:
             answer = thrown = None
             try:
                 match command:
-                    case ReadClient(patience, idle):
+                    case commands.ReadClient(patience, idle):
                         answer = await self._read_client(patience, idle=idle)
-                    case WriteClient(data, patience):
+                    case commands.WriteClient(data, patience):
                         await self._write_client(data, patience)
                     case Choose():
                         answer = self._choose(command)
                     case Wait(seconds):
                         await asyncio.sleep(seconds)
-                    case Dial(target, patience):
+                    case commands.Dial(target, patience):
                         answer = await self._dial(target, patience)
-                    case WriteUpstream(data):
+                    case commands.WriteUpstream(data):
                         self._dialled.write(data)
-                    case ReadUpstream(patience):
+                    case commands.ReadUpstream(patience):
                         answer = await self._dialled.read(patience)
-                    case ReadEither(patience):
+                    case commands.ReadEither(patience):
                         answer = await self._read_either(patience)
-                    case Relay(patience):
+                    case commands.Relay(patience):
                         upstream = self._dialled.connection
                         moved = await relay(self._client.connection, upstream, idle_timeout=patience)
                         answer = moved.a_to_b, moved.b_to_a
-                    case Release(outcome):
+                    case commands.Release(outcome):
                         await self._release(outcome)
                     case Publish(event):
                         self._events.publish(event)
@@ -273,16 +257,16 @@ class Driver:
         self._upstream = Stream(connection, self._broken)
         return endpoint
 
-    async def _read_either(self, patience: float) -> FromClient | FromUpstream | Nothing:
+    async def _read_either(self, patience: float) -> commands.Heard:
         upstream = self._dialled
         from_upstream = upstream.begin()
         from_client = self._client.begin(after=upstream.room)
         await asyncio.wait((from_upstream, from_client), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if from_upstream.done():
-            return FromUpstream(upstream.take())
+            return commands.FromUpstream(upstream.take())
         if from_client.done():
-            return FromClient(self._client.take())
-        return Nothing(blocked=upstream.blocked)
+            return commands.FromClient(self._client.take())
+        return commands.Nothing(blocked=upstream.blocked)
 
     async def _release(self, outcome: Outcome | None) -> None:
         await self._hang_up()

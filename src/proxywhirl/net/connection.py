@@ -7,8 +7,7 @@ import contextlib
 import socket
 import struct
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from proxywhirl.wire.steps import Handshake, ReceiveExactly, ReceiveSome, ReceiveUntil, Send, Step
 
@@ -48,17 +47,15 @@ class HandshakeDriver(ABC):
         """Carry out one step and return what it is answered with."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Connection(HandshakeDriver):
     """A stream to a proxy, or through it to a target. Belongs to one event loop."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    _socket: Any = field(init=False, repr=False)
+    __slots__ = ("_socket", "reader", "writer")
 
-    def __post_init__(self) -> None:
-        """Remember the socket: a TLS transport that is closed no longer tells it."""
-        object.__setattr__(self, "_socket", self.writer.get_extra_info("socket"))
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._socket = writer.get_extra_info("socket")  # a TLS transport that is closed no longer tells it
 
     async def aclose(self) -> None:
         """Flush and close. Never raises for the network's sake; aborts after one second, or when cancelled."""

@@ -20,18 +20,8 @@ from typing import assert_never
 import h11
 
 from proxywhirl.errors import AccountRefused, ProxyFailed, TargetUnreachable, UpstreamError
-from proxywhirl.gateway.protocol.commands import (
-    Dial,
-    FromClient,
-    FromUpstream,
-    Nothing,
-    ReadEither,
-    ReadUpstream,
-    Relay,
-    Steps,
-    WriteClient,
-    WriteUpstream,
-)
+from proxywhirl.gateway.protocol import commands
+from proxywhirl.gateway.protocol.commands import Steps
 from proxywhirl.gateway.protocol.messages import (
     HEAD_LIMIT,
     declared_length,
@@ -110,7 +100,7 @@ class Tunnel(Attempt):
     def steps(self) -> Steps[bool]:
         """See `Attempt.steps`; a tunnel that gave nothing back failed too."""
         request = self._request
-        yield Dial(request.destination.target, self._patience())
+        yield commands.Dial(request.destination.target, self._patience())
         self._latency = self._clock.monotonic() - self._began
         self.status = 200
         accepted = h11.Response(status_code=200, reason=b"Connection established", headers=list(request.tidings))
@@ -118,11 +108,11 @@ class Tunnel(Attempt):
         # A client that did not wait for the answer has begun to speak to the target.
         early, _ = request.client.trailing_data
         request.answered = True
-        yield WriteClient(data, request.options.idle_timeout)
+        yield commands.WriteClient(data, request.options.idle_timeout)
         if early:
             self.sent = True
-            yield WriteUpstream(early)
-        up, self.bytes_down = yield Relay(request.options.idle_timeout)
+            yield commands.WriteUpstream(early)
+        up, self.bytes_down = yield commands.Relay(request.options.idle_timeout)
         self.bytes_up = len(early) + up
         if self.bytes_up and not self.bytes_down:
             raise TargetUnreachable(f"{self.proxy.url} opened a tunnel through which nothing came back")
@@ -151,7 +141,9 @@ class Exchange(Attempt):
     def steps(self) -> Steps[bool]:
         """See `Attempt.steps`."""
         request = self._request
-        endpoint: ProxyURL = yield Dial(None if self._absolute else request.destination.target, self._patience())
+        endpoint: ProxyURL = yield commands.Dial(
+            None if self._absolute else request.destination.target, self._patience()
+        )
         via = endpoint if self._absolute else None
         head = request_upstream(request.head, request.destination, via=via, expect=self._expecting)
         self._until_continue = self._clock.monotonic() + _EXPECT_SECONDS
@@ -196,7 +188,7 @@ class Exchange(Attempt):
         if data:
             self.sent = True
             self._request.body.trim()
-            yield WriteUpstream(data)
+            yield commands.WriteUpstream(data)
 
     def _continue(self) -> Steps[None]:
         """Let the client send the body that it holds back, unless it was told already."""
@@ -204,7 +196,7 @@ class Exchange(Attempt):
         client = self._request.client
         if client.they_are_waiting_for_100_continue:
             interim = client.send(h11.InformationalResponse(status_code=100, reason=b"Continue", headers=[]))
-            yield WriteClient(interim, self._request.options.idle_timeout)
+            yield commands.WriteClient(interim, self._request.options.idle_timeout)
 
     # Down: the response.
 
@@ -251,7 +243,7 @@ class Exchange(Attempt):
         data = b"".join([request.client.send(event) or b"" for event in self._events])  # there may be thousands
         self._events.clear()
         if data:
-            yield WriteClient(data, request.options.idle_timeout)
+            yield commands.WriteClient(data, request.options.idle_timeout)
 
     # Both: wait for the upstream, and carry the body meanwhile.
 
@@ -282,7 +274,7 @@ class Exchange(Attempt):
             if not body.complete:
                 yield from self._read_either(patience)
                 continue
-            data: bytes | None = yield ReadUpstream(patience)
+            data: bytes | None = yield commands.ReadUpstream(patience)
             if data is None:
                 failure = ProxyFailed(f"{self.proxy.url} did not answer in time")
                 failure.silent = True
@@ -294,18 +286,18 @@ class Exchange(Attempt):
         """Read from the upstream, and carry up what the client sends of its body."""
         if self._expecting:
             patience = min(patience, max(0.0, self._until_continue - self._clock.monotonic()))
-        happened: FromClient | FromUpstream | Nothing = yield ReadEither(patience)
+        happened: commands.Heard = yield commands.ReadEither(patience)
         match happened:
-            case FromUpstream(data=data):
+            case commands.FromUpstream(data=data):
                 self._upstream.receive_data(data)
-            case FromClient(data=data):
+            case commands.FromClient(data=data):
                 self._client_spoke = self._clock.monotonic()
                 events = self._request.body.feed(data)
                 if events:
                     self._expecting = False
                     self._renew()
                 yield from self._send(b"", events)
-            case Nothing(blocked=blocked):
+            case commands.Nothing(blocked=blocked):
                 yield from self._nothing_came(blocked)
             case _:
                 assert_never(happened)

@@ -107,6 +107,9 @@ class Nothing:
     blocked: bool
 
 
+Heard = FromClient | FromUpstream | Nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Relay:
     """Carry bytes both ways until both sides ended or nothing moved for `patience` seconds.
