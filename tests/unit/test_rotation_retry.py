@@ -14,6 +14,7 @@ from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF
 from proxywhirl.rotation.retries.pursuit import Choose, Failed, NoChoice, Publish, Pursuit, Served, Stop, Try, Wait
 from proxywhirl.rotation.retries.send_policy import RetryBudget, RetryPolicy, SendPolicy
+from proxywhirl.rotation.selection.request_options import NO_OPTIONS
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 
@@ -79,7 +80,7 @@ def begun(
     """Begin a request that has 60 seconds."""
     CLOCK.time = 0.0
     sending = SendPolicy(policy or RetryPolicy(), budget or RetryBudget(clock=ManualClock()), rng=Highest())
-    return Pursuit(sending, TARGET, method=method, until=60.0, unsafe=unsafe, clock=CLOCK)
+    return Pursuit(sending, TARGET, NO_OPTIONS, method, 60.0, unsafe=unsafe, clock=CLOCK)
 
 
 def attempt(pursuit: Pursuit, key: str) -> None:

@@ -28,14 +28,9 @@ class Failover:
     def __init__(self, request: Request, policy: SendPolicy) -> None:
         self._request = request
         self._judge = policy.judge
+        target, asked = request.destination.target, request.asked
         self._pursuit = Pursuit(
-            policy,
-            request.destination.target,
-            request.asked.wish,
-            method=request.method,
-            until=request.deadline,
-            unsafe=request.asked.unsafe,
-            clock=request.clock,
+            policy, target, asked.wish, request.method, request.deadline, unsafe=asked.unsafe, clock=request.clock
         )
         self._failure: UpstreamError | None = None
         self._served: Attempt | None = None

@@ -111,9 +111,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         wish, unsafe = read_wish(request)
         target = target_of(request.url)
         until = self._clock.monotonic() + self._total_timeout
-        pursuit = Pursuit(
-            self._policy, target, wish, method=request.method, until=until, unsafe=unsafe, clock=self._clock
-        )
+        pursuit = Pursuit(self._policy, target, wish, request.method, until, unsafe=unsafe, clock=self._clock)
         sending = Sending(request, pursuit, target.site, self._identities, self._policy.judge, self._clock)
         steps = pursuit.steps()
         answer: Proxy | Moved | NoChoice | Served | Failed | None = None

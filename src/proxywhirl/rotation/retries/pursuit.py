@@ -137,52 +137,42 @@ def choose(pool: Pool, command: Choose) -> tuple[Lease | None, Proxy | Moved | N
 _LEAST_WAIT = 0.01  # seconds: who is free again "now" may take a moment to be
 
 
+@dataclass(slots=True, eq=False)
 class Pursuit:
     """The attempts at one request; making it counts the request. Not thread-safe: one task sends a request.
 
-    `tried` are the keys of the proxies that are not tried again in this round, `attempts` how many were made;
-    `moved_from` is the key of the proxy that the session had before this request, None where it has not moved.
-
-    Args:
-        policy: How far it is pursued.
-        target: Where it goes.
-        wish: What its proxy must be.
-        method: Of the request.
+    Attributes:
         until: The deadline, on the monotonic clock.
         unsafe: The user calls this request repeatable, whatever its method.
-        clock: Tells how much of the time has passed.
+        attempts: How many were made.
+        tried: Keys of the proxies that are not tried again in this round.
+        repeatable: Whether it may be sent again once the target may have seen it.
+        moved_from: Key of the proxy that the session had before this request, None where it has not moved.
     """
 
-    def __init__(
-        self,
-        policy: SendPolicy,
-        target: Target,
-        wish: RequestOptions = NO_OPTIONS,
-        *,
-        method: str,
-        until: float,
-        unsafe: bool,
-        clock: Clock,
-    ) -> None:
-        self.tried: set[str] = set()
-        self.attempts = 0
-        self.moved_from: str | None = None
-        self.repeatable = unsafe or policy.policy.unsafe or method in IDEMPOTENT_METHODS
-        self.until = until
-        self._policy = policy.policy
-        self._budget = policy.budget
-        self._rng = policy.rng
-        self._target = target
-        self._wish = wish
-        self._clock = clock
-        self._rounds = 1
-        self._held = False
-        self._failed: tuple[Proxy, Outcome] | None = None  # not published before it is known whether it was the last
-        self._paid = False
-        self._budget.note_request()
+    policy: SendPolicy
+    target: Target
+    wish: RequestOptions
+    method: str
+    until: float
+    unsafe: bool
+    clock: Clock
+    attempts: int = field(default=0, init=False)
+    tried: set[str] = field(default_factory=set, init=False)
+    repeatable: bool = field(init=False)
+    moved_from: str | None = field(default=None, init=False)
+    _rounds: int = field(default=1, init=False)
+    _held: bool = field(default=False, init=False)
+    _paid: bool = field(default=False, init=False)
+    _failed: tuple[Proxy, Outcome] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Count the request."""
+        self.repeatable = self.unsafe or self.policy.policy.unsafe or self.method in IDEMPOTENT_METHODS
+        self.policy.budget.note_request()
 
     def steps(self) -> Generator[Choose | Wait | Try | Publish, Any, Stop | NoChoice | None]:
-        """Pursue the request; see the module."""
+        """Pursue the request; see the module. A failure is told once it is known whether it was the last."""
         while True:
             proxy = yield from self._choose()
             if isinstance(proxy, NoChoice):
@@ -212,7 +202,7 @@ class Pursuit:
         """Choose a proxy that was not tried in this round; wait for one, unless there is a response in hand."""
         failed, self._failed = self._failed, None
         while True:
-            answer: Proxy | Moved | NoChoice = yield Choose(self._target, frozenset(self.tried), self._wish)
+            answer: Proxy | Moved | NoChoice = yield Choose(self.target, frozenset(self.tried), self.wish)
             if not isinstance(answer, NoChoice):
                 break
             seconds = self.pause(free_in=answer.free_in) if answer.waits and not self._held else None
@@ -222,14 +212,14 @@ class Pursuit:
             yield Wait(seconds)
         if isinstance(answer, Moved):
             self.moved_from = self.moved_from or answer.moved_from
-            yield Publish(SessionMoved(self._target, answer.proxy, answer.moved_from, answer.why))
+            yield Publish(SessionMoved(self.target, answer.proxy, answer.moved_from, answer.why))
             answer = answer.proxy
         if failed is not None:
             yield self._published(*failed, final=isinstance(answer, NoChoice))
         return answer
 
     def _published(self, proxy: Proxy, outcome: Outcome, *, final: bool) -> Publish:
-        return Publish(AttemptFailed(proxy, self._target, outcome, final=final))
+        return Publish(AttemptFailed(proxy, self.target, outcome, final=final))
 
     def stop(self, *, sent: bool, blame: Blame | None, replayable: bool) -> Stop | None:
         """Tell why a failed attempt is the last, None where another one may follow: the budget has paid for it."""
@@ -238,12 +228,12 @@ class Pursuit:
             return Stop.UNSAFE
         if not replayable:
             return Stop.SPENT
-        if self._clock.monotonic() >= self.until:
+        if self.clock.monotonic() >= self.until:
             return Stop.LATE
-        if self.attempts >= self._policy.attempts:
+        if self.attempts >= self.policy.policy.attempts:
             return Stop.ATTEMPTS
         if sent or blame in (Blame.TARGET_THROUGH_PROXY, Blame.TARGET):  # the target may have had work with it
-            if not self._budget.take():
+            if not self.policy.budget.take():
                 return Stop.BUDGET
             self._paid = True
         return None
@@ -251,7 +241,7 @@ class Pursuit:
     def forgo(self) -> None:
         """Give back what the budget paid: there is no proxy for the attempt that it allowed."""
         if self._paid:
-            self._budget.give_back()
+            self.policy.budget.give_back()
             self._paid = False
 
     def pause(self, *, free_in: float | None) -> float | None:
@@ -260,13 +250,13 @@ class Pursuit:
         `free_in` says in how many seconds one may be free that was not tried, None where none will. It may be another
         request's then, so that this may be asked again and again, until the deadline.
         """
-        left = self.until - self._clock.monotonic()
+        left = self.until - self.clock.monotonic()
         if free_in is not None:
-            wait = max(free_in, _LEAST_WAIT) * self._rng.uniform(1.0, 1.1)
+            wait = max(free_in, _LEAST_WAIT) * self.policy.rng.uniform(1.0, 1.1)
             if wait < left:
                 return wait
-        if self.tried and self._rounds < self._policy.rounds and self.attempts < self._policy.attempts:
-            wait = BACKOFF.jittered(self._rounds, self._rng)
+        if self.tried and self._rounds < self.policy.policy.rounds and self.attempts < self.policy.policy.attempts:
+            wait = BACKOFF.jittered(self._rounds, self.policy.rng)
             if wait < left:
                 self._rounds += 1
                 self.tried.clear()
