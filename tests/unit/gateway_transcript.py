@@ -1,4 +1,4 @@
-"""The world of a gateway's session as a transcript: what it asks for on the left, what it is told on the right."""
+"""One client of the gateway as a transcript: what its connection asks for on the left, what it is told on the right."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Watch:
 
 
 class Transcript:
-    """Plays the world: `asks` states the session's next command, `told` or `thrown` answers it."""
+    """Plays the world: `asks` states the connection's next command, `told` or `thrown` answers it."""
 
     def __init__(self, credentials: Credentials | None = None, *, policy: RetryPolicy | None = None) -> None:
         self.watch = Watch()

@@ -1,4 +1,4 @@
-"""Transcripts of what the session does with bans, waits, wishes and budgets."""
+"""Transcripts of what a client's connection does with bans, waits, wishes and budgets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REFUSED = b"HTTP/1.1 407 Nope\r\nContent-Length: 0\r\nProxy-Authenticate: Basic\
 
 @pytest.fixture
 def play() -> Transcript:
-    """Start a session without credentials."""
+    """Start a connection without credentials."""
     return Transcript()
 
 

@@ -63,7 +63,7 @@ def cut(draw: st.DrawFn, whole: bytes) -> list[bytes]:
 
 
 class World:
-    """Answers a session's commands: each connection upstream gives the same chunks and then ends."""
+    """Answers a connection's commands: each connection upstream gives the same chunks and then ends."""
 
     def __init__(self, client: list[bytes], upstream: list[bytes]) -> None:
         self._client = [chunk for chunk in client if chunk]
@@ -146,7 +146,7 @@ def methods(requests: list[bytes]) -> list[bytes]:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=12), st.lists(st.binary(max_size=40), max_size=6))
-def test_arbitrary_bytes_never_break_the_session(client: list[bytes], upstream: list[bytes]) -> None:
+def test_arbitrary_bytes_never_break_the_connection(client: list[bytes], upstream: list[bytes]) -> None:
     """Noise on both sides: no exception, and what the client gets is one whole HTTP response or nothing."""
     world = World(client, upstream)
     assert not {"broken", "left over"}.intersection(map(str, read(world.downstream, [b"GET"])))
@@ -154,7 +154,7 @@ def test_arbitrary_bytes_never_break_the_session(client: list[bytes], upstream: 
 
 
 @given(st.data(), st.sampled_from(REQUESTS), st.sampled_from(RESPONSES))
-def test_arbitrary_damage_never_breaks_the_session(data: st.DataObject, request: bytes, response: bytes) -> None:
+def test_arbitrary_damage_never_breaks_the_connection(data: st.DataObject, request: bytes, response: bytes) -> None:
     """Nearly valid traffic with bytes changed and lost: no exception, and a first byte that is HTTP's."""
 
     def damage(whole: bytes) -> bytes:

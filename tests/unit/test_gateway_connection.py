@@ -1,4 +1,4 @@
-"""Transcripts: what the session asks for on the left, what it is told on the right."""
+"""Transcripts: what a client's connection asks for on the left, what it is told on the right."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.unit.gateway_transcript import (
 
 @pytest.fixture
 def play() -> Transcript:
-    """Start a session without credentials."""
+    """Start a connection without credentials."""
     return Transcript()
 
 
