@@ -197,7 +197,7 @@ def test_settling_the_same_key_for_ever_takes_no_memory() -> None:
     order = cast("Any", order_for("lfu", 9))
     order.add("a")
     for n in range(1000):
-        order.settle("a", n, float(n))
+        order.set_uses("a", n, float(n))
     assert len(order._heap) < 100
     assert _drained(order) == ["a"]
 

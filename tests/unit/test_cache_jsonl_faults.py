@@ -18,7 +18,7 @@ from proxywhirl.cache.manifest import MARK
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.format import decode_line
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
-from proxywhirl.cache.tiers.jsonl.write_lock import Marker
+from proxywhirl.cache.tiers.jsonl.write_lock import WriteLock
 from proxywhirl.cache.tiers.protocol import Access, Batch, Stretch
 from proxywhirl.errors import TierError
 
@@ -225,7 +225,7 @@ def test_a_lock_that_stays_taken_is_an_error_and_no_hang(tmp_path: Path, monkeyp
     """The message names the directory and how long was waited; afterwards all is well."""
     monkeypatch.setattr("proxywhirl.cache.tiers.jsonl.write_lock.LOCK_TIMEOUT_SECONDS", 0.05)
     tier = JsonlTier(tmp_path, authority=True)
-    other = Marker(tmp_path / MARK)
+    other = WriteLock(tmp_path / MARK)
     other.lock()
     with pytest.raises(TierError, match=rf"{tmp_path} stayed locked by another process for 0.05 s"):
         tier.transact([], lambda _: Batch([record("a")]))

@@ -225,12 +225,12 @@ class Held:
     name: str = "held"
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def part(self) -> bool:
-        """See `Forked`."""
+    def close_for_fork(self) -> bool:
+        """See `ForkAware`."""
         return True
 
-    def be_born(self) -> None:
-        """See `Forked`."""
+    def reset_in_child(self) -> None:
+        """See `ForkAware`."""
 
 
 def test_a_lock_that_hangs_is_waited_for_no_longer_than_is_said() -> None:

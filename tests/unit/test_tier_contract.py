@@ -28,7 +28,7 @@ class FollowsFromAnywhere(MemoryTier):
 
     def follow(self, stretch: Stretch) -> Followed | None:
         """Apply it."""
-        self._journal.revision = stretch.since
+        self._changes.revision = stretch.since
         return super().follow(stretch)
 
 
@@ -46,7 +46,7 @@ class StoresTheRevisionOfAFill(MemoryTier):
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
         """Take it, and move on."""
         evicted = super().fill(records, revision)
-        self._journal.revision = max(revision, self.revision)
+        self._changes.revision = max(revision, self.revision)
         return evicted
 
 

@@ -38,7 +38,7 @@ from proxywhirl.cache.manifest import l2_directory, opening_lock
 from proxywhirl.cache.models import KEY_VARIABLE, CacheConfig, CacheStatistics
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tiers.directory_lock import Occupancy, backend_of
+from proxywhirl.cache.tiers.directory_lock import DirectoryLock, backend_of
 from proxywhirl.cache.tiers.eviction import Uses
 from proxywhirl.cache.tiers.memory import MemoryTier
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
@@ -81,7 +81,7 @@ class Engine:
             )
         self.tiers: list[tuple[TierName, Tier]] = []
         self._uses = Uses(clock)
-        self._occupancy: Occupancy | None = None
+        self._directory_lock: DirectoryLock | None = None
         self._is_open = False
         try:
             self.tiers += opening.open_tiers(config, names, open_one=self._open_tier, absent=self._absent)
@@ -209,8 +209,8 @@ class Engine:
         return [] if self.durable else self.tiers[0][1].scan("", sys.maxsize)
 
     def _leave(self) -> None:
-        if self._occupancy is not None:
-            self._occupancy.close()
+        if self._directory_lock is not None:
+            self._directory_lock.close()
 
     def _look(self) -> None:
         self.stack.refresh(promote=False)
@@ -222,8 +222,8 @@ class Engine:
 
     def _open_tier(self, name: TierName) -> Tier:
         """Open a tier; of the second one its directory is held, and its notes can be read."""
-        if name == "l2" and self._occupancy is None and backend_of(self.config) is not None:
-            self._occupancy = Occupancy(l2_directory(self.config))
+        if name == "l2" and self._directory_lock is None and backend_of(self.config) is not None:
+            self._directory_lock = DirectoryLock(l2_directory(self.config))
         tier = opening.open_tier(self.config, name, self._uses)
         if name == "l2":
             try:

@@ -17,7 +17,7 @@ from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Hol
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
-from proxywhirl.state.forking import take_part
+from proxywhirl.state.forking import register
 from proxywhirl.state.store import Store
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class Knowledge:
         self.name = "what is known"
         self.lock = threading.RLock()
         self._feeding = threading.Lock()  # one saves and follows at a time
-        take_part(self)
+        register(self)
 
-    def part(self) -> bool:
-        """See `Forked`: there is nothing to close."""
+    def close_for_fork(self) -> bool:
+        """See `ForkAware`: there is nothing to close."""
         return True
 
-    def be_born(self) -> None:
-        """See `Forked`: the thread that may be feeding has stayed with the parent."""
+    def reset_in_child(self) -> None:
+        """See `ForkAware`: the thread that may be feeding has stayed with the parent."""
         self.lock = threading.RLock()
         self._feeding = threading.Lock()
 

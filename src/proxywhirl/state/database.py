@@ -30,7 +30,7 @@ import apsw
 
 from proxywhirl.errors import FormatVersionError, TierBusyError, TierError, UnstorableValue, WrongPlaceError
 from proxywhirl.state.files import make_private_directory
-from proxywhirl.state.forking import take_part
+from proxywhirl.state.forking import register
 from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
 
 _log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ CHECKPOINT_PAGES = 4_000  # each checkpoint waits for the disk: so it is one wri
 
 Migrations = Sequence[Sequence[str]]
 
-_PARTED = apsw.Connection(":memory:")  # stands for the one that the parent of a forked process has
-_PARTED.close()
+_CLOSED = apsw.Connection(":memory:")  # stands for the one that the parent of a forked process has
+_CLOSED.close()
 
 _OWNER = stat.S_IRUSR | stat.S_IWUSR
 _DAMAGE = (apsw.NotADBError, apsw.CorruptError, UnicodeDecodeError)  # the last: text that was never written so
@@ -54,8 +54,7 @@ class Database:
     `migrations[n]` are the statements that bring format n to n + 1; a new file runs them all. `connection` may be used
     within `writing` and `translated` alone, which hold `lock`, `reader` within `reading` alone. They are others after
     `reopen`, after a fork, and after a call that found that another process replaced the file. SQLite's errors leave as
-    `TierError`. `settle` are the statements that make whole what was saved from a damaged file; with None nothing is
-    saved.
+    `TierError`. `make_whole` are the statements for what was saved from a damaged file; with None nothing is saved.
 
     Attributes:
         name: the file.
@@ -71,7 +70,7 @@ class Database:
     reader: apsw.Connection
 
     def __init__(
-        self, path: Path, migrations: Migrations, *, fsync: bool = False, settle: Sequence[str] | None = ()
+        self, path: Path, migrations: Migrations, *, fsync: bool = False, make_whole: Sequence[str] | None = ()
     ) -> None:
         self.lock = threading.RLock()
         self.reads = threading.RLock()
@@ -83,12 +82,12 @@ class Database:
         self.name = str(path)
         self._migrations = migrations
         self._fsync = fsync
-        self._settle = settle
+        self._make_whole = make_whole
         self._data_version: object = None
         self._inode: tuple[int, int] | None = None
         self._closed = False
-        self._parted = False
-        take_part(self)
+        self._closed_for_fork = False
+        register(self)
         with self.lock:
             self._open()
 
@@ -115,22 +114,22 @@ class Database:
         for connection in (self.connection, self.reader):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
-    def part(self) -> bool:
-        """See `Forked`. The log stays as it is: closing waits for no disk."""
+    def close_for_fork(self) -> bool:
+        """See `ForkAware`. The log stays as it is: closing waits for no disk."""
         with contextlib.suppress(AttributeError, apsw.ConnectionClosedError):  # not open yet, or no more
             if self.connection.in_transaction:
                 return False
             with self.reads:
                 self._let_go()
-                self._parted = True
+                self._closed_for_fork = True
         return True
 
-    def be_born(self) -> None:
-        """See `Forked`."""
+    def reset_in_child(self) -> None:
+        """See `ForkAware`."""
         self.lock, self.reads = threading.RLock(), threading.RLock()
-        if not (self._parted or self._closed):
+        if not (self._closed_for_fork or self._closed):
             self._keep_for_ever()
-            self.connection, self.reader, self._inode, self._parted = _PARTED, _PARTED, None, True
+            self.connection, self.reader, self._inode, self._closed_for_fork = _CLOSED, _CLOSED, None, True
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
@@ -150,7 +149,7 @@ class Database:
         """Hold the lock, and turn SQLite's errors into `TierError`, naming the file; a text can be at fault too."""
         with self.lock:
             try:
-                if self._parted:
+                if self._closed_for_fork:
                     self._rejoin()
                 yield
             except UnicodeEncodeError:  # its text, and its cause, would show what was to be written
@@ -181,12 +180,12 @@ class Database:
         """
         while True:
             if self.lock.acquire(False):
-                if not self._parted:
+                if not self._closed_for_fork:
                     return self.lock, self.connection
                 self.lock.release()
             else:
                 self.reads.acquire()
-                if not self._parted:
+                if not self._closed_for_fork:
                     return self.reads, self.reader
                 self.reads.release()
             with self.translated("reading"):
@@ -253,7 +252,7 @@ class Database:
     def _rejoin(self) -> None:
         """Open the file again after a fork; what others wrote since the last look is not to be missed."""
         self._follow_file()
-        self._parted = False
+        self._closed_for_fork = False
         self._data_version = None
 
     def _begin(self) -> None:
@@ -415,14 +414,14 @@ class Database:
     def _migrate(self, version: int, aside: Path | None) -> None:
         """Bring the file to the newest format; a new one takes in what can be read of the damaged one on the way."""
         salvaged_at = None
-        if aside is not None and self._settle is not None:
+        if aside is not None and self._make_whole is not None:
             salvaged_at = min(version_of(aside) or len(self._migrations), len(self._migrations))
         for number, statements in enumerate(self._migrations[version:], start=version + 1):
             for statement in statements:
                 self.connection.execute(statement)
             if number == salvaged_at and aside is not None:
                 self.salvaged = salvage(aside, self.connection)
-        for statement in self._settle or ():
+        for statement in self._make_whole or ():
             if salvaged_at is not None:
                 self.connection.execute(statement)
         self.connection.pragma("user_version", len(self._migrations))

@@ -22,30 +22,30 @@ _log = logging.getLogger(__name__)
 WAIT_SECONDS = 5.0
 
 
-class Forked(Protocol):
+class ForkAware(Protocol):
     """What is not to be in use when the process forks: `lock` is held while it is."""
 
     name: str
     lock: threading.RLock
 
-    def part(self) -> bool:
+    def close_for_fork(self) -> bool:
         """Close it before a fork; False where the thread that forks is in the middle of a change."""
         ...
 
-    def be_born(self) -> None:
+    def reset_in_child(self) -> None:
         """Leave to the parent, in the child, what was not closed; make the lock anew."""
         ...
 
 
-F = TypeVar("F", bound=Forked)
+F = TypeVar("F", bound=ForkAware)
 
-_known: weakref.WeakSet[Forked] = weakref.WeakSet()
+_known: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 _joining = threading.RLock()
-_here: list[Forked] = []
-_held: list[Forked] = []
+_here: list[ForkAware] = []
+_held: list[ForkAware] = []
 
 
-def take_part(forked: Forked) -> None:
+def register(forked: ForkAware) -> None:
     """Have something closed at each fork of this process for as long as it exists."""
     with _joining:
         _known.add(forked)
@@ -85,7 +85,7 @@ def _before() -> None:
                 each.name,
                 WAIT_SECONDS,
             )
-        elif not each.part():
+        elif not each.close_for_fork():
             _log.warning("%s: this process forks amid a change to it: the child may find it busy", each.name)
 
 
@@ -101,7 +101,7 @@ def _in_child() -> None:
     global _joining  # noqa: PLW0603  # a lock of the parent's is of no use
     _joining = threading.RLock()
     for each in _here:
-        each.be_born()
+        each.reset_in_child()
     _here.clear()
     _held.clear()
 

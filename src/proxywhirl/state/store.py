@@ -45,7 +45,7 @@ _MIGRATIONS = (
     ),
 )
 
-_SETTLE = (
+_MAKE_WHOLE = (
     # what was saved of a damaged file may hold an old count, or none
     """INSERT OR REPLACE INTO counters SELECT 'revision', max(
         CAST(unixepoch('subsec') * 1000000 AS INTEGER),
@@ -211,7 +211,7 @@ class StateStore(Store):
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, _MIGRATIONS, settle=_SETTLE)
+        self._database = Database(path, _MIGRATIONS, make_whole=_MAKE_WHOLE)
 
     def changed(self) -> bool:
         """See `Store`."""

@@ -17,7 +17,7 @@ from proxywhirl.cache.coordination.reconcile import STORE_ID
 from proxywhirl.cache.manifest import JSONL_FILES
 from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.cache.opening import TierPlan, l2_plan, make_tier
-from proxywhirl.cache.tiers.directory_lock import BACKENDS, Occupancy, backend_of, moved_to, note_backend
+from proxywhirl.cache.tiers.directory_lock import BACKENDS, DirectoryLock, backend_of, moved_to, note_backend
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Tier
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
@@ -53,11 +53,11 @@ def migrate(config: CacheConfig, to: str) -> Migration:
         raise CacheError("the second tier is off or another package's: there is nothing to move")
     plan = l2_plan(config)
     (source,) = BACKENDS - {to}
-    occupancy = Occupancy(plan.directory, alone=True)
+    lock = DirectoryLock(plan.directory, alone=True)
     try:
         return _move(plan, source, to)
     finally:
-        occupancy.close()
+        lock.close()
 
 
 def _move(plan: TierPlan, source: str, to: str) -> Migration:

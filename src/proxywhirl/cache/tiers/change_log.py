@@ -48,7 +48,7 @@ class Position:
         return -(self.floor * REVISIONS + reached) if more and self.from_start else reached
 
 
-class Journal:
+class ChangeLog:
     """Revisions and removals. `floor` is the oldest revision from which the log is whole."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ def backend_of(config: CacheConfig) -> str | None:
     return name if config.l2_config.holds_entries and name in BACKENDS else None
 
 
-class Occupancy:
+class DirectoryLock:
     """The lock, held until `close`; made with mode 0600. In a forked child, closing takes nothing from the parent.
 
     Raises:

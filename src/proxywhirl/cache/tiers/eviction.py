@@ -66,7 +66,7 @@ class EvictionOrder(ABC):
     def __len__(self) -> int:
         """How many keys are known."""
 
-    def settle(self, key: str, uses: int, used_at: float) -> None:  # noqa: B027  # most count no uses
+    def set_uses(self, key: str, uses: int, used_at: float) -> None:  # noqa: B027  # most count no uses
         """Take over what a record says of its use: how often in all, and when last (Unix seconds)."""
 
     @property
@@ -189,7 +189,7 @@ class _LeastFrequentlyUsed(EvictionOrder):
             rank[1] = self._latest
             rank[2] = next(self._ticks)
 
-    def settle(self, key: str, uses: int, used_at: float) -> None:
+    def set_uses(self, key: str, uses: int, used_at: float) -> None:
         if key in self._ranks:
             self._latest = max(self._latest, used_at)
             self._push(key, [uses, used_at, next(self._ticks)])
@@ -328,7 +328,7 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
             left.pop(record.key, None)
         kept[record.key] = record
         order.add(record.key)
-        order.settle(record.key, record.access_count, record.accessed_at)
+        order.set_uses(record.key, record.access_count, record.accessed_at)
     return list(kept.values()), list(left)
 
 

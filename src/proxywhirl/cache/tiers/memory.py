@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record
-from proxywhirl.cache.tiers.change_log import Journal
+from proxywhirl.cache.tiers.change_log import ChangeLog
 from proxywhirl.cache.tiers.eviction import admit, order_for
 from proxywhirl.cache.tiers.protocol import Access, Applied, Changes, Decision, Finding, Followed, Stretch
 
@@ -57,7 +57,7 @@ class MemoryTier:
         self._records: dict[str, Record] = {}
         self._bound = max_entries
         self._order = order_for(policy, max_entries)
-        self._journal = Journal()
+        self._changes = ChangeLog()
         self._authority = authority
         self._expiries = Expiries(self._expires_at)
         self._retired = 0
@@ -71,7 +71,7 @@ class MemoryTier:
 
     @property
     def revision(self) -> int:
-        return self._journal.revision
+        return self._changes.revision
 
     def get(self, key: str) -> Record | None:
         record = self._records.get(key)
@@ -94,27 +94,27 @@ class MemoryTier:
         applied.deletes = [record.key for record in self._forget(batch.deletes)]
         applied.puts, applied.evicted = self._admit(batch.puts)
         for key in (*applied.deletes, *applied.evicted):
-            self._journal.note(key, self._journal.next(), removed=True)
+            self._changes.note(key, self._changes.next(), removed=True)
         for record in applied.puts:
-            record.revision = self._journal.next()
+            record.revision = self._changes.next()
             record.generation = record.generation or record.revision
             self._store(record)
         applied.revision = self.revision
         return applied
 
     def follow(self, stretch: Stretch) -> Followed | None:
-        if stretch.since != self._journal.revision:
+        if stretch.since != self._changes.revision:
             return None
         followed = Followed(self.drop(stretch.removed))
         records = stretch.records if stretch.admit else [r for r in stretch.records if r.key in self._records]
         kept, followed.evicted = self._admit(records)
         for record in kept:
             self._store(record)
-        self._journal.revision = stretch.revision
+        self._changes.revision = stretch.revision
         return followed
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
-        if self._journal.revision > revision:
+        if self._changes.revision > revision:
             return None
         known = self._records
         news = [record for record in records if record.key not in known or known[record.key].revision < record.revision]
@@ -144,7 +144,7 @@ class MemoryTier:
                     self.leaving(left)
             else:
                 self._order.add(key)
-            self._order.settle(key, record.access_count, record.accessed_at)
+            self._order.set_uses(key, record.access_count, record.accessed_at)
         self._store(record)
         return victim
 
@@ -167,7 +167,7 @@ class MemoryTier:
         return [record for key in keys if (record := self._records.get(key)) is not None]
 
     def changes_since(self, revision: int, limit: int) -> Changes:
-        return self._journal.page(revision, limit, self.peek)
+        return self._changes.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: memory is this process's own."""
@@ -180,9 +180,9 @@ class MemoryTier:
             self._order.discard(key)
         self._forget(keys)
         if self._authority:
-            self._journal.restart(revision or 0)
+            self._changes.restart(revision or 0)
         elif revision is not None:
-            self._journal.revision = revision
+            self._changes.revision = revision
         return held
 
     def get_meta(self, name: str) -> str | None:
@@ -225,7 +225,7 @@ class MemoryTier:
             self._retired += record.retired - (old is not None and old.retired)
         if self._authority:
             self._expiries.add(record.key, record.expires_at)
-            self._journal.note(record.key, record.revision, removed=False)
+            self._changes.note(record.key, record.revision, removed=False)
 
     def _forget(self, keys: Collection[str]) -> list[Record]:
         """Take records out that the order does not have any more; return those that were there."""

@@ -20,7 +20,7 @@ from proxywhirl.cache.manifest import DAMAGED, MARK
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.format import Change, Mark, decode_mark
 from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, ShardFile
-from proxywhirl.cache.tiers.jsonl.write_lock import Marker
+from proxywhirl.cache.tiers.jsonl.write_lock import WriteLock
 from proxywhirl.state.files import append_file
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _belonging(number: int) -> Callable[[str], bool]:
 class Shards:
     """`SHARDS` files and the mark of one directory.
 
-    `damaged` counts lines that were set aside, and files that were gone: these are in `lost`. `marker` has the lock.
+    `damaged` counts lines that were set aside, and files that were gone: these are in `lost`.
     """
 
     def __init__(self, directory: Path, *, fsync: bool = False) -> None:
@@ -85,7 +85,7 @@ class Shards:
         self._mark = Mark()
         self._read = b""  # the mark's line that is being caught up with
         self._seen = b""  # the one that was; b"" where the files must be looked at
-        self.marker = Marker(directory / MARK)
+        self.write_lock = WriteLock(directory / MARK)
 
     def locate(self, key: str) -> Located | None:
         """Return where a key's record is."""
@@ -112,7 +112,7 @@ class Shards:
 
     def is_behind(self) -> bool:
         """Whether another writer may have been here: two system calls of about a microsecond."""
-        return not self._seen or self.marker.read() != self._seen or self.marker.is_gone()
+        return not self._seen or self.write_lock.read() != self._seen or self.write_lock.is_gone()
 
     def lock(self) -> None:
         """Wait until no other writer is here.
@@ -120,12 +120,12 @@ class Shards:
         Raises:
             TierBusyError: one stays too long.
         """
-        if self.marker.lock():
+        if self.write_lock.lock():
             self._seen = b""
 
     def unlock(self) -> None:
         """Let others write."""
-        self.marker.unlock()
+        self.write_lock.unlock()
 
     def doubt(self, shard: ShardFile | None = None) -> None:
         """Have the next `catch_up` look at all files, and read one of them from its start."""
@@ -138,17 +138,17 @@ class Shards:
         return self.files[shard_number(key)]
 
     def catch_up(self) -> CaughtUp | None:
-        """Index what other writers wrote, None where there is nothing new; `settle` is to be called then.
+        """Index what other writers wrote, None where there is nothing new; `finish` is to be called then.
 
         Raises:
             FormatVersionError: a newer version wrote here.
         """
-        line = self.marker.read()
+        line = self.write_lock.read()
         if line and line == self._seen:
             return None
         self._seen = b""  # should this fail, the next one goes on with the files that were not read
         self._read = line
-        self._caught.mark = mark = decode_mark(line, str(self.marker.path))
+        self._caught.mark = mark = decode_mark(line, str(self.write_lock.path))
         self._mark = mark or Mark()
         for shard in self.files:
             self._take(shard, self._caught)
@@ -158,7 +158,7 @@ class Shards:
         caught.floor = max(caught.floor, self._mark.floor)
         return caught
 
-    def settle(self, caught: CaughtUp, revision: int, floor: int, removals: Iterable[tuple[str, int]]) -> None:
+    def finish(self, caught: CaughtUp, revision: int, floor: int, removals: Iterable[tuple[str, int]]) -> None:
         """Stand at a revision after catching up; count and keep aside what is damaged, and bring the files in order."""
         while self._aside:
             self._set_aside(*self._aside[-1])
@@ -224,7 +224,7 @@ class Shards:
 
     def close(self) -> None:
         """Give the descriptors back; a lock that a parent process holds stays with it. Idempotent."""
-        self.marker.close()
+        self.write_lock.close()
         for shard in self.files:
             shard.close()
 
@@ -278,11 +278,11 @@ class Shards:
     def _say_busy(self) -> None:
         mark = self._mark._replace(writes=self._mark.writes + 1, busy=True)
         self._seen = b""
-        self.marker.write(mark)
+        self.write_lock.write(mark)
         self._mark = mark
 
     def _say_done(self, revision: int, floor: int) -> None:
         mark = Mark(revision, floor, self._mark.writes + 1)
         self._seen = b""
-        self._seen = self.marker.write(mark, fsync=self._fsync)
+        self._seen = self.write_lock.write(mark, fsync=self._fsync)
         self._mark = mark

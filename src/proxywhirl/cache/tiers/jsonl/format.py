@@ -6,7 +6,7 @@ A last line without its newline is a write that was cut off, and is not there.
 
 Lines by `op`: `put` (a whole record, and its standing for eviction), `del` (removed, at a revision), `evict` (several
 keys that left the window), `hit` (uses since the last put line), `pass` (several keys that the hand of `sieve` spared).
-The mark is a line of its own kind, in a file of its own (see `marker`). Pure: bytes in, values out.
+The mark is a line of its own kind, in a file of its own (see `write_lock`). Pure: bytes in, values out.
 
 What can be told from a line that is not what was written. Pure.
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from proxywhirl.cache.manifest import NOTE_SUFFIX
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.change_log import Journal
+from proxywhirl.cache.tiers.change_log import ChangeLog
 from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, rank_for
 from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Shards, shard_number
 from proxywhirl.cache.tiers.jsonl.format import (
@@ -72,7 +72,7 @@ class JsonlTier:
         self._most_queued = 0
         self._uses = uses or Uses()
         self._ticked = 0.0
-        self._journal = Journal()
+        self._changes = ChangeLog()
         self._expiries = Expiries(self._expires_at)
         self._sorted: list[str] | None = None
         self._in_order = False
@@ -89,7 +89,7 @@ class JsonlTier:
 
     @property
     def revision(self) -> int:
-        return self._journal.revision
+        return self._changes.revision
 
     @property
     def corrupted(self) -> int:
@@ -97,11 +97,11 @@ class JsonlTier:
 
     @property
     def patient(self) -> bool:
-        return self._shards.marker.patient
+        return self._shards.write_lock.patient
 
     @patient.setter
     def patient(self, patient: bool) -> None:
-        self._shards.marker.patient = patient
+        self._shards.write_lock.patient = patient
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
@@ -195,7 +195,7 @@ class JsonlTier:
                     where.standing, where.moved = standing, True
                     self._note_standing(key, standing)
             revision = self.revision
-            self._shards.rewrite(self._shards.files, revision, self._floor(revision), self._journal.removals())
+            self._shards.rewrite(self._shards.files, revision, self._floor(revision), self._changes.removals())
 
     def expired(self, now: float, limit: int) -> list[str]:
         return self._expiries.due(now, limit)
@@ -210,7 +210,7 @@ class JsonlTier:
         return list(islice(found, limit))
 
     def changes_since(self, revision: int, limit: int) -> Changes:
-        return self._journal.page(revision, limit, self.peek)
+        return self._changes.page(revision, limit, self.peek)
 
     def changed_elsewhere(self) -> bool:
         """See `Tier`: two system calls where nothing changed."""
@@ -227,9 +227,9 @@ class JsonlTier:
             held = len(self)
             reached = self.revision if revision is None else revision
             if self._authority:
-                self._journal.restart(revision or 0)
+                self._changes.restart(revision or 0)
                 reached = self.revision
-            self._journal.revision = reached
+            self._changes.revision = reached
             self._shards.clear(reached, self._floor(reached))
             self._queue = None
             self._sorted = None
@@ -337,13 +337,13 @@ class JsonlTier:
                 if op in {"put", "del"}:
                     self._note_change(key, revision, located.expires_at if op == "put" and located else None)
             self._uses.see(self._ticked)
-            self._shards.settle(caught, self.revision, self._floor(self.revision), self._journal.removals())
+            self._shards.finish(caught, self.revision, self._floor(self.revision), self._changes.removals())
         if not self._in_order:
             self._restore_order()
 
     def _take_position(self, caught: CaughtUp) -> None:
         """Stand where the writers stand; where something was lost, so that it will be missed nowhere."""
-        revision, floor = caught.revision, max(caught.floor, self._journal.floor)
+        revision, floor = caught.revision, max(caught.floor, self._changes.floor)
         if not self._authority:
             revision, floor = caught.mark.revision if caught.mark is not None else 0, 0
             if caught.right_at is not None:
@@ -352,11 +352,11 @@ class JsonlTier:
             revision = max(revision, self.revision)
             if revision and (caught.mark is None or caught.right_at is not None):
                 revision = floor = revision + 1
-        self._journal.revision, self._journal.floor = revision, floor
+        self._changes.revision, self._changes.floor = revision, floor
 
     def _floor(self, revision: int) -> int:
         """Return from where on the log is whole when it stands at a revision: a window keeps none."""
-        return self._journal.floor if self._authority else revision
+        return self._changes.floor if self._authority else revision
 
     def _read_again(self, key: str) -> Record | None:
         """Read a shard anew in which a line is not what it was; what is damaged there is set aside."""
@@ -375,8 +375,8 @@ class JsonlTier:
         if self._authority:
             located = dict(self._shards.located())
             changes = [(key, where.revision, False) for key, where in located.items()]
-            changes += [(key, at, True) for key, at in self._journal.removals() if key not in located]
-            self._journal.restore(changes, revision=self.revision, floor=self._journal.floor)
+            changes += [(key, at, True) for key, at in self._changes.removals() if key not in located]
+            self._changes.restore(changes, revision=self.revision, floor=self._changes.floor)
         self._in_order = True
 
     def _commit(self, lines: Iterable[Line], revision: int) -> None:
@@ -395,11 +395,11 @@ class JsonlTier:
                         self._note_standing(key, located.standing)
                 elif change.revision < inf:  # no eviction is in the log
                     self._note_change(key, int(change.revision), None)
-        self._journal.revision = revision
+        self._changes.revision = revision
         self._sorted = None
         if wasteful:
             try:
-                self._shards.rewrite(wasteful, revision, self._floor(revision), self._journal.removals())
+                self._shards.rewrite(wasteful, revision, self._floor(revision), self._changes.removals())
             except OSError as exc:  # what was to be written is: this costs only space
                 self._shards.doubt()
                 _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
@@ -412,7 +412,7 @@ class JsonlTier:
     def _note_change(self, key: str, revision: int, expires_at: float | None) -> None:
         """Bring the log in line with what is in a file: a record that ends, or none any more."""
         if self._authority:
-            self._journal.note(key, revision, removed=expires_at is None)
+            self._changes.note(key, revision, removed=expires_at is None)
             if expires_at is not None:
                 self._expiries.add(key, expires_at)
 

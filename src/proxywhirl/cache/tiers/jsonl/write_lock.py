@@ -20,7 +20,7 @@ from proxywhirl.state.files import make_private_directory
 LOCK_TIMEOUT_SECONDS = 10.0
 
 
-class Marker:
+class WriteLock:
     """The mark and the lock, made with mode 0600. Errors are `OSError`, but for a lock that does not come free.
 
     The lock belongs to the descriptor: a second one in the same process waits like another process does, and a

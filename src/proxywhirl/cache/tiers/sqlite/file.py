@@ -42,7 +42,9 @@ class SqliteFile:
         fsync: bool = False,
         uses: Uses | None = None,
     ) -> None:
-        self._database = Database(path, table.MIGRATIONS, fsync=fsync, settle=table.SETTLE if authority else None)
+        self._database = Database(
+            path, table.MIGRATIONS, fsync=fsync, make_whole=table.MAKE_WHOLE if authority else None
+        )
         self._rows = Rows(self._database)
         self._bound = max_entries
         self._authority = authority

@@ -80,7 +80,7 @@ SALVAGED = "salvaged"
 """The note that says that other notes may be lost, which whoever needs them makes anew."""
 
 # After a damaged file: the log has holes, so its readers start anew. Where nothing was saved the file is as new.
-SETTLE = (
+MAKE_WHOLE = (
     """INSERT OR REPLACE INTO state SELECT 1, news, news, (SELECT count(*) FROM entries WHERE retired = 0),
         (SELECT count(*) FROM tombstones), (SELECT count(*) FROM entries),
         (SELECT max(used) FROM entries) FROM (SELECT 1 + max(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.change_log import REMOVALS_KEPT, Journal, Position
+from proxywhirl.cache.tiers.change_log import REMOVALS_KEPT, ChangeLog, Position
 
 
 def peek(key: str) -> Record:
@@ -13,7 +13,7 @@ def peek(key: str) -> Record:
     return Record(key, "http://192.0.2.1:80", "s", 0.0, 0, 0.0, 0.0)
 
 
-def read(journal: Journal, revision: int, limit: int) -> tuple[set[str], set[str], int, int]:
+def read(journal: ChangeLog, revision: int, limit: int) -> tuple[set[str], set[str], int, int]:
     """Read the log in pages as a follower does; return keys there, keys removed, resets, the last revision."""
     there: set[str] = set()
     removed: set[str] = set()
@@ -34,7 +34,7 @@ def read(journal: Journal, revision: int, limit: int) -> tuple[set[str], set[str
 
 def test_a_log_that_forgot_its_oldest_removals_is_read_from_its_start_in_pages() -> None:
     """A reader from before the forgotten removals starts anew once, and comes to the end; a later one goes on."""
-    journal = Journal()
+    journal = ChangeLog()
     for name in ("old", "older"):
         journal.note(name, journal.next(), removed=False)
     for n in range(REMOVALS_KEPT + 10):
@@ -52,7 +52,7 @@ def test_a_log_that_forgot_its_oldest_removals_is_read_from_its_start_in_pages()
 
 def test_what_is_restored_is_in_the_order_of_its_revisions() -> None:
     """Changes read from disk in any order make the log that was written."""
-    journal = Journal()
+    journal = ChangeLog()
     journal.restore([("c", 3, False), ("a", 1, True), ("b", 2, False)], revision=7, floor=0)
     assert journal.after(1, 10) == ([("b", 2, False), ("c", 3, False)], False)
     assert journal.after(0, 2) == ([("a", 1, True), ("b", 2, False)], True)
