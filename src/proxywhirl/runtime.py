@@ -148,16 +148,14 @@ class Runtime:
     @cached_property
     def supply(self) -> Supply:
         """The sources of lists, and what fetches them."""
-        from proxywhirl.supply import SourceRegistry, Stock, Supply
+        from proxywhirl.supply import SourceRegistry, Supply
 
         return Supply(
             SourceRegistry(self.state, self.settings.home, catalogue=self.settings.sources.catalogue),
-            Stock(
-                known=self.cache.known,
-                blocked=self.blocked,
-                take_in=lambda proxies, source, ttl: self.take_in(proxies, source=source, ttl=ttl),
-            ),
             self.settings.sources.options(),
+            known=self.cache.known,
+            blocked=self.blocked,
+            take_in=lambda proxies, source, ttl: self.take_in(proxies, source=source, ttl=ttl),
             lifetimes=self.settings.cache.per_source_ttl,
             clock=self._clock,
         )

@@ -27,7 +27,7 @@ from proxywhirl.errors import SettingsError, SourceError, UnknownNameError
 from proxywhirl.models import Attributes
 from proxywhirl.sources.definitions import SOURCES_FILE, built_in, define, plugged_in, with_file
 from proxywhirl.sources.fetch_history import SourceRecord
-from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
+from proxywhirl.sources.fetching.body import NO_VALIDATORS, Validators
 from proxywhirl.sources.fetching.bounds import FetchOptions
 from proxywhirl.sources.harvest import Harvest, harvest
 from proxywhirl.sources.spec import Provenance, SourceSpec
@@ -213,28 +213,15 @@ Offer = tuple[ProxyURL, Attributes]
 _Answer = tuple[Harvest | None, Validators]
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """What the supply needs of the store.
-
-    Attributes:
-        known: Which of some keys are there, served or not, each with its source and whether it never ends.
-        blocked: The keys of what the user removed.
-        take_in: Merges proxies from a source (its name) that live for so many seconds.
-    """
-
-    known: Callable[[Iterable[str]], Mapping[str, tuple[str, bool]]]
-    blocked: Callable[[], Collection[str]]
-    take_in: Callable[[list[Offer], str, float], object]
-
-
 class Supply:
     """The sources of a home, and their fetching.
 
     Args:
         registry: Which sources there are.
-        stock: Where what they give goes.
         options: The bounds of fetching.
+        known: Tells which of some keys are in the store, served or not, each with its source and whether it never ends.
+        blocked: Gives the keys of what the user removed.
+        take_in: Merges proxies from a source (its name) that live for so many seconds.
         lifetimes: Seconds that what a source gives lives, by its name; they go before its definition.
         clock: Tells the time.
     """
@@ -242,15 +229,19 @@ class Supply:
     def __init__(
         self,
         registry: SourceRegistry,
-        stock: Stock,
         options: FetchOptions,
         *,
+        known: Callable[[Iterable[str]], Mapping[str, tuple[str, bool]]],
+        blocked: Callable[[], Collection[str]],
+        take_in: Callable[[list[Offer], str, float], object],
         lifetimes: Mapping[str, int],
         clock: Clock,
     ) -> None:
         self.registry = registry
-        self._stock = stock
         self._options = options
+        self._known = known
+        self._blocked = blocked
+        self._take_in = take_in
         self._lifetimes = lifetimes
         self._clock = clock
 
@@ -344,7 +335,7 @@ class Supply:
             SourceError: it gives nothing.
         """
         ttl = self._ttl(spec)
-        known = record.validators(spec, ttl, self._clock.now(), lambda keys: bool(self._stock.known(keys)))
+        known = record.validators(spec, ttl, self._clock.now(), lambda keys: bool(self._known(keys)))
         try:
             fetched = await fetcher.fetch(spec, known)
             with closing(fetched):
@@ -379,15 +370,15 @@ class Supply:
                 report = SourceReport(spec.name, SourceOutcome.UNCHANGED, known=record.proxies)
             else:
                 report, whole = self._take(spec, found, left)
-                record = record.taken(spec, validators if whole else NOTHING_KNOWN, tuple(found.proxies), now)
+                record = record.taken(spec, validators if whole else NO_VALIDATORS, tuple(found.proxies), now)
         self.registry.remember(spec.name, record)
         return report
 
     def _take(self, spec: SourceSpec, found: Harvest, left: int | None) -> tuple[SourceReport, bool]:
         """Take in the proxies of a source, as many new ones as are left to take; tell whether that is all of them."""
-        blocked = self._stock.blocked()
+        blocked = self._blocked()
         offered = [key for key in found.proxies if key not in blocked]
-        known = self._stock.known(offered)
+        known = self._known(offered)
         fresh = [key for key in offered if key not in known]
         new = fresh if left is None else fresh[:left]
         ttl = self._ttl(spec)
@@ -395,7 +386,7 @@ class Supply:
         wanted = {*known, *new} - kept  # what the user imported to stay must not end since a list has it too
         chosen = (found.proxies[key] for key in offered if key in wanted)
         while batch := list(islice(chosen, _BATCH)):
-            self._stock.take_in(batch, spec.name, ttl)
+            self._take_in(batch, spec.name, ttl)
         report = SourceReport(
             spec.name,
             SourceOutcome.FETCHED,

@@ -16,7 +16,7 @@ from proxywhirl.cli.main import cli
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.sources import Candidate, Rejected, parse_list
-from proxywhirl.sources.definitions import Definition, built_in, plugged_in, with_file
+from proxywhirl.sources.definitions import SourceDefinition, built_in, plugged_in, with_file
 from proxywhirl.sources.fetch_history import rest_after
 from proxywhirl.sources.parsing.parse import parser_names
 
@@ -61,7 +61,7 @@ def test_the_table_of_definitions_is_complete() -> None:
     """Each setting of a definition is there, with its default."""
     table = PAGE.partition("| `url` |")
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", "| `url` |" + table[2].partition("\n\n")[0], re.MULTILINE))
-    defaults = Definition(url="x").model_dump()
+    defaults = SourceDefinition(url="x").model_dump()
     assert set(rows) == set(defaults)
     for name, shown in rows.items():
         if name != "url":

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from proxywhirl.errors import ListFormatError, SourceError
 from proxywhirl.sources.fetch_history import SourceRecord, rest_after
-from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Body
+from proxywhirl.sources.fetching.body import NO_VALIDATORS, ListBody
 from proxywhirl.sources.parsing.decode import unwrapped
 from proxywhirl.sources.parsing.parse import parse_list, parser_names
 
@@ -40,10 +40,10 @@ def test_what_is_packed_comes_out_whole_in_any_pieces(content: bytes, encoding: 
     packed = PACKERS[encoding](content)
 
     def unpacked(limit: int) -> bytes:
-        with Body(encoding, limit) as body:
+        with ListBody(encoding, limit) as body:
             for piece in pieces(packed, sizes):
                 body.take(piece)
-            fetched = body.whole(NOTHING_KNOWN)
+            fetched = body.whole(NO_VALIDATORS)
         with contextlib.closing(fetched):
             return fetched.content.read() if fetched.content else b""
 

@@ -37,7 +37,7 @@ _NAME = re.compile(r"[^\x00-\x20\x7f,](?:[^\x00-\x1f\x7f,]{0,98}[^\x00-\x20\x7f,
 _log = logging.getLogger(__name__)
 
 
-class Definition(BaseModel):
+class SourceDefinition(BaseModel):
     """What can be said of a source; all but `url` has a default."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -110,7 +110,7 @@ def define(name: str, table: Mapping[str, Any], where: str, provenance: Provenan
         SettingsError: the table is wrong; the message names the source.
     """
     try:
-        read = Definition.model_validate(table)
+        read = SourceDefinition.model_validate(table)
         return SourceSpec(
             name=name,
             location=location_of(read.url, folder),
@@ -120,7 +120,7 @@ def define(name: str, table: Mapping[str, Any], where: str, provenance: Provenan
             **read.model_dump(exclude={"url", "refresh", "ttl"}),
         )
     except ValidationError as exc:
-        wrong = what_is_wrong(exc, Definition)
+        wrong = what_is_wrong(exc, SourceDefinition)
         raise SettingsError(f"{where}: source {name!r}: {wrong}") from None  # the cause repeats values
     except SettingsError as exc:
         raise SettingsError(f"{where}: source {name!r}: {exc}") from exc

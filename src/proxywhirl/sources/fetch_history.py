@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from proxywhirl.backoff import Backoff
-from proxywhirl.sources.fetching.body import NOTHING_KNOWN, Validators
+from proxywhirl.sources.fetching.body import NO_VALIDATORS, Validators
 from proxywhirl.sources.spec import SourceSpec
 
 SAMPLE = 16  # keys of what a source gave: those of one list hardly all vanish but by the user's hand
@@ -80,7 +80,7 @@ class SourceRecord:
         """
         lasts = self.taken_at is not None and now + spec.refresh < self.taken_at + ttl
         if not lasts or self.fingerprint != spec.fingerprint or not holds(self.sample):
-            return NOTHING_KNOWN
+            return NO_VALIDATORS
         return Validators(self.etag, self.last_modified)
 
     def unchanged(self, now: float) -> SourceRecord:

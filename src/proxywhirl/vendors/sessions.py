@@ -203,9 +203,7 @@ def _free_of_wishes(vendor: Provider, text: str, what: str) -> None:
 
 
 def _places(vendor: Provider, wish: Wish) -> str:
-    template = vendor.places.get("+".join(wish.places), None if wish.places else "")
-    if template is None:
-        raise SettingsError(_unwritable(vendor, wish.places, vendor.places))
+    template = _template(vendor, vendor.places, wish.places)
     country = wish.country
     if country is not None and country in vendor.countries.values():
         (ours,) = (name for name, theirs in vendor.countries.items() if theirs == country)
@@ -231,9 +229,7 @@ def _joined(vendor: Provider, place: str | None, what: str) -> str:
 
 def _session(vendor: Provider, wish: Wish) -> str:
     keys = tuple(key for key in ("session", "lifetime") if getattr(wish, key) is not None)
-    template = vendor.sessions.get("+".join(keys), None if keys else "")
-    if template is None:
-        raise SettingsError(_unwritable(vendor, keys, vendor.sessions))
+    template = _template(vendor, vendor.sessions, keys)
     return template.format(
         session="" if wish.session is None else spelled_session(vendor, wish.session),
         lifetime="" if wish.lifetime is None or vendor.lifetimes is None else _lifetime(vendor, vendor.lifetimes, wish),
@@ -253,9 +249,13 @@ def _lifetime(vendor: Provider, taken: Lifetimes, wish: Wish) -> str:
     return str(seconds // _UNIT_SECONDS[taken.unit])
 
 
-def _unwritable(vendor: Provider, keys: tuple[str, ...], taken: Mapping[str, str]) -> str:
+def _template(vendor: Provider, taken: Mapping[str, str], keys: tuple[str, ...]) -> str:
+    """Return how the vendor writes these keys together."""
+    template = taken.get("+".join(keys), None if keys else "")
+    if template is not None:
+        return template
     missing = [key for key in keys if key not in vendor.offers]
     if missing:
-        return f"{vendor.name} offers no {' and no '.join(missing)}"
+        raise SettingsError(f"{vendor.name} offers no {' and no '.join(missing)}")
     ways = "; ".join(way.replace("+", " and ") for way in taken if way)
-    return f"{vendor.name} takes no {' and '.join(keys)} alone, but: {ways}"
+    raise SettingsError(f"{vendor.name} takes no {' and '.join(keys)} alone, but: {ways}")

@@ -38,7 +38,7 @@ class Validators:
         return {name: value for name, value in named.items() if value}
 
 
-NOTHING_KNOWN = Validators()
+NO_VALIDATORS = Validators()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Fetched:
             self.content.close()
 
 
-class Body:
+class ListBody:
     """A body as far as it has come. A context manager that lets it go where an error ends it.
 
     Args:
@@ -150,10 +150,10 @@ def read_file(path: Path, limit: int) -> Fetched:
     """
     try:
         if stat.S_ISREG(path.stat().st_mode):  # a pipe or a device might never end
-            with path.open("rb") as stream, Body("", limit) as body:
+            with path.open("rb") as stream, ListBody("", limit) as body:
                 while piece := stream.read(_CHUNK):
                     body.take(piece)
-                return body.whole(NOTHING_KNOWN)
+                return body.whole(NO_VALIDATORS)
     except OSError as exc:
         raise SourceError(f"{path} cannot be read: {exc.strerror}") from exc
     raise SourceError(f"{path} is no file")

@@ -20,7 +20,7 @@ import stamina
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import SourceError
-from proxywhirl.sources.fetching.body import ENCODINGS, NOTHING_KNOWN, Body, Fetched, Validators, read_file
+from proxywhirl.sources.fetching.body import ENCODINGS, NO_VALIDATORS, Fetched, ListBody, Validators, read_file
 from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
 from proxywhirl.sources.fetching.guard import GuardedBackend, IsPublic, Resolve, resolve
 from proxywhirl.sources.spec import Provenance, SourceSpec
@@ -77,7 +77,7 @@ class Fetcher:
             for allowed in (_any_address, public)
         )
 
-    async def fetch(self, spec: SourceSpec, known: Validators = NOTHING_KNOWN) -> Fetched:
+    async def fetch(self, spec: SourceSpec, known: Validators = NO_VALIDATORS) -> Fetched:
         """Return what a source has; with what is `known` of it, only where that has changed.
 
         Raises:
@@ -153,7 +153,7 @@ class Fetcher:
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             raise SourceError(f"it answers in the encoding {encoding[:40]!r}, which it was not asked for")
-        with Body(encoding, self._options.max_bytes) as body:
+        with ListBody(encoding, self._options.max_bytes) as body:
             async for piece in response.aiter_stream():
                 body.take(piece)
             return body.whole(Validators(headers.get("etag"), headers.get("last-modified")))

@@ -121,7 +121,7 @@ _LONGEST_FIELD = 1024  # characters
 def parse_text(texts: Iterable[str], options: ParseOptions) -> Iterator[Item]:
     """Read a text list: at least one item comes of each line, in the order of the lines."""
     scheme = options.scheme
-    block = _Block()
+    block = _FieldBlock()
     for number, line in enumerate(lines_of(texts), 1):
         plain = None if block.lines else parse_plain(line.rstrip(), scheme)
         if plain:
@@ -131,7 +131,7 @@ def parse_text(texts: Iterable[str], options: ParseOptions) -> Iterator[Item]:
             continue
         if block.lines:
             scheme = yield from _end(block, scheme)
-            block = _Block()
+            block = _FieldBlock()
             if block.takes(number, line):
                 continue
         scheme = yield from _alone(line, number, scheme)
@@ -174,7 +174,7 @@ def heading_scheme(line: str) -> str | None:
     return schemes.pop() if len(schemes) == 1 else None
 
 
-class _Block:
+class _FieldBlock:
     """The lines of one block, as far as they have come."""
 
     def __init__(self) -> None:
@@ -208,7 +208,7 @@ class _Block:
         return not self.fields.keys().isdisjoint(ROLES["port"]) or any(map(_ADDRESS.search, texts))
 
 
-def _end(block: _Block, scheme: str) -> Generator[Item, None, str]:
+def _end(block: _FieldBlock, scheme: str) -> Generator[Item, None, str]:
     """Read a block that is complete, and return the scheme for the lines below it."""
     if not block.is_proxy:
         for number, line in block.lines:

@@ -98,7 +98,7 @@ _ANONYMITY = {word: level for level, words in _LEVELS.items() for word in words}
 _Fields = Mapping[str, object]
 
 
-class _Plan(NamedTuple):
+class _FieldPlan(NamedTuple):
     """Which keys of a record hold what, in the order in which they are asked."""
 
     keys: Mapping[str, tuple[str, ...]]  # by role
@@ -130,7 +130,7 @@ def header_delimiter(head: str) -> str | None:
 
 
 @lru_cache(maxsize=16)  # the records of a list have the same few shapes
-def _plan_of(names: tuple[str, ...]) -> _Plan:
+def _plan_of(names: tuple[str, ...]) -> _FieldPlan:
     """Return what the keys of a record hold."""
     compared: dict[str, str] = {}
     for name in names:
@@ -143,7 +143,7 @@ def _plan_of(names: tuple[str, ...]) -> _Plan:
             ports.append((key, protocol_scheme(match[1] or match[2]) or "socks5"))
     flags = tuple(key for name, key in compared.items() if name in SCHEMES)
     facts = tuple((role, key) for role in _FACTS for key in keys[role])
-    return _Plan(keys, tuple(ports), flags, facts)
+    return _FieldPlan(keys, tuple(ports), flags, facts)
 
 
 def _flattened(value: Mapping[str, object], depth: int = _DEEPEST) -> dict[str, object]:
@@ -193,7 +193,7 @@ def parse_object(value: _Fields, number: int, *, scheme: str = "http") -> Iterat
             yield Rejected(number, str(exc))
 
 
-def _ports(fields: _Fields, plan: _Plan) -> list[tuple[str | None, str | None]]:
+def _ports(fields: _Fields, plan: _FieldPlan) -> list[tuple[str | None, str | None]]:
     """Return each port with the protocol that it is for, None where the record has one port for all."""
     named: list[tuple[str | None, str | None]] = [
         (port, scheme) for key, scheme in plan.ports if (port := _port(fields, (key,)))
@@ -223,7 +223,7 @@ def _endpoint(host: str | None, url: str | None, port: str | None, scheme: str) 
     return parse(f"{text.rstrip('/')}:{port}", scheme=scheme)
 
 
-def _protocol(fields: _Fields, plan: _Plan) -> str | None:
+def _protocol(fields: _Fields, plan: _FieldPlan) -> str | None:
     """Return the first protocol that is known; where one is named and none is known, refuse the record."""
     for key in plan.keys["protocol"]:
         value = fields[key]
@@ -253,7 +253,7 @@ def _named_protocol(text: str) -> tuple[str | None, bool]:
     return scheme, bool(words) and words[0].lower() not in _UNKNOWN
 
 
-def _attributes(fields: _Fields, plan: _Plan) -> Attributes:
+def _attributes(fields: _Fields, plan: _FieldPlan) -> Attributes:
     if not plan.facts:
         return NOTHING_KNOWN
     values = [fields[key] for _, key in plan.facts]
