@@ -136,7 +136,7 @@ class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
             if given:
                 self._runtime.take_in(given, source="user", ttl=math.inf, lift=True)
             transport = WhirlTransport(
-                self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls(), conduct=self._runtime.conduct
+                self.pool, tls=tls, proxy_tls=settings.gateway.upstream_tls(), conduct=self._runtime.send_policy
             )
             self._runtime.start(monitor=monitor)
             undo.pop_all()

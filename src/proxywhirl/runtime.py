@@ -173,7 +173,7 @@ class Runtime:
         return Classifier(ban_rules(self.settings.home))
 
     @cached_property
-    def conduct(self) -> SendPolicy:
+    def send_policy(self) -> SendPolicy:
         """How the gateway and the clients pursue requests and judge responses; one budget for all of them.
 
         Raises:
@@ -328,7 +328,7 @@ class Runtime:
         from proxywhirl.gateway import Gateway
 
         return Gateway(
-            self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock, conduct=self.conduct
+            self.pool, self.settings.gateway.options(), events=self.events, clock=self._clock, conduct=self.send_policy
         )
 
     def monitor(self) -> Monitor | None:
