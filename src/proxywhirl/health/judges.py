@@ -15,7 +15,8 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -45,6 +46,7 @@ class Reliability(Enum):
     NONE = "none"  # nobody of a scheme answers this machine: its network is down, or all of them are
 
 
+@dataclass(slots=True, eq=False)
 class Judges:
     """Judges; those are given out that answer. Belongs to one event loop.
 
@@ -52,39 +54,31 @@ class Judges:
     has https://; None stands for the system's trusted authorities.
     """
 
-    def __init__(
-        self,
-        judges: Iterable[Judge],
-        *,
-        target: Target | None = None,
-        tls: ssl.SSLContext | None,
-        clock: Clock,
-        rng: random.Random,
-    ) -> None:
-        self._judges = tuple(judges)
-        self._target = target
-        self._tls = tls
-        self._clock = clock
-        self._rng = rng
-        self._out: dict[Judge, str] = {}
-        self._reliability = Reliability.GOOD
-        self._until = 0.0
-        self._asking = asyncio.Lock()
-        self._direct: dict[Judge, tuple[asyncio.Task[Sighting], float]] = {}
+    judges: Sequence[Judge]
+    _: KW_ONLY
+    target: Target | None = None
+    tls: ssl.SSLContext | None
+    clock: Clock
+    rng: random.Random
+    _out: dict[Judge, str] = field(default_factory=dict, init=False)
+    _reliability: Reliability = field(default=Reliability.GOOD, init=False)
+    _until: float = field(default=0.0, init=False)
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _direct: dict[Judge, tuple[asyncio.Task[Sighting], float]] = field(default_factory=dict, init=False)
 
     def __iter__(self) -> Iterator[Judge]:
         bad = self._schemes_without_any()
-        return iter([judge for judge in self._judges if judge not in self._out or judge.target.scheme in bad])
+        return iter([judge for judge in self.judges if judge not in self._out or judge.target.scheme in bad])
 
     async def examine(self) -> Reliability:
         """Ask every judge whether it is one, unless that was done seconds ago; what changed is logged."""
-        if self._target is not None and not await reaches(self._target, self._tls):
+        if self.target is not None and not await reaches(self.target, self.tls):
             return Reliability.NONE
         async with self._asking:
-            if self._clock.monotonic() >= self._until and self._judges:
-                answers = await asyncio.gather(*map(self._fault_of, self._judges))
-                self._take(dict(zip(self._judges, answers, strict=True)))
-                self._until = self._clock.monotonic() + VERDICT_LASTS
+            if self.clock.monotonic() >= self._until and self.judges:
+                answers = await asyncio.gather(*map(self._fault_of, self.judges))
+                self._take(dict(zip(self.judges, answers, strict=True)))
+                self._until = self.clock.monotonic() + VERDICT_LASTS
             return self._reliability
 
     async def sees(self, judge: Judge, seconds: float) -> Sighting:
@@ -95,7 +89,7 @@ class Judges:
         Raises:
             TargetFailed: It does not answer, or is no judge: no proxy is to blame for that.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         task, at = self._direct.get(judge, (None, now))
         if task is None or (_failed(task) and now - at >= seconds):
             task = asyncio.create_task(self._seen_directly(judge, seconds))
@@ -129,8 +123,8 @@ class Judges:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(seconds):
-                connection = await _connect(judge.target, self._tls)
-                return await connection.drive(question(judge, f"{self._rng.getrandbits(64):016x}", absolute=False))
+                connection = await _connect(judge.target, self.tls)
+                return await connection.drive(question(judge, f"{self.rng.getrandbits(64):016x}", absolute=False))
         finally:
             if connection is not None:
                 connection.abort()
@@ -148,8 +142,8 @@ class Judges:
 
     def _schemes_without_any(self) -> set[str]:
         """Return the schemes all judges of which are out."""
-        schemes = {judge.target.scheme for judge in self._judges}
-        return schemes - {judge.target.scheme for judge in self._judges if judge not in self._out}
+        schemes = {judge.target.scheme for judge in self.judges}
+        return schemes - {judge.target.scheme for judge in self.judges if judge not in self._out}
 
 
 async def reaches(target: Target, tls: ssl.SSLContext | None) -> bool:
