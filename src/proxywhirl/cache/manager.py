@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -19,12 +20,8 @@ from proxywhirl.cache import policy
 from proxywhirl.cache.change_feed import CacheChanges, read_changes
 from proxywhirl.cache.coordination.replicas import Committed
 from proxywhirl.cache.entries import is_withheld, text_of
-from proxywhirl.cache.keys import rekey as rekeying
-from proxywhirl.cache.keys.rekey import Rotation
 from proxywhirl.cache.lookups import Lookups
-from proxywhirl.cache.maintenance import transfer
 from proxywhirl.cache.maintenance.history import ProcessStatistics, StatisticsPoint
-from proxywhirl.cache.maintenance.verify import inspect
 from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Check, Judge, Merge, Selection, check_batch, merge_batch
 from proxywhirl.cache.record import Record, storable_attributes
@@ -32,6 +29,9 @@ from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require, require_several
+
+if TYPE_CHECKING:
+    from proxywhirl.cache.keys.rekey import Rotation
 
 BATCH = 5_000
 
@@ -330,6 +330,8 @@ class CacheManager(Lookups):
         Raises:
             CacheError: the file cannot be written, or some entries cannot be seen.
         """
+        from proxywhirl.cache.maintenance import transfer  # noqa: PLC0415  # few processes need it
+
         return transfer.export_entries(self.scan(retired=None), Path(path), with_credentials=with_credentials)
 
     def warm_from_file(
@@ -346,6 +348,8 @@ class CacheManager(Lookups):
             ListFormatError: the file cannot be read, is not what its name says, or nothing in it is an entry.
             TypeError, ValueError: `ttl_override` is negative or no number.
         """
+        from proxywhirl.cache.maintenance import transfer  # noqa: PLC0415  # as above
+
         policy.check_ttl(ttl_override)
         mapping = self._running().mapping
         counts = {"loaded": 0, "skipped": 0, "failed": 0}
@@ -380,7 +384,9 @@ class CacheManager(Lookups):
         engine = self._running()
         if engine.sealer is None:
             raise ValueError("a cache in memory has no key")
-        return rekeying.rotate(self.config, engine.sealer, engine.stack, self._write, new_key)
+        from proxywhirl.cache.keys import rekey  # noqa: PLC0415  # as above
+
+        return rekey.rotate(self.config, engine.sealer, engine.stack, self._write, new_key)
 
     def verify(self, repair: bool = False) -> list[Finding]:
         """Return what is wrong with the store and its surroundings; with `repair`, what could be mended says so.
@@ -389,6 +395,8 @@ class CacheManager(Lookups):
         may use it meanwhile.
         """
         engine = self._running()
+        from proxywhirl.cache.maintenance.verify import inspect  # noqa: PLC0415  # as above
+
         return inspect(self.config, engine.stack, engine.mapping, write=self._write, repair=repair)
 
     def _write(

@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography.fernet import Fernet
 from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
 from proxywhirl.cache.keys.sealing import generate_key
-from proxywhirl.cache.models import KEY_VARIABLE
+from proxywhirl.cache.models import KEY_VARIABLE, check_key
 from proxywhirl.errors import CacheError
 from proxywhirl.state.files import explained, make_private_directory, replace_file, sync_directory
 
@@ -137,7 +136,7 @@ def _parsed(text: str, place: str) -> list[SecretStr]:
     lines = text.split()
     try:
         for line in lines:
-            Fernet(line.encode())
+            check_key(line, place)
     except ValueError as exc:
         raise _no_key(place) from exc
     if not lines:

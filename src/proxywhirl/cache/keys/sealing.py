@@ -12,14 +12,18 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from cryptography.fernet import Fernet, InvalidToken
 from pydantic import SecretStr
 
+from proxywhirl.cache.models import FERNET_KEY_BYTES
 from proxywhirl.cache.record import Credentials, Record
 from proxywhirl.errors import CacheError, DecryptionError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +32,7 @@ FINGERPRINT_DIGITS = 12
 
 def generate_key() -> SecretStr:
     """Make a new key."""
-    return SecretStr(Fernet.generate_key().decode())
+    return SecretStr(base64.urlsafe_b64encode(os.urandom(FERNET_KEY_BYTES)).decode())
 
 
 def fingerprint(key: SecretStr) -> str:
@@ -50,7 +54,8 @@ class Sealer:
 
     `reread` gives the keys as they are kept now, the sealing one first. It is asked when something was sealed with an
     unknown key: another process may have changed the key. Keys that were known once stay known, since what this
-    process has in memory may still need them. Thread-safe.
+    process has in memory may still need them. The library of the cipher is loaded by the first credential that is
+    sealed or opened. Thread-safe.
     """
 
     def __init__(
@@ -61,26 +66,27 @@ class Sealer:
         reread: Callable[[], Sequence[SecretStr]] | None = None,
     ) -> None:
         self._reread = reread
+        self._keys: dict[str, SecretStr] = {}
         self._fernets: dict[str, Fernet] = {}
         self._take([key, *previous])
 
     @property
     def key_check(self) -> str:
         """The fingerprint of the key that seals."""
-        return self._current[0]
+        return self._current
 
     @property
     def known(self) -> frozenset[str]:
         """The fingerprints of all keys that can open."""
-        return frozenset(self._fernets)
+        return frozenset(self._keys)
 
     def seal(self, entry_key: str, credentials: Credentials) -> str:
         """Return the sealed form of a username and a password."""
         username, password = credentials
         shape = ("u" if username is not None else "") + ("p" if password is not None else "")
         content = _encode([entry_key, username, password])
-        check, fernet = self._current  # one read: another thread may change it
-        return f"{shape}.{check}:{fernet.encrypt(content.encode()).decode()}"
+        check = self._current  # one read: another thread may change it
+        return f"{shape}.{check}:{self._fernet(check).encrypt(content.encode()).decode()}"
 
     def open(self, entry_key: str, sealed: str) -> Credentials:
         """Return the username and password of a sealed credential.
@@ -88,6 +94,8 @@ class Sealer:
         Raises:
             DecryptionError: an unknown key made it, it was damaged, or it belongs to another entry.
         """
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415  # see the class
+
         _, _, token = sealed.partition(":")
         for fernet in self._candidates(entry_key, sealed_with(sealed)):
             try:
@@ -106,7 +114,7 @@ class Sealer:
 
     def seal_with(self, check: str) -> None:
         """Seal with another known key until the keys are read again."""
-        self._current = (check, self._fernets[check])
+        self._current = check
 
     def is_current(self, sealed: str) -> bool:
         """Whether the key that seals now made this."""
@@ -125,21 +133,28 @@ class Sealer:
 
     def _candidates(self, entry_key: str, check: str) -> list[Fernet]:
         if not check:  # from before tokens named their key
-            return list(self._fernets.values())
-        if check not in self._fernets:
+            return [self._fernet(known) for known in list(self._keys)]
+        if check not in self._keys:
             self.reload()
-        if check not in self._fernets:
+        if check not in self._keys:
             raise DecryptionError(
                 f"the credentials of entry {entry_key} were sealed with the key {check}, which is not at hand: "
                 "set PROXYWHIRL_CACHE_KEY_PREVIOUS to it"
             )
-        return [self._fernets[check]]
+        return [self._fernet(check)]
+
+    def _fernet(self, check: str) -> Fernet:
+        if (fernet := self._fernets.get(check)) is None:
+            from cryptography.fernet import Fernet  # noqa: PLC0415  # see the class
+
+            fernet = self._fernets[check] = Fernet(self._keys[check].get_secret_value().encode())
+        return fernet
 
     def _take(self, keys: Sequence[SecretStr]) -> None:
         """Know these keys too, and seal with the first."""
         if keys:
-            added = {fingerprint(key): Fernet(key.get_secret_value().encode()) for key in keys}
-            self._fernets = {**self._fernets, **added}
+            added = {fingerprint(key): key for key in keys}
+            self._keys = {**self._keys, **added}
             self._kept = tuple(added)
             self.seal_with(self._kept[0])
 
