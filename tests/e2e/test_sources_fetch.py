@@ -23,8 +23,7 @@ import pytest
 from proxywhirl.errors import SourceError
 from proxywhirl.sources.fetching.body import Validators
 from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
-from proxywhirl.sources.fetching.fetch import Fetcher
-from proxywhirl.sources.fetching.guard import IsPublic, Resolve, resolve
+from proxywhirl.sources.fetching.fetch import Fetcher, IsPublic, Resolve, resolve
 from proxywhirl.sources.harvest import harvest
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.testing import ManualClock, Origin
