@@ -1,11 +1,11 @@
-"""The compact form in which an entry travels between and inside the tiers.
+"""The compact form in which an entry travels between and inside the tiers, and what may be in it. Pure.
 
-Times are Unix seconds, attributes and the health status are their stored text, credentials are
-sealed (see `crypto`) or, before they were first stored, plain. `CacheEntry` is built at the border only.
+Times are Unix seconds, attributes and the health status are their stored text, credentials are sealed (see `sealing`)
+or, before they were first stored, plain. `CacheEntry` is built at the border only.
 
-Whether every tier can hold a record: what one of them refuses is the fault of a value, not of the tier.
-
-Whether a reader can make sense of a record (`fault_of`): the tables of SQLite have no checksums. Pure.
+- `check_storable`: whether every tier can hold a record. What one of them refuses is the fault of a value.
+- `brought_in_range`: a record that an earlier release stored and this one refuses, with the nearest values.
+- `fault_of`: whether a reader can make sense of a record. The tables of SQLite have no checksums.
 """
 
 from __future__ import annotations

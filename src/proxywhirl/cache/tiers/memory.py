@@ -1,8 +1,6 @@
-"""The first tier: records in a dictionary.
+"""The first tier: records in a dictionary, and the times at which those of an index end.
 
-`get` takes no lock and may run beside any other call; everything else is called under the manager's lock.
-
-Which keys of an in-memory index have expired, found without looking at the others.
+`get` takes no lock and may run beside any other call; everything else is called under the lock of the tier.
 """
 
 from __future__ import annotations

@@ -1,12 +1,4 @@
-"""What a tier is: the protocol that memory, JSONL and SQLite share, and the values that cross it.
-
-One tier is the authority: it holds everything, gives each change its revision and keeps the log of
-changes. The others are bounded windows on it, which keep the revisions they are given and remember up to
-which one they have applied the log. Every tier can play either part.
-
-A window never has to hold anything, but what it holds must be what the log says at its revision. Two rules keep
-this true without a lock across tiers or processes: `follow` applies a stretch of the log only where the window
-stands at its start, and `fill` takes what was read at one revision only while the window is not past it.
+"""What a tier promises, and the values that cross its border (see the package for authority, window and revisions).
 
 Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: a lock for each tier guards
 the rest. What a tier cannot do is a `TierError`, from whatever library it came. A value that it cannot hold is an

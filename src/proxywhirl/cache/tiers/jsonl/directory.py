@@ -1,8 +1,6 @@
-"""The directory of shard files: find a record, follow other writers, write lines to several files as one.
+"""The shard files as one: find a record, follow other writers, write lines to several files as one.
 
-A write is: the mark says busy, lines are appended to their shards, the mark names the new revision. Whoever dies
-between leaves lines that are newer than the mark, which is what a window may hold, and a busy mark, which
-makes the next writer look at every file. All but reading is done under the lock. Errors are `OSError`.
+All but reading is done under the lock. Errors are `OSError`.
 """
 
 from __future__ import annotations

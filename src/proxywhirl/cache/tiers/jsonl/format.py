@@ -1,17 +1,20 @@
-"""The file format of the JSONL tier: one JSON object a line, last line wins.
+"""The format of a shard file, in pure functions: one JSON object a line, the last line of a key counts.
 
 The first line of a shard names format and version. Each line ends in `"crc"`, the CRC-32 of all that stands
-before it in eight hex digits, so that a damaged line is known for what it is and costs that line alone.
-A last line without its newline is a write that was cut off, and is not there.
+before it in eight hex digits, so that a damaged line is known for what it is. A last line without its newline is a
+write that was cut off, and is not there.
 
-Lines by `op`: `put` (a whole record, and its standing for eviction), `del` (removed, at a revision), `evict` (several
-keys that left the window), `hit` (uses since the last put line), `pass` (several keys that the hand of `sieve` spared).
-The mark is a line of its own kind, in a file of its own (see `write_lock`). Pure: bytes in, values out.
-
-What can be told from a line that is not what was written. Pure.
-
-A damaged line is lost, and nothing but it: whole lines that it runs into are found again, and a removal is heeded where
-its checksum tells which one it was, since what was removed must not come back.
+========  ========================================================================  ==========
+`op`      what the line says                                                        `Change`
+========  ========================================================================  ==========
+`put`     a whole record, with what eviction goes by                                `Put`
+`del`     a key was removed, at a revision                                          `Gone`
+`evict`   keys left the window                                                      `Gone`
+`hit`     uses of a key since its last `put`                                        `Hit`
+`pass`    keys that the hand of `sieve` spared                                      `Passed`
+`head`    the first line
+`mark`    where the writers stand: a line of fixed length in a file of its own
+========  ========================================================================  ==========
 """
 
 from __future__ import annotations

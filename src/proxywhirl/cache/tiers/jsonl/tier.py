@@ -1,13 +1,4 @@
-"""The JSONL tier: append-only sharded files that people and `jq` can read.
-
-Rules: every write happens under the directory's lock, after catching up with what other processes
-appended; a line is never changed in place; a shard whose lines are mostly outdated is rewritten into a new
-file that replaces the old one by an atomic rename, so a reader always sees one or the other.
-Only the index is in memory: a record is read from its line when it is asked for.
-
-Damage costs the lines that it hit. What a lost line said may be missed later: a window goes back to a revision
-at which it was right and follows the log from there, an authority has all who read its log start anew.
-"""
+"""The tier in JSON lines: its index, its log and who leaves (the package says how it works)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""The file that says where the writers of a directory stand, and that they lock.
+"""The mark of a directory (see `format.Mark`), whose file is the lock of writers.
 
-It holds one line of fixed length (see `shard.Mark`), written in place: a reader that finds the line it knows
-has nothing to catch up with, at the price of one system call. It is never replaced, so its lock is the
-directory's lock.
+The line is written in place, and the file is never replaced: its lock is the directory's lock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The file of an SQLite tier: transactions that know where the tier stands, and reads that leave out what is damaged.
+"""The file of a tier in SQLite: transactions that know where the tier stands, reads, and what happens on damage.
 
-Every write is one transaction that reads where the tier stands and says where it stands then. What it reads is
-remembered between writes for as long as SQLite's own version of the data is the same.
+A write reads where the tier stands and says where it stands then. What it reads is remembered between writes for as
+long as SQLite's own version of the data is the same.
 """
 
 from __future__ import annotations

@@ -1,13 +1,7 @@
-"""How the SQLite tier lays records out: its format, its statements, and the row that becomes a record.
+"""The format of the tier in SQLite: its tables, its statements, and the rows that become records.
 
-The table is clustered by revision, so the log of changes is a range of its primary key and a bulk import
-appends; the key has a unique index. Removals stay as tombstones up to a bound. Only entries that expire are in
-the index of expiry times. `state` is one row: what every write needs to know, in one read and one update. What
-eviction goes by (see `standing`) has columns of its own, and an index where the tier has a bound.
-
-The rows of the SQLite tier's tables: read and written in batches, the state counting along.
-
-Everything runs in the transaction of the caller, who sees to the errors of the database.
+The state counts along with what is written. Everything runs in the transaction of the caller, who sees to the errors of
+the database.
 """
 
 from __future__ import annotations

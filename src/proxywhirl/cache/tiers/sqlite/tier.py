@@ -1,4 +1,4 @@
-"""The SQLite tier, for the second and the third place (see `table` for how it lays records out)."""
+"""The tier in SQLite: what the methods of a tier are in statements."""
 
 from __future__ import annotations
 
