@@ -1,7 +1,7 @@
 """How long to wait before something that failed is tried again: longer with each failure in a row, up to a limit. Pure.
 
 `Backoff` says how long. Jitter spreads over time what failed together: many processes, or many proxies behind a network
-that was away. `Trials` says whether something is to be tried now; whoever fails it, or gets an answer, tells it.
+that was away. `Trials` counts the failures of one thing, and says whether it is to be tried now.
 """
 
 from __future__ import annotations

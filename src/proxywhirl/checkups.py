@@ -1,4 +1,4 @@
-"""What learns how well proxies work, put together: the cache, what is kept in state, and the rules of `health`."""
+"""What learns how well proxies work, put together of the cache, the state, the settings and the rooms of `health`."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _told_by_vendor(endpoint: ProxyURL, error: UpstreamError) -> Blame | None:
 
 
 def _deepest(judges: Sequence[Judge], target: Target | None) -> Level:
-    """Return the deepest level for which there is somebody to ask, but `full`, which asks from here too."""
+    """Return the deepest level that these judges and this target allow, short of `full`, which asks from here too."""
     schemes = {judge.target.scheme for judge in judges}
     if "http" in schemes:
         sealed = "https" in schemes or (target is not None and target.scheme == "https")
@@ -235,7 +235,7 @@ def _deepest(judges: Sequence[Judge], target: Target | None) -> Level:
 
 
 def _asked_for(level: Level, judges: Sequence[Judge]) -> list[Judge]:
-    """Return the judges that a check of a level may ask: one that it does not is none of its business."""
+    """Return the judges that a check of a level may ask; others need not be looked at."""
     if level is Level.TCP:
         return []
     schemes = {judge.target.scheme for judge in judges}

@@ -3,10 +3,10 @@
 Each is asked directly, as a proxy would ask it. Where one judges and another of its scheme does not, only the first is
 sent to; where none answers this machine, all are: the way out may lead through proxies alone.
 
-`Outage` tells a failure of our own network, or of the judges, from a pool of proxies that died at once: in an outage
-nobody is punished.
+`Outage` tells a failure of our own network, or of the judges, from proxies that died at once: in an outage no failure
+counts.
 
-For level `full` the judge is asked without a proxy, too: what it sees of us tells a transparent proxy.
+For level `full` a judge is asked without a proxy too: what it sees of us tells a transparent proxy.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _UNANSWERED = (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError)
 class Reliability(Enum):
     """What a failure through a proxy is worth."""
 
-    GOOD = "good"  # those who were asked are reliable
-    WORSE = "worse"  # one of them turned bad lately: nobody can tell who was asked
-    NONE = "none"  # nobody of a scheme answers this machine: its network is down, or all of them are
+    GOOD = "good"  # the judges are reliable
+    WORSE = "worse"  # a judge turned bad lately: which one a probe has asked is not known
+    NONE = "none"  # no judge of a scheme answers this machine: its network is down, or all judges are
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +141,7 @@ class Judges:
             self._reliability = Reliability.WORSE if self._out.keys() - before.keys() else Reliability.GOOD
 
     def _schemes_without_any(self) -> set[str]:
-        """Return the schemes all judges of which are out."""
+        """Return the schemes that have no reliable judge."""
         schemes = {judge.target.scheme for judge in self.judges}
         return schemes - {judge.target.scheme for judge in self.judges if judge not in self._out}
 
@@ -174,9 +174,9 @@ def _failed(task: asyncio.Task[Sighting]) -> bool:
 
 
 class Outage:
-    """Sifts results by whether those who were asked could be relied on when they came.
+    """Sifts results by whether the judges could be relied on when the results came.
 
-    `examine` looks at them directly; it is called where there are failures, and until all is well again.
+    `examine` looks at the judges; it is called where there are failures, and until all is well again.
     """
 
     def __init__(self, examine: Callable[[], Awaitable[Reliability]]) -> None:
@@ -184,16 +184,15 @@ class Outage:
         self._last = Reliability.GOOD
 
     async def prepare(self) -> None:
-        """Look at them before the first result."""
+        """Look at the judges before the first result."""
         self._tell(await self._examine())
 
     async def sift(self, results: Sequence[S]) -> tuple[list[S], list[S]]:
         """Divide results, in the order in which they came, into those that count and those that teach nothing.
 
         - One of several judges turned bad: no failure counts.
-        - Nobody answers us: no failure counts after the last success. Until then a judge did answer, if only through
-          proxies.
-        - Somebody answers again: no failure counts before the first success.
+        - No judge answers: no failure counts after the last success. Until then one did, if only through proxies.
+        - A judge answers again: no failure counts before the first success.
         """
         if self._last is Reliability.GOOD and all(result.ok for result in results):
             return list(results), []

@@ -40,7 +40,7 @@ class Level(str, Enum):
         return _ORDER[self]
 
     def includes(self, other: Level) -> bool:
-        """Whether who reached this level has reached the other."""
+        """Whether this level cannot be reached without the other."""
         return self.rank >= other.rank
 
 
@@ -116,7 +116,7 @@ class Report:
 class Tally:
     """Counts of results: `claimed` were left to another process, `refused` had no budget left.
 
-    Of schemes and countries those that work are counted beside all; `failures` counts by who is to blame.
+    Schemes and countries are counted twice: all proxies, and those that work. `failures` counts by who is to blame.
     """
 
     checked: int = 0

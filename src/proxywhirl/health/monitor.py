@@ -1,8 +1,7 @@
 """Keep on checking: each proxy when it is due, at a bounded pace, by one process at a time.
 
-When a proxy is due stands in the store of entries (its `next_check_time`), so that a restart forgets nothing; the
-monitor follows the log of changes and keeps a heap of it. A result changes the store, and the log brings the next
-time back.
+The store of entries knows when a proxy is due (`next_check_time`), so that a restart forgets nothing. The monitor
+follows the log of changes and keeps a heap of these times. A result changes the store; the log brings the next time.
 """
 
 from __future__ import annotations
@@ -157,7 +156,7 @@ class Monitor:
         self._put_off([result.key for result in untaught], self.retry)
 
     async def _record_reports(self, *, last: bool = False) -> None:
-        """Record what may be: a failure when those who are asked are looked at after it, in the order of all."""
+        """Record what may be, in its order: a failure waits until the judges were looked at after it."""
         late = math.inf if last else self.clock.now() - VERDICT_LASTS
         reports: list[Report] = []
         while self.reports and (self.reports[0].ok or self.reports[0].at <= late):

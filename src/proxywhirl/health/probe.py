@@ -1,4 +1,4 @@
-"""Probe one proxy: how far one gets through it, how fast, and who is to blame where one does not.
+"""Probe one proxy: how far a request gets through it, how fast, and who is to blame where it fails.
 
 An attempt goes level after level, with one socket open at a time:
 

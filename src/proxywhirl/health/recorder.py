@@ -40,11 +40,10 @@ class Verdicts(Protocol):
 class Recorder:
     """Judges results and hands them on.
 
-    That a proxy takes connections makes none healthy: who asks no more learns no more.
-
-    A failure counts where the proxy or its account is at fault, or where it does not reach a judge that others reach;
-    one of `target` or of this machine teaches nothing of the proxy. `at_judge` says that what is asked for is a
-    judge: a target that the user named may refuse one proxy alone, which is no fault of that.
+    - A success of level `tcp` makes no proxy healthy: that it takes connections is not much.
+    - A failure counts where the proxy or its account is at fault, or where it does not reach a judge that others reach.
+    - A failure of the target or of this machine teaches nothing of the proxy. Nor does a target that the user named
+      (`at_judge` is False then) and that refuses one proxy alone.
     """
 
     verdicts: Verdicts
@@ -73,7 +72,7 @@ class Recorder:
         return counted, [*dropped, *others]
 
     def write(self, seen: Sequence[ProbeResult | Report]) -> None:
-        """Judge what was seen, in its order, and write what follows of it, whoever may be to blame.
+        """Judge what was seen, in its order, and write what follows of it; every failure counts.
 
         Raises:
             TierError: the history cannot be written.

@@ -4,8 +4,8 @@ What is shared is of two kinds:
 
 - What was found out: bans, and when a session was used. The pool waits for nothing. Ten times a second `Knowledge`
   collects it from the pool and writes it (`save`), and hands over what others wrote (`follow`).
-- What is agreed on: which proxy a session has, and who has a proxy to itself. The pool asks for that when it needs it;
-  for this `Knowledge` is its `Ledger`, and each agreement is one transaction.
+- What is agreed on: the proxy of a session, and the holder of an exclusive lease. The pool asks for it at the moment;
+  `Knowledge` is its `Ledger`, and each agreement is one transaction.
 
 A store that cannot be read or written fails no request:
 

@@ -25,7 +25,7 @@ class Follower:
     What is not handed over, since it cannot be read or taken, is read again the next time.
 
     Attributes:
-        behind: of which kinds there may be news.
+        behind: the kinds that may have news.
     """
 
     def __init__(self, store: Store) -> None:

@@ -9,12 +9,12 @@ hold     proxy                    [token, until]                        an hour 
 hold     ``""``                   the last token                        never
 =======  =======================  ====================================  ================================
 
-What was ended stays written down for an hour, for those who look rarely: a ban whose end has passed, ``null`` for a
-session, a hold until 0. Values are short JSON; times are Unix seconds.
+What was ended stays written down for an hour, for processes that look rarely: a ban whose end has passed, ``null`` for
+a session, a hold until 0. Values are short JSON; times are Unix seconds.
 
-Each method of a class is one transaction. A record that cannot be read is a `ValueError` for the functions below, and
-not there for the classes: a ban is found out again, a session gets a proxy anew, and a hold is over, whose holder the
-tokens keep out.
+Each method of a class is one transaction. The functions raise `ValueError` for a text that cannot be read. The classes
+take it for no record: a ban is found out again, a session gets a proxy anew, and a hold is over (the token keeps its
+holder out).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Bans(_Records):
 
 
 class Sessions(_Records):
-    """The proxies of sessions, by their ids. An id is no name: that may be somebody's address."""
+    """The proxies of sessions, by their ids. An id is no name, which may be a person's address."""
 
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
         """Write down what `propose` makes of what is written down, and return it; an exception changes nothing."""
