@@ -177,6 +177,16 @@ class ProxyStates:
             raise TypeError("a pool that is filled with sketches needs to be made with `portray`")
         return self._portray(key, sketch)
 
+    def exchange(self, key: str, known: Proxy | Sketch, *, aside: bool) -> None:
+        """Put what is known now in the place of what was; see `open`."""
+        held = self.held[key]
+        if isinstance(known, Proxy):
+            self.open(key, aside=aside).proxy = known
+        elif isinstance(held, ProxyState):
+            held.proxy = self.make(key, known)
+        else:
+            self.held[key] = known
+
     def open(self, key: str, *, aside: bool = False) -> ProxyState:
         """Return the state of a key; of a sketch it is made now: `aside` says that it is one of those withheld."""
         held = self.held[key]

@@ -81,8 +81,11 @@ class StickyLeases:
             SiteResting: the site is left alone for now.
             SessionLost: the session is hard, and its proxy cannot serve.
         """
-        session, chooser = _id(criteria, name), self._chooser
-        ring = self._make_ring() if self._ring is None else self._ring
+        session = site_session_id(criteria.site or "") if name is None else session_id(require_name(name))
+        chooser = self._chooser
+        filters = chooser.filters_for(criteria)
+        if self._ring is None:
+            self._make_ring()
         lost: dict[str, str] = {}
         last_resort: str | None = None
         for _ in range(_AGREEMENTS):
@@ -93,7 +96,9 @@ class StickyLeases:
                 site, barred = chooser.look_around(criteria, now)
                 known = self.sessions.known.get(session)
                 if known is not None and self._policy.lasts(known, wall, self.sessions.last_use(session, known)):
-                    problem = self._problem(known.key, criteria, site, barred)
+                    problem = ""
+                    if not chooser.may_serve(known.key, criteria, filters[-1], barred):
+                        problem = why_not(chooser, known.key, criteria, site)
                     if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
                         if problem or not chooser.unlimited:
                             self._require_room(known, site if problem == COOLING else None)
@@ -101,7 +106,7 @@ class StickyLeases:
                         return self._grant(known.key, site, lost, now, again=bool(criteria.exclude))
                     lost[known.key] = problem
                     self._require_soft(problem)
-                key = self._fall(ring, session, known, criteria, barred)
+                key = self._fall(session, known, criteria, barred)
                 if key is None:
                     chosen = chooser.choose(criteria, site, barred)
                     if chosen is None:
@@ -122,7 +127,7 @@ class StickyLeases:
 
     def read(self, criteria: Criteria, name: str | None) -> tuple[str, Assignment | None]:
         """Return the id of a session and what the ledger has of it, for `look`. Not called under the lock."""
-        session = _id(criteria, name)
+        session = site_session_id(criteria.site or "") if name is None else session_id(require_name(name))
         if self._ring is None:
             self._make_ring()
         try:
@@ -142,20 +147,16 @@ class StickyLeases:
         """
         site = self._chooser.site(criteria)
         barred = self._chooser.barred(site, criteria, self._clock.monotonic())
-        known = self.sessions.used(session) or written
+        filters, known = self._chooser.filters_for(criteria), self.sessions.used(session) or written
         if known is not None and self._policy.lasts(known, self._clock.now()):
-            problem = self._problem(known.key, criteria, site, barred)
+            problem = ""
+            if not self._chooser.may_serve(known.key, criteria, filters[-1], barred):
+                problem = why_not(self._chooser, known.key, criteria, site)
             if not problem or problem == COOLING:
                 self._require_room(known, site if problem else None)
                 return known.key
             self._require_soft(problem)
-        return None if self._ring is None else self._fall(self._ring, session, known, criteria, barred)
-
-    def _problem(self, key: str, criteria: Criteria, site: Site | None, barred: Barred) -> str:
-        """Return why a proxy cannot serve a request, nothing where it can."""
-        if self._chooser.may_serve(key, criteria, self._chooser.filters_for(criteria)[-1], barred):
-            return ""
-        return why_not(self._chooser, key, criteria, site)
+        return self._fall(session, known, criteria, barred)
 
     def _require_soft(self, problem: str) -> None:
         if self._policy.hard:
@@ -172,7 +173,7 @@ class StickyLeases:
             waits.append(availability.limited.due_at(known.key) or now + A_WHILE)
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
-    def _make_ring(self) -> HashRing:
+    def _make_ring(self) -> None:
         """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""
         with self._lock:
             known = set(self._chooser.held)
@@ -183,13 +184,12 @@ class StickyLeases:
                     ring.remove(key)
                 ring.add(self._chooser.held.keys() - known)
                 self._ring = ring
-            return self._ring
 
-    def _fall(
-        self, ring: HashRing, session: str, known: Assignment | None, criteria: Criteria, barred: Barred
-    ) -> str | None:
+    def _fall(self, session: str, known: Assignment | None, criteria: Criteria, barred: Barred) -> str | None:
         """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
-        chooser = self._chooser
+        chooser, ring = self._chooser, self._ring
+        if ring is None:
+            return None
         moves, former = (0, None) if known is None else (known.moves + 1, known.key)
         for wanted in chooser.filters_for(criteria):
             key = ring.choose(
@@ -220,7 +220,3 @@ class StickyLeases:
             _log.warning("a session is known to this process alone: %s", exc)
             with self._lock:
                 return propose(self.sessions.used(session))
-
-
-def _id(criteria: Criteria, name: str | None) -> str:
-    return site_session_id(criteria.site or "") if name is None else session_id(require_name(name))

@@ -81,8 +81,7 @@ class Chooser:
         """Take in a proxy, or what is known of it now; one that is dead is withheld."""
         key, aside = proxy.key, proxy.status is HealthStatus.DEAD
         if key in self.held:
-            state = self.states.open(key, aside=key in self._aside)
-            self._replace(key, lambda: setattr(state, "proxy", proxy), aside=aside)
+            self._exchange(key, proxy, aside=aside)
             return
         self.held[key] = ProxyState(key, proxy)
         self.index.add((key,))
@@ -95,7 +94,7 @@ class Chooser:
         """Do the same with sketches, all of which are withheld, or none is."""
         if not self.held.keys().isdisjoint(sketches):
             for key in [key for key in sketches if key in self.held]:  # in order, which those of a set are not
-                self._redraw(key, sketches[key], aside=aside)
+                self._exchange(key, sketches[key], aside=aside)
             sketches = {key: sketch for key, sketch in sketches.items() if key not in self.held}
         self.held.update(sketches)
         self.index.add(sketches)
@@ -116,25 +115,14 @@ class Chooser:
         del self.held[key]
         return True
 
-    def _redraw(self, key: str, sketch: Sketch, *, aside: bool) -> None:
-        held = self.held[key]
-        if isinstance(held, ProxyState):
-            self._replace(key, lambda: setattr(held, "proxy", self.states.make(key, sketch)), aside=aside)
-        else:
-            self._replace(key, lambda: self.held.__setitem__(key, sketch), aside=aside)
-
-    def _replace(self, key: str, replace: Callable[[], None], *, aside: bool) -> None:
+    def _exchange(self, key: str, known: Proxy | Sketch, *, aside: bool) -> None:
         """Exchange what is known and keep what was learnt; `aside` says that the store withholds it."""
-        if self.index.asked or self.views.read:
-            before = self.states.known(key)
-            replace()
-            after = self.states.known(key)
-            if (after.scheme, after.source, after.attributes) != (before.scheme, before.source, before.attributes):
-                self.index.remove(key, before)
-                self.index.add((key,))
-                self.views.redrawn(key, serves=self.availability.ready(key))
-        else:
-            replace()
+        before = self.states.known(key)
+        self.states.exchange(key, known, aside=key in self._aside)
+        if (self.index.asked or self.views.read) and _facts(self.states.known(key)) != _facts(before):
+            self.index.remove(key, before)
+            self.index.add((key,))
+            self.views.redrawn(key, serves=self.availability.ready(key))
         if aside:
             self.availability.withhold(key, self._clock.monotonic())
         else:
@@ -388,6 +376,11 @@ class Chooser:
             if run:
                 return False, [failure.key for failure in run if failure.key != state.key]
         return told
+
+
+def _facts(proxy: Proxy) -> tuple[object, ...]:
+    """Return what filters and strategies ask of a proxy."""
+    return proxy.scheme, proxy.source, proxy.attributes
 
 
 def _tells_of_site(outcome: Outcome) -> bool:
