@@ -240,9 +240,9 @@ def test_book_and_sites_never_disagree(steps: list[tuple[str, str, int, float]])
         if what == "wait":
             clock.advance(seconds)
         elif what == "learn":
-            learning.learn_bans({(key, name): Ban(wall + seconds, 1, "403", wall + 2 * seconds)}, now)
+            learning.learn_bans({(key, name): Ban(wall + seconds, 1, "403", wall + 2 * seconds)})
         elif what == "lift":
-            learning.learn_bans({(key, name): Ban(wall, 0, "lifted", wall + seconds)}, now)
+            learning.learn_bans({(key, name): Ban(wall, 0, "lifted", wall + seconds)})
         elif what == "strike":
             refused = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403 + number, retry_after=seconds)
             learning.failed(slot, learning.site(name), refused, now, proxies=4)

@@ -268,7 +268,7 @@ class Pool:
     def learn_bans(self, bans: Mapping[Pair, Ban]) -> None:
         """Take in bans that others found out, or lifted (`until` is in the past then)."""
         with self._lock:
-            self._chooser.learning.learn_bans(bans, self._clock.monotonic())
+            self._chooser.learning.learn_bans(bans)
 
     def collect_uses(self) -> dict[str, float]:
         """Return when sessions were last used (Unix seconds), of those that were since the last call, by id."""

@@ -117,9 +117,9 @@ class Chooser:
 
     def _exchange(self, key: str, known: Proxy | Sketch, *, aside: bool) -> None:
         """Exchange what is known and keep what was learnt; `aside` says that the store withholds it."""
-        before = self.states.known(key)
+        before = self.states.known(key) if self.index.asked or self.views.read else None
         self.states.exchange(key, known, aside=key in self._aside)
-        if (self.index.asked or self.views.read) and _facts(self.states.known(key)) != _facts(before):
+        if before is not None and _facts(self.states.known(key)) != _facts(before):
             self.index.remove(key, before)
             self.index.add((key,))
             self.views.redrawn(key, serves=self.availability.ready(key))
@@ -346,7 +346,7 @@ class Chooser:
             if site is not None:
                 self.learning.served(state, site, now, lease.use)
         elif outcome.rule == NO_CONNECT:
-            self.learning.opens_no_tunnels(state, outcome, now)
+            self.learning.opens_no_tunnels(state, outcome)
         elif outcome.counts_against_proxy:
             told = self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:

@@ -84,7 +84,8 @@ class Learning:
         site = self.sites.get(name)
         if site is None:
             site = Site(name)
-            self._bar(site)
+            for key, ban in self.book.of(name).items():
+                self._apply(site, key, ban)
         return site
 
     def used(self, state: ProxyState, site: Site, now: float) -> None:
@@ -202,43 +203,36 @@ class Learning:
             site.first_ban = min(max(site.first_ban, too_short * _LONGER), _LONGEST_FIRST)
         first = site.first_ban
         ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted, first=first)
-        site.barred.put(state.key, now + ban.until - wall)
+        self._apply(site, state.key, ban)
         if self._with_arms:
             arm = self._count(state, site, now, ok=False)
             arm.banned_for = ban.until - wall
             self._learn_limit(arm, site, outcome, use, again=again)
 
-    def opens_no_tunnels(self, state: ProxyState, outcome: Outcome, now: float) -> None:
+    def opens_no_tunnels(self, state: ProxyState, outcome: Outcome) -> None:
         """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
-        wall = self._clock.now()
-        ban = self.book.strike((state.key, CONNECT), alike(outcome), now=wall, retry_after=None)
-        self.connect.barred.put(state.key, now + ban.until - wall)
+        ban = self.book.strike((state.key, CONNECT), alike(outcome), now=self._clock.now(), retry_after=None)
+        self._apply(self.connect, state.key, ban)
 
-    def learn_bans(self, bans: Mapping[Pair, Ban], now: float) -> None:
+    def learn_bans(self, bans: Mapping[Pair, Ban]) -> None:
         """Take in bans that others found out."""
-        wall = self._clock.now()
-        for pair, ban in self.book.learn(bans, now=wall).items():
-            key, name = pair
-            site = self._known(name)  # one that is not known yet is told when it is
-            if site is None:
-                continue
-            if key == EVERYBODY:
-                self._learn_rest(site, ban, now, wall)
-            elif ban.until > wall:
-                site.barred.put(key, now + ban.until - wall)
-            else:
-                site.barred.discard(key)
+        for (key, name), ban in self.book.learn(bans, now=self._clock.now()).items():
+            site = self._known(name)
+            if site is not None:  # one that is not known yet is told when it is
+                self._apply(site, key, ban)
 
     def _known(self, name: str) -> Site | None:
         return self.connect if name == CONNECT else self.sites.get(name)
 
-    def _bar(self, site: Site) -> None:
+    def _apply(self, site: Site, key: str, ban: Ban | None) -> None:
+        """Bar a proxy from a site for as long as its ban holds, or let it in; leave the site alone where it is that."""
         now, wall = self._clock.monotonic(), self._clock.now()
-        for key, ban in self.book.of(site.name).items():
-            if key == EVERYBODY:
-                self._learn_rest(site, ban, now, wall)
-            elif ban.until > wall:
-                site.barred.put(key, now + ban.until - wall)
+        if key == EVERYBODY and ban is not None:
+            self._learn_rest(site, ban, now, wall)
+        elif ban is not None and ban.until > wall:
+            site.barred.put(key, now + ban.until - wall)
+        else:
+            site.barred.discard(key)
 
     # That a site is left alone is written down as a ban of everybody, so that it outlives the process too.
 
@@ -273,10 +267,7 @@ class Learning:
             if failure.banned:
                 pair = (failure.key, site.name)
                 self.book.restore(pair, failure.before, now=wall)
-                site.barred.discard(failure.key)
-                ban = self.book.get(pair)
-                if ban is not None and ban.until > wall:  # it was banned by others before
-                    site.barred.put(failure.key, self._clock.monotonic() + ban.until - wall)
+                self._apply(site, failure.key, self.book.get(pair))
 
     def _count(self, state: ProxyState, site: Site, now: float, *, ok: bool) -> Arm:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
