@@ -5,6 +5,7 @@ What it needs is loaded where an interruption is seen to already, since that tak
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from proxywhirl import __version__
@@ -18,6 +19,7 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    gc.disable()  # until a command begins: what is loaded stays
     try:
         if sys.argv[1:] == ["--version"] and _printed(f"proxywhirl, version {__version__}"):
             sys.exit(0)
@@ -27,6 +29,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.stderr.write("proxywhirl: interrupted; what was done before that stays\n")
         sys.exit(INTERRUPTED)
+    finally:
+        gc.freeze()  # the end comes sooner where nothing is searched for what could be collected
 
 
 def _printed(line: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import os
 import warnings
 from collections.abc import Iterator
@@ -140,6 +139,8 @@ class _Lenient(BaseModel):
     def _tell_unknown(cls, data: Any) -> Any:
         for name in data if isinstance(data, dict) else ():
             if name not in cls.model_fields:
+                import difflib  # noqa: PLC0415  # this is rare
+
                 nearest = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.0)[0]
                 message = f"{cls.__name__} has no field {name!r}: it is ignored; the nearest is {nearest!r}"
                 warnings.warn(message, UserWarning, stacklevel=FRAMES_BELOW_CALLER + issubclass(cls, _Discreet))
