@@ -53,6 +53,7 @@ def fill(home: Path) -> None:
 def measure(home: Path, rounds: int) -> dict[str, list[float]]:
     """Run each command in turns, one warm-up round before; return the wall seconds that each took."""
     environment = os.environ | {"PROXYWHIRL_HOME": str(home)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
     taken: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds + 1):
         for name, command in COMMANDS.items():
