@@ -31,7 +31,7 @@ from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.reconcile import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
-from proxywhirl.cache.keys.keyset import KeyNotes, copy_notes, noted, open_sealer
+from proxywhirl.cache.keys.keyset import KeyNotes, leave_notes, noted, open_sealer
 from proxywhirl.cache.maintenance.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.maintenance.periodic import Upkeep
 from proxywhirl.cache.manifest import l2_directory, opening_lock
@@ -263,7 +263,8 @@ class Engine:
         if there is None:
             raise TierError(f"it waits for tier {authority.name}")
         rejoin(window, there[0] or "", there[1])
-        copy_notes(window, there[2])
+        if not noted(window):  # it was lost, and has come back without
+            leave_notes(window, there[2])
 
     def _join_windows(self, tiers: list[tuple[TierName, Tier]]) -> None:
         """Make an authority one store with the window that stood in for it, once the keys are known to open both."""

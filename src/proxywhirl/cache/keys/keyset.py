@@ -6,7 +6,7 @@ The rules of the notes stand in the package's plan.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from pydantic import SecretStr
@@ -82,27 +82,22 @@ def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sea
             )
         kept = keeper.read()
     sealer = Sealer(kept[0], [*kept[1:], *config.previous_keys], reread=None if keeper is None else keeper.read)
-    checks = {check for tier in durable for check in noted(tier)}
-    for tier in durable:
-        copy_notes(tier, checks)
+    notes = [noted(tier) for tier in durable]
+    for tier, its in zip(durable, notes, strict=True):
+        if not its:  # it was lost, and has come back without
+            leave_notes(tier, set().union(*notes))
     return sealer
 
 
-def copy_notes(tier: Tier, checks: Collection[str]) -> None:
-    """Leave the notes of other tiers in one that has none: it was lost, and has come back without."""
-    if not noted(tier):
-        for check in checks:
-            leave_note(tier, check)
+def leave_notes(tier: Tier, checks: Iterable[str]) -> None:
+    """Note that something in a tier may be sealed with these keys."""
+    for check in checks:
+        tier.set_meta(NOTE + check, check)
 
 
 def noted(tier: Tier) -> set[str]:
     """Return the fingerprints of the keys that something in a tier may be sealed with."""
     return {name.removeprefix(NOTE) for name in tier.metas(NOTE)}
-
-
-def leave_note(tier: Tier, check: str) -> None:
-    """Note that something in a tier may be sealed with a key."""
-    tier.set_meta(NOTE + check, check)
 
 
 def forget(tier: Tier, check: str) -> None:
@@ -159,7 +154,7 @@ class KeyNotes:
                 continue
             if unknown := there - self._sealer.known:
                 return unknown
-            leave_note(tier, check)
+            leave_notes(tier, [check])
             if self._sealer.reload():  # a rotation that began meanwhile has not seen this note
                 forget(tier, check)
         return set()
@@ -208,8 +203,7 @@ def _matching(
     for tier, checks in sealed:
         for check in unknown:  # whatever these keys sealed is gone, or damage made their names
             forget(tier, check)
-        for check in checks:
-            leave_note(tier, check)
+        leave_notes(tier, checks)
         if _is_salvaged(tier):
             tier.set_meta(SALVAGED, None)
     return kept

@@ -88,7 +88,7 @@ def rotate(
         work = _Work(sealer, stack, write)
         resumed = _begin(keeper, new_key, work.noted_in_authority() - {fingerprint(k) for k in config.previous_keys})
         sealer.reload()
-        work.each_durable(lambda tier, _: keys.leave_note(tier, sealer.key_check))
+        work.each_durable(lambda tier, _: keys.leave_notes(tier, [sealer.key_check]))
         resealed, _ = work.reseal()
         work.each_durable(lambda tier, is_authority: work.forget_others(tier) if is_authority else None)
         again, unreadable = work.reseal()
