@@ -8,7 +8,6 @@ A tunnel (RFC 9110 section 9.3.6) carries bytes both ways and sees into none of 
 - The client's parser is told of a response only when its first byte is sent: before that, all can be undone.
 - A response for which another proxy may get a better one is held back, where it is not too long. So is a short one
   until it is whole, so that a cut one can be asked for again.
-- The first bytes of a response are kept for the verdict as they came: a page in a content coding stays in it.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from proxywhirl.gateway.protocol.messages import (
 )
 from proxywhirl.gateway.protocol.request import ClientBroke, Request
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
-from proxywhirl.rotation.verdicts.response import Evidence, Verdict, sign_of
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Judge, is_repeated
+from proxywhirl.rotation.verdicts.response import Verdict, sign_of
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
 
@@ -42,23 +41,15 @@ _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Attempt(ABC):
-    """State of an attempt.
-
-    `sent`: a byte of the request may have left; `status`: of the final response; `verdict`: who is to blame for that.
-    """
+    """State of an attempt; `sent` once a byte of the request may have left."""
 
     def __init__(self, request: Request, proxy: Proxy) -> None:
         self.proxy = proxy
         self.sent = False
-        self.status: int | None = None
-        self.verdict = Verdict()
-        self.bytes_up = 0
-        self.bytes_down = 0
+        self.record = AttemptRecord(request.destination.target.site, request.method, request.clock)
         self._request = request
         self._clock = request.clock
-        self._began = self._clock.monotonic()
-        self._until = self._began + request.options.attempt_timeout
-        self._latency: float | None = None
+        self._until = self._clock.monotonic() + request.options.attempt_timeout
 
     @abstractmethod
     def steps(self) -> Steps[bool]:
@@ -72,22 +63,10 @@ class Attempt(ABC):
 
     def outcome(self, failure: UpstreamError | None) -> Outcome:
         """Tell what became of the attempt, for the lease; where a vendor said who is to blame, its word goes."""
-        verdict, blame = self.verdict, self.verdict.blame
-        if failure is not None:
-            said = decode_failure(self.proxy.attributes.provider, failure)
-            verdict = said or Verdict(failure.blame, sign_of(failure))
-            blame = verdict.blame or failure.blame
-        return Outcome(
-            ok=blame is None,
-            blame=blame,
-            latency=self._latency,
-            status=self.status,
-            error=None if failure is None else str(failure)[:_ERROR_LENGTH],
-            rule=verdict.rule,
-            retry_after=verdict.retry_after,
-            bytes_up=self.bytes_up,
-            bytes_down=self.bytes_down,
-        )
+        if failure is None:
+            return self.record.outcome(self.record.verdict)
+        said = decode_failure(self.proxy.attributes.provider, failure)
+        return self.record.outcome(said or Verdict(failure.blame, sign_of(failure)), str(failure)[:_ERROR_LENGTH])
 
     def _patience(self) -> float:
         """Seconds left to this attempt."""
@@ -101,8 +80,7 @@ class Tunnel(Attempt):
         """See `Attempt.steps`; a tunnel that gave nothing back failed too."""
         request = self._request
         yield commands.Dial(request.destination.target, self._patience())
-        self._latency = self._clock.monotonic() - self._began
-        self.status = 200
+        self.record.answered(200)
         accepted = h11.Response(status_code=200, reason=b"Connection established", headers=list(request.tidings))
         data = request.client.send(accepted)
         # A client that did not wait for the answer has begun to speak to the target.
@@ -112,9 +90,9 @@ class Tunnel(Attempt):
         if early:
             self.sent = True
             yield commands.WriteUpstream(early)
-        up, self.bytes_down = yield commands.Relay(request.options.idle_timeout)
-        self.bytes_up = len(early) + up
-        if self.bytes_up and not self.bytes_down:
+        up, self.record.bytes_down = yield commands.Relay(request.options.idle_timeout)
+        self.record.bytes_up = len(early) + up
+        if self.record.bytes_up and not self.record.bytes_down:
             raise TargetUnreachable(f"{self.proxy.url} opened a tunnel through which nothing came back")
         return True
 
@@ -128,13 +106,11 @@ class Exchange(Attempt):
         self._repeatable = repeatable
         self._absolute = proxy.scheme in ("http", "https")
         self._upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
-        self._client_spoke = self._began
+        self._client_spoke = self._clock.monotonic()
         self._expecting = request.client.they_are_waiting_for_100_continue
-        self._until_continue = self._began
+        self._until_continue = self._client_spoke
         self._response: h11.Response | None = None
-        self._at = 0.0  # when its head came, in Unix seconds
         self._events: list[h11.Event] = []  # of the response, not passed on yet
-        self._first = bytearray()  # for the verdict
         self._bodiless = request.method == "HEAD"
         self._complete = False
 
@@ -154,10 +130,11 @@ class Exchange(Attempt):
             if isinstance(response, h11.InformationalResponse) and response.status_code == HTTPStatus.CONTINUE:
                 yield from self._continue()
             response = yield from self._next_event()
-        self._latency = self._clock.monotonic() - self._began
+        self.record.answered(response.status_code, response.headers)
         if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._absolute:
+            self.record.status = None  # it is no response of the target
             raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
-        self._response, self._at, self.status = response, self._clock.now(), response.status_code
+        self._response = response
         self._events.append(response)
         self._bodiless = self._bodiless or response.status_code in _BODILESS
         hold_until = self._clock.monotonic() + request.options.attempt_timeout
@@ -173,7 +150,7 @@ class Exchange(Attempt):
                 yield from self.hand_on()
             self._take((yield from self._next_event()))
             # A slow response is streamed after all: the client would not wait for ever.
-            holding = holding and self.bytes_down <= HELD_RESPONSE and self._clock.monotonic() < hold_until
+            holding = holding and self.record.bytes_down <= HELD_RESPONSE and self._clock.monotonic() < hold_until
         if self._is_repeated() and not request.answered:
             return False
         yield from self.hand_on()
@@ -184,7 +161,7 @@ class Exchange(Attempt):
     def _send(self, head: bytes, events: list[h11.Data | h11.EndOfMessage]) -> Steps[None]:
         data = head + b"".join(map(self._upstream.send, events))
         for event in events:
-            self.bytes_up += len(event.data) if isinstance(event, h11.Data) else 0
+            self.record.bytes_up += len(event.data) if isinstance(event, h11.Data) else 0
         if data:
             self.sent = True
             self._request.body.trim()
@@ -202,37 +179,26 @@ class Exchange(Attempt):
 
     def _is_repeated(self) -> bool:
         """Judge the response by what has come so far, and tell whether another proxy is tried for a better one."""
-        response, request = self._response, self._request
-        if response is None:
-            raise RuntimeError("a response was judged before it came")
-        length = self.bytes_down if self._complete else declared_length(response)
-        evidence = Evidence(
-            site=request.destination.target.site,
-            method=request.method,
-            status=response.status_code,
-            headers=tuple(response.headers),
-            body=bytes(self._first),
-            length=None if self._bodiless else length,
-            latency=self._latency,
-            at=self._at,
-        )
-        provider = self.proxy.attributes.provider
-        self.verdict = judge_forwarded(provider, evidence, self._judge) if self._absolute else self._judge(evidence)
-        return self._repeatable and request.body.replayable and is_repeated(self.verdict)
+        length = None
+        if self._response is not None and not self._bodiless:
+            length = self.record.bytes_down if self._complete else declared_length(self._response)
+        evidence = self.record.evidence(length)
+        provider, judge = self.proxy.attributes.provider, self._judge
+        self.record.verdict = judge_forwarded(provider, evidence, judge) if self._absolute else judge(evidence)
+        return self._repeatable and self._request.body.replayable and is_repeated(self.record.verdict)
 
     def _take(self, event: h11.Event) -> None:
         """Hold an event of the response's body, or its end."""
         if isinstance(event, h11.Data):
             self._renew()
             data = bytes(event.data)
-            self.bytes_down += len(data)
-            self._first += data[: HELD_RESPONSE - len(self._first)]
+            self.record.received(data)
             self._events.append(h11.Data(data=data))
         else:
             self._complete = True
             version = self._request.client.their_http_version or b"1.0"
             trailers = event.headers if isinstance(event, h11.EndOfMessage) and version >= b"1.1" else ()
-            self._events.append(h11.EndOfMessage(headers=trailers_onward(trailers)))
+            self._events.append(h11.EndOfMessage(headers=trailers_onward(trailers) if trailers else []))
 
     def hand_on(self) -> Steps[None]:
         """Send the client what is held; from its first byte on, the request is answered."""

@@ -52,7 +52,7 @@ class Failover:
             answer = (yield from self._try(command.proxy)) if isinstance(command, Try) else (yield command)
         if why is None:
             served = self._served
-            yield self._finished(served, ok=served is not None and served.verdict.blame is None)
+            yield self._finished(served, ok=served is not None and served.record.verdict.blame is None)
             return None
         if self._held is None:
             yield self._finished(None, ok=False)
@@ -110,7 +110,7 @@ class Failover:
                 ok=ok,
                 attempts=self._pursuit.attempts,
                 seconds=request.clock.monotonic() - request.began,
-                status=attempt.status if attempt else None,
+                status=attempt.record.status if attempt else None,
             )
         )
 

@@ -134,7 +134,7 @@ class Body:
                     self._held += event.data
             elif isinstance(event, h11.EndOfMessage):
                 self.complete = True
-                self._trailers = trailers_onward(event.headers)
+                self._trailers = trailers_onward(event.headers) if event.headers else []
                 event = h11.EndOfMessage(headers=self._trailers)
             else:
                 break

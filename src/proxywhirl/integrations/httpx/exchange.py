@@ -7,7 +7,7 @@ error are neither quoted nor chained.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpcore2
@@ -20,8 +20,8 @@ from proxywhirl.integrations.httpx.request import EXTENSION
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.retries.pursuit import Failed, NoChoice, Pursuit, Stop
-from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, Judge, is_repeated
-from proxywhirl.rotation.verdicts.response import SILENT, Evidence, Verdict, sign_of
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Judge, is_repeated
+from proxywhirl.rotation.verdicts.response import SILENT, Verdict, sign_of
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
 from proxywhirl.wire.http import authorization
@@ -46,19 +46,16 @@ class Failure:
     """Why an attempt failed: what to raise, whom to blame, and whether the request may have been acted on.
 
     `final` where no other proxy could help, since the request itself is wrong; `stale` where a connection
-    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again. `rule` is
-    what it has in common with others, or what a vendor said of it, and so is `retry_after` (seconds).
+    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again.
     """
 
     kind: type[httpx2.TransportError]
     text: str
-    blame: Blame
+    verdict: Verdict
     sent: bool
     cause: BaseException | None
     final: bool = False
     stale: bool = False
-    rule: str | None = None
-    retry_after: float | None = None
 
     def error(self, proxies: int) -> httpx2.TransportError:
         """Build the error that ends a request for which so many proxies were tried; raise it from `cause`."""
@@ -78,28 +75,24 @@ def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_t
     """
     if isinstance(exc, UpstreamError):
         reached = sent and not isinstance(exc, AccountRefused)
-        failure = Failure(_kind(exc), str(exc), exc.blame, reached, exc, rule=sign_of(exc))
-        verdict = decode_failure(proxy.attributes.provider, exc)
-        if verdict is None or verdict.blame is None:
-            return failure
-        text = f"{failure.text} ({verdict.rule})"
-        return replace(failure, text=text, blame=verdict.blame, rule=verdict.rule, retry_after=verdict.retry_after)
+        said = decode_failure(proxy.attributes.provider, exc)
+        text = str(exc) if said is None else f"{exc} ({said.rule})"
+        return Failure(_kind(exc), text, said or Verdict(exc.blame, sign_of(exc)), reached, exc)
     if isinstance(exc, _CALLERS_FAULT):
         kind = getattr(httpx2, type(exc).__name__)
-        return Failure(kind, str(exc), Blame.US, sent, exc, final=True)
+        return Failure(kind, str(exc), Verdict(Blame.US), sent, exc, final=True)
     if isinstance(exc, _TIMEOUTS):
         kind = getattr(httpx2, type(exc).__name__, httpx2.ReadTimeout if sent else httpx2.ConnectTimeout)
-        return Failure(
-            kind, f"{proxy.url} gave no answer in time", Blame.PROXY, sent, exc, rule=SILENT if sent else None
-        )
+        verdict = Verdict(Blame.PROXY, SILENT if sent else None)
+        return Failure(kind, f"{proxy.url} gave no answer in time", verdict, sent, exc)
     blame = Blame.TARGET_THROUGH_PROXY if tunnel_tls else Blame.PROXY
     if reused:
         blame = Blame.US  # either side may close an idle connection at any moment; to reuse it was our risk
     kind = getattr(httpx2, type(exc).__name__)
     if isinstance(exc, httpcore2.ProtocolError):
         text = f"{proxy.url} closed the connection early or sent no valid HTTP"
-        return Failure(kind, text, blame, sent, None, stale=reused)
-    return Failure(kind, f"{proxy.url} broke the connection", blame, sent, exc, stale=reused)
+        return Failure(kind, text, Verdict(blame), sent, None, stale=reused)
+    return Failure(kind, f"{proxy.url} broke the connection", Verdict(blame), sent, exc, stale=reused)
 
 
 def _kind(exc: UpstreamError) -> type[httpx2.TransportError]:
@@ -173,12 +166,12 @@ class Sending:
 class Exchange(httpx2.AsyncByteStream):
     """One attempt: its lease and its connection, from the request to the last byte of the response.
 
-    It is the stream of the response; closing it reports the lease and gives the connection back. `verdict` is who is to
-    blame for the response by what has come of it; `held` once all of that is in memory.
+    It is the stream of the response; closing it reports the lease and gives the connection back. `held` once all
+    of the response is in memory.
     """
 
     def __init__(self, sending: Sending, lease: Lease, endpoint: ProxyURL) -> None:
-        self.verdict = Verdict()
+        self.record = AttemptRecord(sending.site, sending.request.method, sending.clock)
         self.held = False
         self._sending = sending
         self._request = sending.request
@@ -188,12 +181,7 @@ class Exchange(httpx2.AsyncByteStream):
         self._forwarded = self._identity.forwards(self._request.url.scheme)
         self._reused = True  # the connection, unless one is dialled
         self._sent = False  # a byte of the request may have left
-        self._started = sending.clock.monotonic()
-        self._latency: float | None = None
-        self._at: float | None = None
         self._response: httpcore2.Response | None = None
-        self._received = 0
-        self._first = bytearray()  # for the verdict
         self._ahead = bytearray()  # read, and still to be handed on
         self._chunks: AsyncGenerator[bytes] | None = None
         self._whole = False
@@ -205,15 +193,14 @@ class Exchange(httpx2.AsyncByteStream):
         A response for which another attempt may get a better one is read too, up to what is ever held.
         """
         response = self._response = await self._identity.pool.handle_async_request(self._outgoing())
-        self._latency = self._sending.clock.monotonic() - self._started
-        self._at = self._sending.clock.now()
+        self.record.answered(response.status, ((name.lower(), value) for name, value in response.headers))
         if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._forwarded:
             raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
         self._judge(response)
         length = _declared(response)
         is_short = length is not None and length <= HELD_RESPONSE
-        if is_short or (self._sending.pursuit.repeatable and is_repeated(self.verdict)):
-            while self._received <= HELD_RESPONSE and (chunk := await self._next()) is not None:
+        if is_short or (self._sending.pursuit.repeatable and is_repeated(self.record.verdict)):
+            while self.record.bytes_down <= HELD_RESPONSE and (chunk := await self._next()) is not None:
                 self._ahead += chunk
             self.held = self._whole
         if self.held:
@@ -246,8 +233,7 @@ class Exchange(httpx2.AsyncByteStream):
             self._whole = True
             self._judge(self._response)
             return None
-        self._received += len(chunk)
-        self._first += chunk[: HELD_RESPONSE - len(self._first)]
+        self.record.received(chunk)
         return chunk
 
     async def fail(self, exc: Exception) -> Failure:
@@ -312,33 +298,17 @@ class Exchange(httpx2.AsyncByteStream):
 
     def _judge(self, response: httpcore2.Response) -> None:
         """Judge the response by what has come of it."""
-        evidence = Evidence(
-            site=self._sending.site,
-            method=self._request.method,
-            status=response.status,
-            headers=tuple((name.lower(), value) for name, value in response.headers),
-            body=bytes(self._first),
-            length=None if self._request.method == "HEAD" else self._received if self._whole else _declared(response),
-            latency=self._latency,
-            at=self._at,
-        )
+        length = self.record.bytes_down if self._whole else _declared(response)
+        evidence = self.record.evidence(None if self._request.method == "HEAD" else length)
         judge, provider = self._sending.judge, self._lease.proxy.attributes.provider
-        self.verdict = judge_forwarded(provider, evidence, judge) if self._forwarded else judge(evidence)
+        self.record.verdict = judge_forwarded(provider, evidence, judge) if self._forwarded else judge(evidence)
 
     def outcome(self, failure: Failure | None) -> Outcome:
         """Tell what became of the attempt, for the lease."""
-        told = self.verdict if failure is None else failure
-        return Outcome(
-            told.blame is None,
-            blame=told.blame,
-            latency=self._latency,
-            status=self._response.status if self._response else None,
-            error=None if failure is None else failure.text,
-            rule=told.rule,
-            retry_after=told.retry_after,
-            bytes_up=self._sending.body.sent,
-            bytes_down=self._received,
-        )
+        self.record.bytes_up = self._sending.body.sent
+        if failure is None:
+            return self.record.outcome(self.record.verdict)
+        return self.record.outcome(failure.verdict, failure.text)
 
 
 def _declared(response: httpcore2.Response) -> int | None:

@@ -40,6 +40,7 @@ from proxywhirl.rotation.retries.pursuit import (
     choose,
 )
 from proxywhirl.rotation.retries.send_policy import SendPolicy, is_repeated
+from proxywhirl.rotation.verdicts.response import Verdict
 from proxywhirl.validation import require, require_number
 
 _log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
             text = f"{lease.proxy.url}: its credential cannot be read: {exc}"
             outcome = Outcome(False, blame=Blame.US, error=text)
             lease.report(outcome)
-            return sending.failed(Failure(httpx2.ConnectError, text, Blame.US, sent=False, cause=exc), outcome)
+            return sending.failed(Failure(httpx2.ConnectError, text, Verdict(Blame.US), sent=False, cause=exc), outcome)
         exchange = Exchange(sending, lease, endpoint)
         try:
             async with asyncio.timeout(self._attempt_timeout) as limit:
@@ -159,7 +160,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         except BaseException:
             await exchange.close()
             raise
-        if exchange.held and is_repeated(exchange.verdict):
+        if exchange.held and is_repeated(exchange.record.verdict):
             return Failed(exchange.outcome(None), held=True, replayable=sending.body.replayable)
         return Served()
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
 from proxywhirl.validation import require
 
@@ -164,3 +165,61 @@ def as_forwarded(verdict: Verdict, status: int) -> Verdict:
     if verdict.blame is Blame.TARGET and status in _OF_GATEWAYS:
         return replace(verdict, blame=Blame.TARGET_THROUGH_PROXY)
     return verdict
+
+
+class AttemptRecord:
+    """What came of one attempt: what its response is judged by, and what is reported of it.
+
+    `latency` is in seconds to the head of the response, or to the tunnel. Of the response's body the first bytes are
+    kept, as they came: a page in a content coding stays in it.
+    """
+
+    def __init__(self, site: str, method: str, clock: Clock) -> None:
+        self.verdict = Verdict()
+        self.status: int | None = None
+        self.latency: float | None = None
+        self.bytes_up = self.bytes_down = 0
+        self._site = site
+        self._method = method
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._at: float | None = None
+        self._headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._first = bytearray()
+
+    def answered(self, status: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Note the head of the final response, names in lower case."""
+        self.latency, self._at = self._clock.monotonic() - self._began, self._clock.now()
+        self.status, self._headers = status, tuple(headers)
+
+    def received(self, data: bytes) -> None:
+        """Note a piece of the response's body."""
+        self.bytes_down += len(data)
+        self._first += data[: HELD_RESPONSE - len(self._first)]
+
+    def evidence(self, length: int | None) -> Evidence:
+        """Return what the response is judged by, so far; `length` is that of its whole body, None where not known."""
+        return Evidence(
+            site=self._site,
+            method=self._method,
+            status=self.status or 0,
+            headers=self._headers,
+            body=bytes(self._first),
+            length=length,
+            latency=self.latency,
+            at=self._at,
+        )
+
+    def outcome(self, told: Verdict, error: str | None = None) -> Outcome:
+        """Return what is reported: who is to blame, for the response or for a failure."""
+        return Outcome(
+            ok=told.blame is None,
+            blame=told.blame,
+            latency=self.latency,
+            status=self.status,
+            error=error,
+            rule=told.rule,
+            retry_after=told.retry_after,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+        )
