@@ -207,30 +207,31 @@ class EntryMapping:
         """
         entry = _validated(entry)
         username, password = entry.username, entry.password
+        plain = None
+        if username is not None or password is not None:
+            plain = (text_of("username", username), text_of("password", password))
         checked, due = entry.last_health_check, entry.next_check_time
         record = Record(  # by place: of so many, names cost as much as the rest
             entry.key,
             entry.proxy_url,
             entry.source,
-            _timestamp(entry.fetch_time),
+            min(entry.fetch_time.timestamp(), NEVER_TIMESTAMP),  # a float rounds the last microsecond of 9999 up
             entry.ttl_seconds,
-            _timestamp(entry.expires_at),
-            _timestamp(entry.last_accessed),
+            min(entry.expires_at.timestamp(), NEVER_TIMESTAMP),
+            min(entry.last_accessed.timestamp(), NEVER_TIMESTAMP),
             entry.access_count,
             entry.health_status.value,
             entry.failure_count,
-            checked if checked is None else _timestamp(checked),
+            checked if checked is None else min(checked.timestamp(), NEVER_TIMESTAMP),
             entry.consecutive_health_failures,
             entry.consecutive_health_successes,
             entry.recovery_attempt,
-            due if due is None else _timestamp(due),
+            due if due is None else min(due.timestamp(), NEVER_TIMESTAMP),
             entry.last_health_error,
             entry.total_health_checks,
             entry.total_health_check_failures,
             encode_attributes(entry.attributes),
-            plain=None
-            if username is None and password is None
-            else (text_of("username", username), text_of("password", password)),
+            plain=plain,
         )
         return check_storable(record)
 
@@ -405,9 +406,3 @@ def _moment(timestamp: float) -> datetime:
 
 _shared_moment = lru_cache(maxsize=1024)(_moment)
 """For times that many entries have in common: those of a batch are fetched, and expire, together."""
-
-
-def _timestamp(moment: datetime) -> float:
-    """Return the Unix seconds of a moment; a float rounds the last microsecond of the year 9999 up."""
-    at = moment.timestamp()
-    return min(at, NEVER_TIMESTAMP)

@@ -24,6 +24,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from itertools import chain
 from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
 from proxywhirl.backoff import Backoff, Trials
@@ -68,6 +69,7 @@ PATIENCE_SECONDS = 10.0
 SLOW_CALL_SECONDS = 2.0
 SLOW_RECORD_SECONDS = 0.001
 MUCH = 500
+AT_ONCE = (None,)
 
 T = TypeVar("T")
 
@@ -199,7 +201,7 @@ class BreakerTier:
         exclusive = writes or patience > 0  # it needs the lock of writers
         why = ""
         wait = min(patience, _patience.get())
-        for _ in pauses(wait):
+        for _ in chain(AT_ONCE, pauses(wait)):  # nearly all go well at once
             lock = self._lock if exclusive else self._reads
             if self.sick and not (self.writable if writes else self.available):
                 return default

@@ -214,6 +214,9 @@ class HintFile:
     def catch_up(self) -> bool:
         """Follow what other processes wrote; return whether there are hints. Costs one `stat` without news."""
         status = self._look()
+        if status is None and self._fd < 0:
+            self.waiting = False
+            return False
         self.waiting = status is not None and status.st_size > len(HEADER)
         if self._is_behind(status):  # where there are none any more, too: others have written what was known
             with self._locked():

@@ -56,12 +56,12 @@ class HitLog:
     def add_to(self, record: Record) -> None:
         """Show on a record from the store the hits that are not in the store yet."""
         record.stored_count = stored = record.access_count
-        key, generation = record.key, record.generation
-        hits = self._unsaved(key, generation)
-        if hits is not None:
-            record.access_count = counted(stored, hits[0])
-            record.accessed_at = max(record.accessed_at, hits[1])
-        shown = self._written.get((key, generation))
+        key, place = record.key, (record.key, record.generation)
+        if key in self._latest or place in self._gathered:
+            count, at = self._unsaved(*place) or (0, 0.0)
+            record.access_count = counted(stored, count)
+            record.accessed_at = max(record.accessed_at, at)
+        shown = self._written.get(place)
         if shown is not None:
             record.access_count = self._at_least(shown, record.access_count, stored)
         record.saved_count = record.access_count

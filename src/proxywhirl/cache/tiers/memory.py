@@ -103,6 +103,12 @@ class MemoryTier:
     def follow(self, stretch: Stretch) -> Followed | None:
         if stretch.since != self._changes.revision:
             return None
+        if stretch.admit and len(stretch.records) == 1 and not stretch.removed:
+            (record,) = stretch.records
+            if record.key not in self._records:
+                victim = self.take(record)
+                self._journal.revision = stretch.revision
+                return Followed([], [] if victim is None else [victim])
         followed = Followed(self.drop(stretch.removed))
         records = stretch.records if stretch.admit else [r for r in stretch.records if r.key in self._records]
         kept, followed.evicted = self._admit(records)
