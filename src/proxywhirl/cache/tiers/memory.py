@@ -107,7 +107,7 @@ class MemoryTier:
             (record,) = stretch.records
             if record.key not in self._records:
                 victim = self.take(record)
-                self._journal.revision = stretch.revision
+                self._changes.revision = stretch.revision
                 return Followed([], [] if victim is None else [victim])
         followed = Followed(self.drop(stretch.removed))
         records = stretch.records if stretch.admit else [r for r in stretch.records if r.key in self._records]
