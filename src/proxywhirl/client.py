@@ -57,8 +57,20 @@ def _offers(proxies: Iterable[str | ProxyURL | Offer] | None) -> list[Offer]:
     return offers
 
 
-class _Verbs(ABC, Generic[R]):
-    """The methods of HTTP; `R` is a response, or the coroutine of one."""
+class _Client(ABC, Generic[R]):
+    """What both faces have; `R` is a response, or the coroutine of one."""
+
+    _runtime: Runtime
+
+    @property
+    def pool(self) -> Pool:
+        """The pool behind the client: `acquire` a lease from it to make a connection of your own."""
+        return self._runtime.pool
+
+    @property
+    def cache(self) -> CacheManager:
+        """The cache behind the pool, to `add`, `scan` or read statistics."""
+        return self._runtime.cache
 
     @abstractmethod
     def request(self, method: str, url: str, **options: Any) -> R:
@@ -89,7 +101,7 @@ class _Verbs(ABC, Generic[R]):
         return self.request("DELETE", url, **options)
 
 
-class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
+class AsyncProxyWhirl(_Client[Coroutine[Any, Any, httpx2.Response]]):
     """Send requests through rotating proxies, in asyncio. Belongs to one event loop; close it or use `async with`.
 
     Args:
@@ -145,16 +157,6 @@ class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
         self._client = httpx2.AsyncClient(
             transport=transport, trust_env=False, timeout=timeout, follow_redirects=follow_redirects
         )
-
-    @property
-    def pool(self) -> Pool:
-        """The pool behind the client: `acquire` a lease from it to make a connection of your own."""
-        return self._runtime.pool
-
-    @property
-    def cache(self) -> CacheManager:
-        """The cache behind the pool, to `add`, `scan` or read statistics."""
-        return self._runtime.cache
 
     async def request(
         self,
@@ -220,7 +222,7 @@ class AsyncProxyWhirl(_Verbs[Coroutine[Any, Any, httpx2.Response]]):
         await self.aclose()
 
 
-class ProxyWhirl(_Verbs[httpx2.Response]):
+class ProxyWhirl(_Client[httpx2.Response]):
     """Send requests through rotating proxies, in plain code. Thread-safe; close it or use `with`.
 
     One background event loop does the network's work. The arguments and errors are those of `AsyncProxyWhirl`.
@@ -251,22 +253,13 @@ class ProxyWhirl(_Verbs[httpx2.Response]):
             follow_redirects=follow_redirects,
             monitor=monitor,
         )
+        self._runtime = self._whirl._runtime  # noqa: SLF001 - the other face of the same
         self._loop = asyncio.new_event_loop()
         self._closed = False
         self._closing = threading.Lock()
         self._gate = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxywhirl-network", daemon=True)
         self._thread.start()
-
-    @property
-    def pool(self) -> Pool:
-        """The pool behind the client."""
-        return self._whirl.pool
-
-    @property
-    def cache(self) -> CacheManager:
-        """The cache behind the pool."""
-        return self._whirl.cache
 
     def request(self, method: str, url: str, **options: Any) -> httpx2.Response:
         """Send a request and read the response; see `AsyncProxyWhirl.request`."""

@@ -1,9 +1,8 @@
 """A connection to a proxy at the least cost: a bare socket, its bytes counted, and TLS over any such channel.
 
 It costs a few system calls and no buffer of its own, so that thousands of probes fit into one event loop; for
-traffic there is `net.connection`. Bytes are those on the wire above TCP: of TLS its records, not what is inside them.
-
-Rules: a channel belongs to one task; whoever opened it closes it; what was read too far stays for the next reader.
+traffic there is `net.connection`. Bytes are counted above TCP: of TLS its records, not what is inside them. A channel
+belongs to one task, which closes it. What was read too far stays for the next reader.
 """
 
 from __future__ import annotations

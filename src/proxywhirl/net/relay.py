@@ -1,9 +1,11 @@
 """Carry bytes both ways between two connections until both sides have ended.
 
-Rules: one side's end is passed on as a half-close while the other way goes on; a side that has no
-half-close (TLS) is closed when the answers have ended, and left a short time for its answer when the
-questions have; a reader is only read when its bytes can be written (back-pressure); a relay that ends in
-any way but both sides' regular end resets both connections, so that a cut stream never looks complete.
+Rules:
+- The end of one side is passed on as a half-close, while the other way goes on.
+- TLS has no half-close. There the end of the answers closes the asking side; after the end of the questions the
+  answering side has a short time left.
+- A side is read only when its bytes can be written (back-pressure).
+- Unless both sides end regularly, both connections are reset: a cut stream never looks complete.
 """
 
 from __future__ import annotations
@@ -27,14 +29,10 @@ class Transferred:
 
 
 async def relay(a: Connection, b: Connection, *, idle_timeout: float) -> Transferred:
-    """Carry bytes both ways; return when both sides have ended, one broke, or nothing moved for too long.
+    """Carry bytes between `a`, which asks, and `b`, which answers; return when both have ended or one broke.
 
-    The caller closes the connections afterwards. Cancelled, it resets both and leaves no task.
-
-    Args:
-        a: The side that asks.
-        b: The side that answers.
-        idle_timeout: Seconds without a byte in either direction after which the relay gives up.
+    It gives up after `idle_timeout` seconds without a byte in either direction. The caller closes the connections
+    afterwards. Cancelled, it resets both and leaves no task.
     """
     loop, patience = asyncio.get_running_loop(), idle_timeout
     up = down = 0

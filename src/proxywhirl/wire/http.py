@@ -1,8 +1,9 @@
 """The tunnel of an HTTP proxy, client side: CONNECT (RFC 9110 section 9.3.6), Basic credentials (RFC 7617).
 
-Rules: the head is read line by line, so that not one byte of the tunnel is taken; h11 writes and
-reads it. A proxy may echo what it was sent, so its own words are quoted in an error only where
-nothing secret was sent. The headers of a refusal go along with the error, for who knows what its vendor means by them.
+Rules:
+- The head is read line by line, so that not one byte of the tunnel is taken; h11 writes and reads it.
+- A proxy may echo what it was sent: its own words are quoted in an error only where nothing secret was sent.
+- The headers of a refusal go along with the error: a vendor says in them who is to blame.
 """
 
 from __future__ import annotations

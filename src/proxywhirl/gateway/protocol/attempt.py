@@ -62,7 +62,7 @@ class Attempt(ABC):
         """
 
     def outcome(self, failure: UpstreamError | None) -> Outcome:
-        """Tell what became of the attempt, for the lease; where a vendor said who is to blame, its word goes."""
+        """Return what is reported of the attempt: a failure, as its vendor explains it, or the response."""
         if failure is None:
             return self.record.outcome(self.record.verdict)
         said = decode_failure(self.proxy.attributes.provider, failure)

@@ -51,8 +51,8 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# `Connection` may name any field as its own, yet these decide where a message ends and where it goes:
-# whoever could take them away could smuggle a request.
+# `Connection` may name any field as its own, yet these decide where a message ends and where it goes: to take them away
+# would be to smuggle a request.
 _NEVER_NOMINATED = frozenset((b"content-length", b"host"))
 # A trailer that could change framing, routing or identity is dropped (RFC 9110 section 6.5.1).
 _NEVER_TRAILER = _HOP_BY_HOP | _NEVER_NOMINATED | {b"authorization", b"set-cookie", b"trailer"}
@@ -139,11 +139,10 @@ def _tunnel_destination(head: h11.Request) -> Destination | Refusal:
 
 
 def request_upstream(head: h11.Request, destination: Destination, *, via: ProxyURL | None, expect: bool) -> h11.Request:
-    """Build the request that goes upstream.
+    """Build the request that goes upstream; `expect` says whether the client still waits for `100 Continue`.
 
-    `via` is the HTTP proxy that gets it in absolute-form, with that proxy's credential; None means
-    that the connection reaches the target itself, which gets origin-form and no credential.
-    `expect` says whether the client still waits for `100 Continue`.
+    `via` is the HTTP proxy that gets it in absolute-form, with that proxy's credential. None means that the connection
+    reaches the target itself, which gets origin-form and no credential.
 
     Raises:
         AccountRefused: That proxy cannot be sent its credential.

@@ -1,8 +1,8 @@
 """The connections behind the httpx2 transport: one set for each proxy identity, none shared.
 
-httpcore2 speaks HTTP; every connection under it is dialled by `proxywhirl.net`, so that all schemes of
-proxies work alike and a failure arrives with the one who is to blame. An http target behind an http or https
-proxy is asked for in absolute-form; everything else goes through a tunnel.
+httpcore2 speaks HTTP. `proxywhirl.net` dials every connection under it, so that all schemes of proxies work alike and
+a failure names the party to blame. An http target behind an http or https proxy is asked for in absolute-form;
+everything else goes through a tunnel.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ProxiedStream(httpcore2.AsyncNetworkStream):
             raise httpcore2.WriteError(str(exc)) from exc
 
     async def aclose(self) -> None:
-        """Close without a farewell: whoever closes here needs nothing more, and a request must not wait."""
+        """Close without a farewell: nothing more is needed of it, and a request must not wait."""
         self._connection.abort()
         with contextlib.suppress(OSError):  # how it was lost is of no interest any more
             await self._connection.writer.wait_closed()

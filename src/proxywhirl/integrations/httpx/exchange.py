@@ -45,8 +45,8 @@ _TIMEOUTS = (httpcore2.TimeoutException, TimeoutError)
 class Failure:
     """Why an attempt failed: what to raise, whom to blame, and whether the request may have been acted on.
 
-    `final` where no other proxy could help, since the request itself is wrong; `stale` where a connection
-    that was kept had been closed meanwhile, which says nothing about the proxy: it may be tried again.
+    It is `final` where the request itself is wrong, so that no other proxy could help. It is `stale` where a kept
+    connection had been closed meanwhile, which says nothing about the proxy: that may be tried again.
     """
 
     kind: type[httpx2.TransportError]
@@ -64,14 +64,10 @@ class Failure:
 
 
 def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_tls: bool) -> Failure:
-    """Find out who is to blame.
+    """Find out who is to blame for one of `NETWORK_ERRORS`.
 
-    Args:
-        exc: One of `NETWORK_ERRORS`.
-        proxy: The proxy of the attempt.
-        sent: Whether any byte of the request may have left.
-        reused: Whether the connection had served another request before.
-        tunnel_tls: Whether the proxy only moved the TLS records of the target.
+    `sent` says whether any byte of the request may have left, `reused` whether the connection had served another
+    request before, `tunnel_tls` whether the proxy only moved the TLS records of the target.
     """
     if isinstance(exc, UpstreamError):
         reached = sent and not isinstance(exc, AccountRefused)

@@ -4,8 +4,8 @@
 
 - an attempt on a kept connection that turns out to be closed does not count as one at its proxy;
 - another proxy is tried until the caller has been given the first byte of a response, and while the body is in memory;
-- a 407 on a request that the proxy forwards itself means that nothing reached the target: it is tried again whatever
-  its method, and never handed on;
+- a 407 on a request that the proxy forwards itself means that nothing reached the target: the request is tried again
+  with any method, and the 407 is never handed on;
 - what a request wishes of its proxy stands in its extension `proxywhirl` (see `integrations.httpx.request`);
 - no environment variable changes any of this.
 """
