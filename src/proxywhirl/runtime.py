@@ -168,7 +168,7 @@ class Runtime:
             SettingsError: that file cannot be read, or what it says is wrong.
         """
         from proxywhirl.rotation.verdicts.rules import Classifier
-        from proxywhirl.settings.ban_rules import ban_rules
+        from proxywhirl.settings.files import ban_rules
 
         return Classifier(ban_rules(self.settings.home))
 

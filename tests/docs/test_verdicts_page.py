@@ -18,7 +18,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
 from proxywhirl.rotation.verdicts.rule_file import CHANGEABLE, Definition, built_in_rules
 from proxywhirl.rotation.verdicts.rules import Classifier, Rule
-from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rules
+from proxywhirl.settings.files import BAN_RULES_FILE, ban_rules
 from proxywhirl.wire.retry_after import LONGEST_WAIT
 
 FILE = Path(__file__).parents[2] / "docs" / "verdicts.md"

@@ -15,7 +15,7 @@ from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
 from proxywhirl.rotation.verdicts.rules import Classifier
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
-from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rules
+from proxywhirl.settings.files import BAN_RULES_FILE, ban_rules
 
 BANNED = Blame.TARGET_THROUGH_PROXY
 

@@ -21,7 +21,7 @@ from proxywhirl.cli.options import home_option, json_option
 from proxywhirl.cli.output import acknowledge, note, print_json, print_table, warn
 from proxywhirl.errors import ProxyWhirlError, SettingsError
 from proxywhirl.settings import SETTINGS_FILE, Settings
-from proxywhirl.settings.ban_rules import BAN_RULES_FILE, ban_rule_faults
+from proxywhirl.settings.files import BAN_RULES_FILE, ban_rule_faults
 from proxywhirl.state.salvage import BESIDE
 from proxywhirl.state.store import StateStore
 

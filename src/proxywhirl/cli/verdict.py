@@ -15,7 +15,7 @@ from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
 from proxywhirl.rotation.verdicts.rule_file import HEADER_NAME
 from proxywhirl.rotation.verdicts.rules import Classifier, Rule
 from proxywhirl.settings import Settings
-from proxywhirl.settings.ban_rules import ban_rules
+from proxywhirl.settings.files import ban_rules
 
 COLUMNS = ("NAME", "FROM", "ENABLED", "DOMAIN", "BLAME", "HOLDS WHERE", "ABOUT")
 SHOWN = 2  # alternatives of a condition that the table shows; --json has all

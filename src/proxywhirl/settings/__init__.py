@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxywhirl.settings.file import SETTINGS_FILE
+from proxywhirl.settings.files import SETTINGS_FILE
 from proxywhirl.settings.sections import (
     GatewaySettings,
     HealthSettings,

@@ -94,17 +94,8 @@ class GatewaySettings(BaseModel):
         credentials = None
         if self.username is not None and self.password is not None:
             credentials = (self.username, self.password.get_secret_value())
-        return GatewayOptions(
-            host=self.host,
-            port=self.port,
-            credentials=credentials,
-            attempt_timeout=self.attempt_timeout,
-            total_timeout=self.total_timeout,
-            idle_timeout=self.idle_timeout,
-            header_timeout=self.header_timeout,
-            tls=self.upstream_tls(),
-            max_connections=self.max_connections,
-        )
+        alike = self.model_dump(exclude={"username", "password", "upstream_ca_file"})
+        return GatewayOptions(**alike, credentials=credentials, tls=self.upstream_tls())
 
     def upstream_tls(self) -> ssl.SSLContext | None:
         """Return what proxies of the scheme https are trusted by; None for the system's authorities.

@@ -18,7 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from proxywhirl.cache.models import CacheConfig, CacheTierConfig
 from proxywhirl.errors import SettingsError
-from proxywhirl.settings.file import SETTINGS_FILE, changed_text, read_file, write_file
+from proxywhirl.settings.files import SETTINGS_FILE, changed_text, read_file, write_file
 from proxywhirl.settings.sections import (
     SECTIONS,
     GatewaySettings,
@@ -81,10 +81,8 @@ class Settings(BaseModel):
             SettingsError: the file cannot be changed so, or the environment says something else, which wins.
         """
         path = _home(home) / SETTINGS_FILE
-        import tomllib
-
-        text, changed = changed_text(path, section, name, value)
-        settings = cls._checked(tomllib.loads(changed), path)
+        text, changed, values = changed_text(path, section, name, value)
+        settings = cls._checked(values, path)
         if getattr(getattr(settings, section), name) != value:
             variable = f"PROXYWHIRL_{section}_{name}".upper()
             raise SettingsError(
@@ -107,15 +105,8 @@ class Settings(BaseModel):
         """
         off = CacheTierConfig(enabled=False)
         settings = cls._checked({}, None)
-        cache = settings.cache.model_copy(
-            update={
-                "l1_config": CacheTierConfig(),
-                "l2_config": off,
-                "l3_config": off,
-                "encryption_key": None,
-                "key_previous": None,
-            }
-        )
+        tiers = {"l1_config": CacheTierConfig(), "l2_config": off, "l3_config": off}
+        cache = settings.cache.model_copy(update={**tiers, "encryption_key": None, "key_previous": None})
         return settings.model_copy(update={"home": None, "cache": cache})
 
     @classmethod
