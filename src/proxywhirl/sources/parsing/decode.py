@@ -58,7 +58,9 @@ def text_of(pieces: Iterable[bytes]) -> Iterator[str]:
             raise ListFormatError(f"the list is compressed ({name}): unpack it first")
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(_encoding(head))(_LATIN_1), translate=True)
     yield from map(decoder.decode, chain([head], rest))
-    yield decoder.decode(b"", final=True)
+    last = decoder.decode(b"", final=True)
+    if last:
+        yield last
 
 
 def lines_of(texts: Iterable[str]) -> Iterator[str]:

@@ -86,6 +86,7 @@ _DEEPEST = 3
 _UNKNOWN = frozenset({"", "-", "?", "unknown", "n/a", "none", "null"})
 _HIGHEST_ASN = (1 << 32) - 1  # RFC 6793
 _DELIMITERS = ",;\t|"
+_FIRST_LINE = re.compile(r"^[^\S\n]*([^\s#].*)", re.MULTILINE)  # that is neither blank nor a comment
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 _LINK = re.compile(r"""["'<]*https?://[^\s/?#@:]+/[^\s/"',;|]""", re.IGNORECASE)
 _LEVELS: dict[Anonymity, tuple[str, ...]] = {
@@ -119,8 +120,8 @@ def names_endpoint(names: list[str]) -> bool:
 
 def header_delimiter(head: str) -> str | None:
     """Return what separates the columns where the first line is a header, else None."""
-    lines = (line.strip() for line in head.split("\n"))
-    first = next((line for line in lines if line and not line.startswith("#")), "")
+    match = _FIRST_LINE.search(head)
+    first = match[1].rstrip() if match else ""
     if re.search(r"[0-9]\.[0-9]|://", first):
         return None
     for delimiter in _DELIMITERS:
