@@ -181,9 +181,9 @@ class PoolMachine(RuleBasedStateMachine):
         """Return where one belongs: with those of a good record, those that served, or those that never did."""
         if not proven:
             return 2 if failures <= 2 else 3
-        slot = self.pool._chooser.states.slot(key)
-        assert slot is not None
-        return 0 if slot.chance >= 0.8 and failures <= 2 else 1
+        state = self.pool._chooser.states.slot(key)
+        assert state is not None
+        return 0 if state.chance >= 0.8 and failures <= 2 else 1
 
     def end(self, out: Out) -> None:
         """Do to the model what the end of any lease does: one on trial may be tried by another request."""

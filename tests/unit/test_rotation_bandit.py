@@ -103,22 +103,22 @@ def test_what_is_known_of_pairs_is_bounded() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True, most_arms=100)
     for number in range(3000):
-        slot = ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080))
+        state = ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080))
         site = learning.site("one.example" if number < 1000 else f"s{number % 7}.example")
-        learning.failed(slot, site, BANNED, clock.monotonic(), proxies=10_000)
-        learning.served(slot, site, clock.monotonic())
+        learning.failed(state, site, BANNED, clock.monotonic(), proxies=10_000)
+        learning.served(state, site, clock.monotonic())
         assert sum(len(each.arms) for each in learning.sites.values()) <= 100
-        assert slot.key in site.arms
+        assert state.key in site.arms
 
 
 def test_sites_that_are_forgotten_take_no_knowledge_of_others_with_them() -> None:
     """Arms that went with their sites count no more: after 10,000 sites of two the bound of 9,000 is not reached."""
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True, most_arms=9000)
-    slots = [ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080)) for number in range(2)]
+    states = [ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080)) for number in range(2)]
     for number in range(10_000):
         site = learning.site(f"s{number}.example")
-        for slot in slots:
-            learning.failed(slot, site, BANNED, clock.monotonic(), proxies=10_000)
-            learning.served(slot, site, clock.monotonic())
+        for state in states:
+            learning.failed(state, site, BANNED, clock.monotonic(), proxies=10_000)
+            learning.served(state, site, clock.monotonic())
     assert all(len(site.arms) == 2 for site in learning.sites.values())

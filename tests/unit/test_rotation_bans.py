@@ -235,7 +235,7 @@ def test_book_and_sites_never_disagree(steps: list[tuple[str, str, int, float]])
     learning = Learning(random.Random(1), clock, arms=True, most_bans=6, most_sites=3)
     for what, key, number, seconds in steps:
         name = f"site{number}"
-        slot = ProxyState(key, None)  # type: ignore[arg-type]  # nothing is asked of the proxy
+        state = ProxyState(key, None)  # type: ignore[arg-type]  # nothing is asked of the proxy
         now, wall = clock.monotonic(), clock.now()
         if what == "wait":
             clock.advance(seconds)
@@ -245,9 +245,9 @@ def test_book_and_sites_never_disagree(steps: list[tuple[str, str, int, float]])
             learning.learn_bans({(key, name): Ban(wall, 0, "lifted", wall + seconds)})
         elif what == "strike":
             refused = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403 + number, retry_after=seconds)
-            learning.failed(slot, learning.site(name), refused, now, proxies=4)
+            learning.failed(state, learning.site(name), refused, now, proxies=4)
         elif what == "serve":
-            learning.served(slot, learning.site(name), now)
+            learning.served(state, learning.site(name), now)
         else:
             learning.site(name)
         for site in [*learning.sites.values(), learning.connect]:

@@ -35,7 +35,7 @@ class Unscanned(list[str]):
     """A list that nobody may go through."""
 
     def __iter__(self) -> Iterator[str]:
-        raise AssertionError("an urn was gone through")
+        raise AssertionError("a sampler was gone through")
 
 
 def portray(key: str, sketch: Sketch) -> Proxy:
@@ -56,18 +56,18 @@ def refusing(keys: Collection[str]) -> Counted:
 
 
 def test_a_draw_among_many_goes_through_nothing_unless_nearly_all_are_refused() -> None:
-    """Where one in a hundred is admitted the urn is drawn from about a hundred times, and never gone through.
+    """Where one in a hundred is admitted the sampler is drawn from about a hundred times, and never gone through.
 
     The mean of 200 draws is within five standard deviations of geometric distribution (100 each, so 100 ± 35).
     """
-    urn = Sampler(random.Random(1))
-    urn.add([str(n) for n in range(MANY)])
-    urn.keys = Unscanned(urn.keys)
+    sampler = Sampler(random.Random(1))
+    sampler.add([str(n) for n in range(MANY)])
+    sampler.keys = Unscanned(sampler.keys)
     for share, expected in ((0.5, 2), (0.1, 10), (0.01, 100)):
         admitted = int(MANY * share)
         barred = refusing([str(n) for n in range(admitted, MANY)])
         for _ in range(200):
-            key = urn.draw((), (barred,))
+            key = sampler.draw((), (barred,))
             assert key is not None
             assert int(key) < admitted
         assert barred.asked / 200 < expected * 1.35 + 1

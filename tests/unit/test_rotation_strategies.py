@@ -51,7 +51,7 @@ def ring(keys: str) -> RoundRobin:
     return strategy
 
 
-def urn(keys: str, seed: int = 1) -> RandomChoice:
+def sampler(keys: str, seed: int = 1) -> RandomChoice:
     """Make a random choice of one-letter keys."""
     strategy = RandomChoice(Proxies(seed))
     strategy.add(list(keys))
@@ -125,7 +125,7 @@ def test_places_that_were_left_do_not_pile_up() -> None:
     assert [choose(strategy) for _ in range(4)] == list("acba")
 
 
-@pytest.mark.parametrize("build", [ring, urn])
+@pytest.mark.parametrize("build", [ring, sampler])
 def test_nothing_is_chosen_when_all_are_excluded(build: Callable[[str], Strategy]) -> None:
     """A strategy says None where it has no candidate, and has not changed by that."""
     strategy = build("ab")
@@ -135,7 +135,7 @@ def test_nothing_is_chosen_when_all_are_excluded(build: Callable[[str], Strategy
 
 def test_random_is_uniform_among_those_not_excluded() -> None:
     """Each candidate has the same chance, wherever the excluded ones stand."""
-    strategy = urn("abcdefgh")
+    strategy = sampler("abcdefgh")
     strategy.remove("c")
     served = Counter(choose(strategy, ("a", "e", "h", "c", "h")) for _ in range(8000))
     assert set(served) == set("bdfg")
@@ -146,7 +146,7 @@ def test_random_repeats_itself_with_the_same_seed() -> None:
     """The same seed and the same calls give the same choices, whatever the order of the exclusions."""
     draws = [
         [choose(strategy, exclude) for _ in range(50)]
-        for strategy, exclude in ((urn("abcdefgh"), ("b", "g", "d")), (urn("abcdefgh"), {"d", "b", "g"}))
+        for strategy, exclude in ((sampler("abcdefgh"), ("b", "g", "d")), (sampler("abcdefgh"), {"d", "b", "g"}))
     ]
     assert draws[0] == draws[1]
     assert len(set(draws[0])) == 5

@@ -82,7 +82,7 @@ def test_a_limit_is_learnt_from_what_comes_of_uses_at_random_moments(
     uses: int, window: float, load: float, seed: int
 ) -> None:
     """After some hundred bans, a proxy that came as often as it may is due again when the site's window is over."""
-    pace, now, rng = RateLimit(), 0.0, random.Random(seed)
+    rate_limit, now, rng = RateLimit(), 0.0, random.Random(seed)
     for _ in range(300):
         history, true = Uses(), deque[float](maxlen=uses)
         history.whole = True
@@ -90,15 +90,15 @@ def test_a_limit_is_learnt_from_what_comes_of_uses_at_random_moments(
             now += rng.expovariate(load * uses / window)
             history.open.append(now)
             if len(true) == uses and now - true[0] < window:
-                pace.refused(history.before(now), now, whole=True)
+                rate_limit.refused(history.before(now), now, whole=True)
                 break
             assert history.end(now)
-            pace.served(history.count(now), now)
+            rate_limit.served(history.count(now), now)
             true.append(now)
     burst = [now + 0.001 * n for n in range(uses)]
-    assert pace.known
-    assert pace.rested(burst, burst[0] + 1.2 * window) >= 1.0
-    assert pace.rested(burst, burst[0] + 0.7 * window) < 1.0
+    assert rate_limit.known
+    assert rate_limit.rested(burst, burst[0] + 1.2 * window) >= 1.0
+    assert rate_limit.rested(burst, burst[0] + 0.7 * window) < 1.0
 
 
 def test_a_site_that_bans_by_rate_is_kept_to_its_rate() -> None:
@@ -165,17 +165,17 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     """Failures at the proxy do not count towards the site's limit, nor does what was never told of stay open."""
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
-    slot = ProxyState("a", Proxy("a", "http", "192.0.2.1", 8080))
+    state = ProxyState("a", Proxy("a", "http", "192.0.2.1", 8080))
     site = learning.site("shop.example")
-    learning.failed(slot, site, BANNED, 0.0, proxies=9)
+    learning.failed(state, site, BANNED, 0.0, proxies=9)
     uses = site.arms["a"].uses
-    learning.used(slot, site, 1.0)
-    learning.unused(slot, site, 1.0)
+    learning.used(state, site, 1.0)
+    learning.unused(state, site, 1.0)
     assert list(uses.all()) == []
-    learning.used(slot, site, 2.0)
-    learning.untold(slot, site, 2.0)
-    learning.used(slot, site, 3.0)
-    learning.served(slot, site, 3.1, 3.0)
+    learning.used(state, site, 2.0)
+    learning.untold(state, site, 2.0)
+    learning.used(state, site, 3.0)
+    learning.served(state, site, 3.1, 3.0)
     assert (list(uses.served), uses.open) == ([2.0, 3.0], [])
 
 
@@ -194,19 +194,19 @@ def test_who_comes_too_early_is_no_witness_against_the_site() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
     site = learning.site("shop.example")
-    slots = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080), good=5.0) for n in range(20)]
-    learning.failed(slots[0], site, BANNED, 0.0, proxies=20)
+    states = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080), good=5.0) for n in range(20)]
+    learning.failed(states[0], site, BANNED, 0.0, proxies=20)
     now = 0.0
-    for slot in slots[1:]:
+    for state in states[1:]:
         for _ in range(2):
             now += 1.0
             clock.advance(1.0)
-            learning.used(slot, site, now)
-            learning.served(slot, site, now, now)
-    for slot in slots[1:]:
-        last = site.arms[slot.key].uses.served[-1] + 0.5
-        learning.used(slot, site, last)
-        learning.failed(slot, site, BANNED, now, proxies=20, use=last)
+            learning.used(state, site, now)
+            learning.served(state, site, now, now)
+    for state in states[1:]:
+        last = site.arms[state.key].uses.served[-1] + 0.5
+        learning.used(state, site, last)
+        learning.failed(state, site, BANNED, now, proxies=20, use=last)
     assert site.rate_limit.known
     assert not site.at_fault
     assert len(site.barred) >= 18
@@ -217,14 +217,14 @@ def test_how_long_a_site_bans_is_learnt_from_those_that_come_back() -> None:
     clock = ManualClock()
     learning = Learning(random.Random(1), clock, arms=True)
     site = learning.site("shop.example")
-    slots = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080)) for n in range(9)]
-    learning.failed(slots[8], site, BANNED, 0.0, proxies=9)
-    for slot in slots[:8]:
-        learning.served(slot, site, clock.monotonic())
-        learning.failed(slot, site, BANNED, clock.monotonic(), proxies=9)
+    states = [ProxyState(f"k{n}", Proxy(f"k{n}", "http", "192.0.2.1", 8080)) for n in range(9)]
+    learning.failed(states[8], site, BANNED, 0.0, proxies=9)
+    for state in states[:8]:
+        learning.served(state, site, clock.monotonic())
+        learning.failed(state, site, BANNED, clock.monotonic(), proxies=9)
         clock.advance(1000.0)
-        learning.failed(slot, site, BANNED, clock.monotonic(), proxies=9)
-        learning.served(slots[8], site, clock.monotonic())
-    learning.served(slots[0], site, clock.monotonic())
-    learning.failed(slots[0], site, BANNED, clock.monotonic(), proxies=9)
+        learning.failed(state, site, BANNED, clock.monotonic(), proxies=9)
+        learning.served(states[8], site, clock.monotonic())
+    learning.served(states[0], site, clock.monotonic())
+    learning.failed(states[0], site, BANNED, clock.monotonic(), proxies=9)
     assert site.barred.at["k0"] - clock.monotonic() > 240.0

@@ -1,4 +1,4 @@
-"""An urn with numbers, against two dicts."""
+"""An sampler with numbers, against two dicts."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove", "take", "score", "s
 @given(STEPS)
 def test_each_key_keeps_its_own_numbers(steps: list[tuple[str, str]]) -> None:
     """Whoever came, went and changed places between the moment that a key was taken and that in which it is scored."""
-    urn = ScoredSampler(random.Random(1), (-1.0, 0.0))
+    sampler = ScoredSampler(random.Random(1), (-1.0, 0.0))
     known: dict[str, tuple[float, float]] = {}
     for number, (what, key) in enumerate(steps):
         if what == "add":
-            urn.add((key,))
+            sampler.add((key,))
             known.setdefault(key, (-1.0, 0.0))
         elif what == "remove":
-            assert urn.remove(key) == (known.pop(key, None) is not None)
+            assert sampler.remove(key) == (known.pop(key, None) is not None)
         elif what == "take":
             if key in known:
-                assert urn.take(urn.places[key]) == key
+                assert sampler.take(sampler.places[key]) == key
         else:
-            urn.score(key, float(number), 0.5)
+            sampler.score(key, float(number), 0.5)
             if key in known:
                 known[key] = (float(number), 0.5)
-    numbers = urn.numbers
-    assert {key: (numbers[2 * place], numbers[2 * place + 1]) for place, key in enumerate(urn.keys)} == known
-    assert urn.places == {key: place for place, key in enumerate(urn.keys)}
+    numbers = sampler.numbers
+    assert {key: (numbers[2 * place], numbers[2 * place + 1]) for place, key in enumerate(sampler.keys)} == known
+    assert sampler.places == {key: place for place, key in enumerate(sampler.keys)}

@@ -27,9 +27,9 @@ def test_every_name_is_a_recipe(name: str) -> None:
 
 def test_wishes_are_read_as_those_of_a_request() -> None:
     """Cases and spaces do not matter, several values stand with bars, numbers become numbers."""
-    recipe = PoolOptions.read("composite: country=de|Fr , asn=3320,max_price=2.5, tags=Fast, chooser=least_used")
-    assert recipe.base == Filter.of({"country": ["DE", "FR"], "asn": 3320, "max_price": 2.5, "tags": "fast"})
-    assert recipe.factory is PoolOptions.read("least_used").factory
+    options = PoolOptions.read("composite: country=de|Fr , asn=3320,max_price=2.5, tags=Fast, chooser=least_used")
+    assert options.base == Filter.of({"country": ["DE", "FR"], "asn": 3320, "max_price": 2.5, "tags": "fast"})
+    assert options.factory is PoolOptions.read("least_used").factory
 
 
 @pytest.mark.parametrize(
