@@ -40,9 +40,9 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def store(process: Run, home: Path) -> Path:
+def store(run: Run, home: Path) -> Path:
     """Make a store of two entries, and give its home."""
-    assert process("import", "-", stdin="203.0.113.1:80\nalice:s3cret@203.0.113.2:80\n").code == 0
+    assert run("import", "-", stdin="203.0.113.1:80\nalice:s3cret@203.0.113.2:80\n").code == 0
     return home
 
 
@@ -124,47 +124,47 @@ def test_a_database_that_was_read_only_for_a_time_can_be_used_again(store: Path)
     assert {mode(path) for path in store.glob("db/proxywhirl.db*")} == {0o600}
 
 
-def test_a_repair_closes_everything_that_was_opened_to_others(store: Path, process: Run) -> None:
+def test_a_repair_closes_everything_that_was_opened_to_others(store: Path, run: Run) -> None:
     """Directories, notes, locks and the settings, after a move of the second tier too; nothing is left to say then."""
-    assert process("migrate", "--to", "sqlite").code == 0
+    assert run("migrate", "--to", "sqlite").code == 0
     everything = [store, *store.rglob("*")]
     for path in everything:
         path.chmod(0o777)
-    found = process("doctor")
+    found = run("doctor")
     assert found.code == 1
     assert "settings.toml" in found.out
-    assert process("doctor", "--repair").code == 0
+    assert run("doctor", "--repair").code == 0
     assert [path for path in everything if path.exists() and mode(path) & 0o077] == []
-    assert process("doctor").out == ""
+    assert run("doctor").out == ""
 
 
-def test_settings_that_others_may_read_are_no_finding_without_a_secret_in_them(store: Path, process: Run) -> None:
+def test_settings_that_others_may_read_are_no_finding_without_a_secret_in_them(store: Path, run: Run) -> None:
     """An editor makes a file of mode 0644; only who may write it could harm the store."""
     (store / "settings.toml").write_text("[gateway]\nport = 1\n")
     (store / "settings.toml").chmod(0o644)
-    assert process("doctor").code == 0
+    assert run("doctor").code == 0
     (store / "settings.toml").chmod(0o664)
-    assert process("doctor").code == 1
+    assert run("doctor").code == 1
     (store / "settings.toml").write_text('[gateway]\nusername = "u"\npassword = "s3cret"\n')
     (store / "settings.toml").chmod(0o644)
-    assert process("doctor").code == 1
+    assert run("doctor").code == 1
 
 
-def test_what_was_lost_while_the_store_was_opened_is_a_finding(store: Path, process: Run) -> None:
+def test_what_was_lost_while_the_store_was_opened_is_a_finding(store: Path, run: Run) -> None:
     """A shard that is gone is made anew at once: that is no loss above the third tier, and one without it."""
     shard = next(path for path in (store / "cache").glob("shard-*") if b'"op":"put"' in path.read_bytes())
     shard.unlink()
-    found = process("doctor")
+    found = run("doctor")
     assert found.code == 0
     assert "what it held is read from below again" in found.out or "mended" in found.out
-    assert process("list").code == 0
+    assert run("list").code == 0
     (store / "settings.toml").write_text(L3_OFF)
     shard.unlink()
-    found = process("doctor")
+    found = run("doctor")
     assert found.code == 1
     assert "what it held is lost" in found.out
     assert "restore a back-up" in found.out
-    assert process("doctor").code == 0
+    assert run("doctor").code == 0
 
 
 def test_the_users_rules_are_looked_at(run: Run, home: Path) -> None:

@@ -169,9 +169,9 @@ def test_a_damaged_state_file_is_set_aside(run: Run, home: Path, caplog: pytest.
     assert f"set aside as {aside}" in caplog.text
 
 
-def test_a_store_that_cannot_grow_fails_the_command(home: Path, process: Run, tmp_path: Path) -> None:
+def test_a_store_that_cannot_grow_fails_the_command(home: Path, run: Run, tmp_path: Path) -> None:
     """Where the system lets no file grow, an import says so and ends with exit code 1; the store opens afterwards."""
-    assert process("add", "203.0.113.1:80").code == 0
+    assert run("add", "203.0.113.1:80").code == 0
     lines = tmp_path / "list.txt"
     lines.write_text("".join(f"10.0.{n >> 8}.{n & 255}:80\n" for n in range(20_000)))
     done = subprocess.run(
@@ -184,10 +184,10 @@ def test_a_store_that_cannot_grow_fails_the_command(home: Path, process: Run, tm
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "the store cannot be written to" in done.stderr.splitlines()[-1]
-    assert process("import", lines).code == 0
+    assert run("import", lines).code == 0
 
 
-def test_no_command_needs_a_home_directory(process: Run, tmp_path: Path) -> None:
+def test_no_command_needs_a_home_directory(tmp_path: Path) -> None:
     """Without HOME and PROXYWHIRL_HOME a command finds a place, or says how to name one; with --home it works."""
     done = subprocess.run(
         [sys.executable, "-m", "proxywhirl", "stats", "--json", "--home", tmp_path / "named"],
@@ -211,9 +211,9 @@ def test_the_users_data_directory_is_the_default(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("command", ["list", "list --json", "export", "--help"])
-def test_a_pipe_that_is_closed_early_is_no_error(home: Path, process: Run, command: str) -> None:
+def test_a_pipe_that_is_closed_early_is_no_error(home: Path, run: Run, command: str) -> None:
     """`| head -1` leaves no complaint, and the command ends with 0."""
-    process("import", "-", stdin="".join(f"10.0.{n >> 8}.{n & 255}:80\n" for n in range(3_000)))
+    run("import", "-", stdin="".join(f"10.0.{n >> 8}.{n & 255}:80\n" for n in range(3_000)))
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{COMMAND} {command} | head -1"],
         capture_output=True,
@@ -228,17 +228,17 @@ def test_a_pipe_that_is_closed_early_is_no_error(home: Path, process: Run, comma
 
 
 @pytest.mark.parametrize("command", ["list", "export"])
-def test_a_pipe_gets_utf_8_whatever_the_terminal(process: Run, command: str) -> None:
+def test_a_pipe_gets_utf_8_whatever_the_terminal(run: Run, process: Run, command: str) -> None:
     """A label outside the encoding that Python has chosen for stdout comes out whole."""
-    process("add", "http://a:b@203.0.113.1:80", "--label", "Zürich")
+    run("add", "http://a:b@203.0.113.1:80", "--label", "Zürich")
     done = process(command, PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert "Zürich" in done.out
 
 
-def test_an_ascii_terminal_gets_what_it_can_show(home: Path, process: Run) -> None:
+def test_an_ascii_terminal_gets_what_it_can_show(home: Path, run: Run) -> None:
     """On a terminal such a label is escaped."""
-    process("add", "http://a:b@203.0.113.1:80", "--label", "Zürich")
+    run("add", "http://a:b@203.0.113.1:80", "--label", "Zürich")
     code, shown = terminal("list", PYTHONIOENCODING="ascii")
     assert code == 0
     assert "\\xfcrich" in shown
@@ -283,9 +283,9 @@ def few(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_narrow_terminal_shows_whole_names(process: Run) -> None:
+def test_a_narrow_terminal_shows_whole_names(run: Run) -> None:
     """Columns that do not fit are left out; keys and URLs are never cut."""
-    process("add", "http://alice:s3cret@gate.example.net:8000", "--country", "DE")
+    run("add", "http://alice:s3cret@gate.example.net:8000", "--country", "DE")
     for columns in (60, 80, 120):
         _, shown = terminal("list", COLUMNS=str(columns), NO_COLOR="1")
         lines = click.unstyle(shown).replace("\r", "").splitlines()
@@ -318,16 +318,16 @@ def test_no_bar_where_it_would_be_in_the_way(process: Run, few: Path) -> None:
     assert "bytes" not in terminal("import", few, "--json")[1]
 
 
-def test_a_terminal_gets_a_table(home: Path, process: Run) -> None:
+def test_a_terminal_gets_a_table(home: Path, run: Run) -> None:
     """`list` draws a table of at most 100 rows, and says that there are more."""
-    process("import", "-", stdin="".join(f"10.0.0.{n}:80\n" for n in range(120)))
+    run("import", "-", stdin="".join(f"10.0.0.{n}:80\n" for n in range(120)))
     _, shown = terminal("list")
     assert shown.count(":80 ") == 100
     assert "more than these 100" in shown
     assert terminal("list", "--limit", "110")[1].count(":80 ") == 110
 
 
-def test_no_color_is_respected(home: Path, process: Run, few: Path) -> None:
+def test_no_color_is_respected(home: Path, few: Path) -> None:
     """With NO_COLOR no colour is set."""
     _, shown = terminal("import", few, NO_COLOR="1")
     assert "\x1b[3" not in shown
@@ -335,10 +335,10 @@ def test_no_color_is_respected(home: Path, process: Run, few: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "stats", "check --all --level tcp", "import FILE"])
-def test_no_color_leaves_no_escape_sequence(home: Path, process: Run, few: Path, command: str) -> None:
+def test_no_color_leaves_no_escape_sequence(home: Path, run: Run, few: Path, command: str) -> None:
     """Before the command and after it, tables are plain text and no bar moves; without it, else."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        process("add", f"127.0.0.1:{server.getsockname()[1]}")
+        run("add", f"127.0.0.1:{server.getsockname()[1]}")
         words = command.replace("FILE", str(few)).split()
         assert "\x1b" in terminal(*words)[1]
         for line in (["--no-color", *words], [*words, "--no-color"]):
@@ -347,15 +347,15 @@ def test_no_color_leaves_no_escape_sequence(home: Path, process: Run, few: Path,
             assert shown != ""
 
 
-def test_quiet_moves_no_bar(process: Run, few: Path) -> None:
+def test_quiet_moves_no_bar(run: Run, few: Path) -> None:
     """On a terminal too, an import tells what is wrong with a line, and nothing else."""
-    process("list")  # which makes the key, and says so
+    run("list")  # which makes the key, and says so
     code, shown = terminal("--quiet", "import", few)
     assert (code, shown.count("\n"), shown.startswith("few.txt:3: ")) == (0, 1, True)
 
 
 @pytest.mark.parametrize("stream", [1, 2])
-def test_work_goes_on_when_nobody_listens(home: Path, process: Run, stream: int) -> None:
+def test_work_goes_on_when_nobody_listens(home: Path, run: Run, stream: int) -> None:
     """A reader that leaves early, or a stderr that is full, takes nothing from what a command was told to do."""
     lines = "".join(f"10.0.0.{n}:{80 if n % 2 else 99999}\n" for n in range(200))
     ours, theirs = os.pipe()
@@ -373,12 +373,12 @@ def test_work_goes_on_when_nobody_listens(home: Path, process: Run, stream: int)
         assert done.returncode == code
         assert "Traceback" not in (done.stderr or "")
     os.close(theirs)
-    assert len(process("list").rows) == 99
+    assert len(run("list").rows) == 99
 
 
-def test_clear_takes_no_for_an_answer(home: Path, process: Run) -> None:
+def test_clear_takes_no_for_an_answer(home: Path, run: Run) -> None:
     """On a terminal `clear` asks; anything but yes leaves the store as it is, with exit code 1."""
-    process("add", "203.0.113.1:80")
+    run("add", "203.0.113.1:80")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "proxywhirl", "clear"], stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True
@@ -390,7 +390,7 @@ def test_clear_takes_no_for_an_answer(home: Path, process: Run) -> None:
     assert asking.returncode == 1
     assert "Remove every proxy of the store?" in err
     assert err.endswith("proxywhirl: nothing was done\n")
-    assert len(process("list").rows) == 1
+    assert len(run("list").rows) == 1
 
 
 def test_the_log_of_the_library_is_left_alone(run: Run) -> None:
