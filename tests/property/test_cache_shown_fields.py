@@ -13,7 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager
-from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import HitLog
 from proxywhirl.cache.record import Record
 from proxywhirl.models import Attributes, HealthCheck, HealthStatus
 from proxywhirl.testing import ManualClock

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from proxywhirl.cache.coordination import hit_counts as hits_module
-from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination import near_cache as hits_module
+from proxywhirl.cache.coordination.near_cache import HitLog
 from proxywhirl.cache.manifest import MARK
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.eviction import POLICIES, Uses

@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from proxywhirl.cache import CacheEntry, CacheManager, CacheStatistics
-from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import HitLog
 from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record

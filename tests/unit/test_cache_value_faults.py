@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxywhirl.cache.coordination.breaker import BreakerTier
-from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import HitLog
 from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.record import Record, brought_in_range

@@ -1,9 +1,11 @@
-"""The parts of an open cache, put together, started and stopped.
+"""The parts of an open cache, put together, started and stopped (`Engine`), and who owns them (`Lifecycle`).
 
-One engine belongs to one process: a child that was forked leaves its parent's as it is, neither using nor closing it,
-and opens its own.
+An engine is opened in this order: the tiers, each with its files; what a tier has to give back to another one; the key;
+what is kept for a tier that is away; then the thread that looks after the files. A durable tier that cannot be opened,
+beside another one that can, is left out, and opened later (`_reopen`).
 
-The life of a cache manager: its engine is opened, left to the parent process after a fork, and closed.
+One engine belongs to one process. A child that was forked leaves its parent's as it is, neither using nor closing it,
+and opens its own at the first call.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from filelock import FileLock, Timeout
 from proxywhirl.cache import opening
 from proxywhirl.cache.coordination.breaker import AbsentTier, DecisionError
 from proxywhirl.cache.coordination.handoff import Handoff, Removals
-from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import HitLog
 from proxywhirl.cache.coordination.reads import Reader
 from proxywhirl.cache.coordination.reconcile import STORE_ID, adopt, has_left, is_new_store, rejoin
 from proxywhirl.cache.coordination.tier_stack import TierStack

@@ -1,4 +1,8 @@
-"""Reads by key. A hit in L1 takes no lock and calls as little as it can: its steps are written out here."""
+"""Reads by key.
+
+A hit in L1 takes no lock and calls as little as it can: its steps are written out in `get`. What is not in L1 is read
+by `coordination.reads`.
+"""
 
 from __future__ import annotations
 

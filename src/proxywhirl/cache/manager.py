@@ -1,7 +1,9 @@
 """The cache: three tiers behind one synchronous, thread-safe face.
 
-What each operation does to which tier is decided in `policy` and carried out by `stack`; `engine` puts the parts
-together, `lookups` has the reads by key.
+- `lookups`: reads by key. Here: everything else that a caller asks for.
+- `policy`: what an operation does to which tier, and to a record, as pure functions.
+- `engine`: the parts of an open cache. `coordination`: how the tiers work together.
+- `entries`: records become entries and back.
 """
 
 from __future__ import annotations

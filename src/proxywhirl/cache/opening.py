@@ -1,6 +1,4 @@
-"""From a `CacheConfig` to open tiers.
-
-Which durable tiers there are, and how one is opened by its name.
+"""From a `CacheConfig` to open tiers: which there are, what each is to be, and how one is opened by its name.
 
 Another package offers tiers by entry points of the group `proxywhirl.tiers`: the name is what the user writes as
 `l2_tier` or `l3_tier`, the object is a `TierFactory`. A built-in name cannot be taken over. The first tier is

@@ -1,14 +1,13 @@
-"""Every decision of the cache as a pure function: what a read does to the tiers, what a change does to a record.
+"""Every decision of the cache as a pure function.
 
-No clock, no I/O: the time, the records and what was found are arguments. Records that are given are never
-changed; a changed one is a new value.
+- `after_read`: what a read does to the tiers.
+- `merged`, `described`, `checked`, `failed`, `replayed`: what a change does to a record.
+- `merge_batch`, `check_batch`: what a batch does in its transaction. Each is given the records that are stored under
+  the batch's keys, and returns what to write.
+- `Selection`: which entries a scan gives. `check_key`, `check_ttl`: what can be no key, and no time to live.
 
-What a whole batch does to the records that are there: the pure functions that a transaction runs.
-
-Each is given the records that are stored under the batch's keys and returns what to write; what is expired
-is as good as gone, and none of them brings it back.
-
-Which entries a scan gives. Pure.
+The time, the records and what was found are arguments. A record that is given is never changed: a changed one is a new
+value. What is expired is as good as gone, and nothing here brings it back.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Theory of operation:
 - A write is decided on and done in one transaction of the authority. Then the windows follow (`replicas`). A single put
   waits for L2 in the promotion queue, and is written there in a batch.
 - A read asks the tiers in order and fills those above the one that serves (`reads`). A hit in L1 comes not here.
-- Hits are gathered in memory (`hit_counts`), and written to all durable tiers with a flush.
+- Hits are gathered in memory (`near_cache.HitLog`), and written to all durable tiers with a flush.
 
 What a read finds, and what follows (`policy.after_read`):
 

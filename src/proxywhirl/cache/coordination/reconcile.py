@@ -1,10 +1,15 @@
-"""Whether a window belongs to the authority below it, and what to do where the authority was lost or was off.
+"""Reconciliation: whether a window belongs to the authority below it, and what one gives back to the other.
 
-A store has an id. Its windows note which store they follow. An authority without an id that holds nothing is new, or
-was lost or set aside as damaged: the window above it may have outlived it, and gives back what it holds.
+A store has an id, and a window notes which store it follows. When tiers are opened together:
 
-A window that was the lowest for a time notes where it left the tier below: what it changed since then is news there,
-what it removed since then goes there too, and what it merely does not hold stays.
+| the authority | the window | then |
+|---|---|---|
+| holds nothing and has no id: new, lost, or set aside | holds something | gives all of it to the authority |
+| was off | was the lowest tier for a time | gives what it changed and removed since it left the authority |
+| is of another store | follows another store | is emptied |
+| any other | any other | nothing |
+
+What a window merely does not hold stays in the authority.
 """
 
 from __future__ import annotations

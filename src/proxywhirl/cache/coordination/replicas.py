@@ -19,8 +19,7 @@ from typing import TypeVar
 
 from proxywhirl.cache.coordination.breaker import BreakerTier, in_passing, may_wait, sound
 from proxywhirl.cache.coordination.handoff import Handoff
-from proxywhirl.cache.coordination.hit_counts import HitLog
-from proxywhirl.cache.coordination.near_cache import NearCache
+from proxywhirl.cache.coordination.near_cache import HitLog, NearCache
 from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.cache.statistics import Counters
 from proxywhirl.cache.tiers.memory import MemoryTier

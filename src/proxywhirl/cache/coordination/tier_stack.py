@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from proxywhirl.cache.coordination.breaker import guarded_decision, in_passing, may_wait, sound
 from proxywhirl.cache.coordination.handoff import Handoff, Removals
-from proxywhirl.cache.coordination.hit_counts import HitLog
+from proxywhirl.cache.coordination.near_cache import HitLog
 from proxywhirl.cache.coordination.replicas import PAGE, Committed, Replicas, catch_up, touched
 from proxywhirl.cache.policy import Found, state_of
 from proxywhirl.cache.record import Record
