@@ -370,3 +370,32 @@ def test_damage_met_in_use_is_contained_at_the_next_write(path: Path) -> None:
     assert (tier.damaged, tier.set_aside is not None) == (False, True)
     assert tier.get("new") is not None
     tier.close()
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_process_that_dies_while_it_saves_a_file_loses_nothing(path: Path, *, complete: bool) -> None:
+    """The damaged file keeps its name until the new one is whole, which takes the name at the next opening."""
+    fresh = path.with_name("tier.db.new")
+    if complete:
+        path.rename(fresh)
+    else:
+        fresh.write_bytes(path.read_bytes()[: 3 * PAGE])
+        overwrite(path, 9 * PAGE, b"\xff" * PAGE)
+    tier = SqliteTier(path, authority=True)
+    tier.reopen()
+    assert len(tier) > COUNT * 0.9
+    assert not fresh.exists()
+    tier.close()
+
+
+def test_a_damaged_file_stays_in_its_place_where_no_new_one_can_be_made(path: Path) -> None:
+    """What it holds is still there when there is room again."""
+    path.with_name("tier.db.new").mkdir()
+    tier = SqliteTier(path, authority=True)
+    with pytest.raises(TierError):
+        tier.reopen()
+    assert [file.name for file in path.parent.glob("tier.db.damaged-*")] == []
+    path.with_name("tier.db.new").rmdir()
+    tier.reopen()
+    assert len(keys(tier)) == COUNT
+    tier.close()

@@ -31,7 +31,7 @@ import apsw
 from proxywhirl.errors import FormatVersionError, TierBusyError, TierError, UnstorableValue, WrongPlaceError
 from proxywhirl.state.files import make_private_directory
 from proxywhirl.state.forking import register
-from proxywhirl.state.salvage import BESIDE, Salvaged, locked, put_aside, salvage, version_of
+from proxywhirl.state.salvage import BESIDE, Salvaged, locked, opened_alone, put_aside, salvage, version_of
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Database:
         self.set_aside: Path | None = None
         self.salvaged: Salvaged | None = None
         self._path = path
+        self._fresh = Path(f"{path}.new")
         self.name = str(path)
         self._migrations = migrations
         self._fsync = fsync
@@ -304,13 +305,15 @@ class Database:
         try:
             make_private_directory(self._path.parent)
             with locked(self._path.parent):
+                if self._fresh.exists() and not self._path.exists():  # a process died while it replaced the file
+                    self._fresh.replace(self._path)
                 if replace is not None and _inode(self._path) == replace:
                     self._connect_anew("met while it was in use")
                 elif _is_emptied(self._path):
                     self._connect_anew("it is empty")
                 else:
                     try:
-                        self._connect(None)
+                        self._connect()
                     except (*_DAMAGE, _DamagedError) as exc:
                         self._connect_anew(_plain(exc))
                 self._inode = _inode(self._path)
@@ -319,9 +322,17 @@ class Database:
         self.damaged = False
 
     def _connect_anew(self, why: str) -> None:
-        aside = self.set_aside = put_aside(self._path)
-        _log.warning("%s is damaged (%s): it was set aside as %s", self._path, why, aside)
-        self._connect(aside)
+        """Make a new file of what can be read, and put it in the place of the damaged one when it is whole."""
+        for suffix in ("", "-journal"):  # what a process left that died here
+            Path(f"{self._fresh}{suffix}").unlink(missing_ok=True)
+        self._fresh.touch(mode=0o600)
+        with contextlib.closing(apsw.Connection(str(self._fresh))) as fresh, opened_alone(self._path) as damaged:
+            self._migrate(fresh, 0, damaged)
+            fresh.close()
+            self.set_aside = put_aside(self._path)
+            self._fresh.replace(self._path)
+        _log.warning("%s is damaged (%s): it was set aside as %s", self._path, why, self.set_aside)
+        self._connect()
         _log.warning("%s was made anew: %s", self._path, self.salvaged or "nothing was taken over")
 
     def _files(self) -> list[Path]:
@@ -341,12 +352,12 @@ class Database:
                 if status.st_uid == os.geteuid() and status.st_mode & _OWNER != _OWNER:
                     path.chmod(mode)
 
-    def _connect(self, aside: Path | None) -> None:
+    def _connect(self) -> None:
         self._path.touch(mode=0o600)
         self._open_side_files()
         self.connection = self.reader = apsw.Connection(self.name)
         try:
-            self._prepare(aside)
+            self._prepare()
             self._open_reader()
         except (*_DAMAGE, _DamagedError):
             self._let_go()
@@ -355,7 +366,7 @@ class Database:
             self.connection.close()
             raise
 
-    def _prepare(self, aside: Path | None) -> None:
+    def _prepare(self) -> None:
         self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         version = self._check_version()  # before anything is written
         self._check_schema(version)
@@ -365,9 +376,7 @@ class Database:
         self._pragma("cache_size", -CACHE_KIB)
         self.connection.wal_autocheckpoint(CHECKPOINT_PAGES)
         if version != len(self._migrations):
-            self.connection.execute("BEGIN IMMEDIATE")
-            self._migrate(version, aside)
-            self.connection.execute("COMMIT")
+            self._migrate(self.connection, version, None)
         self._data_version = self.connection.pragma("data_version")
 
     def _open_reader(self) -> None:
@@ -411,20 +420,21 @@ class Database:
         if not expected <= found:
             raise _DamagedError("its tables are not those that were made")
 
-    def _migrate(self, version: int, aside: Path | None) -> None:
-        """Bring the file to the newest format; a new one takes in what can be read of the damaged one on the way."""
-        salvaged_at = None
-        if aside is not None and self._make_whole is not None:
-            salvaged_at = min(version_of(aside) or len(self._migrations), len(self._migrations))
+    def _migrate(self, connection: apsw.Connection, version: int, damaged: apsw.Connection | None) -> None:
+        """Bring a file to the newest format; a new one takes in what can be read of the damaged one on the way."""
+        newest, salvaged_at = len(self._migrations), None
+        connection.execute("BEGIN IMMEDIATE")
+        if damaged is not None and self._make_whole is not None:
+            salvaged_at = min(version_of(damaged) or newest, newest)
         for number, statements in enumerate(self._migrations[version:], start=version + 1):
             for statement in statements:
-                self.connection.execute(statement)
-            if number == salvaged_at and aside is not None:
-                self.salvaged = salvage(aside, self.connection)
-        for statement in self._make_whole or ():
-            if salvaged_at is not None:
-                self.connection.execute(statement)
-        self.connection.pragma("user_version", len(self._migrations))
+                connection.execute(statement)
+            if number == salvaged_at and damaged is not None:
+                self.salvaged = salvage(damaged, connection)
+        for statement in (self._make_whole or ()) if salvaged_at is not None else ():
+            connection.execute(statement)
+        connection.pragma("user_version", newest)
+        connection.execute("COMMIT")
 
 
 class _DamagedError(Exception):

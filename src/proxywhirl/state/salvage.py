@@ -65,35 +65,47 @@ def put_aside(path: Path) -> Path:
     return aside
 
 
-def version_of(path: Path) -> int | None:
+@contextlib.contextmanager
+def opened_alone(path: Path) -> Iterator[apsw.Connection | None]:
+    """Open a damaged file for reading as much as SQLite allows, leaving it as it is; None where there is none.
+
+    No other connection writes to it meanwhile, where its locks still work.
+    """
+    connection: apsw.Connection | None = None
+    with contextlib.suppress(apsw.Error):
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.pragma("writable_schema", 1)  # also: bear a file that is shorter than it says
+        connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    finally:
+        if connection is not None:
+            connection.close(True)
+
+
+def version_of(damaged: apsw.Connection) -> int | None:
     """Return the format version that a damaged file still tells."""
-    with contextlib.suppress(apsw.Error), _opened(path) as connection:
-        version = connection.pragma("user_version")
+    with contextlib.suppress(apsw.Error):
+        version = damaged.pragma("user_version")
         return version if isinstance(version, int) else None
     return None
 
 
-def salvage(path: Path, into: apsw.Connection) -> Salvaged:
-    """Copy each row that can be read into the same tables of a new database, in one transaction that is open there.
-
-    No other connection writes to the damaged file meanwhile, where its locks still work.
-    """
+def salvage(damaged: apsw.Connection, into: apsw.Connection) -> Salvaged:
+    """Copy each row that can be read into the same tables of a new database, in one transaction that is open there."""
     tables = _strings(into, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'")
     begun = sum(_count(into, table) for table in tables)  # what every new file holds
     known = True
     lost = 0
-    with contextlib.suppress(apsw.Error), _opened(path) as connection:
-        with contextlib.suppress(apsw.Error):
-            connection.execute("BEGIN IMMEDIATE")
-        for table in tables:
-            copy = _Copy(connection, into, table)
-            copy.run()
-            there = copy.expected()
-            known = known and there is not None
-            lost += max(0, (there or 0) - _count(into, table))
-        saved = sum(_count(into, table) for table in tables) - begun
-        return Salvaged(max(0, saved), lost if known else None)
-    return Salvaged(0, None)
+    for table in tables:
+        copy = _Copy(damaged, into, table)
+        copy.run()
+        there = copy.expected()
+        known = known and there is not None
+        lost += max(0, (there or 0) - _count(into, table))
+    saved = sum(_count(into, table) for table in tables) - begun
+    return Salvaged(max(0, saved), lost if known else None)
 
 
 class _Copy:
@@ -162,22 +174,10 @@ class _Copy:
                 with contextlib.suppress(apsw.ConstraintError):  # a value that the column does not allow
                     self._target.execute(self._insert, row[1:])
                 last = rowid
-        except (apsw.CorruptError, apsw.IOError, apsw.SQLError, UnicodeDecodeError):
+        except (apsw.CorruptError, apsw.IOError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError):
             self._failures += 1
             return last, False
         return last, True
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
-    """Open a damaged file for reading as much as SQLite allows, leaving it as it is at the end."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.pragma("writable_schema", 1)  # also: bear a file that is shorter than it says
-        yield connection
-    finally:
-        connection.close(True)
 
 
 def _strings(connection: apsw.Connection, query: str, *arguments: str) -> list[str]:
