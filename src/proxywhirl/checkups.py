@@ -21,7 +21,7 @@ from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.history import History
 from proxywhirl.health.judges import Judges, Outage
 from proxywhirl.health.levels import Level, Report, Tally
-from proxywhirl.health.monitor import Monitor, Pace
+from proxywhirl.health.monitor import Monitor
 from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Outcome, Target
@@ -37,11 +37,8 @@ _log = logging.getLogger(__name__)
 
 PAGE = 5_000
 REPORTS_KEPT = 100_000
-CLAIMED_BY_BATCH = (4, 30.0)
-"""A claim lasts so many timeouts and seconds: one for its turn to come, three for a probe that is made three times."""
-
-CLAIMED_BY_MONITOR = (3, 5.0)
-"""The same where a probe begins at once: three timeouts, and the recording."""
+TRIES = 3  # timeouts of a probe that this machine spoils
+RECORDING, RECORDING_LIST = 5.0, 30.0  # seconds that a claim outlasts its probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +123,13 @@ class Checkups:
             SettingsError: the level needs a judge or a target that is not there.
             TierError: what was found out cannot be recorded.
         """
+        timeout = plan.timeout or self._settings.timeout
         with contextlib.ExitStack() as files:
             prober, level, recorder = self._equipped(plan, files)
             await recorder.outage.prepare()
             return await check_many(
                 prober,
-                self._checks(recorder, plan, level, CLAIMED_BY_BATCH),
+                self._checks(recorder, plan, level, (TRIES + 1) * timeout + RECORDING_LIST),  # its turn has to come too
                 keys,
                 level,
                 concurrency=plan.concurrency or self._settings.concurrency,
@@ -153,10 +151,11 @@ class Checkups:
         self._monitor = Monitor(
             self._cache,
             lambda key, endpoint: prober.probe(endpoint, level, key=key),
-            self._checks(recorder, plan, level, CLAIMED_BY_MONITOR),
+            self._checks(recorder, plan, level, TRIES * self._settings.timeout + RECORDING),
             timeout=self._settings.timeout,
             retry=self._settings.retry,
-            pace=Pace(self._settings.concurrency, self._settings.checks_per_second),
+            concurrency=self._settings.concurrency,
+            per_second=self._settings.checks_per_second,
             reports=self._ready,
             rng=self._rng,
             clock=self._clock,
@@ -199,17 +198,16 @@ class Checkups:
             at_judge=at_judge,
         )
 
-    def _checks(self, recorder: Recorder, plan: CheckPlan, level: Level, claimed: tuple[int, float]) -> Checks:
+    def _checks(self, recorder: Recorder, plan: CheckPlan, level: Level, claimed_for: float) -> Checks:
         claims = Claims(self._state, f"{os.getpid()}-{token_hex(4)}")
         claims.sweep(self._clock.now())
-        timeouts, seconds = claimed
         return Checks(
             self._cache,
             recorder,
             claims,
             Budget(plan.budget_bytes, self._settings.provider_bytes_per_day, self._state),
             level=level,
-            claimed_for=timeouts * (plan.timeout or self._settings.timeout) + seconds,
+            claimed_for=claimed_for,
             clock=self._clock,
         )
 

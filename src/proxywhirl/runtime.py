@@ -78,7 +78,8 @@ class Runtime:
     `feed` makes all that other threads use.
 
     Raises:
-        CacheError: the store of the home cannot be opened; the message says what to do.
+        CacheError: the store of the home cannot be opened (the message says what to do), or it cannot take what it is
+            told to (from every method that changes it).
         UnknownNameError: no strategy has the configured name.
     """
 
@@ -190,9 +191,6 @@ class Runtime:
         """Merge proxies into the cache; what the user removed before is skipped, or with `lift` let in again.
 
         `ttl` is in seconds, infinity for ever. What a username wishes of a vendor is added to what is known.
-
-        Raises:
-            CacheError: the store could not take them.
         """
         from proxywhirl.vendors.grammar import has_wish
 
@@ -225,7 +223,6 @@ class Runtime:
         Raises:
             SettingsError: the vendor cannot be told, or does not take what is wished.
             UnknownNameError: no vendor has this name.
-            CacheError: the store could not take them.
         """
         from proxywhirl.vendors.sessions import vendor_sessions
 
@@ -239,7 +236,6 @@ class Runtime:
 
         Raises:
             ListFormatError: the file cannot be read, or is no export.
-            CacheError: the store could not take them.
         """
         blocked = self.blocked()
         kept_out = 0
@@ -254,11 +250,7 @@ class Runtime:
         return Intake(**counts, blocked=kept_out)
 
     def remove(self, chosen: Iterable[str | ProxyURL], reason: str) -> Removal:
-        """Remove proxies by key or URL and keep them out; one without a username stands for all its sessions.
-
-        Raises:
-            CacheError: the store cannot be written to.
-        """
+        """Remove proxies by key or URL and keep them out; one without a username stands for all its sessions."""
         from proxywhirl.state.store import Block
 
         meant = self.keys_of(list(chosen))
@@ -273,11 +265,7 @@ class Runtime:
         return Removal(len(removed), sum(removed.isdisjoint(found) for found in meant))
 
     def clear(self) -> int:
-        """Remove every entry; return how many there were. What was removed by name stays kept out.
-
-        Raises:
-            CacheError: the store cannot be written to.
-        """
+        """Remove every entry; return how many there were. What was removed by name stays kept out."""
         count = self.cache.clear()
         self._insist()
         return count

@@ -22,7 +22,7 @@ from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.history import History
 from proxywhirl.health.judges import VERDICT_LASTS, Outage, Reliability, reaches
 from proxywhirl.health.levels import Level, ProbeResult, Report, Stage
-from proxywhirl.health.monitor import Monitor, Pace
+from proxywhirl.health.monitor import Monitor
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Attributes, HealthCheck, Outcome, Target
@@ -95,7 +95,9 @@ class World:
             self.cache, outage, history=self.history, schedule=SCHEDULE, rng=random.Random(1), at_judge=at_judge
         )
 
-    def monitor(self, owner: str = "me", *, pace: Pace | None = None, budget: Budget | None = None) -> Monitor:
+    def monitor(
+        self, owner: str = "me", *, concurrency: int = 100, per_second: float = 1000.0, budget: Budget | None = None
+    ) -> Monitor:
         """Make a monitor of the cache."""
         return Monitor(
             self.cache,
@@ -111,7 +113,8 @@ class World:
             ),
             timeout=10.0,
             retry=60.0,
-            pace=pace or Pace(100, 1000.0),
+            concurrency=concurrency,
+            per_second=per_second,
             reports=self.reports,
             rng=random.Random(2),
             clock=self.clock,
@@ -234,7 +237,7 @@ async def test_the_pace_bounds_how_many_are_probed() -> None:
     """No more at once than `concurrency`, and in the long run no more than `per_second`."""
     world = World("abcdefgh")
     world.hold = asyncio.Event()
-    narrow = world.monitor(pace=Pace(3, 1000.0))
+    narrow = world.monitor(concurrency=3)
     await narrow.step()
     await asyncio.sleep(0)
     assert len(world.probed) == 3
@@ -242,7 +245,7 @@ async def test_the_pace_bounds_how_many_are_probed() -> None:
     await narrow.finish()
     world.hold = None
     slow_world = World("abcdefgh")
-    slow = slow_world.monitor(pace=Pace(100, 2.0))
+    slow = slow_world.monitor(per_second=2.0)
     for pause, probed in ((0.0, 2), (0.0, 2), (0.5, 3), (1.0, 5), (100.0, 7)):  # a long pause earns no long burst
         slow_world.clock.advance(pause)
         await turn(slow)

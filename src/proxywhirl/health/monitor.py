@@ -30,14 +30,6 @@ TICK = 0.2
 PAGE = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How many probes at once and, in the long run, in a second; a burst is no longer than a second's."""
-
-    concurrency: int
-    per_second: float
-
-
 Probe = Callable[[str, ProxyURL], Awaitable[ProbeResult]]
 
 
@@ -51,7 +43,8 @@ class Monitor:
         checks: Claims, pays and records.
         timeout: Seconds of a probe: what another process has claimed is tried after that.
         retry: Seconds after which a proxy is tried again when a check said nothing of it.
-        pace: Bounds the probes.
+        concurrency: How many probes at once.
+        per_second: How many begin in a second, in the long run; a burst is no longer than a second's.
         reports: What requests made of proxies. While it is `running` it records these with the probes, since it can
             tell an outage of our own from proxies that fail. What it leaves there is for others to record.
         rng: Spreads what is put off.
@@ -64,7 +57,8 @@ class Monitor:
     _: KW_ONLY
     timeout: float
     retry: float
-    pace: Pace
+    concurrency: int
+    per_second: float
     reports: deque[Report]
     rng: random.Random
     clock: Clock = SYSTEM_CLOCK
@@ -189,9 +183,9 @@ class Monitor:
         """Take as many of what is due as the pace allows."""
         elapsed = 1.0 if self._allowed_at is None else max(0.0, now - self._allowed_at)
         self._allowed_at = now
-        burst = max(1.0, self.pace.per_second)
-        self._allowance = min(burst, self._allowance + elapsed * self.pace.per_second)
-        room = min(self.pace.concurrency - len(self._probes), int(self._allowance))
+        burst = max(1.0, self.per_second)
+        self._allowance = min(burst, self._allowance + elapsed * self.per_second)
+        room = min(self.concurrency - len(self._probes), int(self._allowance))
         due: list[str] = []
         while len(due) < room and (key := self._agenda.pop_due(now)) is not None:
             if key not in self._probes:  # else the log brings it back when it is recorded
