@@ -35,6 +35,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _SERVER_ERROR = 500
 _HEADERS = {
+    "Connection": "keep-alive",
     "User-Agent": f"proxywhirl/{version('proxywhirl')}",
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate",
@@ -186,7 +187,7 @@ class Fetcher:
         self, url: httpx2.URL, first: httpx2.URL, known: Validators, *, inside: bool
     ) -> AsyncIterator[httpcore2.Response]:
         """Ask for a URL; the credential of the first one is for its server alone."""
-        headers = {**_HEADERS, "Host": url.netloc.decode("ascii"), **known.headers()}
+        headers = {"Host": url.netloc.decode("ascii"), **_HEADERS, **known.headers()}  # in this order: RFC 9110, 7.2
         if first.userinfo and (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port):
             credential = b64encode(f"{first.username}:{first.password}".encode()).decode()
             headers["Authorization"] = f"Basic {credential}"
