@@ -37,7 +37,7 @@ def pool_of(size: int, clock: ManualClock) -> Pool:
 def site_of(pool: Pool) -> Site:
     """Return what a pool knows of the shop: its rests show in no other way."""
     with pool.acquire("http://other.example/") as lease:
-        return lease._pool._chooser.learning.site("shop.example")
+        return lease._grantor._chooser.learning.site("shop.example")  # type: ignore[attr-defined, no-any-return]
 
 
 def bring_down(pool: Pool, outcome: Outcome = BUSY, count: int = 3) -> None:

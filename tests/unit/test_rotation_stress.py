@@ -131,7 +131,7 @@ def check(pool: Pool) -> None:
     """Hold what the pool knows against itself."""
     chooser = pool._chooser
     with pool._lock:
-        pool.tidy(time.monotonic())
+        pool._chooser.tidy(time.monotonic())
     assert sum(use.in_flight for use in pool.snapshot()) == 0
     held = set(pool.keys())
     assert set(chooser.availability.aside) | set(chooser.availability.limited) <= held

@@ -11,20 +11,14 @@ import logging
 import math
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from proxywhirl.clock import Clock
 from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.affinity.ledger import Ledger
-from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.lease import Grantor, Lease
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.explain import free_in, nobody
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.validation import require, require_number
-
-if TYPE_CHECKING:
-    from proxywhirl.rotation.pool import Pool
-
 
 _log = logging.getLogger(__name__)
 
@@ -38,12 +32,12 @@ _ELSEWHERE = 1.0
 class ExclusiveLeases:
     """Grants exclusive leases."""
 
-    def __init__(self, pool: Pool, chooser: Chooser, lock: threading.Lock, ledger: Ledger, clock: Clock) -> None:
-        self._pool = pool
+    def __init__(self, grantor: Grantor, chooser: Chooser, lock: threading.Lock, ledger: Ledger) -> None:
+        self._grantor = grantor
         self._chooser = chooser
         self._lock = lock
         self._ledger = ledger
-        self._clock = clock
+        self._clock = chooser.clock
 
     def acquire(self, criteria: Criteria, session: str | None, ttl: float | None, *, exclusive: bool) -> Lease:
         """Grant an exclusive lease on a proxy that nobody uses.
@@ -107,7 +101,6 @@ class ExclusiveLeases:
         """Take a proxy here; None, and one more in `tried`, where the one that was chosen is in use."""
         with self._lock:
             now = self._clock.monotonic()
-            self._pool.tidy(now)
             site, barred = self._chooser.look_around(criteria, now)
             chosen = self._chooser.choose(criteria, site, barred)
             if chosen is None:
@@ -121,7 +114,7 @@ class ExclusiveLeases:
             if state is not None and state.in_flight:
                 tried.add(key)
                 return None
-            lease = self._chooser.begin(self._pool, key, site, why, now)
+            lease = self._chooser.begin(self._grantor, key, site, why, now)
             self._chooser.holds.hold(lease, now + seconds)
             return lease
 

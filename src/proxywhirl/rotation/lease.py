@@ -1,23 +1,20 @@
 """One use of a proxy, from the choice to the report of what became of it.
 
 A lease ends once: by a report, or by a release that teaches nothing. The pool ends it under its lock, so that two
-threads cannot both do it. One that is dropped without either is released by the pool's next
-choice: nothing that it held is lost.
+threads cannot both do it. One that is dropped without either is released by the pool's next choice: nothing that it
+held is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from proxywhirl.errors import LeaseReported
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.urls import ProxyURL
-
-if TYPE_CHECKING:
-    from proxywhirl.rotation.pool import Pool
 
 Because = tuple[str, int, Sized, object, str]
 """Why a proxy was chosen; a text is made of it only where somebody asks (see `in_words`).
@@ -41,6 +38,15 @@ def in_words(why: Because) -> str:
     return f"{before}; {words}" if before else words
 
 
+class Grantor(Protocol):
+    """What a lease asks of the pool that granted it; see the methods of `Lease`."""
+
+    def endpoint(self, lease: Lease, /) -> ProxyURL: ...  # noqa: D102
+    def release(self, lease: Lease, outcome: Outcome | None, /) -> bool: ...  # noqa: D102
+    def renew(self, lease: Lease, ttl: float, /) -> None: ...  # noqa: D102
+    def lost(self, lease: Lease, /) -> None: ...  # noqa: D102
+
+
 class Lease:
     """A chosen proxy. Use it as a context manager: leaving unreported releases it.
 
@@ -51,7 +57,7 @@ class Lease:
 
     __slots__ = (
         "__weakref__",
-        "_pool",
+        "_grantor",
         "_why",
         "again",
         "ended",
@@ -66,8 +72,8 @@ class Lease:
         "use",
     )
 
-    def __init__(self, pool: Pool, state: ProxyState, site: Site | None, why: Because) -> None:
-        self._pool = pool
+    def __init__(self, grantor: Grantor, state: ProxyState, site: Site | None, why: Because) -> None:
+        self._grantor = grantor
         self._why = why
         self.state = state
         self.site = site
@@ -99,7 +105,7 @@ class Lease:
                 choose another.
             LeaseExpired: The lease is exclusive and its time is over.
         """
-        return self._pool.endpoint(self)
+        return self._grantor.endpoint(self)
 
     def report(self, outcome: Outcome) -> None:
         """Tell the pool what became of the use. O(1); O(log n) where it sets the proxy aside.
@@ -110,12 +116,12 @@ class Lease:
         """
         if not isinstance(outcome, Outcome):
             raise TypeError(f"report takes an Outcome, not {type(outcome).__name__}: to say nothing, release the lease")
-        if not self._pool.release(self, outcome):
+        if not self._grantor.release(self, outcome):
             raise LeaseReported(f"the lease on {self.proxy} was reported or released before")
 
     def release(self) -> None:
         """Give the proxy back without a word about it; does nothing after a report."""
-        self._pool.release(self, None)
+        self._grantor.release(self, None)
 
     def renew(self, ttl: float) -> None:
         """Hold an exclusive lease for so many seconds from now.
@@ -125,7 +131,7 @@ class Lease:
             ValueError: The lease is not exclusive, or `ttl` is not more than 0.
             TierError: The ledger cannot be written.
         """
-        self._pool.renew(self, ttl)
+        self._grantor.renew(self, ttl)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +141,7 @@ class Lease:
 
     def __del__(self) -> None:
         if not getattr(self, "ended", True):
-            self._pool.lost(self)
+            self._grantor.lost(self)
 
     def __repr__(self) -> str:
         return f"<Lease {self.proxy}: {self.why}>"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self, Unpack
@@ -99,13 +98,12 @@ class Pool:
         self._options = PoolOptions.read(strategy)
         self._chooser = Chooser(self._options, rng, clock, limits, portray)
         self._lock = threading.Lock()
-        self._sticky = StickyLeases(self, self._chooser, self._lock, sessions, agreed, clock)
-        self._exclusive = ExclusiveLeases(self, self._chooser, self._lock, agreed, clock)
+        self._sticky = StickyLeases(self, self._chooser, self._lock, agreed, sessions)
+        self._exclusive = ExclusiveLeases(self, self._chooser, self._lock, agreed)
         self._resolve = resolve
         self._clock = clock
         self._on_report = on_report
         self._on_health = on_health
-        self.dropped: deque[Lease] = deque()
 
     @classmethod
     def of(
@@ -199,8 +197,6 @@ class Pool:
             return self._sticky.acquire(criteria, session)
         with self._lock:
             now = self._clock.monotonic()
-            if self.dropped:
-                self.tidy(now)
             lease = self._chooser.serve(self, criteria, now)
             if lease is None:
                 raise nobody(self._chooser, criteria, self._chooser.site(criteria), now)
@@ -230,7 +226,7 @@ class Pool:
                     key = self._sticky.look(criteria, *asked)
                 except (PoolEmpty, SessionLost) as exc:
                     refusal = str(exc)
-            return explain(self._chooser, criteria, self._clock, session_key=key, refusal=refusal)
+            return explain(self._chooser, criteria, session_key=key, refusal=refusal)
 
     def snapshot(self) -> list[ProxyUse]:
         """Return what is known of every proxy, in the order in which they were added. O(n)."""
@@ -285,15 +281,7 @@ class Pool:
         with self._lock:
             self._exclusive.learn(holds)
 
-    # For leases, and for those who grant some.
-
-    def tidy(self, now: float) -> None:
-        """Take back leases that nobody holds. Called under the lock."""
-        while self.dropped:
-            lease = self.dropped.popleft()
-            if not lease.ended:
-                lease.ended = True
-                self._chooser.end(lease, None, now)
+    # For leases.
 
     def endpoint(self, lease: Lease) -> ProxyURL:
         """See `Lease.endpoint`."""
@@ -332,7 +320,7 @@ class Pool:
 
     def lost(self, lease: Lease) -> None:
         """Take note of a lease that nobody holds any more. Takes no lock: the garbage collector calls it anywhere."""
-        self.dropped.append(lease)
+        self._chooser.dropped.append(lease)
 
     def _forget(self, key: str) -> None:
         if self._chooser.forget(key):

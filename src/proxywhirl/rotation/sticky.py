@@ -18,9 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
-from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SessionLost, TierError
 from proxywhirl.rotation.affinity.ledger import Assignment, Ledger
 from proxywhirl.rotation.affinity.sessions import (
@@ -31,16 +29,12 @@ from proxywhirl.rotation.affinity.sessions import (
     session_id,
     site_session_id,
 )
-from proxywhirl.rotation.lease import Because, Lease
+from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, SET_ASIDE, nobody, why_not
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred
-
-if TYPE_CHECKING:
-    from proxywhirl.rotation.pool import Pool
-
 
 _log = logging.getLogger(__name__)
 
@@ -52,15 +46,15 @@ class StickyLeases:
     """Grants leases to sessions."""
 
     def __init__(
-        self, pool: Pool, chooser: Chooser, lock: threading.Lock, policy: SessionPolicy, ledger: Ledger, clock: Clock
+        self, grantor: Grantor, chooser: Chooser, lock: threading.Lock, ledger: Ledger, policy: SessionPolicy
     ) -> None:
         self.sessions = Sessions()
-        self._pool = pool
+        self._grantor = grantor
         self._chooser = chooser
         self._lock = lock
         self._policy = policy
         self._ledger = ledger
-        self._clock = clock
+        self._clock = chooser.clock
         self._ring: HashRing | None = None
 
     def came(self, keys: Collection[str]) -> None:
@@ -91,8 +85,6 @@ class StickyLeases:
         for _ in range(_AGREEMENTS):
             with self._lock:
                 now, wall = self._clock.monotonic(), self._clock.now()
-                if self._pool.dropped:
-                    self._pool.tidy(now)
                 site, barred = chooser.look_around(criteria, now)
                 known = self.sessions.known.get(session)
                 if known is not None and self._policy.lasts(known, wall, self.sessions.last_use(session, known)):
@@ -121,7 +113,7 @@ class StickyLeases:
         before = next((other for other in lost if other != key), None) if lost else None
         moved = "" if before is None else f"moved away from {before}, since {lost[before]}"
         why: Because = ("session", 0, (), "", moved)
-        lease = self._chooser.begin(self._pool, key, site, why, now)
+        lease = self._chooser.begin(self._grantor, key, site, why, now)
         lease.moved_from, lease.again = before, again
         return lease
 
@@ -208,7 +200,7 @@ class StickyLeases:
         def propose(written: Assignment | None) -> Assignment:
             if written is None:
                 return Assignment(key, wall, wall)
-            if written.key in lost or written.key not in self._pool:
+            if written.key in lost or written.key not in self._chooser.held:
                 return Assignment(key, written.since, wall, written.moves + 1)
             if not self._policy.lasts(written, wall):
                 return Assignment(key, wall, wall, written.moves + 1)

@@ -6,13 +6,13 @@ This is a pool without its lock. The cases of a choice are told at `selection` a
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SiteResting
 from proxywhirl.models import HealthStatus, Outcome, Proxy, Sketch
-from proxywhirl.rotation.lease import Because, Lease
+from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.proxy_state import DECAY_STEP, Limits, ProxyState, ProxyStates
 from proxywhirl.rotation.selection.availability import Availability, Holds
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Index
@@ -23,9 +23,6 @@ from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.sites import Site, keeps_any
 from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, admitted
 from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
-
-if TYPE_CHECKING:
-    from proxywhirl.rotation.pool import Pool
 
 OfHealth = tuple[bool, Sequence[str]]
 """Whether an outcome tells of the health of the proxy that was used, and whose last failure was none of its own.
@@ -58,11 +55,12 @@ class Chooser:
         self.availability = Availability(self.states, self.views, limits, rng)
         self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
         self.holds = Holds()
+        self.dropped: deque[Lease] = deque()  # by the garbage collector, which takes no lock
         self._connect = self.learning.connect
         self._aside = self.availability.aside.at
         self._limited = self.availability.limited.at
         self._plain = not options.yielding and options.base is NO_FILTER
-        self._clock = clock
+        self.clock = clock
         self._cooldown = limits.cooldown
         self._tick = clock.monotonic()
         self.unlimited = limits.requests_per_second is None and limits.in_flight is None
@@ -86,7 +84,7 @@ class Chooser:
         self.held[key] = ProxyState(key, proxy)
         self.index.add((key,))
         if aside:
-            self.availability.withhold(key, self._clock.monotonic())
+            self.availability.withhold(key, self.clock.monotonic())
         else:
             self.availability.enter(key)
 
@@ -99,7 +97,7 @@ class Chooser:
         self.held.update(sketches)
         self.index.add(sketches)
         if aside:
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             for key in sketches:
                 self.availability.withhold(key, now)
         else:
@@ -124,18 +122,20 @@ class Chooser:
             self.index.add((key,))
             self.views.redrawn(key, serves=self.availability.ready(key))
         if aside:
-            self.availability.withhold(key, self._clock.monotonic())
+            self.availability.withhold(key, self.clock.monotonic())
         else:
             self.availability.restore(key)
 
     # Which one serves.
 
-    def serve(self, pool: Pool, criteria: Criteria, now: float) -> Lease | None:
+    def serve(self, grantor: Grantor, criteria: Criteria, now: float) -> Lease | None:
         """Choose, and grant a lease; None where nobody can serve.
 
         Raises:
             SiteResting: the site is left alone for now.
         """
+        if self.dropped:
+            self.tidy(now)
         if self._aside or self._limited:
             self.availability.bring_back(now, for_request=True)
         site = None
@@ -147,17 +147,19 @@ class Chooser:
         chosen = self.choose(criteria, site, barred)
         if chosen is None:
             return None
-        lease = self.begin(pool, chosen[0], site, chosen[1], now)
+        lease = self.begin(grantor, chosen[0], site, chosen[1], now)
         if criteria.exclude:
             lease.again = True
         return lease
 
     def look_around(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
-        """Let those serve again that are due; return where a request goes, and which may not serve it there.
+        """Let those serve again that are due or free; return where a request goes, and which may not serve it there.
 
         Raises:
             SiteResting: the site is left alone for now.
         """
+        if self.dropped:
+            self.tidy(now)
         if self._aside or self._limited:
             self.availability.bring_back(now, for_request=True)
         site = None
@@ -225,7 +227,7 @@ class Chooser:
                 if key is not None:
                     ready = len(self.held) - len(self._aside) - len(self._limited)
                     return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
-        known, now = self.states.known, self._clock.monotonic()
+        known, now = self.states.known, self.clock.monotonic()
         resting = site is not None and site.rate_limit.kept and len(self._aside) < len(self.held)
         hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
         key = self.availability.due_first(
@@ -272,12 +274,12 @@ class Chooser:
             return False
         return wanted is NO_FILTER or wanted.admits(self.states.known(key))
 
-    def begin(self, pool: Pool, key: str, site: Site | None, why: Because, now: float) -> Lease:
+    def begin(self, grantor: Grantor, key: str, site: Site | None, why: Because, now: float) -> Lease:
         """Grant a lease."""
         state = self.held[key]
         if type(state) is not ProxyState:
             state = self.states.open(key, aside=key in self._aside)
-        lease = Lease(pool, state, site, why)
+        lease = Lease(grantor, state, site, why)
         if self.unlimited and not state.failures:
             state.in_flight += 1
             if self._counting:
@@ -295,6 +297,14 @@ class Chooser:
         return lease
 
     # What came of it.
+
+    def tidy(self, now: float) -> None:
+        """Take back leases that nobody holds."""
+        while self.dropped:
+            lease = self.dropped.popleft()
+            if not lease.ended:
+                lease.ended = True
+                self.end(lease, None, now)
 
     def _lapse(self, key: str, now: float) -> None:
         lease = self.holds.end(key)

@@ -25,7 +25,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxywhirl.clock import Clock
 from proxywhirl.errors import PoolEmpty, SiteResting
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.lease import in_words
@@ -236,26 +235,25 @@ class _Candidates:
         return key not in self._exclude and self._fits(key) and not self._chooser.declined(key)
 
 
-def explain(
-    chooser: Chooser, criteria: Criteria, clock: Clock, *, session_key: str | None = None, refusal: str = ""
-) -> Explanation:
+def explain(chooser: Chooser, criteria: Criteria, *, session_key: str | None = None, refusal: str = "") -> Explanation:
     """Explain which proxy a request would get. Called under the pool's lock; O(n).
 
     It moves a turn on, and changes nothing else.
 
     `session_key` is the proxy that the request's session has, or falls to; `refusal` why it gets none.
     """
-    now = clock.monotonic()
+    now = chooser.clock.monotonic()
     chooser.availability.bring_back(now, for_request=False)
     site = chooser.site(criteria)
     barred = chooser.barred(site, criteria, now)
     passing = _passing(chooser, criteria, site)
     reasons: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
+    wall = chooser.clock.now()
     for key in chooser.held:
         obstacle = next(_obstacles(chooser, key, criteria, passing), None)
         if obstacle is not None:
-            rule = "" if site is None or obstacle.keys is not site.barred else _rule(chooser, key, site, clock.now())
+            rule = _rule(chooser, key, site, wall) if site is not None and obstacle.keys is site.barred else ""
             reason = f"{obstacle.of_one} ({rule})" if rule else obstacle.of_one, rule
             reasons[reason] += 1
             examples.setdefault(reason, key)
