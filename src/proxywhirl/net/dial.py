@@ -1,11 +1,7 @@
 """Open a connection to a proxy, or through it to a target, and tell who is to blame where that fails.
 
-Rules:
-- One deadline covers name lookup, TCP, TLS and handshake.
-- Whatever fails is an `UpstreamError` that names the redacted proxy and blames the right party.
-- No socket outlives a failed or cancelled attempt.
-- The target's name goes to the proxy, which resolves it. The scheme socks4 alone has only IPv4 addresses: there the
-  name is resolved on this machine first.
+One deadline covers name lookup, TCP, TLS and handshake. The target's name goes to the proxy, which resolves it. The
+scheme socks4 alone has only IPv4 addresses: there the name is resolved on this machine first.
 """
 
 from __future__ import annotations

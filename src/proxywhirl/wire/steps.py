@@ -1,11 +1,6 @@
 """The commands that a handshake gives to its driver, and how texts stand on the wire.
 
-A handshake is a generator that looks as if it blocked: it yields a step, the driver carries it out
-and sends back the bytes received (`b""` after a `Send`), and the generator returns its result. The
-same steps serve both sides of every protocol, so a test is a transcript of them.
-
-Rules: a handshake never sees a socket, and asks for no byte beyond its own end, since what follows
-belongs to the tunnel. `ReceiveSome` is for a conversation that nothing follows.
+`ReceiveSome` is for a conversation that nothing follows: it may take more than the handshake needs.
 """
 
 from __future__ import annotations

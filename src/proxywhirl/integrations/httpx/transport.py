@@ -1,13 +1,6 @@
 """An httpx2 transport that sends every request through the pool.
 
-`httpx2.AsyncClient(transport=WhirlTransport(pool))` is all that it takes. The rules of `rotation.retries`, and:
-
-- an attempt on a kept connection that turns out to be closed does not count as one at its proxy;
-- another proxy is tried until the caller has been given the first byte of a response, and while the body is in memory;
-- a 407 on a request that the proxy forwards itself means that nothing reached the target: the request is tried again
-  with any method, and the 407 is never handed on;
-- what a request wishes of its proxy stands in its extension `proxywhirl` (see `integrations.httpx.request`);
-- no environment variable changes any of this.
+`httpx2.AsyncClient(transport=WhirlTransport(pool))` is all that it takes.
 """
 
 from __future__ import annotations
