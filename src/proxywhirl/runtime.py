@@ -21,12 +21,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from proxywhirl.cache.change_feed import portray
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError, DecryptionError, ProxyGone, SettingsError, TierError
 from proxywhirl.models import Attributes
+from proxywhirl.repeating import Repeating
 from proxywhirl.settings import Settings
-from proxywhirl.state.store import MemoryStore, StateStore, Store
+from proxywhirl.state.store import Block, Blocklist, MemoryStore, StateStore, Store
 from proxywhirl.urls import ProxyURL
 
 if TYPE_CHECKING:
@@ -35,11 +37,9 @@ if TYPE_CHECKING:
     from proxywhirl.gateway import Gateway
     from proxywhirl.health.monitor import Monitor, MonitorThread
     from proxywhirl.knowledge import Knowledge
-    from proxywhirl.repeating import Repeating
     from proxywhirl.rotation.pool import Pool
     from proxywhirl.rotation.retries.send_policy import SendPolicy
     from proxywhirl.rotation.verdicts.rules import Classifier
-    from proxywhirl.state.store import Block, Blocklist
     from proxywhirl.supply import Supply
     from proxywhirl.vendors.grammar import Wish
 
@@ -97,6 +97,7 @@ class Runtime:
             home = settings.home
             self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
             files.callback(self.state.close)
+            self._blocklist = Blocklist(self.state)
             self.cache = CacheManager(settings.cache, clock=clock, to_send=_to_send)
             files.callback(self.cache.close)
             self._files = files.pop_all()
@@ -109,12 +110,6 @@ class Runtime:
         return EventBus()
 
     @cached_property
-    def _blocklist(self) -> Blocklist:
-        from proxywhirl.state.store import Blocklist
-
-        return Blocklist(self.state)
-
-    @cached_property
     def knowledge(self) -> Knowledge:
         """What the pool learns, shared with the other processes of the home."""
         from proxywhirl.knowledge import Knowledge
@@ -124,7 +119,6 @@ class Runtime:
     @cached_property
     def pool(self) -> Pool:
         """The pool, which is empty until it is fed."""
-        from proxywhirl.cache.change_feed import portray
         from proxywhirl.rotation.pool import Pool
 
         settings = self.settings.pool
@@ -251,8 +245,6 @@ class Runtime:
 
     def remove(self, chosen: Iterable[str | ProxyURL], reason: str) -> Removal:
         """Remove proxies by key or URL and keep them out; one without a username stands for all its sessions."""
-        from proxywhirl.state.store import Block
-
         meant = self.keys_of(list(chosen))
         keys = list(dict.fromkeys(key for found in meant for key in found))
         before = self.blocked()
@@ -297,8 +289,6 @@ class Runtime:
             self._monitoring = MonitorThread(made)
         self.feed()
         if self._feeder is None:
-            from proxywhirl.repeating import Repeating
-
             self._feeder = Repeating(
                 self.feed,
                 FEED_SECONDS,
