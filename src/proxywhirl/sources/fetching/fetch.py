@@ -177,8 +177,8 @@ class Fetcher:
             async with self._answer(url, first, known, inside=inside) as response:
                 if response.status not in _REDIRECTS:
                     return await self._taken(response, known)
-                peer = _peer(response)
-                inside = inside and bool(peer) and not self._public(peer)
+                peer = response.extensions["network_stream"].get_extra_info("server_addr")
+                inside = inside and bool(peer) and not self._public(str(peer[0]))
                 url = _redirected(url, httpx2.Headers(response.headers).get("location"))
         raise SourceError("its redirects lead in a circle")
 
@@ -263,12 +263,6 @@ def _redirected(url: httpx2.URL, location: str | None) -> httpx2.URL:
     if target is None or not target.host:
         raise SourceError("it redirects to nowhere")
     return target.copy_with(fragment=None)
-
-
-def _peer(response: httpcore2.Response) -> str:
-    """Return the address that the answer came from."""
-    address = response.extensions["network_stream"].get_extra_info("server_addr")
-    return str(address[0]) if address else ""
 
 
 def _cause(exc: BaseException) -> str:
