@@ -284,7 +284,7 @@ ROUTES = (
     Route("cache.put", putting, limit=(20, 100), aim=(12, 60)),
     Route("cache.delete of one key", deleting, limit=(22, 172), aim=(13, 80)),
     Route("CacheManager() on an empty folder", opening, limit=(40, 902), aim=(25, 300)),
-    Route("import of one line with a credential", importing, limit=(30, 150), aim=(25, 150)),
+    Route("import of one line with a credential", importing, limit=(29, 139), aim=(25, 150)),
     Route("pool.acquire(target), bandit", choosing, limit=(9, 14), aim=(9, 14)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(17, 60), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(49, 440), aim=(30, 200)),
