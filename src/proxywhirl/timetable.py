@@ -33,10 +33,6 @@ class Timetable(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self.at
 
-    def due_at(self, key: K) -> float | None:
-        """Return when the key is due, None where it is not in."""
-        return self.at.get(key)
-
     def put(self, key: K, at: float) -> None:
         """Put a key in, or change when it is due."""
         self.at[key] = at

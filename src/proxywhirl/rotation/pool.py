@@ -328,7 +328,7 @@ class Pool:
 
     def _use(self, key: str, state: ProxyState | Sketch) -> ProxyUse | tuple[Sketch, float | None, int]:
         """Return what is known of a proxy; of a sketch without its value, which takes time to make."""
-        until = self._chooser.availability.aside.due_at(key)
+        until = self._chooser.availability.aside.at.get(key)
         if isinstance(state, ProxyState):
             return ProxyUse(state.proxy, state.served, state.failed, state.in_flight, until, state.failures)
         return state, until, 0 if until is None else FAILURES_TO_CAP

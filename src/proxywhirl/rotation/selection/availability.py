@@ -154,7 +154,7 @@ class Availability:
         """Take note of the end of a use, before its outcome is told."""
         state.in_flight -= 1
         self._views.moved(state)
-        if trial is not None and self.aside.due_at(state.key) == trial:
+        if trial is not None and self.aside.at.get(state.key) == trial:
             self._take(state.key)  # it was one request, and that is over
             self.enter(state.key)
         elif self.limits.in_flight is not None:

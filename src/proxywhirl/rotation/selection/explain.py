@@ -200,7 +200,7 @@ class _Candidates:
         """Return when the first one of a table is due who may serve then."""
         if len(self._keys) >= len(table):
             key = table.first(self._may_serve)
-            return None if key is None else table.due_at(key)
+            return None if key is None else table.at.get(key)
         return min((table.at[key] for key in self._within(table) if self._may_serve(key)), default=None)
 
     def any_in_use(self) -> bool:
