@@ -162,7 +162,7 @@ class StickyLeases:
         now = self._clock.monotonic()
         waits = [] if cooling is None else [cooling.cooling.at.get(known.key) or now]
         if limited:
-            waits.append(availability.limited.due_at(known.key) or now + A_WHILE)
+            waits.append(availability.limited.at.get(known.key) or now + A_WHILE)
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
     def _make_ring(self) -> None:
