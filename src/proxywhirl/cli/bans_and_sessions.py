@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 
 import click
 
-from proxywhirl.cli.options import KeyOrProxy, Site, home_option, json_option, open_runtime
-from proxywhirl.cli.output import acknowledge, is_terminal, note, print_json, print_table, warn
-from proxywhirl.errors import CacheError
+from proxywhirl.cli.options import KEY_OR_PROXY, SITE, Kind, home_option, json_option, open_runtime
+from proxywhirl.cli.output import (
+    acknowledge,
+    ago,
+    ahead,
+    is_terminal,
+    label_of,
+    no_proxy,
+    note,
+    print_json,
+    print_table,
+    tell,
+    warn,
+)
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.affinity.sessions import require_name, session_id
 from proxywhirl.rotation.sites.bans import Ban
@@ -24,22 +35,9 @@ BAN_COLUMNS = ("KEY", "PROXY", "LABEL", "SITE", "RULE", "ENDS", "STRIKES")
 SESSION_COLUMNS = ("SESSION", "KEY", "PROXY", "LABEL", "SINCE", "USED", "MOVES")
 
 
-class SessionName(click.ParamType[str]):
-    """The name of a session: any text that is not empty."""
-
-    name = "NAME"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name."""
-        try:
-            return require_name(value)
-        except ValueError as exc:
-            self.fail(f"{exc}.", param, ctx)
-
-
 @click.command()
-@click.option("--site", type=Site(), metavar="SITE|URL", help="Only those on this site.")
-@click.option("--proxy", type=KeyOrProxy(), metavar="KEY|URL", help="Only those of this proxy.")
+@click.option("--site", type=SITE, metavar="SITE|URL", help="Only those on this site.")
+@click.option("--proxy", type=KEY_OR_PROXY, metavar="KEY|URL", help="Only those of this proxy.")
 @click.option("--lift", is_flag=True, help="Lift them, for every process that uses the store.")
 @json_option
 @home_option
@@ -59,22 +57,16 @@ def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bo
         }
         if lift:
             runtime.knowledge.lift(found)
-            if as_json:
-                print_json({"lifted": len(found)})
-            else:
-                acknowledge(f"lifted {len(found)}")
-        elif as_json:
-            for pair, ban in found.items():
-                print_json(_ban_fields(runtime, pair, ban))
+            tell({"lifted": len(found)}, f"lifted {len(found)}", as_json=as_json)
         else:
-            _print_rows(BAN_COLUMNS, (_ban_row(runtime, pair, ban) for pair, ban in found.items()), len(found))
+            rows = (_ban(runtime, *pair, ban) for pair, ban in found.items())
+            _print(BAN_COLUMNS, rows, len(found), as_json=as_json)
 
 
 @click.command()
 @click.option(
     "--end",
-    metavar="NAME",
-    type=SessionName(),
+    type=Kind("NAME", require_name),
     help="End the session of this name, for every process that uses the store.",
 )
 @json_option
@@ -91,11 +83,8 @@ def sessions(end: str | None, as_json: bool, home: str | None) -> int:
         lasts, now = runtime.settings.pool.sessions().lasts, datetime.now(UTC).timestamp()
         written = runtime.knowledge.sessions().items()
         found = sorted(((name, known) for name, known in written if lasts(known, now)), key=lambda item: -item[1].used)
-        if as_json:
-            for name, known in found:
-                print_json(_session_fields(runtime, name, known))
-        else:
-            _print_rows(SESSION_COLUMNS, (_session_row(runtime, name, known) for name, known in found), len(found))
+        rows = (_session(runtime, name, known) for name, known in found)
+        _print(SESSION_COLUMNS, rows, len(found), as_json=as_json)
     return 0
 
 
@@ -114,8 +103,7 @@ def _keys(runtime: Runtime, proxy: str | ProxyURL, banned: Collection[str]) -> s
     """Return whom a key or URL means; refuse what means nobody that the store or a ban knows."""
     keys = runtime.keys_of([proxy])[0]
     if not any(key in banned or runtime.cache.look(key) is not None for key in keys):
-        named = proxy if isinstance(proxy, str) else proxy.canonical
-        raise CacheError(f"there is no proxy {named}: `proxywhirl list` shows the keys of those that there are")
+        raise no_proxy(proxy if isinstance(proxy, str) else proxy.canonical)
     return keys
 
 
@@ -123,47 +111,37 @@ def _meant(pair: tuple[str, str], site: str | None, keys: Collection[str] | None
     return (site is None or pair[1] == site) and (keys is None or pair[0] in keys)
 
 
-def _print_rows(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]], count: int) -> None:
+Told = tuple[dict[str, object], tuple[str, ...]]
+"""What is said of one: its fields in JSON, and its row."""
+
+
+def _print(columns: tuple[str, ...], told: Iterator[Told], count: int, *, as_json: bool) -> None:
+    if as_json:
+        for fields, _ in told:
+            print_json(fields)
+        return
     shown = min(count, TERMINAL_ROWS) if is_terminal() else count
-    print_table(columns, islice(rows, shown), expendable=("LABEL", "PROXY"))
+    print_table(columns, (row for _, row in islice(told, shown)), expendable=("LABEL", "PROXY"))
     if shown < count:
         note(f"… and {count - shown} more: --json tells of all")
 
 
-def _ban_row(runtime: Runtime, pair: tuple[str, str], ban: Ban) -> tuple[str, ...]:
-    key, site = pair
-    return (key, *_named(runtime, key), site, ban.rule, _ahead(ban.until), str(ban.strikes))
+def _ban(runtime: Runtime, key: str, site: str, ban: Ban) -> Told:
+    url, label = _named(runtime, key)
+    fields = {"key": key, "proxy_url": url, "label": label, "site": site, "rule": ban.rule}
+    return (
+        {**fields, "until": _iso(ban.until), "strikes": ban.strikes},
+        (key, url, label, site, ban.rule, ahead(ban.until), str(ban.strikes)),
+    )
 
 
-def _session_row(runtime: Runtime, name: str, known: Assignment) -> tuple[str, ...]:
+def _session(runtime: Runtime, name: str, known: Assignment) -> Told:
     url, label = _named(runtime, known.key)
-    return (name[:SHOWN_DIGITS], known.key, url, label, _ago(known.since), _ago(known.used), str(known.moves))
-
-
-def _ban_fields(runtime: Runtime, pair: tuple[str, str], ban: Ban) -> dict[str, object]:
-    url, label = _named(runtime, pair[0])
-    return {
-        "key": pair[0],
-        "proxy_url": url,
-        "label": label,
-        "site": pair[1],
-        "rule": ban.rule,
-        "until": _iso(ban.until),
-        "strikes": ban.strikes,
-    }
-
-
-def _session_fields(runtime: Runtime, name: str, known: Assignment) -> dict[str, object]:
-    url, label = _named(runtime, known.key)
-    return {
-        "session": name,
-        "key": known.key,
-        "proxy_url": url,
-        "label": label,
-        "since": _iso(known.since),
-        "used": _iso(known.used),
-        "moves": known.moves,
-    }
+    fields = {"session": name, "key": known.key, "proxy_url": url, "label": label}
+    return (
+        {**fields, "since": _iso(known.since), "used": _iso(known.used), "moves": known.moves},
+        (name[:SHOWN_DIGITS], known.key, url, label, ago(known.since), ago(known.used), str(known.moves)),
+    )
 
 
 def _named(runtime: Runtime, key: str) -> tuple[str, str]:
@@ -171,22 +149,8 @@ def _named(runtime: Runtime, key: str) -> tuple[str, str]:
     if key == EVERYBODY:
         return "", "every proxy"
     entry = runtime.cache.look(key)
-    if entry is None:
-        return "", ""
-    return entry.proxy_url, entry.attributes.label or (f"user-{key[:6]}" if entry.username is not None else "")
+    return ("", "") if entry is None else (entry.proxy_url, label_of(entry))
 
 
 def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat()
-
-
-def _ahead(moment: float) -> str:
-    return f"in {_span(moment - datetime.now(UTC).timestamp())}"
-
-
-def _ago(moment: float) -> str:
-    return f"{_span(datetime.now(UTC).timestamp() - moment)} ago"
-
-
-def _span(seconds: float) -> str:
-    return str(timedelta(seconds=max(0, round(seconds))))

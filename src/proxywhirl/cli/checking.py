@@ -11,46 +11,34 @@ from typing import Any
 import click
 
 from proxywhirl.checkups import CheckPlan
-from proxywhirl.cli.options import KeyOrProxy, home_option, json_option, open_runtime
-from proxywhirl.cli.output import counting, note, print_json, print_table
-from proxywhirl.errors import CacheError, ProxyURLError
+from proxywhirl.cli.options import KEY_OR_PROXY, TARGET, Kind, home_option, json_option, open_runtime
+from proxywhirl.cli.output import counting, no_proxy, note, print_json, print_table
 from proxywhirl.health.batch import OnResult
 from proxywhirl.health.levels import Level, ProbeResult, Tally
-from proxywhirl.models import Attributes, Target
+from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
 from proxywhirl.wire.judge import Judge
 
 
-def _judges(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
-    for url in urls:
-        try:
-            Judge.parse(url)
-        except ProxyURLError as exc:
-            # the URL may hold a secret
-            raise click.BadParameter(f"no judge's URL, such as http://judge.example:8898/: {exc}.") from exc
-    return urls
-
-
-def _target(_: click.Context, __: click.Parameter, url: str | None) -> Target | None:
+def _judge(url: str) -> str:
     try:
-        return None if url is None else Target.parse(url)
-    except ProxyURLError as exc:
-        raise click.BadParameter(f"{exc}.") from exc
+        Judge.parse(url)
+    except ValueError as exc:  # the URL may hold a secret
+        raise ValueError(f"no judge's URL, such as http://judge.example:8898/: {exc}") from exc
+    return url
 
 
 LEVELS = click.Choice([level.value for level in Level])
 
 
 @click.command()
-@click.argument("proxies", metavar="[KEY|URL]...", nargs=-1, type=KeyOrProxy())
+@click.argument("proxies", metavar="[KEY|URL]...", nargs=-1, type=KEY_OR_PROXY)
 @click.option("--all", "everything", is_flag=True, help="All proxies, whether they are due or not.")
 @click.option("--due", is_flag=True, help="Those that are due, as without any of these.")
 @click.option("--level", type=LEVELS, help="How deep. [default: the deepest that the judges allow, short of full]")
-@click.option(
-    "--judge", "judges", metavar="URL", multiple=True, callback=_judges, help="A judge to ask; may be repeated."
-)
-@click.option("--target", metavar="URL", callback=_target, help="The end of the tunnel, instead of a judge.")
+@click.option("--judge", "judges", type=Kind("URL", _judge), multiple=True, help="A judge to ask; may be repeated.")
+@click.option("--target", type=TARGET, help="The end of the tunnel, instead of a judge.")
 @click.option("--concurrency", type=click.IntRange(1), help="Checks at once. [default: 200]")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for each. [default: 10]")
 @click.option("--budget-bytes", type=click.IntRange(0), help="Stop before more bytes than these are spent.")
@@ -111,16 +99,14 @@ def _named(runtime: Runtime, proxies: tuple[str | ProxyURL, ...]) -> list[str]:
     meant = runtime.keys_of(list(proxies))
     keys = list(dict.fromkeys(key for found in meant for key in sorted(found)))
     known = runtime.cache.to_check(keys)
-    missing = [_shown(proxy) for proxy, found in zip(proxies, meant, strict=True) if known.keys().isdisjoint(found)]
+    missing = [
+        proxy if isinstance(proxy, str) else proxy.canonical
+        for proxy, found in zip(proxies, meant, strict=True)
+        if known.keys().isdisjoint(found)
+    ]
     if missing:
-        raise CacheError(
-            f"there is no proxy {', '.join(missing)}: `proxywhirl list` shows the keys of those that there are"
-        )
+        raise no_proxy(", ".join(missing))
     return keys
-
-
-def _shown(proxy: str | ProxyURL) -> str:
-    return proxy if isinstance(proxy, str) else proxy.canonical
 
 
 def _advancing(advance: Callable[[bool], None]) -> OnResult:

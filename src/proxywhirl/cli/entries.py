@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
 
 import click
 
 from proxywhirl.cli.options import (
+    KEY_OR_PROXY,
+    PROXY,
     TEXT,
     Command,
-    KeyOrProxy,
-    ProxyArgument,
+    Kind,
     Said,
     attribute_options,
     home_option,
@@ -21,7 +21,7 @@ from proxywhirl.cli.options import (
     open_to_write,
     ttl_option,
 )
-from proxywhirl.cli.output import acknowledge, print_json, warn
+from proxywhirl.cli.output import tell, warn
 from proxywhirl.errors import ProxyURLError, SettingsError
 from proxywhirl.models import Attributes, Proxy
 from proxywhirl.runtime import Runtime
@@ -31,23 +31,12 @@ from proxywhirl.vendors.grammar import Wish, read_duration
 from proxywhirl.vendors.sessions import MOST_SESSIONS, recognised
 
 
-class Duration(click.ParamType[int]):
-    """A time such as 90s, 10m or 1h, in seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the seconds."""
-        try:
-            return value if isinstance(value, int) else read_duration(str(value))
-        except SettingsError as exc:
-            self.fail(f"{exc}.", param, ctx)
-
-
 def vendor_options(command: Command) -> Command:
     """Add `--provider`, `--sessions`, `--region`, `--city` and `--lifetime`."""
     for option in (
-        click.option("--lifetime", type=Duration(), help="How long a session keeps its exit, such as 10m."),
+        click.option(
+            "--lifetime", type=Kind("TIME", read_duration), help="How long a session keeps its exit, such as 10m."
+        ),
         click.option("--city", metavar="NAME", help="Likewise, a city, in the vendor's spelling."),
         click.option("--region", metavar="NAME", help="The state or region that the sessions leave from."),
         click.option(
@@ -100,17 +89,15 @@ def add_sessions(
     intake = runtime.add_sessions(line, count, provider=provider, wish=wish, known=known, source=source, ttl=ttl)
     vendor = vendors.guess(line.host, line.port) if provider is None else None
     name = provider if vendor is None else vendor.name
-    if as_json:
-        told = {"proxy_url": line.canonical, "provider": name, "loaded": intake.loaded, "skipped": intake.skipped}
-        print_json(told)
-    else:
-        acknowledge(
-            f"loaded {intake.loaded}, skipped {intake.skipped} (known already): sessions of {name} at {line.canonical}"
-        )
+    tell(
+        {"proxy_url": line.canonical, "provider": name, "loaded": intake.loaded, "skipped": intake.skipped},
+        f"loaded {intake.loaded}, skipped {intake.skipped} (known already): sessions of {name} at {line.canonical}",
+        as_json=as_json,
+    )
 
 
 @click.command()
-@click.argument("urls", metavar="URL...", type=ProxyArgument(), nargs=-1, required=True)
+@click.argument("urls", metavar="URL...", type=PROXY, nargs=-1, required=True)
 @click.option("--username", metavar="NAME", help="The username, where the URL has none.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin, so that it need not stand here.")
 @click.option("--source", metavar="NAME", type=TEXT, default="user", show_default=True, help="Where it comes from.")
@@ -168,10 +155,8 @@ def add(
     with open_to_write(home) as runtime:
         for url, known in offered:
             word = _add(runtime, url, known, source=source, ttl=lives)
-            if as_json:
-                print_json({"key": url.key, "proxy_url": url.canonical, "result": word})
-            else:
-                acknowledge(f"{word}{':' * (word == 'known already')} {Proxy.of(url, attributes=known)}")
+            words = f"{word}{':' * (word == 'known already')} {Proxy.of(url, attributes=known)}"
+            tell({"key": url.key, "proxy_url": url.canonical, "result": word}, words, as_json=as_json)
             if url.key not in runtime.cache:
                 warn(f"proxywhirl: {url.canonical} is out of service, and tried now and then: see `show {url.key}`")
 
@@ -214,7 +199,7 @@ def _password() -> str:
 
 
 @click.command()
-@click.argument("proxies", metavar="KEY|URL...", type=KeyOrProxy(), nargs=-1, required=True)
+@click.argument("proxies", metavar="KEY|URL...", type=KEY_OR_PROXY, nargs=-1, required=True)
 @click.option(
     "--reason", metavar="TEXT", type=TEXT, default="removed by the user", help="Why; `list --removed` shows it."
 )
@@ -228,10 +213,8 @@ def remove(proxies: tuple[str | ProxyURL, ...], reason: str, as_json: bool, home
     """
     with open_runtime(home) as runtime:
         removal = runtime.remove(proxies, reason)
-    if as_json:
-        print_json({"removed": removal.removed, "missing": removal.missing})
-    else:
-        acknowledge(f"removed {removal.removed}")
+    told = {"removed": removal.removed, "missing": removal.missing}
+    tell(told, f"removed {removal.removed}", as_json=as_json)
     if removal.missing:
         warn(f"proxywhirl: {removal.missing} of {len(proxies)} not in the store; `proxywhirl list` shows what is")
     return 1 if removal.missing else 0
@@ -252,7 +235,4 @@ def clear(yes: bool, as_json: bool, home: str | None) -> None:
         click.confirm("Remove every proxy of the store?", abort=True, err=True)
     with open_runtime(home) as runtime:
         count = runtime.clear()
-    if as_json:
-        print_json({"removed": count})
-    else:
-        acknowledge(f"removed {count}")
+    tell({"removed": count}, f"removed {count}", as_json=as_json)

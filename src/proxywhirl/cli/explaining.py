@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from proxywhirl.cache.models import NEVER, CacheEntry
-from proxywhirl.cli.options import KeyOrProxy, country_code, home_option, json_option, open_runtime
-from proxywhirl.cli.output import print_json, printable
-from proxywhirl.errors import CacheError, PoolEmpty
+from proxywhirl.cli.options import COUNTRY, KEY_OR_PROXY, home_option, json_option, open_runtime
+from proxywhirl.cli.output import ago, ahead, label_of, no_proxy, print_json, printable
+from proxywhirl.errors import PoolEmpty
 from proxywhirl.health.history import Sample, Summary
 from proxywhirl.health.policy import reason
 from proxywhirl.models import Proxy
@@ -28,7 +28,7 @@ UNTIMED = "·"
 
 
 @click.command()
-@click.argument("proxy", metavar="KEY|URL", type=KeyOrProxy())
+@click.argument("proxy", metavar="KEY|URL", type=KEY_OR_PROXY)
 @json_option
 @home_option
 def show(proxy: str | ProxyURL, as_json: bool, home: str | None) -> None:
@@ -40,7 +40,7 @@ def show(proxy: str | ProxyURL, as_json: bool, home: str | None) -> None:
         key = proxy if isinstance(proxy, str) else proxy.key
         entry = runtime.cache.look(key)
         if entry is None:
-            raise CacheError(f"there is no proxy {key}: `proxywhirl list` shows the keys of those that there are")
+            raise no_proxy(key)
         samples = runtime.checkups.history.of(key)
         if as_json:
             _print_json(runtime, entry, samples)
@@ -74,15 +74,15 @@ def _facts(runtime: Runtime, entry: CacheEntry, samples: Sequence[Sample]) -> It
     place = ", ".join(filter(None, (known.city, known.region, known.country)))
     yield "key", entry.key
     yield "proxy", entry.proxy_url
-    yield "label", known.label or (f"user-{entry.key[:6]}" if entry.username is not None else "")
-    yield "source", f"{entry.source}, {_ago(entry.fetch_time)}"
-    yield "expires", "never" if entry.expires_at >= NEVER else _ahead(entry.expires_at)
+    yield "label", label_of(entry)
+    yield "source", f"{entry.source}, {ago(entry.fetch_time)}"
+    yield "expires", "never" if entry.expires_at >= NEVER else ahead(entry.expires_at)
     yield "place", place + (f" (AS{known.asn})" if known.asn is not None else "")
     yield "anonymity", known.anonymity or ""
     yield "tags", ", ".join(known.tags)
     yield "provider", known.provider or ""
     yield "price", f"{known.price_per_gb:g} per GB" if known.price_per_gb is not None else ""
-    yield "used", f"{entry.access_count} times" + (f", last {_ago(entry.last_accessed)}" if entry.access_count else "")
+    yield "used", f"{entry.access_count} times" + (f", last {ago(entry.last_accessed)}" if entry.access_count else "")
     yield "status", entry.health_status.value + ("" if entry.key in runtime.cache else ", out of service")
     yield "checks", _checks(entry)
     yield "error", entry.last_health_error or ""
@@ -95,13 +95,13 @@ def _checks(entry: CacheEntry) -> str:
     if entry.last_health_check is None:
         return "none yet"
     failed = entry.total_health_check_failures
-    return f"{entry.total_health_checks}, {failed} of them failed; last {_ago(entry.last_health_check)}"
+    return f"{entry.total_health_checks}, {failed} of them failed; last {ago(entry.last_health_check)}"
 
 
 def _next_check(entry: CacheEntry) -> str:
     why = reason(entry.health_status, entry.consecutive_health_successes, entry.consecutive_health_failures)
     due = entry.next_check_time
-    return f"{'due now' if due is None or due <= datetime.now(UTC) else _ahead(due)}: {why}"
+    return f"{'due now' if due is None or due <= datetime.now(UTC) else ahead(due)}: {why}"
 
 
 def _outcomes(summary: Summary) -> str:
@@ -127,24 +127,12 @@ def _print_json(runtime: Runtime, entry: CacheEntry, samples: Sequence[Sample]) 
     )
 
 
-def _ago(moment: datetime) -> str:
-    return f"{_span(datetime.now(UTC) - moment)} ago"
-
-
-def _ahead(moment: datetime) -> str:
-    return f"in {_span(moment - datetime.now(UTC))}"
-
-
-def _span(length: timedelta) -> str:
-    return str(timedelta(seconds=max(0, round(length.total_seconds()))))
-
-
 @click.command()
 @click.option("--target", metavar="URL", help="Where the request goes: who is banned there is not chosen.")
 @click.option("--session", metavar="NAME", help="The session that it belongs to.")
 @click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: the setting pool.strategy]")
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), help="Only proxies of this scheme.")
-@click.option("--country", metavar="CC", callback=country_code, help="Only in this country.")
+@click.option("--country", type=COUNTRY, metavar="CC", help="Only in this country.")
 @click.option("--region", metavar="NAME", help="Only in this region.")
 @click.option("--city", metavar="NAME", help="Only in this city.")
 @click.option("--asn", type=click.IntRange(0), metavar="NUMBER", help="Only in this autonomous system.")

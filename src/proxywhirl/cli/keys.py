@@ -14,7 +14,7 @@ from proxywhirl.cache.keys.sealing import generate_key
 from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.tiers.protocol import Tier, TierName
 from proxywhirl.cli.options import home_option, json_option, open_runtime
-from proxywhirl.cli.output import acknowledge, note, print_json, print_table, warn
+from proxywhirl.cli.output import note, print_json, print_table, tell, warn
 from proxywhirl.errors import TierError
 from proxywhirl.settings import Settings
 
@@ -50,10 +50,8 @@ def rotate(key_stdin: bool, as_json: bool, home: str | None) -> None:
             done = runtime.cache.rotate_keys(given)
         except ValueError as exc:
             raise click.UsageError(f"{exc}.") from exc
-    if as_json:
-        print_json({"resealed": done.resealed, "unreadable": done.unreadable, "key": done.key_check})
-    else:
-        acknowledge(f"sealed {done.resealed} anew with the key {done.key_check}")
+    told = {"resealed": done.resealed, "unreadable": done.unreadable, "key": done.key_check}
+    tell(told, f"sealed {done.resealed} anew with the key {done.key_check}", as_json=as_json)
     if not done.resealed and runtime.cache.config.encryption_key is not None:
         warn(
             "the key is configured: set that to a new one, and PROXYWHIRL_CACHE_KEY_PREVIOUS to this one, to change it"

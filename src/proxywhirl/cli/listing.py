@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
 import click
 
 from proxywhirl.cache.models import NEVER, CacheEntry
-from proxywhirl.cli.options import TEXT, country_code, home_option, json_option, open_runtime
-from proxywhirl.cli.output import is_terminal, note, print_json, print_table
+from proxywhirl.cli.options import COUNTRY, TEXT, home_option, json_option, open_runtime
+from proxywhirl.cli.output import ahead, is_terminal, label_of, note, print_json, print_table
 from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import SCHEMES
@@ -25,7 +24,7 @@ REMOVED_COLUMNS = ("KEY", "PROXY", "REASON")
 @click.option("--status", type=click.Choice([status.value for status in HealthStatus]), help="Only of this health.")
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), help="Only of this scheme.")
 @click.option("--source", metavar="NAME", type=TEXT, help="Only from this source.")
-@click.option("--country", metavar="CC", callback=country_code, help="Only from this country.")
+@click.option("--country", type=COUNTRY, metavar="CC", help="Only from this country.")
 @click.option("--tag", metavar="TAG", type=TEXT, help="Only with this tag.")
 @click.option("--retired", is_flag=True, help="Those taken out of service instead.")
 @click.option("--removed", is_flag=True, help="What you removed and is kept out instead, with the reason.")
@@ -69,21 +68,13 @@ def _list_removed(runtime: Runtime, limit: int | None, *, as_json: bool) -> None
 
 def _row(entry: CacheEntry) -> tuple[str, ...]:
     known = entry.attributes
-    label = known.label or (f"user-{entry.key[:6]}" if entry.username is not None else "")
     return (
         entry.key,
         entry.proxy_url,
-        label,
+        label_of(entry),
         entry.health_status.value,
         known.country or "",
         entry.source,
-        _remaining(entry.expires_at),
+        "never" if entry.expires_at >= NEVER else ahead(entry.expires_at),
         str(entry.access_count),
     )
-
-
-def _remaining(expires_at: datetime) -> str:
-    if expires_at >= NEVER:
-        return "never"
-    left = expires_at - datetime.now(UTC)
-    return f"in {timedelta(seconds=max(0, round(left.total_seconds())))}"

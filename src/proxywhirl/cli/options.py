@@ -12,123 +12,102 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from proxywhirl.cli.output import warn
-from proxywhirl.errors import ProxyURLError
 
 if TYPE_CHECKING:
-    from proxywhirl.models import Attributes
+    from proxywhirl.models import Attributes, Target
     from proxywhirl.runtime import Runtime
     from proxywhirl.urls import ProxyURL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SECONDS = re.compile(r"0*[1-9][0-9]{0,14}")  # a longer number would be no number any more
-_KEY = re.compile(r"[0-9a-f]{16}")
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class TimeToLive(click.ParamType[float]):
-    """A number of seconds, or `never`."""
+class Kind(click.ParamType[Any]):
+    """What an option or argument may be: its name in the help, and what reads it, or raises saying what is wrong."""
 
-    name = "SECONDS|never"
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds, infinity for `never`."""
-        if isinstance(value, float):
-            return value
-        if value == "never":
-            return math.inf
-        if not _SECONDS.fullmatch(value):
-            self.fail(f"{value!r} is neither a whole number of seconds from 1 on nor 'never'.", param, ctx)
-        return float(value)
-
-
-class Text(click.ParamType[str]):
-    """A text that can be stored and shown: of one line, without control characters."""
-
-    name = "TEXT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text as it is."""
-        text = str(value)
-        if not text.strip():
-            self.fail("is empty.", param, ctx)
-        if not text.isprintable():
-            self.fail("holds a character that cannot be printed.", param, ctx)
-        return text
-
-
-class ProxyArgument(click.ParamType["ProxyURL"]):
-    """A proxy in any spelling that lists use."""
-
-    name = "URL"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ProxyURL:
-        """Return the parsed URL; the message about a wrong one is redacted."""
-        from proxywhirl.urls import ProxyURL, parse
-
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what a text says; a default is of its type already."""
         try:
-            return value if isinstance(value, ProxyURL) else parse(value)
-        except ProxyURLError as exc:
+            return self._read(value) if isinstance(value, str) else value
+        except ValueError as exc:
             self.fail(f"{exc}.", param, ctx)
 
 
-class KeyOrProxy(click.ParamType["str | ProxyURL"]):
-    """A key as `list` shows it, or a proxy in any spelling."""
-
-    name = "KEY|URL"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | ProxyURL:
-        """Return the key, or the parsed URL: what has no place for a port is meant as a key."""
-        if isinstance(value, str) and (_KEY.fullmatch(value) or _WORD.fullmatch(value)):
-            return value
-        return ProxyArgument().convert(value, param, ctx)
+def _seconds(text: str) -> float:
+    if text == "never":
+        return math.inf
+    if not _SECONDS.fullmatch(text):
+        raise ValueError(f"{text!r} is neither a whole number of seconds from 1 on nor 'never'")
+    return float(text)
 
 
-class Site(click.ParamType[str]):
-    """A site as `bans` shows it, or a URL on it."""
-
-    name = "SITE|URL"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the site: the host, and the port where it is not its scheme's own."""
-        from proxywhirl.models import Target
-
-        try:
-            return Target.parse(value if "://" in value else f"http://{value}").site
-        except ProxyURLError as exc:
-            self.fail(f"{value!r} is no site: {exc}. Write it such as shop.example.", param, ctx)
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    if not text.isprintable():
+        raise ValueError("holds a character that cannot be printed")
+    return text
 
 
-class Amount(click.ParamType[float]):
-    """A number of 0 or more that is not infinite."""
+def _proxy(text: str) -> ProxyURL:
+    from proxywhirl.urls import parse
 
-    name = "NUMBER"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not 0 <= number < math.inf:
-            self.fail(f"{value!r} is not a number of 0 or more.", param, ctx)
-        return number
+    return parse(text)
 
 
-TEXT = Text()
-AMOUNT = Amount()
+def _key_or_proxy(text: str) -> str | ProxyURL:
+    return text if _WORD.fullmatch(text) else _proxy(text)  # what has no place for a port is meant as a key
 
 
-def country_code(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Return the code of a country, in upper case; refuse what is none."""
-    if value is None:
-        return None
-    from proxywhirl.models import Attributes
+def _site(text: str) -> str:
+    from proxywhirl.models import Target
 
     try:
-        return Attributes(country=value).country
+        return Target.parse(text if "://" in text else f"http://{text}").site
     except ValueError as exc:
-        raise click.BadParameter(f"{exc}.") from exc
+        raise ValueError(f"{text!r} is no site: {exc}. Write it such as shop.example") from exc
+
+
+def _target(text: str) -> Target:
+    from proxywhirl.models import Target
+
+    return Target.parse(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{text!r} is not a number of 0 or more")
+    return number
+
+
+def _country(text: str) -> str | None:
+    from proxywhirl.models import Attributes
+
+    return Attributes(country=text).country
+
+
+TEXT = Kind("TEXT", _text)
+"""A text that can be stored and shown: of one line, without control characters."""
+AMOUNT = Kind("NUMBER", _amount)
+PROXY = Kind("URL", _proxy)
+"""A proxy in any spelling that lists use."""
+KEY_OR_PROXY = Kind("KEY|URL", _key_or_proxy)
+"""A key as `list` shows it, or a proxy in any spelling."""
+SITE = Kind("SITE|URL", _site)
+"""A site as `bans` shows it, or a URL on it."""
+TARGET = Kind("URL", _target)
+COUNTRY = Kind("CC", _country)
+"""The code of a country, in upper case."""
 
 
 def anywhere(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -161,7 +140,10 @@ _FLAGS: dict[str, Any] = {"is_flag": True, "callback": anywhere, "expose_value":
 home_option = click.option("--home", **_HOME)
 json_option = click.option("--json", "as_json", **_JSON)
 ttl_option = click.option(
-    "--ttl", type=TimeToLive(), metavar="SECONDS|never", help="How long they live. [default: never ends]"
+    "--ttl",
+    type=Kind("SECONDS|never", _seconds),
+    metavar="SECONDS|never",
+    help="How long they live. [default: never ends]",
 )
 
 
@@ -195,7 +177,7 @@ def attribute_options(command: Command) -> Command:
     for option in (
         click.option("--price", type=AMOUNT, metavar="PRICE", help="What 10⁹ bytes cost (strategy cheapest)."),
         click.option("--weight", type=AMOUNT, metavar="WEIGHT", help="Their share, 0 for never (strategy weighted)."),
-        click.option("--country", metavar="CC", callback=country_code, help="Their country, such as DE."),
+        click.option("--country", type=COUNTRY, metavar="CC", help="Their country, such as DE."),
         click.option(
             "--tag", "tags", metavar="TAG", type=TEXT, multiple=True, help="Give them a tag; may be repeated."
         ),

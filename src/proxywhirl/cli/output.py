@@ -13,14 +13,20 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from proxywhirl.errors import CacheError
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from proxywhirl.cache.models import CacheEntry
 
 GAP = 2  # columns of the terminal between those of a table
 
@@ -67,6 +73,42 @@ def acknowledge(message: str) -> None:
     if not is_on("quiet"):
         with suppress(BrokenPipeError):  # as to `warn`
             click.echo(message)
+
+
+def tell(data: object, words: str, *, as_json: bool) -> None:
+    """Say what a command has done, as JSON for programs."""
+    if as_json:
+        print_json(data)
+    else:
+        acknowledge(words)
+
+
+def no_proxy(name: str) -> CacheError:
+    """Make the error that a proxy, by its key or URL, is not there."""
+    return CacheError(f"there is no proxy {name}: `proxywhirl list` shows the keys of those that there are")
+
+
+def label_of(entry: CacheEntry) -> str:
+    """Return what stands for the username of an entry, which is not shown."""
+    return entry.attributes.label or (f"user-{entry.key[:6]}" if entry.username is not None else "")
+
+
+def ago(moment: datetime | float) -> str:
+    """Say how long ago a moment was, in Unix seconds or as a `datetime`."""
+    return f"{_span(-_from_now(moment))} ago"
+
+
+def ahead(moment: datetime | float) -> str:
+    """Say in how long a moment is."""
+    return f"in {_span(_from_now(moment))}"
+
+
+def _from_now(moment: datetime | float) -> float:
+    return (moment.timestamp() if isinstance(moment, datetime) else moment) - time.time()
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))
 
 
 def print_json(value: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from proxywhirl.cli.options import AMOUNT, TEXT, Site, home_option, json_option
+from proxywhirl.cli.options import AMOUNT, SITE, TEXT, Kind, home_option, json_option
 from proxywhirl.cli.output import note, print_json, print_table
 from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame
@@ -22,28 +22,21 @@ SHOWN = 2  # alternatives of a condition that the table shows; --json has all
 EXPENDABLE = ("ABOUT", "FROM", "DOMAIN")  # the conditions fold
 
 
-class Header(click.ParamType[tuple[bytes, bytes]]):
-    """A line of a response's head."""
-
-    name = "NAME: VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[bytes, bytes]:
-        """Return the name, in lower case, and the value."""
-        if isinstance(value, tuple):
-            return value
-        name, colon, text = str(value).partition(":")
-        if not colon or not HEADER_NAME.fullmatch(name.strip()) or not str(value).isprintable():
-            self.fail(f"{value!r} is no header: write it as 'server: cloudflare'.", param, ctx)
-        return name.strip().lower().encode(), text.strip().encode()
+def _header(line: str) -> tuple[bytes, bytes]:
+    """Return the name, in lower case, and the value of a line of a response's head."""
+    name, colon, value = line.partition(":")
+    if not colon or not HEADER_NAME.fullmatch(name.strip()) or not line.isprintable():
+        raise ValueError(f"{line!r} is no header: write it as 'server: cloudflare'")
+    return name.strip().lower().encode(), value.strip().encode()
 
 
 @click.command()
 @click.option("--status", type=click.IntRange(100, 999), metavar="CODE", help="Of the response.")
-@click.option("--header", "headers", type=Header(), multiple=True, help="Of the response; may be repeated.")
-@click.option("--body", type=click.File("rb"), metavar="FILE", help="The body of the response; - for stdin.")
 @click.option(
-    "--site", type=Site(), metavar="SITE|URL", default="example.com", show_default=True, help="Who was asked."
+    "--header", "headers", type=Kind("NAME: VALUE", _header), multiple=True, help="Of the response; may be repeated."
 )
+@click.option("--body", type=click.File("rb"), metavar="FILE", help="The body of the response; - for stdin.")
+@click.option("--site", type=SITE, metavar="SITE|URL", default="example.com", show_default=True, help="Who was asked.")
 @click.option("--method", metavar="NAME", type=TEXT, default="GET", show_default=True, help="Of the request.")
 @click.option("--latency", type=AMOUNT, metavar="SECONDS", help="How long the response took to begin.")
 @click.option("--rules", "listing", is_flag=True, help="List the rules instead, in the order in which they are asked.")
