@@ -259,6 +259,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckTimes:
+    """A page of what changed in a store, as a monitor reads it: when each key is to be checked, and which are gone.
+
+    `due` is in Unix seconds, 0 where a proxy was never checked. With `reset`, forget all that was known before; with
+    `more`, another page follows, which `revision` asks for.
+    """
+
+    revision: int
+    due: dict[str, float]
+    removed: list[str]
+    reset: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """One verdict on a proxy's health, as the cache records it. Times are Unix seconds.
 

@@ -91,27 +91,6 @@ class Sketching(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class CheckTimes:
-    """A page of the log as a health monitor reads it: like `CacheChanges`, with what is retired too.
-
-    `due` says when each is to be checked next, in Unix seconds; 0 where it never was checked.
-    """
-
-    revision: int
-    due: dict[str, float]
-    removed: list[str]
-    reset: bool = False
-    more: bool = False
-
-    @classmethod
-    def of(cls, changes: Changes, now: float) -> Self:
-        """Return the times, at a time, of a page of records; what is expired is removed."""
-        due = {record.key: record.next_check_at or 0.0 for record in changes.records if now < record.expires_at}
-        expired = [record.key for record in changes.records if now >= record.expires_at]
-        return cls(changes.revision, due, [*changes.removed, *expired], changes.reset, changes.more)
-
-
 def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:
     """Read a page of a tier's log after a revision, the fastest way that the tier offers."""
     if isinstance(tier, Sketching):

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable
 
 from proxywhirl.cache import policy
-from proxywhirl.cache.change_feed import CheckTimes
 from proxywhirl.cache.coordination.reads import Reading
 from proxywhirl.cache.engine import Engine, Lifecycle
 from proxywhirl.cache.models import CacheEntry
@@ -19,7 +18,7 @@ from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, UnsoundError, decod
 from proxywhirl.cache.statistics import L1_HITS
 from proxywhirl.cache.tiers.protocol import Changes
 from proxywhirl.errors import DecryptionError, SettingsError, TierError
-from proxywhirl.models import Attributes
+from proxywhirl.models import Attributes, CheckTimes
 from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require, require_several
 
@@ -173,7 +172,10 @@ class Lookups(Lifecycle):
         require("revision", revision, int, "a whole number")
         empty = Changes(revision, [], [])
         changes = self._running().stack.authority.call(lambda tier: tier.changes_since(revision, limit), empty, limit)
-        return CheckTimes.of(changes, self._clock.now())
+        now = self._clock.now()
+        due = {record.key: record.next_check_at or 0.0 for record in changes.records if now < record.expires_at}
+        expired = [record.key for record in changes.records if now >= record.expires_at]
+        return CheckTimes(changes.revision, due, [*changes.removed, *expired], changes.reset, changes.more)
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str) or not policy.is_key(key):

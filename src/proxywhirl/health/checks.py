@@ -22,7 +22,7 @@ from proxywhirl.clock import Clock
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.levels import Level, ProbeResult
 from proxywhirl.health.recorder import Recorder
-from proxywhirl.models import Attributes
+from proxywhirl.models import Attributes, CheckTimes
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL
 
@@ -79,25 +79,10 @@ class Claims:
             self._store.update(_KIND, found, ended)
 
 
-class _CheckTimes(Protocol):
-    """A page of the log: when each key is due (0: never checked), which are gone; see `Checkable`."""
-
-    @property
-    def revision(self) -> int: ...
-    @property
-    def due(self) -> Mapping[str, float]: ...
-    @property
-    def removed(self) -> Iterable[str]: ...
-    @property
-    def reset(self) -> bool: ...
-    @property
-    def more(self) -> bool: ...
-
-
 class Checkable(Protocol):
     """What is to be checked: a cache."""
 
-    def check_times_since(self, revision: int, limit: int, /) -> _CheckTimes:
+    def check_times_since(self, revision: int, limit: int, /) -> CheckTimes:
         """Return a page of what changed after a revision."""
         ...
 
