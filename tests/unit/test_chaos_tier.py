@@ -222,3 +222,8 @@ def test_what_a_tier_offers_beyond_the_protocol_is_handed_through() -> None:
         name = "special"
 
     assert ChaosTier(Special()).name == "special"
+
+
+def test_it_is_taken_for_a_tier(chaos: ChaosTier) -> None:
+    """A cache that looks at what it is given before it opens finds everything that a tier has."""
+    assert set(dir(MemoryTier)) <= set(dir(chaos))

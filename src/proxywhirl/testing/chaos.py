@@ -217,6 +217,9 @@ class ChaosTier:
         found = getattr(self.tier, name)
         return partial(self._do, name, found) if name in METHODS else found
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.tier)})
+
     def __len__(self) -> int:
         length: int = self._do("len", lambda: len(self.tier))
         return length

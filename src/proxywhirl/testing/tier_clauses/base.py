@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,6 @@ class Clauses:
     """
 
     stores_hits = True
-    _held: ExitStack | None = None
 
     def make_tier(self, *, authority: bool, max_entries: int | None = None, policy: str = "lru") -> Tier:
         """Make a new, empty tier; the subclass says how."""
@@ -42,18 +42,16 @@ class Clauses:
 
     def teardown_method(self) -> None:
         """Close what the test has opened, and remove its folders."""
-        held, self._held = self._held, None
-        if held is not None:
-            held.close()
+        self._held.close()
 
     def hold(self, tier: Tier) -> Tier:
         """Close a tier when the test ends."""
-        self._holding().callback(tier.close)
+        self._held.callback(tier.close)
         return tier
 
     def new_folder(self) -> Path:
         """Make an empty folder that is removed when the test ends."""
-        return Path(self._holding().enter_context(TemporaryDirectory(prefix="proxywhirl-tier-")))
+        return Path(self._held.enter_context(TemporaryDirectory(prefix="proxywhirl-tier-")))
 
     def authority(self, *, max_entries: int | None = None, policy: str = "lru") -> Tier:
         """Make an empty authority."""
@@ -69,10 +67,9 @@ class Clauses:
         if found is not None and self.stores_hits:
             tier.touch_many([Access(name, found.generation, 1, next(hit_times))])
 
-    def _holding(self) -> ExitStack:
-        if self._held is None:
-            self._held = ExitStack()
-        return self._held
+    @cached_property
+    def _held(self) -> ExitStack:
+        return ExitStack()
 
 
 def expect(holds: object, broken: str) -> None:
