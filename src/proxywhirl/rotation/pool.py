@@ -187,10 +187,8 @@ class Pool:
             ValueError: A wish is unknown or impossible, `session` is no name, or `exclusive` and `ttl` do not fit.
             TierError: An exclusive lease cannot be agreed on, since the ledger cannot be read or written.
         """
-        if target is None and not wishes:
-            criteria = ANYTHING if not exclude else Criteria.of(None, exclude, wishes)
-        else:
-            criteria = Criteria.of(target, exclude, wishes)
+        anything = target is None and not wishes and not exclude
+        criteria = ANYTHING if anything else Criteria.of(target, exclude, wishes)
         if exclusive or ttl is not None:
             return self._exclusive.acquire(criteria, session, ttl, exclusive=exclusive)
         if session is not None or self._options.sticky:

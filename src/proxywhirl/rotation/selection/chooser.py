@@ -17,7 +17,7 @@ from proxywhirl.rotation.proxy_state import DECAY_STEP, Limits, ProxyState, Prox
 from proxywhirl.rotation.selection.availability import Availability, Holds
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Index
 from proxywhirl.rotation.selection.pool_options import PoolOptions
-from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
+from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.sites import Site, keeps_any
@@ -134,16 +134,7 @@ class Chooser:
         Raises:
             SiteResting: the site is left alone for now.
         """
-        if self.dropped:
-            self.tidy(now)
-        if self._aside or self._limited:
-            self.availability.bring_back(now, for_request=True)
-        site = None
-        if criteria.site is not None:
-            site = self.learning.site(criteria.site)
-            if site.rests:
-                self.require_awake(site, now)
-        barred = self.barred(site, criteria, now) if criteria is not ANYTHING or self.holds.at else ()
+        site, barred = self.look_around(criteria, now)
         chosen = self.choose(criteria, site, barred)
         if chosen is None:
             return None
@@ -214,19 +205,14 @@ class Chooser:
         - else none. More are let back for a trial, so that the next request finds one.
         """
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
-        if self._plain:
+        filters = (wanted,) if self._plain else self.options.filters_for(wanted)
+        for wanted in filters:
             key = self.views.get(wanted).choose(exclude, barred, site)
+            if wanted is not filters[0]:
+                instead = f"nobody ready fulfils {filters[0]}"
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
-                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, "")
-        else:
-            first, *_ = filters = self.options.filters_for(wanted)
-            for wanted in filters:
-                key = self.views.get(wanted).choose(exclude, barred, site)
-                instead = "" if wanted is first else f"nobody ready fulfils {first}"
-                if key is not None:
-                    ready = len(self.held) - len(self._aside) - len(self._limited)
-                    return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
+                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
         known, now = self.states.known, self.clock.monotonic()
         resting = site is not None and site.rate_limit.kept and len(self._aside) < len(self.held)
         hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
