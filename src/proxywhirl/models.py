@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Self, get_args
@@ -302,6 +302,10 @@ class HealthCheck:
             require_moment("next_check", self.next_check)
         require_count("recovery_attempt", self.recovery_attempt)
         _require_texts(self, "error")
+
+
+Assess = Callable[[HealthStatus, int, int, bool], HealthCheck]
+"""From a status, successes in a row, failures in a row, and whether any check succeeded, to the next health check."""
 
 
 def _require_texts(value: object, *names: str) -> None:

@@ -15,8 +15,8 @@ from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.judges import Outage, Reliability
 from proxywhirl.health.levels import Level, ProbeResult, Tally
 from proxywhirl.health.policy import Schedule
-from proxywhirl.health.recorder import Assess, Recorder
-from proxywhirl.models import Attributes, HealthCheck
+from proxywhirl.health.recorder import Recorder
+from proxywhirl.models import Assess, Attributes, HealthCheck
 from proxywhirl.state.store import MemoryStore
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL, parse

@@ -25,10 +25,10 @@ from proxywhirl.cache.entries import is_withheld, text_of
 from proxywhirl.cache.lookups import Lookups
 from proxywhirl.cache.maintenance.history import ProcessStatistics, StatisticsPoint
 from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
-from proxywhirl.cache.policy import Check, Judge, Merge, Selection, check_batch, merge_batch
+from proxywhirl.cache.policy import Check, Merge, Selection, check_batch, merge_batch
 from proxywhirl.cache.record import Record, storable_attributes
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus
+from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require, require_several
 
@@ -257,7 +257,7 @@ class CacheManager(Lookups):
         """Record a health check; return whether the entry was there; see `record_checks`."""
         return self.record_checks([(key, check)]) == 1
 
-    def record_checks(self, checks: Iterable[tuple[str, HealthCheck | Judge]]) -> int:
+    def record_checks(self, checks: Iterable[tuple[str, HealthCheck | Assess]]) -> int:
         """Record health checks in one transaction, in their order; return how many entries were there.
 
         A failure counts in `failure_count`, a success sets it to 0. With `health_check_invalidation`, the failure that

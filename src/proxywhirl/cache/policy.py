@@ -26,11 +26,8 @@ from proxywhirl.cache.record import (
     storable_text,
 )
 from proxywhirl.cache.tiers.protocol import Batch, TierName
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus
+from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 from proxywhirl.validation import require, require_several
-
-Judge = Callable[[HealthStatus, int, int, bool], HealthCheck]
-"""Status, successes in a row, failures in a row and whether any check has succeeded to the next health check."""
 
 
 class Found(Enum):
@@ -249,7 +246,7 @@ def _counted_on(
     return failures, retired, status.or_worse(HealthStatus.UNHEALTHY) if retired else status
 
 
-def judged(record: Record, judge: Judge) -> HealthCheck:
+def judged(record: Record, judge: Assess) -> HealthCheck:
     """Let a judge look at the status and the past of a record."""
     worked = record.checks > record.failed_checks
     check = judge(HealthStatus(record.status), record.check_successes, record.check_failures, worked)
@@ -257,7 +254,7 @@ def judged(record: Record, judge: Judge) -> HealthCheck:
     return check
 
 
-Check = HealthCheck | Judge | None
+Check = HealthCheck | Assess | None
 """A health check, what judges the stored state to one, or None: a failure that no check has found."""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -18,10 +18,7 @@ from proxywhirl.health.history import History, Sample
 from proxywhirl.health.judges import Outage
 from proxywhirl.health.levels import Level, ProbeResult, Report
 from proxywhirl.health.policy import Schedule
-from proxywhirl.models import Attributes, HealthCheck, HealthStatus
-
-Assess = Callable[[HealthStatus, int, int, bool], HealthCheck]
-"""Returns the check that follows of an entry's status, its successes and failures in a row, and whether it worked."""
+from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 
 
 class Verdicts(Protocol):
