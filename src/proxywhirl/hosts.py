@@ -11,8 +11,6 @@ import re
 from contextlib import suppress
 from ipaddress import AddressValueError, IPv6Address
 
-import idna
-
 from proxywhirl.errors import ProxyURLError
 
 _LONGEST_HOST = 253  # RFC 1035 section 2.3.4, without the root's dot
@@ -94,6 +92,8 @@ def _canonical_ipv6(host: str) -> str:
 
 def _to_ascii(host: str) -> str:
     with suppress(UnicodeError):  # IDNAError is one
+        import idna  # noqa: PLC0415  # most hosts are plain
+
         return idna.encode(host, uts46=True).decode("ascii")
     raise ProxyURLError("not an internationalised host name")
 

@@ -97,6 +97,7 @@ def _loaded(module: str) -> ModuleType:
     try:
         return import_module(f"proxywhirl.cli.{module}")
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,15 @@ def test_the_help_loads_nothing_of_the_runtime(argument: str) -> None:
         "proxywhirl.errors",
     }
     assert modules & OUTSIDE == set()
+
+
+def test_a_list_loads_the_store_alone(tmp_path: Path) -> None:
+    """`list` reads settings and store: it loads no gateway, no strategy, no source, nothing that waits or decrypts."""
+    modules = loaded("list", "--home", str(tmp_path))
+    rooms = {name.split(".")[1] for name in modules if name.startswith("proxywhirl.")}
+    strangers = {"checkups", "client", "gateway", "integrations", "knowledge", "net", "rotation", "sources", "supply"}
+    assert rooms & (strangers | {"testing", "vendors", "wire"}) == set()
+    assert modules & {"asyncio", "cryptography", "h11", "httpcore2", "httpx2", "rich", "ssl", "stamina"} == set()
 
 
 def test_the_help_tells_of_a_command_what_it_tells_itself() -> None:
