@@ -20,7 +20,7 @@ from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.geo import GeoDatabase
 from proxywhirl.health.history import History
 from proxywhirl.health.judges import Judges, Outage
-from proxywhirl.health.levels import Level, Report, Tally
+from proxywhirl.health.levels import CheckTally, Level, Report
 from proxywhirl.health.monitor import Monitor
 from proxywhirl.health.probe import Prober
 from proxywhirl.health.recorder import Recorder
@@ -116,7 +116,7 @@ class Checkups:
         with contextlib.ExitStack() as files:
             self._equipped(plan, files)
 
-    async def check(self, keys: Iterable[str], plan: CheckPlan, on_result: OnResult) -> Tally:
+    async def check(self, keys: Iterable[str], plan: CheckPlan, on_result: OnResult) -> CheckTally:
         """Check proxies now; each result is told as it comes, and recorded in batches, also where this is cancelled.
 
         Raises:

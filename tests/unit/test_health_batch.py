@@ -13,7 +13,7 @@ from proxywhirl.health.batch import OnResult, check_many
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.judges import Outage, Reliability
-from proxywhirl.health.levels import Level, ProbeResult, Tally
+from proxywhirl.health.levels import CheckTally, Level, ProbeResult
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Assess, Attributes, HealthCheck
@@ -73,7 +73,7 @@ class Prober:
 
 async def check(
     keys: str, store: Store, state: MemoryStore, prober: Prober | None = None, on_result: OnResult | None = None
-) -> Tally:
+) -> CheckTally:
     """Check proxies of a store."""
 
     async def examine() -> Reliability:

@@ -12,7 +12,7 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from proxywhirl.errors import SettingsError
-from proxywhirl.health.geo import GeoDatabase, Place
+from proxywhirl.health.geo import GeoDatabase, Location
 
 
 def write(path: Path, records: dict[str, dict[str, Any]], version: int = 6) -> Path:
@@ -29,21 +29,21 @@ def test_two_databases_answer_together(tmp_path: Path) -> None:
     countries = write(tmp_path / "c.mmdb", {"203.0.113.0/24": {"country": {"iso_code": "de"}}})
     networks = write(tmp_path / "a.mmdb", {"203.0.0.0/8": {"autonomous_system_number": 64500}})
     with GeoDatabase([countries, str(networks)]) as geo:
-        assert geo.look_up("203.0.113.9") == Place("DE", 64500)
-        assert geo.look_up("203.1.1.1") == Place(None, 64500)
-        assert geo.look_up("192.0.2.1") == Place()
+        assert geo.look_up("203.0.113.9") == Location("DE", 64500)
+        assert geo.look_up("203.1.1.1") == Location(None, 64500)
+        assert geo.look_up("192.0.2.1") == Location()
 
 
 @pytest.mark.parametrize(
     ("record", "place"),
     [
-        ({"registered_country": {"iso_code": "FR"}}, Place("FR")),
-        ({"country_code": "NL", "asn": "AS64501"}, Place("NL", 64501)),
-        ({"country": "PL", "asn": 64502}, Place("PL", 64502)),
-        ({"country": {"names": {"en": "Nowhere"}}, "asn": "none"}, Place()),
+        ({"registered_country": {"iso_code": "FR"}}, Location("FR")),
+        ({"country_code": "NL", "asn": "AS64501"}, Location("NL", 64501)),
+        ({"country": "PL", "asn": 64502}, Location("PL", 64502)),
+        ({"country": {"names": {"en": "Nowhere"}}, "asn": "none"}, Location()),
     ],
 )
-def test_the_usual_shapes_of_records_are_read(tmp_path: Path, record: dict[str, Any], place: Place) -> None:
+def test_the_usual_shapes_of_records_are_read(tmp_path: Path, record: dict[str, Any], place: Location) -> None:
     """Vendors name the same facts differently."""
     with GeoDatabase([write(tmp_path / "d.mmdb", {"203.0.113.0/24": record})]) as geo:
         assert geo.look_up("203.0.113.9") == place
@@ -52,7 +52,7 @@ def test_the_usual_shapes_of_records_are_read(tmp_path: Path, record: dict[str, 
 def test_an_ipv6_address_in_a_database_of_ipv4_is_unknown(tmp_path: Path) -> None:
     """It is no error: such a database knows nothing of it."""
     with GeoDatabase([write(tmp_path / "4.mmdb", {"203.0.113.0/24": {"asn": 1}}, version=4)]) as geo:
-        assert geo.look_up("2001:db8::1") == Place()
+        assert geo.look_up("2001:db8::1") == Location()
 
 
 def test_the_extra_is_asked_for_where_it_is_missing() -> None:

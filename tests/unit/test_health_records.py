@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from proxywhirl.errors import TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget
 from proxywhirl.health.checks import Claims
-from proxywhirl.health.history import KEPT, History, Sample, Summary
+from proxywhirl.health.history import KEPT, History, HistoryFigures, Sample
 from proxywhirl.health.levels import Level
 from proxywhirl.state.store import Change, MemoryStore, StateStore, Store
 
@@ -80,7 +80,7 @@ def test_history_keeps_the_last_outcomes_of_each_proxy(store: Store) -> None:
 def test_a_summary_is_within_its_ranges(rows: list[tuple[int, bool, float | None]]) -> None:
     """Shares are between 0 and 1, the median is not above the 95th percentile, and both were measured."""
     samples = sorted((Sample(float(at), ok, latency) for at, ok, latency in rows), key=lambda sample: sample.at)
-    summary = Summary.of(samples, 1001.0)
+    summary = HistoryFigures.of(samples, 1001.0)
     assert summary.samples == len(samples)
     for share in (summary.success_rate, summary.uptime):
         assert (share is None) == (not samples)
@@ -95,7 +95,7 @@ def test_a_summary_is_within_its_ranges(rows: list[tuple[int, bool, float | None
 def test_figures_of_a_history() -> None:
     """Two thirds succeeded; it was up from the first outcome to the second and since the last."""
     samples = [Sample(0.0, True, 0.1), Sample(60.0, False, 3.0), Sample(80.0, True, 0.3)]
-    summary = Summary.of(samples, now=100.0)
+    summary = HistoryFigures.of(samples, now=100.0)
     assert summary.success_rate == pytest.approx(2 / 3)
     assert summary.uptime == pytest.approx(0.8)
     assert (summary.latency_p50, summary.latency_p95) == (0.3, 0.3)

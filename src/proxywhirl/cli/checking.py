@@ -14,7 +14,7 @@ from proxywhirl.checkups import CheckPlan
 from proxywhirl.cli.options import KEY_OR_PROXY, TARGET, Kind, home_option, json_option, open_runtime
 from proxywhirl.cli.output import counting, no_proxy, note, print_json, print_table
 from proxywhirl.health.batch import OnResult
-from proxywhirl.health.levels import Level, ProbeResult, Tally
+from proxywhirl.health.levels import CheckTally, Level, ProbeResult
 from proxywhirl.models import Attributes
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
@@ -69,7 +69,7 @@ def check(
     return 0 if tally.ok or not tally.checked else 1
 
 
-def run_checks(runtime: Runtime, keys: Iterable[str], plan: CheckPlan, *, as_json: bool) -> Tally:
+def run_checks(runtime: Runtime, keys: Iterable[str], plan: CheckPlan, *, as_json: bool) -> CheckTally:
     """Check proxies with a bar that tells how it goes; print the sums. What was found out before Ctrl-C is kept."""
     began = time.monotonic()
     chosen = list(keys)
@@ -138,7 +138,7 @@ def _print_result(result: ProbeResult, endpoint: ProxyURL, attributes: Attribute
     )
 
 
-def _print_sums(tally: Tally, seconds: float) -> None:
+def _print_sums(tally: CheckTally, seconds: float) -> None:
     if not tally.checked and not tally.claimed and not tally.refused:
         note("nothing is due: `proxywhirl check --all` checks everything")
         return
@@ -165,7 +165,7 @@ def _shares(what: str, all_of: Counter[str], working: Counter[str]) -> Iterator[
         yield what, name or "unknown", str(count), str(working[name])
 
 
-def _as_json(tally: Tally) -> dict[str, Any]:
+def _as_json(tally: CheckTally) -> dict[str, Any]:
     return {
         "checked": tally.checked,
         "ok": tally.ok,

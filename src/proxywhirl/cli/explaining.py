@@ -13,7 +13,7 @@ from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cli.options import COUNTRY, KEY_OR_PROXY, home_option, json_option, open_runtime
 from proxywhirl.cli.output import ago, ahead, label_of, no_proxy, print_json, printable
 from proxywhirl.errors import PoolEmpty
-from proxywhirl.health.history import Sample, Summary
+from proxywhirl.health.history import HistoryFigures, Sample
 from proxywhirl.health.policy import reason
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.selection.explain import Explanation
@@ -87,7 +87,7 @@ def _facts(runtime: Runtime, entry: CacheEntry, samples: Sequence[Sample]) -> It
     yield "checks", _checks(entry)
     yield "error", entry.last_health_error or ""
     yield "next check", _next_check(entry)
-    yield "outcomes", _outcomes(Summary.of(samples, datetime.now(UTC).timestamp()))
+    yield "outcomes", _outcomes(HistoryFigures.of(samples, datetime.now(UTC).timestamp()))
     yield "latency", sparkline(samples)
 
 
@@ -104,7 +104,7 @@ def _next_check(entry: CacheEntry) -> str:
     return f"{'due now' if due is None or due <= datetime.now(UTC) else ahead(due)}: {why}"
 
 
-def _outcomes(summary: Summary) -> str:
+def _outcomes(summary: HistoryFigures) -> str:
     if not summary.samples or summary.success_rate is None or summary.uptime is None:
         return "none yet"
     text = f"last {summary.samples}: {summary.success_rate:.0%} good, up {summary.uptime:.0%} of the time"
@@ -114,7 +114,7 @@ def _outcomes(summary: Summary) -> str:
 
 
 def _print_json(runtime: Runtime, entry: CacheEntry, samples: Sequence[Sample]) -> None:
-    summary = Summary.of(samples, datetime.now(UTC).timestamp())
+    summary = HistoryFigures.of(samples, datetime.now(UTC).timestamp())
     why = reason(entry.health_status, entry.consecutive_health_successes, entry.consecutive_health_failures)
     print_json(
         {

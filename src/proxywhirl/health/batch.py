@@ -16,7 +16,7 @@ from itertools import islice
 
 from proxywhirl.errors import Blame, SettingsError
 from proxywhirl.health.checks import Checks
-from proxywhirl.health.levels import Level, ProbeResult, Tally
+from proxywhirl.health.levels import CheckTally, Level, ProbeResult
 from proxywhirl.health.probe import Prober
 from proxywhirl.models import Attributes
 from proxywhirl.net.capacity import make_room
@@ -37,7 +37,7 @@ OnResult = Callable[[ProbeResult, ProxyURL, Attributes], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ProbeSummary:
     """What became of all: how many were probed, reached their level, or failed, by who is to blame.
 
     `concurrency` is how many were probed at once at most, `note` what to tell the user about the limit of open files.
@@ -57,7 +57,7 @@ async def probe_many(
     *,
     concurrency: int,
     on_result: Callable[[ProbeResult], object],
-) -> Summary:
+) -> ProbeSummary:
     """Probe each proxy of a list; the next one is taken from it only when there is room.
 
     Args:
@@ -99,7 +99,7 @@ async def probe_many(
             begun += 1
             if begun % _BEGUN_AT_ONCE == 0:
                 await asyncio.sleep(0)
-    return Summary(begun, ok, dict(failed), room.sockets, room.note)
+    return ProbeSummary(begun, ok, dict(failed), room.sockets, room.note)
 
 
 async def _as_async(proxies: Iterable[Listed] | AsyncIterable[Listed]) -> AsyncIterator[Listed]:
@@ -113,7 +113,7 @@ async def _as_async(proxies: Iterable[Listed] | AsyncIterable[Listed]) -> AsyncI
 
 async def check_many(
     prober: Prober, checks: Checks, keys: Iterable[str], level: Level, *, concurrency: int, on_result: OnResult
-) -> Tally:
+) -> CheckTally:
     """Check proxies of a store: those that are there, are claimed by nobody else, and may be paid for.
 
     Each result is told as it comes. Results are recorded now and then, and the rest at the end, also where this is
@@ -122,7 +122,7 @@ async def check_many(
     Raises:
         TierError: what was found out cannot be recorded.
     """
-    tally = Tally()
+    tally = CheckTally()
     over = asyncio.Event()
 
     async def proxies() -> AsyncIterator[Listed]:
@@ -156,7 +156,7 @@ async def check_many(
     return tally
 
 
-async def _record_now_and_then(checks: Checks, tally: Tally, over: asyncio.Event) -> None:
+async def _record_now_and_then(checks: Checks, tally: CheckTally, over: asyncio.Event) -> None:
     last = False
     while not last:
         last = over.is_set()  # once more then: something may have come while a batch was being recorded

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where an address is: an ISO 3166-1 alpha-2 code, and the number of its autonomous system. None: not known."""
 
     country: str | None = None
@@ -43,7 +43,7 @@ class GeoDatabase:
             self.close()
             raise
 
-    def look_up(self, address: str) -> Place:
+    def look_up(self, address: str) -> Location:
         """Return what the databases know of an IP address: O(1), microseconds."""
         country = asn = None
         for reader in self._readers:
@@ -54,7 +54,7 @@ class GeoDatabase:
             if isinstance(record, dict):
                 country = country or _country(record)
                 asn = asn or _asn(record)
-        return Place(country, asn)
+        return Location(country, asn)
 
     def close(self) -> None:
         """Close the files."""

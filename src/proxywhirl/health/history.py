@@ -28,7 +28,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class HistoryFigures:
     """Figures of some outcomes. Shares are from 0 to 1, latencies of the good ones in seconds; None where unknown.
 
     `uptime` is the share of the time since the first outcome that began with a good one.
@@ -44,7 +44,7 @@ class Summary:
     def of(cls, samples: Sequence[Sample], now: float) -> Self:
         """Sum up outcomes, oldest first, as they stand at `now`.
 
-        >>> Summary.of([Sample(0.0, True, 0.5), Sample(90.0, False)], now=100.0).uptime
+        >>> HistoryFigures.of([Sample(0.0, True, 0.5), Sample(90.0, False)], now=100.0).uptime
         0.9
         """
         if not samples:

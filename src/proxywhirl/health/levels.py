@@ -113,7 +113,7 @@ class Report:
 
 
 @dataclass(slots=True)
-class Tally:
+class CheckTally:
     """Counts of results: `claimed` were left to another process, `refused` had no budget left.
 
     Schemes and countries are counted twice: all proxies, and those that work. `failures` counts by who is to blame.

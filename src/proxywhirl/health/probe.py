@@ -41,7 +41,7 @@ from proxywhirl.errors import (
     TargetFailed,
     UpstreamError,
 )
-from proxywhirl.health.geo import GeoDatabase, Place
+from proxywhirl.health.geo import GeoDatabase, Location
 from proxywhirl.health.judges import Judges
 from proxywhirl.health.levels import Level, ProbeResult, Stage
 from proxywhirl.models import Anonymity, Target
@@ -141,7 +141,7 @@ class Prober:
     def _result(self, attempt: _Attempt, key: str) -> ProbeResult:
         error = attempt.error
         seen = attempt.sealed_sighting or attempt.sighting  # the first cannot have been tampered with
-        place = Place()
+        place = Location()
         if error is None and attempt.level is Level.FULL and seen is not None and self._options.geo is not None:
             place = self._options.geo.look_up(seen.address)
         return ProbeResult(

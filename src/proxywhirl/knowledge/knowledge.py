@@ -13,7 +13,17 @@ from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import CacheError
 from proxywhirl.knowledge.follower import Follower
-from proxywhirl.knowledge.records import BANS, BATCH, HOLDS, SESSIONS, Bans, Holds, Sessions, hold_of, session_of
+from proxywhirl.knowledge.records import (
+    BANS,
+    BATCH,
+    HOLDS,
+    SESSIONS,
+    BanRecords,
+    HoldRecords,
+    SessionRecords,
+    hold_of,
+    session_of,
+)
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
@@ -75,9 +85,9 @@ class Knowledge:
         self._store = store
         self._clock = clock
         self._kept = kept
-        self._bans = Bans(store, clock)
-        self._sessions = Sessions(store, clock)
-        self._holds = Holds(store, clock)
+        self._bans = BanRecords(store, clock)
+        self._sessions = SessionRecords(store, clock)
+        self._holds = HoldRecords(store, clock)
         self._follower = Follower(store)
         self._readable = _Access(clock, "what other processes find out is not seen")
         self._writable = _Access(clock, "what choosing learns stays in memory")

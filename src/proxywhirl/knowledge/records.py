@@ -71,7 +71,7 @@ class _Records:
         self._clock = clock
 
 
-class Bans(_Records):
+class BanRecords(_Records):
     """The bans of proxies by sites."""
 
     def save(self, bans: Mapping[Pair, Ban], lifted: Iterable[Pair]) -> dict[str, str]:
@@ -126,7 +126,7 @@ class Bans(_Records):
         self.lift(pair_of(key) for key in self._store.below(BANS, map(bans_of, keys)))
 
 
-class Sessions(_Records):
+class SessionRecords(_Records):
     """The proxies of sessions, by their ids. An id is no name, which may be a person's address."""
 
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
@@ -197,7 +197,7 @@ class Sessions(_Records):
         return {session: known for session, known in sessions.items() if known is not None}
 
 
-class Holds(_Records):
+class HoldRecords(_Records):
     """Who holds which proxy: one at a time, among all processes that share a store.
 
     The token of a hold is greater than every one before it. It is the time in microseconds, or one more than the last
