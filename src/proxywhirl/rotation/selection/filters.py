@@ -106,7 +106,7 @@ class Filter:
         if self.admits(proxy):
             return ""
         for name in _NAMES:
-            alone = self.without(set(_NAMES) - {name})
+            alone = Filter(**{name: getattr(self, name)})
             if not alone.admits(proxy):
                 return str(alone)
         return ""

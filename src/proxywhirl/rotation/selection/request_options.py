@@ -18,7 +18,6 @@ from urllib.parse import unquote_to_bytes
 from proxywhirl.models import Target
 from proxywhirl.rotation.affinity.sessions import require_name
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Wishes
-from proxywhirl.urls import SCHEMES
 
 _READ = 1024
 
@@ -92,7 +91,6 @@ def _read_wishes(wishes: tuple[tuple[str, Any], ...]) -> tuple[Filter, bool]:
     return (NO_FILTER if wanted == NO_FILTER else wanted), connect
 
 
-_COUNTRY = re.compile("[A-Z]{2}")
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -113,11 +111,7 @@ class RequestOptions:
         if session is not None:
             require_name(session)
         named = {name: value for name, value in filters.items() if value is not None}
-        wanted = Criteria.of(None, (), named).wanted
-        if not all(_COUNTRY.fullmatch(country) for country in wanted.country):
-            raise ValueError(f"a country is a two-letter code such as de, not {named['country']!r}")
-        if not set(SCHEMES).issuperset(wanted.scheme):
-            raise ValueError(f"a scheme is one of {', '.join(SCHEMES)}, not {named['scheme']!r}")
+        Criteria.of(None, (), named)  # which refuses what is impossible
         return cls(session, tuple((name, _frozen(value)) for name, value in named.items()))
 
     @classmethod
