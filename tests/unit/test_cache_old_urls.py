@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from proxywhirl.cache import CacheConfig, CacheManager
+from proxywhirl.cache import CacheManager
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.protocol import Batch
 from proxywhirl.testing import ManualClock
+from tests.unit.stores import Opener
 
 NOW = 1_700_000_000.0
 OFF = {"enabled": False}
@@ -30,20 +30,17 @@ KEY = CacheManager.generate_cache_key(LONG)
 SPELLING = "its URL is not in the form in which URLs are stored"
 SECRET = "hunter2PW"
 
-Opener = Callable[[], CacheManager]
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Give a clock that stands at `NOW`."""
+    return ManualClock(now=NOW)
 
 
 @pytest.fixture(params=ARRANGEMENTS)
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
-    """Give a function that opens a cache on the same files each time."""
-    with ExitStack() as stack:
-
-        def opening() -> CacheManager:
-            places = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-            config = CacheConfig.model_validate({**places, **ARRANGEMENTS[request.param]})
-            return stack.enter_context(CacheManager(config, clock=ManualClock(now=NOW)))
-
-        yield opening
+def opened(request: pytest.FixtureRequest, opened: Opener) -> Opener:
+    """Open with each arrangement of tiers."""
+    return partial(opened, **ARRANGEMENTS[request.param])
 
 
 def store(cache: CacheManager, *records: Record) -> None:

@@ -6,22 +6,19 @@ The file is set aside as it is, and everything else that is in it goes into a ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
-from cryptography.fernet import Fernet
 
-from proxywhirl.cache import CacheConfig, CacheManager
+from proxywhirl.cache import CacheManager
 from proxywhirl.cache.coordination.replicas import QUEUE_KEPT
 from proxywhirl.cache.record import Record, fault_of
 from proxywhirl.models import Attributes
 from proxywhirl.urls import parse
+from tests.unit.stores import Opener
 
-KEY = Fernet.generate_key().decode()
 OFF = {"enabled": False}
 NAMES = ("one", "two", "three")
 HARM = {
@@ -32,27 +29,6 @@ HARM = {
     "attributes": "attributes = '{bad'",
     "attributes of another kind": """attributes = '{"countrx":"DE"}'""",
 }
-
-Opener = Callable[..., CacheManager]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opener]:
-    """Open caches on one home."""
-    with ExitStack() as stack:
-
-        def open_one(**settings: Any) -> CacheManager:
-            config = CacheConfig.model_validate(
-                {
-                    "l2_cache_dir": str(tmp_path / "l2"),
-                    "l3_database_path": str(tmp_path / "l3.db"),
-                    "encryption_key": KEY,
-                    **settings,
-                }
-            )
-            return stack.enter_context(CacheManager(config))
-
-        yield open_one
 
 
 def url(name: str) -> str:
