@@ -14,7 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import Any, Generic, Self, TypeVar
 
 import httpx2
@@ -216,9 +216,7 @@ class AsyncProxyWhirl(_Client[Coroutine[Any, Any, httpx2.Response]]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
 
@@ -290,9 +288,7 @@ class ProxyWhirl(_Client[httpx2.Response]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     async def _end(self) -> None:
