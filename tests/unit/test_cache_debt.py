@@ -88,7 +88,7 @@ def test_an_unsealed_credential_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TierError, match="k has credentials that are not sealed") as caught:
         debts.note([record("a"), record("k", plain=("bob", "S3CRET"))], [], base=0, at=0, merge=False)
     assert "S3CRET" not in str(caught.value)
-    assert not debts.has_hints()
+    assert not debts.catch_up()
 
 
 def test_for_one_key_the_last_debt_counts_and_the_order_is_that_of_writing(tmp_path: Path) -> None:
@@ -131,17 +131,16 @@ def test_how_debts_of_one_key_join(tmp_path: Path, earlier: str, later: str) -> 
 def test_processes_share_the_debts(tmp_path: Path) -> None:
     """What one notes or settles the other knows once it has caught up, and never counts twice."""
     one, other = HintFile(tmp_path / "l2"), HintFile(tmp_path / "l2")
-    assert not other.has_hints()
+    assert not other.catch_up()
     put(one, "a", "b", count=1)
-    assert other.has_hints()
     assert "a" not in other
-    other.catch_up()
+    assert other.catch_up()
     assert len(other) == 2
     put(other, "c")
     delete(other, "a")
     assert owed(one.pending()) == owed(other.pending()) == [("b", 1, False), ("c", 0, False), ("a", None, False)]
     assert one.hand_over(lambda _: None) == 3
-    assert not other.has_hints()
+    assert not other.catch_up()
     assert other.hand_over(lambda _: pytest.fail("there is nothing to settle")) == 0
     assert other.pending() == []
     put(other, "d")  # in a new file, which may have the old one's inode
@@ -163,12 +162,12 @@ def test_debts_are_settled_in_pages_and_forgotten_together(tmp_path: Path) -> No
     with pytest.raises(TierError, match="still sick"):
         debts.hand_over(fail_at_the_second)
     assert len(debts) == len(HintFile(tmp_path)) == len(keys)
-    assert debts.has_hints()
+    assert debts.catch_up()
     pages = [[], []]
     assert debts.hand_over(fail_at_the_second) == len(keys)
     assert [len(page) for page in pages[2:]] == [PAGE, PAGE, 1]
     assert [key for page in pages for key in page] == keys
-    assert not debts.has_hints()
+    assert not debts.catch_up()
     assert debts.pending() == HintFile(tmp_path).pending() == []
 
 
@@ -204,7 +203,7 @@ def test_two_that_settle_at_once_settle_each_debt_once(tmp_path: Path) -> None:
     one.hand_over(act)
     second.join(TIMEOUT)
     assert handed == ["a", "b"]
-    assert not one.has_hints()
+    assert not one.catch_up()
 
 
 def test_a_full_file_refuses_openly(tmp_path: Path) -> None:
@@ -227,7 +226,7 @@ def test_a_directory_that_cannot_be_used_is_an_error_that_names_the_file(tmp_pat
     with pytest.raises(TierError, match=r"l2/debt\.jsonl failed"):
         put(debts, "a")
     with pytest.raises(TierError, match=r"l2/debt\.jsonl failed"):
-        debts.has_hints()
+        debts.catch_up()
     assert len(debts) == 0
 
 
@@ -527,7 +526,7 @@ class DebtMachine(RuleBasedStateMachine):
         """One of them settles: the authority knows everything, and is owed nothing."""
         self.files[who].hand_over(self.act)
         assert self.authority == self.truth
-        assert not self.files[1 - who].has_hints()
+        assert not self.files[1 - who].catch_up()
 
     @rule(who=who, done=st.integers(0, 5), killed=st.booleans())
     def fail_to_settle(self, who: int, done: int, *, killed: bool) -> None:
@@ -537,7 +536,7 @@ class DebtMachine(RuleBasedStateMachine):
             self.act(page[:done])
             raise TierError("sick again")
 
-        if self.files[who].has_hints():
+        if self.files[who].catch_up():
             with pytest.raises(TierError, match="sick again"):
                 self.files[who].hand_over(act)
         if killed:
@@ -564,7 +563,7 @@ class DebtMachine(RuleBasedStateMachine):
                 known[debt.key] = debt.record.failure_count
         third.close()
         assert known == self.truth
-        assert bool(self.files[0].has_hints()) or self.authority == self.truth
+        assert bool(self.files[0].catch_up()) or self.authority == self.truth
 
     def teardown(self) -> None:
         """Close both and remove the files."""

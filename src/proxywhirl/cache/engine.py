@@ -218,10 +218,6 @@ class Engine:
         self.stack.refresh(promote=False)
         self.upkeep.tick(watching=True)
 
-    def _there(self) -> list[tuple[TierName, Tier]]:
-        """Return the tiers that are open."""
-        return [(name, tier) for name, tier in self.tiers if not isinstance(tier, AbsentTier)]
-
     def _open_tier(self, name: TierName) -> Tier:
         """Open a tier; of the second one its directory is held, and its notes can be read."""
         if name == "l2" and self._directory_lock is None and backend_of(self.config) is not None:
@@ -286,7 +282,7 @@ class Engine:
 
     def _find_key(self) -> None:
         """Find the key, or make one where every durable tier could be read."""
-        there = self._there()
+        there = [(name, tier) for name, tier in self.tiers if not isinstance(tier, AbsentTier)]
         whole = len(there) == len(self.tiers)
         self.sealer = open_sealer(self.config, there, whole=whole)
         self.keys = KeyNotes(self.sealer, lambda: self.tiers[-1][1]) if self.sealer is not None else None

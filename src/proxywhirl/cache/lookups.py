@@ -178,9 +178,11 @@ class Lookups(Lifecycle):
         return CheckTimes(changes.revision, due, [*changes.removed, *expired], changes.reset, changes.more)
 
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, str) or not policy.is_key(key):
+        try:
+            policy.check_key(key)
+        except (TypeError, ValueError):
             return False
-        record = self._running().stack.peek(key)
+        record = self._running().stack.peek(str(key))
         return policy.state_of(record, self._clock.now()) is policy.Found.LIVE
 
     def __len__(self) -> int:

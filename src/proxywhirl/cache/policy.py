@@ -88,15 +88,6 @@ def check_ttl(ttl: float | None) -> None:
             raise ValueError(f"a time to live must be 0 or more seconds, infinity for ever, not {ttl}")
 
 
-def is_key(key: object) -> bool:
-    """Whether something can be the key of an entry: a text that can be stored."""
-    try:
-        check_key(key)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def check_key(key: object) -> None:
     """Refuse what can be no key, before a tier is asked for it and taken for sick.
 
@@ -116,10 +107,11 @@ def check_key(key: object) -> None:
 def check_keys(keys: Iterable[str]) -> list[str]:
     """Return several keys in a list. Raises as `check_key` does, and of one text alone."""
     require_several("keys", keys, "keys")
-    checked_keys = list(keys)
-    for key in checked_keys:
-        check_key(key)
-    return checked_keys
+    asked = list(keys)
+    for key in asked:
+        if type(key) is not str or not key.isascii():
+            check_key(key)
+    return asked
 
 
 @cache

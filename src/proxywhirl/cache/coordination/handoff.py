@@ -223,11 +223,6 @@ class HintFile:
                 self._read_on()
         return self.waiting
 
-    def has_hints(self) -> bool:
-        """Whether any process has noted hints that are not handed over; costs one `stat`."""
-        status = self._look()
-        return status is not None and status.st_size > len(HEADER)
-
     def hand_over(self, act: Callable[[Sequence[Hint]], None]) -> int:
         """Give all hints to `act`, in pages of 500, and forget them when it took every page; return how many.
 

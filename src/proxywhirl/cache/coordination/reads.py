@@ -49,7 +49,7 @@ class Reader:
         self._hits = stack.hits
         self._above: Asked = () if stack.near_cache.l1 is None else ("l1",)
         self._below = stack.durable or stack.tiers
-        self._served: dict[tuple[Asked, bool], Served] = {}
+        self._served: tuple[dict[Asked, Served], dict[Asked, Served]] = {}, {}  # with room in the queue, and crowded
         self._unserved: dict[Asked, int] = {}
         self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
 
@@ -68,7 +68,7 @@ class Reader:
             if record is not None and now < record.expires_at and not record.retired:
                 waiting = len(near_cache.queue)
                 crowded = waiting >= QUEUE_MOST
-                served = self._served.get((asked, crowded)) or self._serving(asked, crowded=crowded)
+                served = self._served[crowded].get(asked) or self._serving(asked, crowded=crowded)
                 self._hits.hand_out((record,), now)
                 reading = record, key in near_cache.evicted
                 victim = near_cache.load(began, record, promotes=served.promotes)
@@ -139,7 +139,7 @@ class Reader:
             asked = (*asked, breaker.name)
             answer |= queued
             crowded = len(near_cache.queue) >= QUEUE_MOST
-            served = self._served.get((asked, crowded)) or self._serving(asked, crowded=crowded)
+            served = self._served[crowded].get(asked) or self._serving(asked, crowded=crowded)
             alive = [record for record in answer.values() if now < record.expires_at and not record.retired]
             found += alive
             if served.promotes:
@@ -174,7 +174,7 @@ class Reader:
             else:
                 unserved += 1
         asked = (*self._above, self._below[0].name)
-        self._counters.count((self._served.get((asked, False)) or self._serving(asked)).place, len(found))
+        self._counters.count((self._served[False].get(asked) or self._serving(asked)).place, len(found))
         self._counters.count(self._missing(asked), unserved)
         return found, others
 
@@ -190,7 +190,7 @@ class Reader:
             counts, promotes = counts[:-1], False  # the last one is a promotion
         full = (*counts, *self._stack.eviction_counts("l1"))
         place = self._counters.place
-        served = self._served[asked, crowded] = Served(place(*counts), place(*full), promotes)
+        served = self._served[crowded][asked] = Served(place(*counts), place(*full), promotes)
         return served
 
     def _missing(self, asked: Asked) -> int:

@@ -32,59 +32,40 @@ LEFT = "left"
 PAGE = 1_000
 
 
-def adopt(tiers: Sequence[tuple[TierName, Tier]], removals: Removals | None = None) -> int:
-    """Make the durable tiers one store before they are used together; return how many entries were given back.
+def adopt(durable: Sequence[tuple[TierName, Tier]], removals: Removals | None = None) -> None:
+    """Make the durable tiers, the lowest one last, one store before they are used together.
 
     Called while no other process does the same to these tiers. `removals` are those of the second tier.
     """
-    durable = [(name, tier) for name, tier in tiers if name != "l1"]
-    if not durable:
-        return 0
     lowest, authority = durable[-1]
-    store = authority.get_meta(STORE_ID)
     is_new = is_new_store(authority)
-    store = store or uuid.uuid4().hex
-    given = 0
+    store = authority.get_meta(STORE_ID) or uuid.uuid4().hex
     for name, window in durable[:-1]:
-        followed = window.get_meta(FOLLOWS)
         if is_new and len(window):
             authority.clear(window.revision + 1)
-            given += _give_back(window, authority, None)
+            given = _give_back(window, authority, None)
             _log.warning("tier %s was empty and was rebuilt from %s: %d entries", lowest, name, given)
         elif window.get_meta(STORE_ID) is not None:  # it was written to while the tier below was off
             since = _left_at(window, authority, store)
             gone = _remove(removals.noted() if removals is not None else {}, window, authority, since)
-            given += _give_back(window, authority, since)
-            what = (
-                "tier %s was the lowest for a time: %d of its entries went to %s, and %d that it removed are gone there"
-            )
-            _log.warning(what, name, given, lowest, gone)
-        elif followed is not None and followed != store:
+            given = _give_back(window, authority, since)
+            what = "tier %s was the lowest for a time: %d of its entries went to %s, and %d that it removed are gone"
+            _log.warning(f"{what} there", name, given, lowest, gone)
+        elif window.get_meta(FOLLOWS) not in {None, store}:
             window.clear(authority.revision)
         if removals is not None:
             removals.forget()
-        _note_as_window(window, store)
-    _note_as_authority(authority, store)
-    return given
-
-
-def _note_as_window(window: Tier, store: str) -> None:
-    _set(window, STORE_ID, None)
-    _set(window, LEFT, None)
-    _set(window, FOLLOWS, store)
-
-
-def _note_as_authority(authority: Tier, store: str) -> None:
+        _note(window, {STORE_ID: None, LEFT: None, FOLLOWS: store})
     left = authority.get_meta(FOLLOWS)
-    if left is not None:
-        authority.set_meta(LEFT, f"{left} {authority.revision}")
-    _set(authority, FOLLOWS, None)
-    _set(authority, STORE_ID, store)
+    as_window = {} if left is None else {LEFT: f"{left} {authority.revision}"}
+    _note(authority, {**as_window, FOLLOWS: None, STORE_ID: store})
 
 
-def _set(tier: Tier, note: str, value: str | None) -> None:
-    if tier.get_meta(note) != value:
-        tier.set_meta(note, value)
+def _note(tier: Tier, notes: Mapping[str, str | None]) -> None:
+    known = tier.metas("")
+    for name, value in notes.items():
+        if known.get(name) != value:
+            tier.set_meta(name, value)
 
 
 def is_new_store(authority: Tier) -> bool:
@@ -102,7 +83,7 @@ def rejoin(window: Tier, store: str, revision: int) -> None:
         raise TierError("it was the lowest tier for a time: close the cache and open it again, to carry that over")
     if window.get_meta(FOLLOWS) not in {None, store}:
         window.clear(revision)
-    _note_as_window(window, store)
+    _note(window, {STORE_ID: None, LEFT: None, FOLLOWS: store})
 
 
 def has_left(tier: Tier) -> bool:
@@ -123,11 +104,8 @@ def _remove(noted: Mapping[str, float], window: Tier, authority: Tier, since: in
     keys = [key for key in noted if window.peek(key) is None]
 
     def decide(present: Mapping[str, Record]) -> Batch:
-        return Batch(
-            deletes=[
-                key for key, stored in present.items() if _is_as_left(stored, since) or _latest(stored) <= noted[key]
-            ]
-        )
+        older = (key for key, stored in present.items() if _is_as_left(stored, since) or _latest(stored) <= noted[key])
+        return Batch(deletes=list(older))
 
     pages = (keys[n : n + PAGE] for n in range(0, len(keys), PAGE))
     return sum(len(authority.transact(page, decide).deletes) for page in pages)
@@ -143,22 +121,22 @@ def _give_back(window: Tier, authority: Tier, since: int | None) -> int:
         for record in offered:
             record.generation = 0
         if offered:
-            written += authority.transact([record.key for record in offered], partial(_better, offered, since)).puts
+            written += authority.transact([record.key for record in offered], partial(_news, offered, since)).puts
         page = window.scan(after, PAGE)
     window.clear(authority.revision)
     window.fill([record for record in written if not record.retired], authority.revision)
     return len(written)
 
 
-def _better(offered: Sequence[Record], since: int | None, present: Mapping[str, Record]) -> Batch:
+def _news(offered: Sequence[Record], since: int | None, present: Mapping[str, Record]) -> Batch:
     """Choose what the authority does not know better: the last write wins, where both know of one."""
-    return Batch(puts=[record for record in offered if _is_news(record, present.get(record.key), since)])
+    return Batch([record for record in offered if not _is_outdated(record, present.get(record.key), since)])
 
 
-def _is_news(record: Record, stored: Record | None, since: int | None) -> bool:
+def _is_outdated(record: Record, stored: Record | None, since: int | None) -> bool:
     if stored is None or _is_as_left(stored, since):
-        return True
-    return _latest(record) >= _latest(stored) if since is not None else _latest(record) > _latest(stored)
+        return False
+    return _latest(record) < _latest(stored) or (since is None and _latest(record) == _latest(stored))
 
 
 def _is_as_left(record: Record, since: int | None) -> bool:
