@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -62,7 +62,7 @@ def check(
     """
     if bool(proxies) + everything + due > 1:
         raise click.UsageError("KEY|URL, --all and --due go one at a time.")
-    plan = _plan(given)
+    plan = CheckPlan(**given | {"level": Level(given["level"]) if given["level"] else None})
     with open_runtime(home) as runtime:
         keys = _named(runtime, proxies) if proxies else runtime.checkups.keys(due=not everything)
         tally = run_checks(runtime, keys, plan, as_json=as_json)
@@ -74,25 +74,13 @@ def run_checks(runtime: Runtime, keys: Iterable[str], plan: CheckPlan, *, as_jso
     began = time.monotonic()
     chosen = list(keys)
     with counting("checking", len(chosen), quiet=as_json) as advance:
-        tell: OnResult = _print_result if as_json else _advancing(advance)
+        tell: OnResult = _print_result if as_json else lambda result, _endpoint, _known: advance(result.ok)
         tally = asyncio.run(runtime.checkups.check(chosen, plan, tell))
     if as_json:
         print_json({"summary": _as_json(tally)})
     else:
         _print_sums(tally, time.monotonic() - began)
     return tally
-
-
-def _plan(given: dict[str, Any]) -> CheckPlan:
-    level = given["level"]
-    return CheckPlan(
-        level=Level(level) if level else None,
-        target=given["target"],
-        judges=given["judges"],
-        timeout=given["timeout"],
-        concurrency=given["concurrency"],
-        budget_bytes=given["budget_bytes"],
-    )
 
 
 def _named(runtime: Runtime, proxies: tuple[str | ProxyURL, ...]) -> list[str]:
@@ -109,14 +97,7 @@ def _named(runtime: Runtime, proxies: tuple[str | ProxyURL, ...]) -> list[str]:
     return keys
 
 
-def _advancing(advance: Callable[[bool], None]) -> OnResult:
-    def tell(result: ProbeResult, endpoint: ProxyURL, attributes: Attributes) -> None:  # noqa: ARG001  # `OnResult`
-        advance(result.ok)
-
-    return tell
-
-
-def _print_result(result: ProbeResult, endpoint: ProxyURL, attributes: Attributes) -> None:  # noqa: ARG001  # as above
+def _print_result(result: ProbeResult, endpoint: ProxyURL, attributes: Attributes) -> None:  # noqa: ARG001  # `OnResult`
     print_json(
         {
             "key": result.key,

@@ -7,8 +7,9 @@ import gc
 import math
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,9 +28,9 @@ from proxywhirl.cli.options import (
     open_to_write,
     ttl_option,
 )
-from proxywhirl.cli.output import acknowledge, note, print_json, printable, progress, size_of, warn
+from proxywhirl.cli.output import note, printable, progress, size_of, tell, warn
 from proxywhirl.errors import ListFormatError, ProxyWhirlError
-from proxywhirl.runtime import Intake, Runtime
+from proxywhirl.runtime import Runtime
 from proxywhirl.sources import Candidate, Ignored, Item, Rejected, parse_list
 from proxywhirl.urls import SCHEMES
 
@@ -38,38 +39,6 @@ COLLECT_AFTER = 50_000
 EXPORT_MARKS = (b"proxy_url", b"fetch_time")
 SNIFFED = 4096
 FORMATS = ("jsonl", "json", "csv")
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the lines; `ignored` ones have not the shape of a proxy.
-
-    `let_go` is how many entries, these or others, left the lowest tier for want of room, and so the store.
-    """
-
-    loaded: int = 0
-    skipped: int = 0
-    failed: int = 0
-    ignored: int = 0
-    blocked: int = 0
-    let_go: int = 0
-
-    def add(self, intake: Intake) -> None:
-        """Count what was taken in."""
-        self.loaded += intake.loaded
-        self.skipped += intake.skipped
-        self.failed += intake.failed
-        self.blocked += intake.blocked
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the options say of every proxy of an import."""
-
-    scheme: str | None
-    source: str | None
-    ttl: float | None
-    said: Said
 
 
 class Rewound:
@@ -111,23 +80,100 @@ def import_lists(
     recognised by the content. A heading such as "# SOCKS5 Proxies" sets the scheme of the lines below it, before
     --scheme. What `proxywhirl export` wrote is read back whole.
     """
-    choices = Choices(scheme, source, ttl, said)
-    counts = Counts()
     with contextlib.ExitStack() as stack:
         streams = [(name, stack.enter_context(_opened(name))) for name in files]
         runtime = stack.enter_context(open_to_write(home))
         stack.enter_context(_rare_collections())
+        intake = Import(runtime, scheme, source, ttl, said, as_json)
         before = _let_go(runtime)
         try:
             for name, stream in streams:
-                _import_one(runtime, name, stream, choices, counts, quiet=as_json)
+                intake.read(name, stream)
         except ProxyWhirlError:
-            if counts != Counts():
-                _tell(counts, as_json=as_json)
+            if any(intake.counts.values()):
+                intake.tell(0)
             raise
-        counts.let_go = _let_go(runtime) - before
-    _tell(counts, as_json=as_json)
-    return 0 if counts.loaded or counts.skipped or not (counts.failed or counts.ignored) else 1
+        let_go = _let_go(runtime) - before
+    intake.tell(let_go)
+    counts = intake.counts
+    return 0 if counts["loaded"] or counts["skipped"] or not (counts["failed"] or counts["ignored"]) else 1
+
+
+@dataclass(slots=True)
+class Import:
+    """What the options say of every proxy, and what became of the lines; ignored ones have not the shape of a proxy."""
+
+    runtime: Runtime
+    scheme: str | None
+    source: str | None
+    ttl: float | None
+    said: Said
+    as_json: bool
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def read(self, name: str, stream: BinaryIO) -> None:
+        """Take in a list, or an export, which is recognised by how it begins."""
+        label = "stdin" if name == "-" else printable(Path(name).name)
+        start = _start_of(stream)
+        is_export = all(mark in start for mark in EXPORT_MARKS)
+        with progress(label, None if is_export else size_of(stream), quiet=self.as_json) as tell:
+            rewound = Rewound(start, stream, tell)
+            try:
+                if is_export:
+                    self._take_export(label, name, rewound)
+                    return
+                for batch in _batches(parse_list(rewound, scheme=self.scheme or "http")):
+                    self._take_batch(label, batch)
+            except ListFormatError as exc:
+                raise ListFormatError(f"{label}: {exc}") from exc
+
+    def _take_batch(self, label: str, batch: list[Item]) -> None:
+        """Take in some lines, in one transaction."""
+        offered = []
+        for item in batch:
+            match item:
+                case Candidate():
+                    offered.append((item.url, self.said.of(item.attributes)))
+                case Rejected():
+                    self.counts["failed"] += 1
+                    warn(f"{label}:{item.line}: {item.reason}")
+                case Ignored():
+                    self.counts["ignored"] += 1
+        if offered:
+            ttl = math.inf if self.ttl is None else self.ttl
+            self.counts.update(asdict(self.runtime.take_in(offered, source=self.source or label, ttl=ttl)))
+
+    def _take_export(self, label: str, name: str, stream: Rewound) -> None:
+        """Read an export back. It says itself where its entries come from and what they are."""
+        if self.scheme or self.source or self.said != Said():
+            raise click.UsageError(
+                f"{label} is an export, with sources, schemes, tags and countries of its own: leave these options out."
+            )
+        try:
+            with _as_file(name, stream) as path:
+                intake = self.runtime.restore(path, ttl=self.ttl)
+        except ListFormatError as exc:
+            raise ListFormatError("it looks like what `proxywhirl export` writes, but no entry can be read") from exc
+        if intake.failed:
+            warn(f"{label}: {intake.failed} not taken in: damaged, or new here and exported without the credentials")
+        self.counts.update(asdict(intake))
+
+    def tell(self, let_go: int) -> None:
+        """Say what became of the lines, and how many entries left the store for want of room."""
+        counts = self.counts
+        told = {name: counts[name] for name in ("loaded", "skipped", "failed", "ignored")}
+        words = (
+            f"loaded {counts['loaded']}, skipped {counts['skipped']} (known already), "
+            f"failed {counts['failed']}, ignored {counts['ignored']} (no proxies)"
+        )
+        tell(told | ({"let_go": let_go} if let_go else {}), words, as_json=self.as_json)
+        if let_go:
+            warn(f"{let_go} entries were let go for want of room and are not in the store")
+        if counts["blocked"]:
+            back = "were removed before and stay out; `proxywhirl add` lets one in again"
+            note(f"{counts['blocked']} of those skipped {back}")
+        if not (counts["loaded"] or counts["skipped"]) and (counts["failed"] or counts["ignored"]):
+            warn("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")
 
 
 def _let_go(runtime: Runtime) -> int:
@@ -162,24 +208,6 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _import_one(
-    runtime: Runtime, name: str, stream: BinaryIO, choices: Choices, counts: Counts, *, quiet: bool
-) -> None:
-    label = "stdin" if name == "-" else printable(Path(name).name)
-    start = _start_of(stream)
-    is_export = all(mark in start for mark in EXPORT_MARKS)
-    with progress(label, None if is_export else size_of(stream), quiet=quiet) as tell:
-        rewound = Rewound(start, stream, tell)
-        try:
-            if is_export:
-                counts.add(_import_export(runtime, label, name, rewound, choices))
-                return
-            for batch in _batches(parse_list(rewound, scheme=choices.scheme or "http")):
-                _import_batch(runtime, batch, label, choices, counts)
-        except ListFormatError as exc:
-            raise ListFormatError(f"{label}: {exc}") from exc
-
-
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
     """Gather items; those before a damage are not lost by it."""
     batch: list[Item] = []
@@ -203,39 +231,6 @@ def _start_of(stream: BinaryIO) -> bytes:
     return start
 
 
-def _import_batch(runtime: Runtime, batch: list[Item], label: str, choices: Choices, counts: Counts) -> None:
-    """Take in some lines, in one transaction."""
-    offered = []
-    for item in batch:
-        match item:
-            case Candidate():
-                offered.append((item.url, choices.said.of(item.attributes)))
-            case Rejected():
-                counts.failed += 1
-                warn(f"{label}:{item.line}: {item.reason}")
-            case Ignored():
-                counts.ignored += 1
-    if offered:
-        ttl = math.inf if choices.ttl is None else choices.ttl
-        counts.add(runtime.take_in(offered, source=choices.source or label, ttl=ttl))
-
-
-def _import_export(runtime: Runtime, label: str, name: str, stream: Rewound, choices: Choices) -> Intake:
-    """Read an export back. It says itself where its entries come from and what they are."""
-    if choices.scheme or choices.source or choices.said != Said():
-        raise click.UsageError(
-            f"{label} is an export, with sources, schemes, tags and countries of its own: leave these options out."
-        )
-    try:
-        with _as_file(name, stream) as path:
-            intake = runtime.restore(path, ttl=choices.ttl)
-    except ListFormatError as exc:
-        raise ListFormatError("it looks like what `proxywhirl export` writes, but no entry can be read") from exc
-    if intake.failed:
-        warn(f"{label}: {intake.failed} not taken in: damaged, or new here and exported without the credentials")
-    return intake
-
-
 @contextlib.contextmanager
 def _as_file(name: str, stream: Rewound) -> Iterator[Path]:
     """Give a path to what a stream holds, since an export is read from a file; a pipe is copied."""
@@ -248,23 +243,6 @@ def _as_file(name: str, stream: Rewound) -> Iterator[Path]:
             while piece := stream.read(1 << 20):
                 copy.write(piece)
         yield path
-
-
-def _tell(counts: Counts, *, as_json: bool) -> None:
-    shown = {name: getattr(counts, name) for name in ("loaded", "skipped", "failed", "ignored")}
-    if as_json:
-        print_json(shown | ({"let_go": counts.let_go} if counts.let_go else {}))
-    else:
-        acknowledge(
-            f"loaded {counts.loaded}, skipped {counts.skipped} (known already), "
-            f"failed {counts.failed}, ignored {counts.ignored} (no proxies)"
-        )
-    if counts.let_go:
-        warn(f"{counts.let_go} entries were let go for want of room and are not in the store")
-    if counts.blocked:
-        note(f"{counts.blocked} of those skipped were removed before and stay out; `proxywhirl add` lets one in again")
-    if not (counts.loaded or counts.skipped) and (counts.failed or counts.ignored):
-        warn("proxywhirl: no proxy was found; lines look like host:port or scheme://user:password@host:port")
 
 
 @click.command()
