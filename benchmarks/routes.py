@@ -288,7 +288,7 @@ ROUTES = (
     Route("pool.acquire(target), bandit", choosing, limit=(9, 14), aim=(9, 14)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(17, 60), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(49, 440), aim=(30, 200)),
-    Route("the gateway, one GET", forwarding, limit=(29, 203), aim=(22, 150)),
+    Route("the gateway, one GET", forwarding, limit=(29, 202), aim=(22, 150)),
 )
 
 

@@ -173,7 +173,8 @@ class Driver:
             try:
                 match command:
                     case commands.ReadClient(patience, idle):
-                        answer = await self._read_client(patience, idle=idle)
+                        self.idle = idle
+                        answer = b"" if idle and self._stopping else await self._client.read(patience)
                     case commands.WriteClient(data, patience):
                         await self._write_client(data, patience)
                     case Choose():
@@ -200,17 +201,9 @@ class Driver:
                         assert_never(command)
             except (UpstreamError, ProxyGone, ClientGone) as exc:
                 thrown = exc
+            self.idle = False
 
     # The client.
-
-    async def _read_client(self, patience: float, *, idle: bool) -> bytes | None:
-        self.idle = idle
-        if idle and self._stopping:
-            return b""
-        try:
-            return await self._client.read(patience)
-        finally:
-            self.idle = False
 
     async def _write_client(self, data: bytes, patience: float) -> None:
         try:
