@@ -17,7 +17,7 @@ import pytest
 from proxywhirl.cache import CacheConfig, CacheEntry, CacheManager, CacheStatistics
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.directory import Shards
-from proxywhirl.cache.tiers.jsonl.shard_file import Located
+from proxywhirl.cache.tiers.jsonl.shard_file import Located, ShardFile
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Batch, Tier
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
@@ -257,7 +257,7 @@ def test_finding_what_expired_reads_nothing_of_the_shards(tmp_path: Path, monkey
             return locate(self, key)
 
         monkeypatch.setattr(Shards, "locate", noted)
-        monkeypatch.setattr(Shards, "read", None)
+        monkeypatch.setattr(ShardFile, "read", None)
         assert len(tier.expired(2.0, 500)) == 100
         assert len(looked) <= 200
         assert {key[0] for key in looked} == {"e"}

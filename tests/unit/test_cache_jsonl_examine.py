@@ -60,7 +60,7 @@ def lose(home: Path, tier: JsonlTier) -> None:
 
 def forget(home: Path, tier: JsonlTier) -> None:
     """Take a key out of the index alone."""
-    tier._shards.file_of(KEY).index.clear()
+    tier._shards.files[shard_number(KEY)].index.clear()
 
 
 def leave(home: Path, tier: JsonlTier) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxywhirl.cache.manifest import DAMAGED, MARK
-from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.jsonl.format import Change, Mark, decode_mark
 from proxywhirl.cache.tiers.jsonl.shard_file import LineRead, Located, News, ShardFile
 from proxywhirl.cache.tiers.jsonl.write_lock import WriteLock
@@ -89,12 +88,6 @@ class Shards:
         """Return where a key's record is."""
         return self.files[shard_number(key)].index.get(key)
 
-    def read(self, key: str) -> Record | None:
-        """Return a record; None where there is none, or none that can be read."""
-        shard = self.files[shard_number(key)]
-        located = shard.index.get(key)
-        return None if located is None else shard.read(key, located)
-
     def located(self) -> Iterator[tuple[str, Located]]:
         """Return every key with where it is."""
         for shard in self.files:
@@ -130,10 +123,6 @@ class Shards:
         self._seen = b""
         if shard is not None:
             shard.forget()
-
-    def file_of(self, key: str) -> ShardFile:
-        """Return the file in which a key belongs."""
-        return self.files[shard_number(key)]
 
     def catch_up(self) -> CaughtUp | None:
         """Index what other writers wrote, None where there is nothing new; `finish` is to be called then.

@@ -273,7 +273,10 @@ def decode_record(line: bytes, key: str) -> Record | None:
         return None
     body, _, attributes = body.partition(_ATTRIBUTES)  # no string holds this: it would have its quotes escaped
     try:
-        fields = _object(body)
+        try:
+            fields = _parse(f"{body}}}")[0]
+        except ValueError:
+            fields = _object(body)
         if fields.pop("op") != "put" or fields["key"] != key:
             return None
         is_checked = "arrived" in fields  # as each line is since there is such a field, when it is written

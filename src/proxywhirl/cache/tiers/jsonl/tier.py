@@ -30,7 +30,7 @@ from proxywhirl.cache.tiers.jsonl.format import (
     encode_removal,
 )
 from proxywhirl.cache.tiers.jsonl.inspect import differing, left_over, lost, mend
-from proxywhirl.cache.tiers.jsonl.shard_file import Located
+from proxywhirl.cache.tiers.jsonl.shard_file import Located, ShardFile
 from proxywhirl.cache.tiers.memory import Expiries
 from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
 from proxywhirl.errors import TierError
@@ -72,6 +72,7 @@ class JsonlTier:
         with self._translated("opening"):
             make_private_directory(directory)
             self._shards = Shards(directory, fsync=fsync)
+            self._files = self._shards.files
         try:
             self.changed_elsewhere()  # reads what is there
         except BaseException:
@@ -96,11 +97,15 @@ class JsonlTier:
 
     def peek(self, key: str) -> Record | None:
         """See `Tier`. One that was damaged since it was indexed is counted, set aside and lost alone."""
+        shard = self._files[shard_number(key)]
+        located = shard.index.get(key)
+        if located is None:
+            return None
         try:
-            record = self._shards.read(key)
+            record = shard.read(key, located)
         except OSError as exc:
             raise self._error("reading", exc) from exc
-        return self._read_again(key) if record is None and self._shards.locate(key) is not None else record
+        return self._read_again(key, shard) if record is None else record
 
     get = peek
 
@@ -349,16 +354,17 @@ class JsonlTier:
         """Return from where on the log is whole when it stands at a revision: a window keeps none."""
         return self._changes.floor if self._authority else revision
 
-    def _read_again(self, key: str) -> Record | None:
+    def _read_again(self, key: str, shard: ShardFile) -> Record | None:
         """Read a shard anew in which a line is not what it was; what is damaged there is set aside."""
-        self._shards.doubt(self._shards.file_of(key))
+        self._shards.doubt(shard)
         if self._locked:
             self._catch_up()
         else:
             with self._writing():
                 pass
+        located = shard.index.get(key)
         with self._translated("reading"):
-            return self._shards.read(key)
+            return None if located is None else shard.read(key, located)
 
     def _restore_order(self) -> None:
         """Order the log as it was written."""

@@ -112,7 +112,8 @@ class SqliteFile:
     def close(self) -> None:
         self._database.close()
 
-    def _find(self, key: str) -> Record | None:
+    def get(self, key: str) -> Record | None:
+        """See `Tier`. What is in the record was not looked at, as `peek` does."""
         database = self._database
         try:
             if not database.lock.acquire(False):  # somebody writes
@@ -191,7 +192,7 @@ class SqliteFile:
     def _writing(self) -> Iterator[State]:
         """Run a write transaction; the state that it changes is stored at its end."""
         with self._database.lock:
-            if self.damaged:  # an earlier call met it
+            if self._database.damaged:  # an earlier call met it
                 self.reopen()
             try:
                 with self._database.writing() as connection:

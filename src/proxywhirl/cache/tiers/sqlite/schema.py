@@ -7,7 +7,7 @@ the database.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from operator import attrgetter
@@ -181,7 +181,7 @@ class Rows:
     def known(self, records: Iterable[Record]) -> dict[str, Known]:
         """Return what is held of each of the records, by key."""
         keys = [record.key for record in records]
-        rows = self._among(KNOWN, keys) if keys else ()
+        rows = _among(self._database.connection, KNOWN, keys) if keys else ()
         return {
             str(key): Known(retired == 0, cast("int", revision), as_standing(standing))
             for key, retired, revision, *standing in rows
@@ -216,24 +216,29 @@ class Rows:
         Raises:
             UnstorableValue: one of them has a value that the table does not take.
         """
-        now = state.ticked
-        rows: Iterator[tuple[Any, ...]] = (
-            ((*as_row(record), now, now, now, 0) for record in records)
-            if standings is None
-            else ((*as_row(record), *_ticks(standings[record.key])) for record in records)
-        )
+        ticks = (state.ticked, state.ticked, state.ticked, 0)
+        rows: list[tuple[Any, ...]] = []
+        stored, served, times = 0, 0, 0.0
         try:
-            if not isfinite(sum(map(_times, records))):  # the table would take it, and its readers for damage
-                raise ValueError("a time is endless")
-            if len(records) == 1:
-                self._database.connection.execute(STORE, next(rows))
-            elif records:
+            for record in records:
+                if standings is not None:
+                    ticks = _ticks(standings[record.key])
+                rows.append((*as_row(record), *ticks))
+                times += record.fetched_at + record.accessed_at + record.expires_at
+                times += (record.last_check_at or 0.0) + (record.next_check_at or 0.0)
+                before = was_served.get(record.key)
+                stored += before is None
+                served += (not record.retired) - (before or False)
+            if not isfinite(times):  # the table would take it, and its readers for damage
+                raise ValueError("a time is endless")  # as what the table does not take
+            if len(rows) == 1:
+                self._database.connection.execute(STORE, rows[0])
+            elif rows:
                 self._database.connection.executemany(STORE, rows)
         except (apsw.ConstraintError, *VALUE_FAULTS) as exc:
             raise refused(records, exc) from None
-        state.stored += sum(record.key not in was_served for record in records)
-        state.served += sum(not record.retired for record in records)
-        state.served -= sum(was_served.get(record.key, False) for record in records)
+        state.stored += stored
+        state.served += served
 
     def touch(self, accesses: Sequence[Access]) -> None:
         """Add hits to records. Raises as `store` does."""
@@ -250,7 +255,7 @@ class Rows:
         """Delete records; return those that were there, and whether they were served."""
         if not keys:
             return {}
-        rows = self._among("DELETE FROM entries WHERE ", list(keys), " RETURNING key, retired")
+        rows = _among(self._database.connection, "DELETE FROM entries WHERE ", keys, " RETURNING key, retired")
         removed = {str(key): retired == 0 for key, retired in rows}
         state.stored -= len(removed)
         state.served -= sum(removed.values())
@@ -267,7 +272,7 @@ class Rows:
     def unbury(self, keys: Collection[str], state: State) -> None:
         """Take keys that came again out of the log of removals."""
         if state.buried and keys:
-            self._among("DELETE FROM tombstones WHERE ", keys)
+            _among(self._database.connection, "DELETE FROM tombstones WHERE ", keys)
             state.buried -= self._database.connection.changes()
 
     def bury(self, keys: Sequence[str], state: State) -> None:
@@ -284,14 +289,6 @@ class Rows:
             ((state.floor,),) = self._database.connection.execute(query, (surplus - 1,))
             self._database.connection.execute("DELETE FROM tombstones WHERE revision <= ?", (state.floor,))
             state.buried -= surplus
-
-    def _among(self, query: str, keys: Collection[str], ending: str = "") -> apsw.Cursor:
-        return _among(self._database.connection, query, keys, ending)
-
-
-def _times(record: Record) -> float:
-    checked, due = record.last_check_at or 0.0, record.next_check_at or 0.0
-    return record.fetched_at + record.accessed_at + record.expires_at + checked + due
 
 
 def peek_many(connection: apsw.Connection, keys: Collection[str]) -> dict[str, Record]:

@@ -26,17 +26,13 @@ _by_key = attrgetter("key")
 class SqliteTier(SqliteFile):
     """Records in one database file."""
 
-    def get(self, key: str) -> Record | None:
-        """See `Tier`. What is in the record was not looked at, as `peek` does."""
-        return self._find(key)
-
     def peek(self, key: str) -> Record | None:
-        before = self.set_aside
-        record = self._find(key)
+        before = self._database.set_aside
+        record = self.get(key)
         if record is None or (record.key == key and fault_of(record) is None):
             return record
         self._heal(before)
-        return self._find(key)
+        return self.get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """See `Tier`. What is in the records was not looked at, as `peek` does."""
@@ -44,7 +40,7 @@ class SqliteTier(SqliteFile):
         return self._read(lambda reader: peek_many(reader, asked))
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
-        before = self.set_aside
+        before = self._database.set_aside
         try:
             return self._transact(keys, decide)
         except UnsoundError:  # nothing was decided yet
@@ -54,18 +50,26 @@ class SqliteTier(SqliteFile):
     def _transact(self, keys: Collection[str], decide: Decision) -> Applied:
         with self._writing() as state:
             applied = Applied(revision_before=state.revision)
-            present = self._present(keys)
-            was_served = {key: not record.retired for key, record in present.items()}  # a decision may change records
+            present = self._present(keys) if keys else {}
+            was_served = {}
+            for key, record in present.items():  # a decision may change records
+                was_served[key] = not record.retired
             batch = decide(present)
-            removed = self._rows.remove(batch.deletes, state)
-            applied.deletes = [key for key in batch.deletes if key in removed]
+            if batch.deletes:
+                removed = self._rows.remove(batch.deletes, state)
+                applied.deletes = [key for key in batch.deletes if key in removed]
             asked = set(keys) if self._bound is None else ()  # no standing decides about these
-            known = self._rows.known(record for record in batch.puts if record.key not in asked)
-            was_served |= {key: held.served for key, held in known.items()}
+            known = self._rows.known([record for record in batch.puts if record.key not in asked])
+            for key, held in known.items():
+                was_served[key] = held.served
             applied.puts, standings, applied.evicted = self._admit(batch.puts, was_served, known, state)
-            self._rows.unbury([*map(_by_key, applied.puts), *applied.evicted], state)
-            self._rows.bury([*applied.deletes, *applied.evicted], state)
-            if self._bound is None:  # no order of arrival counts: that of the keys touches each page of the index once
+            if state.buried:
+                self._rows.unbury([*map(_by_key, applied.puts), *applied.evicted], state)
+            if applied.deletes or applied.evicted:
+                self._rows.bury([*applied.deletes, *applied.evicted], state)
+            if (
+                self._bound is None and len(applied.puts) > 1
+            ):  # no order of arrival counts: that of the keys touches each page of the index once
                 applied.puts.sort(key=_by_key)
             state.number(applied.puts)
             self._rows.store(applied.puts, was_served, state, standings)
