@@ -16,7 +16,7 @@ from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.affinity.ledger import Ledger
 from proxywhirl.rotation.lease import Grantor, Lease
 from proxywhirl.rotation.selection.chooser import Chooser
-from proxywhirl.rotation.selection.explain import free_in, nobody
+from proxywhirl.rotation.selection.explain import free_in, pool_empty
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.validation import require, require_number
 
@@ -101,12 +101,12 @@ class ExclusiveLeases:
         """Take a proxy here; None, and one more in `tried`, where the one that was chosen is in use."""
         with self._lock:
             now = self._clock.monotonic()
-            site, barred = self._chooser.look_around(criteria, now)
+            site, barred = self._chooser.prepare(criteria, now)
             chosen = self._chooser.choose(criteria, site, barred)
             if chosen is None:
                 used = len(tried) - len(first.exclude)
                 if used <= 0:
-                    raise nobody(self._chooser, criteria, site, now)
+                    raise pool_empty(self._chooser, criteria, site, now)
                 words = f"{used} who could serve are in use or held by others, and an exclusive lease needs one alone"
                 raise PoolEmpty(words, retry_after=free_in(self._chooser, first, site, now))
             key, why = chosen

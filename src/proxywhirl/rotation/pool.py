@@ -24,7 +24,7 @@ from proxywhirl.rotation.exclusive import ExclusiveLeases
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.proxy_state import FAILURES_TO_CAP, NO_LIMITS, Limits, ProxyState
 from proxywhirl.rotation.selection.chooser import Chooser
-from proxywhirl.rotation.selection.explain import Explanation, explain, nobody
+from proxywhirl.rotation.selection.explain import Explanation, explain, pool_empty
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY, PoolOptions
 from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
@@ -197,7 +197,7 @@ class Pool:
             now = self._clock.monotonic()
             lease = self._chooser.serve(self, criteria, now)
             if lease is None:
-                raise nobody(self._chooser, criteria, self._chooser.site(criteria), now)
+                raise pool_empty(self._chooser, criteria, self._chooser.site(criteria), now)
             return lease
 
     def explain(

@@ -31,7 +31,7 @@ from proxywhirl.rotation.affinity.sessions import (
 )
 from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.selection.chooser import Chooser
-from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, SET_ASIDE, nobody, why_not
+from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, SET_ASIDE, pool_empty, why_not
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.sites import Site
 from proxywhirl.rotation.strategies.base import Barred
@@ -85,7 +85,7 @@ class StickyLeases:
         for _ in range(_AGREEMENTS):
             with self._lock:
                 now, wall = self._clock.monotonic(), self._clock.now()
-                site, barred = chooser.look_around(criteria, now)
+                site, barred = chooser.prepare(criteria, now)
                 known = self.sessions.known.get(session)
                 if known is not None and self._policy.lasts(known, wall, self.sessions.last_use(session, known)):
                     problem = ""
@@ -102,7 +102,7 @@ class StickyLeases:
                 if key is None:
                     chosen = chooser.choose(criteria, site, barred)
                     if chosen is None:
-                        raise nobody(chooser, criteria, site, now)
+                        raise pool_empty(chooser, criteria, site, now)
                     key = last_resort = chosen[0]
             agreed = self._agree(session, key, lost, wall)
             with self._lock:

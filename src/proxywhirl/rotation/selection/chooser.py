@@ -134,7 +134,7 @@ class Chooser:
         Raises:
             SiteResting: the site is left alone for now.
         """
-        site, barred = self.look_around(criteria, now)
+        site, barred = self.prepare(criteria, now)
         chosen = self.choose(criteria, site, barred)
         if chosen is None:
             return None
@@ -143,7 +143,7 @@ class Chooser:
             lease.again = True
         return lease
 
-    def look_around(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
+    def prepare(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
         """Let those serve again that are due or free; return where a request goes, and which may not serve it there.
 
         Raises:

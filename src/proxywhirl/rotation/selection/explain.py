@@ -1,7 +1,7 @@
 """Why a proxy cannot serve a request, why none can, and which one would. Pure.
 
-One table of obstacles answers three questions: the error that nobody can serve, a session whose proxy cannot serve, and
-`Pool.explain`, which counts each proxy for its first obstacle:
+One table of obstacles serves three: the error that no proxy can serve, a session whose proxy cannot, and
+`Pool.explain`, which counts each proxy for its first obstacle.
 
 ===========================================  =====================================
 obstacle                                     ends
@@ -141,7 +141,7 @@ def why_not(chooser: Chooser, key: str, criteria: Criteria, site: Site | None) -
     return min(told, key=lambda words: words == COOLING, default="")
 
 
-def nobody(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> PoolEmpty:
+def pool_empty(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> PoolEmpty:
     """Return the error that says why nobody can serve a request, and when that may change."""
     held, wanted = chooser.held, chooser.filters_for(criteria)[-1]
     if not held:
@@ -271,7 +271,7 @@ def explain(chooser: Chooser, criteria: Criteria, *, session_key: str | None = N
     if chosen is None and not refusal:
         found = chooser.choose(criteria, site, barred)
         if found is None:
-            refusal = str(nobody(chooser, criteria, site, now))
+            refusal = str(pool_empty(chooser, criteria, site, now))
         else:
             chosen, why = found[0], in_words(found[1])
     size, eligible = len(chooser.held), len(chooser.held) - reasons.total()

@@ -44,7 +44,6 @@ _TRIAL = 10.0  # seconds that a request may take to find out whether a resting s
 
 _OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
 
-
 _LEAST_SPREAD = 0.02
 _WIDTH = 0.3  # a narrower one than Bayes' explores less, and is paid back sooner: section 3 of Chapelle and Li, 2011
 _FROM_ELSEWHERE = 4.0  # outcomes that a record on all sites counts for on one, at most
