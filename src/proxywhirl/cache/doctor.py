@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from proxywhirl.cache.maintenance.files import look_around, out_of_reach
 from proxywhirl.cache.manager import CacheManager
 from proxywhirl.cache.models import CacheConfig
 from proxywhirl.cache.opening import enabled_tiers, open_tier
-from proxywhirl.cache.tiers.protocol import Finding, Tier, TierName
-from proxywhirl.errors import CacheError, DecryptionError, ProxyWhirlError, TierError
+from proxywhirl.cache.tiers.protocol import Finding
+from proxywhirl.errors import CacheError, DecryptionError, ProxyWhirlError
 
 OPENED_AGAIN = "then run `proxywhirl doctor` again"
 
@@ -35,34 +36,19 @@ def diagnose(config: CacheConfig, others: Iterable[Path] = (), *, repair: bool =
 
 def _of_a_closed_store(config: CacheConfig, error: ProxyWhirlError, *, repair: bool) -> list[Finding]:
     findings: list[Finding] = []
-    seals: dict[str, int] = {}
+    seals: dict[str, int] = {}  # how many credentials need which key; the tiers hold the same ones
     for name in enabled_tiers(config):
         try:
-            tier = open_tier(config, name)
+            with contextlib.closing(open_tier(config, name)) as tier:
+                found = tier.examine(repair=repair)
+                for check, count in tokens_by_key(tier).items():
+                    seals[check] = max(seals.get(check, 0), count)
+            findings += [replace(each, where=f"{name}: {each.where}") for each in found]
         except ProxyWhirlError as exc:
             findings.append(Finding(name, str(exc), OPENED_AGAIN))
-            continue
-        try:
-            findings += _of_a_tier(name, tier, seals, repair=repair)
-        finally:
-            tier.close()
     known, ill_kept = examine_keys(config)
     findings += [*ill_kept, *missing_keys(config, known, seals)]
-    if not findings or not (isinstance(error, DecryptionError) or _is_told(error, findings)):
+    is_told = isinstance(error, CacheError) and any(str(error) == each.what for each in findings)
+    if not findings or not (is_told or isinstance(error, DecryptionError)):
         findings.insert(0, Finding("store", f"it cannot be opened: {error}", OPENED_AGAIN))
     return findings + look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
-
-
-def _of_a_tier(name: TierName, tier: Tier, seals: dict[str, int], *, repair: bool) -> list[Finding]:
-    """Let a tier examine itself; count in `seals` which keys its credentials need."""
-    try:
-        found = [replace(each, where=f"{name}: {each.where}") for each in tier.examine(repair=repair)]
-        for check, count in tokens_by_key(tier).items():
-            seals[check] = max(seals.get(check, 0), count)  # the tiers hold the same ones
-    except TierError as exc:
-        return [Finding(name, str(exc), OPENED_AGAIN)]
-    return found
-
-
-def _is_told(error: ProxyWhirlError, findings: list[Finding]) -> bool:
-    return isinstance(error, CacheError) and any(str(error) == each.what for each in findings)

@@ -99,7 +99,7 @@ def look_around(
     for each in (*reversed(stores), *keys):
         ours[each.directory] = (*ours.get(each.directory, ()), *each.used, *each.beside)
     findings = [found for place, names in ours.items() for found in _look_into(place, names, least_free, repair=repair)]
-    return [found for found in (*findings, *_owed_to_nobody(config)) if found.where not in known]
+    return [found for found in (*findings, *_stranded_hints(config)) if found.where not in known]
 
 
 def _look_into(place: Path, names: Collection[str], least_free: int, *, repair: bool) -> Iterator[Finding]:
@@ -134,7 +134,7 @@ def set_aside(paths: Iterable[Path]) -> Iterator[Finding]:
         yield Finding(str(path), what, "look at it, then delete it or move it elsewhere")
 
 
-def _owed_to_nobody(config: CacheConfig) -> Iterator[Finding]:
+def _stranded_hints(config: CacheConfig) -> Iterator[Finding]:
     if config.l2_config.holds_entries and config.l3_config.holds_entries:
         return
     for name in (HINTS, REFUSED):

@@ -52,12 +52,12 @@ def inspect(
     if stack.durable:
         named = {finding.where for finding in findings}
         known, ill_kept = examine_keys(config)
-        reading = _Reading(stack.authority.name, mapping, write if repair else None)
+        scan = _Scan(stack.authority.name, mapping, write if repair else None)
         for page in _pages(stack.authority):
-            reading.read(page)
+            scan.read(page)
         known |= examine_keys(config)[0]  # they may have been changed meanwhile
-        findings += [found for found in reading.findings if found.where not in named]
-        findings += [*ill_kept, *missing_keys(config, known, reading.seals), *reading.lost_credentials()]
+        findings += [found for found in scan.findings if found.where not in named]
+        findings += [*ill_kept, *missing_keys(config, known, scan.seals), *scan.lost_credentials()]
         findings += look_around(config, repair=repair, known={each.where.partition(": ")[2] for each in findings})
     named = {finding.where for finding in findings}
     return findings + [_left_out(each) for each in stack.durable if each.sick and each.name not in named]
@@ -73,8 +73,8 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
         else:
             findings += [replace(each, where=f"{breaker.name}: {each.where}") for each in found]
     stack.refresh()
-    if owed := _owed(stack, repair=repair):
-        findings += owed
+    if waiting := _hints(stack, repair=repair):
+        findings += waiting
     elif not stack.authority.degraded:
         for window in stack.tiers[:-1]:
             if not window.degraded:
@@ -82,7 +82,7 @@ def _tiers(stack: TierStack, *, repair: bool) -> list[Finding]:
     return findings
 
 
-def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
+def _hints(stack: TierStack, *, repair: bool) -> list[Finding]:
     """Tell of changes that wait for the authority, and of those that it could not take: `repair` tries these again."""
     name = stack.authority.name
     try:
@@ -105,7 +105,7 @@ def _owed(stack: TierStack, *, repair: bool) -> list[Finding]:
     return findings
 
 
-class _Reading:
+class _Scan:
     """One reading of the authority, page by page: what is stored otherwise than `put` does, and what cannot be opened.
 
     Earlier releases stored other spellings of a URL than the canonical one, and credentials in it; a count below zero
