@@ -332,9 +332,9 @@ def _fault_of_kind(record: Record) -> str | None:
     """Look at the types: damage to the head of a row makes them others than its table's."""
     texts = (record.key, record.url, record.source, record.error or "", record.attributes, record.sealed or "")
     numbers = (record.ttl, record.access_count, record.failure_count, record.checks, record.failed_checks)
-    if not all(type(text) is str for text in texts):
+    if {*map(type, texts)} != {str}:
         return "one of its texts is none"
-    return None if all(type(number) is int for number in numbers) else "one of its counts is none"
+    return None if {*map(type, numbers)} == {int} else "one of its counts is none"
 
 
 def _fault_of_value(record: Record) -> str | None:

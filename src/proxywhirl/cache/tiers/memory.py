@@ -111,9 +111,10 @@ class MemoryTier:
                 return Followed([], [] if victim is None else [victim])
         followed = Followed(self.drop(stretch.removed))
         records = stretch.records if stretch.admit else [r for r in stretch.records if r.key in self._records]
-        kept, followed.evicted = self._admit(records)
-        for record in kept:
-            self._store(record)
+        if records:
+            kept, followed.evicted = self._admit(records)
+            for record in kept:
+                self._store(record)
         self._changes.revision = stretch.revision
         return followed
 
