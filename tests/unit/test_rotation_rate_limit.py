@@ -14,7 +14,7 @@ from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.learning import Learning
-from proxywhirl.rotation.sites.rate_limit import RateLimit, Uses
+from proxywhirl.rotation.sites.rate_limit import LearnedRateLimit, SiteUses
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)
@@ -82,9 +82,9 @@ def test_a_limit_is_learnt_from_what_comes_of_uses_at_random_moments(
     uses: int, window: float, load: float, seed: int
 ) -> None:
     """After some hundred bans, a proxy that came as often as it may is due again when the site's window is over."""
-    rate_limit, now, rng = RateLimit(), 0.0, random.Random(seed)
+    rate_limit, now, rng = LearnedRateLimit(), 0.0, random.Random(seed)
     for _ in range(300):
-        history, true = Uses(), deque[float](maxlen=uses)
+        history, true = SiteUses(), deque[float](maxlen=uses)
         history.whole = True
         for _ in range(20):
             now += rng.expovariate(load * uses / window)
@@ -181,7 +181,7 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
 
 def test_moments_of_use_are_bounded() -> None:
     """However often a proxy is used, some twenty moments are remembered."""
-    uses = Uses()
+    uses = SiteUses()
     for now in range(1000):
         uses.open.append(float(now))
         uses.end(float(now))

@@ -94,7 +94,7 @@ class JudgeServer:
             raise SettingsError("the judge cannot listen without an address: name one, such as 127.0.0.1")
         try:
             server = await loop.create_server(
-                lambda: _Client(self._clients, self._patience, self._max_connections),
+                lambda: _JudgeConnection(self._clients, self._patience, self._max_connections),
                 self._host,
                 port,
                 ssl=tls,
@@ -142,7 +142,7 @@ def _reason(exc: OSError | UnicodeError) -> str:
             return "it is no address of this machine"
 
 
-class _Client(asyncio.Protocol):
+class _JudgeConnection(asyncio.Protocol):
     """One connection: a request's head, an answer, the end."""
 
     __slots__ = ("_clients", "_end", "_max_connections", "_patience", "_protocol", "_transport")

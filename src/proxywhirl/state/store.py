@@ -63,7 +63,7 @@ class Perishable:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class RecordChanges:
     """What was written of a kind after a revision: `revision` is where to go on, and `more` that there is something."""
 
     revision: int
@@ -129,7 +129,7 @@ class Store(ABC):
         with self._reading() as connection:
             return _pairs(connection.execute(query, (kind, now)))
 
-    def since(self, kind: str, revision: int, limit: int) -> Changes:
+    def since(self, kind: str, revision: int, limit: int) -> RecordChanges:
         """Return what was written of a kind after a revision, oldest first, at most `limit`; 0 for everything.
 
         Of a file that is older than that revision it is everything.
@@ -139,7 +139,7 @@ class Store(ABC):
             since = 0 if revision > _last(connection) else revision
             rows = connection.execute(query, (kind, since, limit)).fetchall()
         reached = int(str(rows[-1][2])) if rows else since
-        return Changes(reached, {str(key): str(value) for key, value, _ in rows}, more=len(rows) == limit)
+        return RecordChanges(reached, {str(key): str(value) for key, value, _ in rows}, more=len(rows) == limit)
 
     def sweep(self, kind: str, *, now: float, most: int, limit: int) -> Swept:
         """Delete at most `limit` records: those that have ended, then those that end soonest of more than `most`.

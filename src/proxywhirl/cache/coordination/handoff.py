@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Found:
+class HintsRead:
     """What a part of the file says: hints, damaged lines, and how many bytes belong to whole batches."""
 
     hints: list[Hint] = field(default_factory=list)
@@ -73,9 +73,9 @@ class Found:
     whole: int = 0
 
 
-def parse(data: bytes, path: str) -> Found:
+def parse(data: bytes, path: str) -> HintsRead:
     """Read lines. A batch that lacks its end counts only where damage, not a cut, explains that."""
-    found = Found()
+    found = HintsRead()
     batch: list[Hint] = []
     spoiled: list[bytes] = []
     offset = left = 0

@@ -25,7 +25,7 @@ Reading = tuple[Record, bool]
 """A live record that was handed out, and whether it came from below after its eviction from L1."""
 
 
-class Served(NamedTuple):
+class ServedRead(NamedTuple):
     """What follows a read that was served by the last of some tiers: remembered, since it is always the same.
 
     `place` is where it is counted, `place_full` where L1 lets another one go for it; `promotes` says whether a durable
@@ -49,7 +49,7 @@ class Reader:
         self._hits = stack.hits
         self._above: Asked = () if stack.near_cache.l1 is None else ("l1",)
         self._below = stack.durable or stack.tiers
-        self._served: tuple[dict[Asked, Served], dict[Asked, Served]] = {}, {}  # with room in the queue, and crowded
+        self._served: list[dict[Asked, ServedRead]] = [{}, {}]  # with room in the promotion queue, and crowded
         self._unserved: dict[Asked, int] = {}
         self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
 
@@ -178,7 +178,7 @@ class Reader:
         self._counters.count(self._missing(asked), unserved)
         return found, others
 
-    def _serving(self, asked: Asked, *, crowded: bool = False) -> Served:
+    def _serving(self, asked: Asked, *, crowded: bool = False) -> ServedRead:
         """Return what follows a read that was served by the last of some tiers.
 
         Where too much waits for a `crowded` window, that is not filled.
@@ -190,7 +190,7 @@ class Reader:
             counts, promotes = counts[:-1], False  # the last one is a promotion
         full = (*counts, *self._stack.eviction_counts("l1"))
         place = self._counters.place
-        served = self._served[crowded][asked] = Served(place(*counts), place(*full), promotes)
+        served = self._served[crowded][asked] = ServedRead(place(*counts), place(*full), promotes)
         return served
 
     def _missing(self, asked: Asked) -> int:

@@ -42,7 +42,7 @@ _TIMEOUTS = (httpcore2.TimeoutException, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class AttemptFailure:
     """Why an attempt failed: what to raise, whom to blame, and whether the request may have been acted on.
 
     It is `final` where the request itself is wrong, so that no other proxy could help. It is `stale` where a kept
@@ -63,7 +63,7 @@ class Failure:
         return self.kind(f"{before}{self.text}")
 
 
-def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_tls: bool) -> Failure:
+def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_tls: bool) -> AttemptFailure:
     """Find out who is to blame for one of `NETWORK_ERRORS`.
 
     `sent` says whether any byte of the request may have left, `reused` whether the connection had served another
@@ -73,22 +73,22 @@ def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_t
         reached = sent and not isinstance(exc, AccountRefused)
         said = decode_failure(proxy.attributes.provider, exc)
         text = str(exc) if said is None else f"{exc} ({said.rule})"
-        return Failure(_kind(exc), text, said or Verdict(exc.blame, sign_of(exc)), reached, exc)
+        return AttemptFailure(_kind(exc), text, said or Verdict(exc.blame, sign_of(exc)), reached, exc)
     if isinstance(exc, _CALLERS_FAULT):
         kind = getattr(httpx2, type(exc).__name__)
-        return Failure(kind, str(exc), Verdict(Blame.US), sent, exc, final=True)
+        return AttemptFailure(kind, str(exc), Verdict(Blame.US), sent, exc, final=True)
     if isinstance(exc, _TIMEOUTS):
         kind = getattr(httpx2, type(exc).__name__, httpx2.ReadTimeout if sent else httpx2.ConnectTimeout)
         verdict = Verdict(Blame.PROXY, SILENT if sent else None)
-        return Failure(kind, f"{proxy.url} gave no answer in time", verdict, sent, exc)
+        return AttemptFailure(kind, f"{proxy.url} gave no answer in time", verdict, sent, exc)
     blame = Blame.TARGET_THROUGH_PROXY if tunnel_tls else Blame.PROXY
     if reused:
         blame = Blame.US  # either side may close an idle connection at any moment; to reuse it was our risk
     kind = getattr(httpx2, type(exc).__name__)
     if isinstance(exc, httpcore2.ProtocolError):
         text = f"{proxy.url} closed the connection early or sent no valid HTTP"
-        return Failure(kind, text, Verdict(blame), sent, None, stale=reused)
-    return Failure(kind, f"{proxy.url} broke the connection", Verdict(blame), sent, exc, stale=reused)
+        return AttemptFailure(kind, text, Verdict(blame), sent, None, stale=reused)
+    return AttemptFailure(kind, f"{proxy.url} broke the connection", Verdict(blame), sent, exc, stale=reused)
 
 
 def _kind(exc: UpstreamError) -> type[httpx2.TransportError]:
@@ -139,9 +139,9 @@ class Sending:
         self.body = RequestBody(request.stream)
         self.lease: Lease | None = None
         self.response: httpx2.Response | None = None
-        self.failure: Failure | None = None
+        self.failure: AttemptFailure | None = None
 
-    def failed(self, failure: Failure, outcome: Outcome) -> Failed:
+    def failed(self, failure: AttemptFailure, outcome: Outcome) -> Failed:
         """Note a failure; where it lies in the request itself, that cannot be sent again."""
         self.failure = failure
         replayable = self.body.replayable and not failure.final
@@ -159,7 +159,7 @@ class Sending:
         raise RuntimeError("a request ended without an attempt")
 
 
-class Exchange(httpx2.AsyncByteStream):
+class HttpxExchange(httpx2.AsyncByteStream):
     """One attempt: its lease and its connection, from the request to the last byte of the response.
 
     It is the stream of the response; closing it reports the lease and gives the connection back. `held` once all
@@ -232,7 +232,7 @@ class Exchange(httpx2.AsyncByteStream):
         self.record.received(chunk)
         return chunk
 
-    async def fail(self, exc: Exception) -> Failure:
+    async def fail(self, exc: Exception) -> AttemptFailure:
         """Report the failure, one of `NETWORK_ERRORS`, and end the attempt."""
         tunnel_tls = self._request.url.scheme == "https"
         failure = diagnose(exc, self._lease.proxy, sent=self._sent, reused=self._reused, tunnel_tls=tunnel_tls)
@@ -243,7 +243,7 @@ class Exchange(httpx2.AsyncByteStream):
         """End the attempt with a response, read to its end or not: it is a success where that is a good one."""
         await self._end(None)
 
-    async def _end(self, failure: Failure | None) -> None:
+    async def _end(self, failure: AttemptFailure | None) -> None:
         try:
             if self._open:
                 self._lease.report(self.outcome(failure))
@@ -299,7 +299,7 @@ class Exchange(httpx2.AsyncByteStream):
         judge, provider = self._sending.judge, self._lease.proxy.attributes.provider
         self.record.verdict = judge_forwarded(provider, evidence, judge) if self._forwarded else judge(evidence)
 
-    def outcome(self, failure: Failure | None) -> Outcome:
+    def outcome(self, failure: AttemptFailure | None) -> Outcome:
         """Tell what became of the attempt, for the lease."""
         self.record.bytes_up = self._sending.body.sent
         if failure is None:

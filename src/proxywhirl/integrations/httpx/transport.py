@@ -16,7 +16,7 @@ from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame, CacheError, ProxyGone
 from proxywhirl.events import SessionMoved
 from proxywhirl.integrations.httpx.connections import Identities
-from proxywhirl.integrations.httpx.exchange import NETWORK_ERRORS, Exchange, Failure, Sending
+from proxywhirl.integrations.httpx.exchange import NETWORK_ERRORS, AttemptFailure, HttpxExchange, Sending
 from proxywhirl.integrations.httpx.request import read_wish, target_of
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
@@ -139,8 +139,9 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
             text = f"{lease.proxy.url}: its credential cannot be read: {exc}"
             outcome = Outcome(False, blame=Blame.US, error=text)
             lease.report(outcome)
-            return sending.failed(Failure(httpx2.ConnectError, text, Verdict(Blame.US), sent=False, cause=exc), outcome)
-        exchange = Exchange(sending, lease, endpoint)
+            failure = AttemptFailure(httpx2.ConnectError, text, Verdict(Blame.US), sent=False, cause=exc)
+            return sending.failed(failure, outcome)
+        exchange = HttpxExchange(sending, lease, endpoint)
         try:
             async with asyncio.timeout(self._attempt_timeout) as limit:
                 sending.response = await exchange.response()

@@ -51,7 +51,7 @@ class Excluded:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class TrackRecord:
     """What was learnt of a proxy: `chance` of success in 0..1, `latency` in seconds (None: not measured)."""
 
     served: int
@@ -81,7 +81,7 @@ class Explanation:
     site: str
     proxy: Proxy | None
     why: str
-    record: Record | None
+    record: TrackRecord | None
 
 
 class Obstacle(NamedTuple):
@@ -278,7 +278,9 @@ def explain(chooser: Chooser, criteria: Criteria, *, session_key: str | None = N
     if chosen is None:
         return Explanation(size, eligible, excluded, told, None, refusal, None)
     state = chooser.states.slot(chosen)
-    record = None if state is None else Record(state.served, state.failed, state.in_flight, state.chance, state.latency)
+    record = None
+    if state is not None:
+        record = TrackRecord(state.served, state.failed, state.in_flight, state.chance, state.latency)
     return Explanation(size, eligible, excluded, told, chooser.states.value(chosen), why, record)
 
 

@@ -38,7 +38,7 @@ _FIRST_TEST, _RAREST_TEST = 16.0, 4096.0
 refused. A limit that is none is found out by that, and one that is costs hardly anybody."""
 
 
-class Uses:
+class SiteUses:
     """When a proxy was used on a site, as the site counts: since its last ban, and only what came to it.
 
     `served` are the last uses that are known to have come there, in order, `open` those that are not told of yet.
@@ -88,7 +88,7 @@ class Uses:
         self.whole = True
 
 
-class RateLimit:
+class LearnedRateLimit:
     """What is known of a site's limit by rate: something (`known`) from the first ban on that tells of it.
 
     `kept` says that nobody should come too early, since the limit has shown that it is one.

@@ -28,7 +28,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import DECAY_STEP, HALF_LIFE
 from proxywhirl.rotation.sites.bans import FIRST_BAN, Ban
-from proxywhirl.rotation.sites.rate_limit import RateLimit, Uses
+from proxywhirl.rotation.sites.rate_limit import LearnedRateLimit, SiteUses
 from proxywhirl.timetable import Timetable
 
 _SHORT_RUN, _LONG_RUN = 3, 12
@@ -87,7 +87,7 @@ class Arm:
     good: float = 0.0
     bad: float = 0.0
     stamp: float = 0.0
-    uses: Uses = field(default_factory=Uses)
+    uses: SiteUses = field(default_factory=SiteUses)
     served: bool = False
     banned_for: float = 0.0
     mean: float = 0.0
@@ -138,7 +138,7 @@ class Site:
     rests: int = 0
     rest_until: float = 0.0
     trying: str = ""
-    rate_limit: RateLimit = field(default_factory=RateLimit)
+    rate_limit: LearnedRateLimit = field(default_factory=LearnedRateLimit)
     first_ban: float = FIRST_BAN
     closed: bool = False
 

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 SHARDS = 16
 
 
-class Line(NamedTuple):
+class ShardLine(NamedTuple):
     """A line to be written: what it says of keys of one shard, and how it is spelt."""
 
     change: Change
@@ -164,12 +164,12 @@ class Shards:
         else:
             self._say_done(revision, floor)
 
-    def commit(self, lines: Iterable[Line], revision: int, floor: int) -> list[ShardFile]:
+    def commit(self, lines: Iterable[ShardLine], revision: int, floor: int) -> list[ShardFile]:
         """Write lines and stand at a revision then: all of it or, but for a crash, nothing.
 
         Returns the files that are worth rewriting.
         """
-        by_shard: dict[int, list[Line]] = {}
+        by_shard: dict[int, list[ShardLine]] = {}
         for line in lines:
             by_shard.setdefault(shard_number(line.change.keys[0]), []).append(line)
         touched = [(self.files[number], group) for number, group in by_shard.items()]

@@ -17,7 +17,7 @@ from proxywhirl.cache.manifest import NOTE_SUFFIX
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.tiers.change_log import ChangeLog
 from proxywhirl.cache.tiers.eviction import Admission, Admitted, Standing, Uses, rank_for
-from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, Line, Shards, shard_number
+from proxywhirl.cache.tiers.jsonl.directory import CaughtUp, ShardLine, Shards, shard_number
 from proxywhirl.cache.tiers.jsonl.format import (
     Gone,
     Hit,
@@ -127,7 +127,7 @@ class JsonlTier:
                 record.revision = revision
                 record.generation = record.generation or revision
             removals = enumerate(gone, start=self.revision + 1)
-            lines = [Line(Gone((key,), at), encode_removal(key, at)) for at, key in removals]
+            lines = [ShardLine(Gone((key,), at), encode_removal(key, at)) for at, key in removals]
             try:
                 self._commit([*lines, *self._admissions(admitted)], first - 1 + len(applied.puts))
             except BaseException:
@@ -173,12 +173,12 @@ class JsonlTier:
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
         with self._writing():
-            lines: list[Line] = []
+            lines: list[ShardLine] = []
             for access in accesses:
                 held = self._shards.locate(access.key)
                 if held is not None and held.standing.generation == access.generation:
                     hit = Hit((access.key,), access.generation, access.count, access.at)
-                    lines.append(Line(hit, encode_hit(access)))
+                    lines.append(ShardLine(hit, encode_hit(access)))
             self._commit(lines, self.revision)
 
     def standings(self) -> dict[str, Standing]:
@@ -376,7 +376,7 @@ class JsonlTier:
             self._changes.restore(changes, revision=self.revision, floor=self._changes.floor)
         self._in_order = True
 
-    def _commit(self, lines: Iterable[Line], revision: int) -> None:
+    def _commit(self, lines: Iterable[ShardLine], revision: int) -> None:
         """Write lines, and stand at a revision then; rewrite files that are mostly outdated."""
         written = list(lines)
         if not written and revision == self.revision:
@@ -401,10 +401,10 @@ class JsonlTier:
                 self._shards.doubt()
                 _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
 
-    def _evictions(self, keys: Iterable[str]) -> Iterator[Line]:
+    def _evictions(self, keys: Iterable[str]) -> Iterator[ShardLine]:
         """Make the lines of those of the keys that are in the window, and leave it."""
         for group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
-            yield Line(Gone(group), encode_evictions(group))
+            yield ShardLine(Gone(group), encode_evictions(group))
 
     def _note_change(self, key: str, revision: int, expires_at: float | None) -> None:
         """Bring the log in line with what is in a file: a record that ends, or none any more."""
@@ -460,17 +460,17 @@ class JsonlTier:
                 heapq.heappush(self._queue, place)
         return admitted
 
-    def _admissions(self, admitted: Admitted) -> Iterator[Line]:
+    def _admissions(self, admitted: Admitted) -> Iterator[ShardLine]:
         """Make the lines of those that the hand has passed, and of those that come in."""
         spared = {key: standing for key, standing in admitted.spared.items() if key not in admitted.kept}
         for group in _by_shard(spared) if spared else ():
             at = max(spared[key].passed for key in group)
-            yield Line(Passed(group, at), encode_passes(group, at))
+            yield ShardLine(Passed(group, at), encode_passes(group, at))
         for key, record in admitted.kept.items():
             arrived, _, used, at, count, passed, lap = admitted.standings[key]
             standing = Standing(arrived, record.generation, used, at, count, passed, lap)
             put = Put((key,), record.revision, record.expires_at, record.retired, standing)
-            yield Line(put, encode_record(record, standing))
+            yield ShardLine(put, encode_record(record, standing))
 
 
 def _is_same(held: Located, record: Record) -> bool:
