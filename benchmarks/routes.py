@@ -285,8 +285,8 @@ ROUTES = (
     Route("cache.delete of one key", deleting, limit=(22, 151), aim=(13, 80)),
     Route("CacheManager() on an empty folder", opening, limit=(39, 868), aim=(25, 300)),
     Route("import of one line with a credential", importing, limit=(29, 139), aim=(25, 150)),
-    Route("pool.acquire(target), bandit", choosing, limit=(9, 14), aim=(9, 14)),
-    Route("pool.acquire(session=new)", beginning_a_session, limit=(17, 60), aim=(14, 60)),
+    Route("pool.acquire(target), bandit", choosing, limit=(8, 13), aim=(9, 14)),
+    Route("pool.acquire(session=new)", beginning_a_session, limit=(16, 58), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(48, 415), aim=(30, 200)),
     Route("the gateway, one GET", forwarding, limit=(29, 202), aim=(22, 150)),
 )

@@ -56,6 +56,7 @@ class Chooser:
         self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
         self.holds = Holds()
         self.dropped: deque[Lease] = deque()  # by the garbage collector, which takes no lock
+        self._sites = self.learning.sites
         self._connect = self.learning.connect
         self._aside = self.availability.aside.at
         self._limited = self.availability.limited.at
@@ -155,7 +156,9 @@ class Chooser:
             self.availability.bring_back(now, for_request=True)
         site = None
         if criteria.site is not None:
-            site = self.learning.site(criteria.site)
+            site = self._sites.get(criteria.site)
+            if site is None or len(self._sites) > self.learning.half_of_sites:
+                site = self.learning.site(criteria.site)
             if site.rests:
                 self.require_awake(site, now)
         return site, self.barred(site, criteria, now)

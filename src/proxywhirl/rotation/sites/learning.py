@@ -65,6 +65,7 @@ class Learning:
         self._arms = 0
         self._most_arms = most_arms
         self._most_sites = most_sites
+        self.half_of_sites = most_sites // 2  # so many may be known before the order of their uses matters
 
     def site(self, name: str) -> Site:
         """Return what is known of a site, from now on."""
@@ -75,7 +76,7 @@ class Learning:
                 _, oldest = self.sites.popitem(last=False)
                 oldest.closed = True
                 self._arms -= len(oldest.arms)
-        elif len(self.sites) > self._most_sites // 2:  # before that, the order does not matter yet
+        elif len(self.sites) > self.half_of_sites:
             self.sites.move_to_end(name)
         return site
 
