@@ -92,8 +92,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        """Open the cache; statistics begin anew."""
+        """Open the cache, whose watcher does not come between; statistics begin anew."""
         self.cache = CacheManager(self.config, clock=self.clock)
+        self.cache._running().pause()
         self.gets = self.served = 0
 
     def live(self) -> dict[str, Known]:
