@@ -6,8 +6,8 @@ The public names are imported when they are first used, so that `import proxywhi
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # as `typing` has it, which takes longer to load than all of this
 if TYPE_CHECKING:
     from proxywhirl.cache.manager import CacheManager
     from proxywhirl.cache.models import (

@@ -8,9 +8,8 @@ from __future__ import annotations
 import gc
 import sys
 
-from proxywhirl import __version__
+from proxywhirl import TYPE_CHECKING, __version__
 
-TYPE_CHECKING = False  # as `typing` has it, which takes longer to load than all else here
 if TYPE_CHECKING:
     from typing import NoReturn
 

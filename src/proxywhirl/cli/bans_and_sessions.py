@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from operator import itemgetter
 
 import click
 
@@ -17,8 +18,8 @@ from proxywhirl.cli.output import (
     label_of,
     no_proxy,
     note,
+    print_found,
     print_json,
-    print_table,
     tell,
     warn,
 )
@@ -116,12 +117,10 @@ Told = tuple[dict[str, object], tuple[str, ...]]
 
 
 def _print(columns: tuple[str, ...], told: Iterator[Told], count: int, *, as_json: bool) -> None:
-    if as_json:
-        for fields, _ in told:
-            print_json(fields)
-        return
-    shown = min(count, TERMINAL_ROWS) if is_terminal() else count
-    print_table(columns, (row for _, row in islice(told, shown)), expendable=("LABEL", "PROXY"))
+    shown = min(count, TERMINAL_ROWS) if is_terminal() and not as_json else count
+    print_found(
+        columns, islice(told, shown), itemgetter(1), itemgetter(0), as_json=as_json, expendable=("LABEL", "PROXY")
+    )
     if shown < count:
         note(f"… and {count - shown} more: --json tells of all")
 

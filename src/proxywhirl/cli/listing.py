@@ -9,7 +9,7 @@ import click
 
 from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cli.options import COUNTRY, TEXT, home_option, json_option, open_runtime
-from proxywhirl.cli.output import ahead, is_terminal, label_of, note, print_json, print_table
+from proxywhirl.cli.output import ahead, is_terminal, label_of, note, print_found, print_table
 from proxywhirl.models import HealthStatus
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import SCHEMES
@@ -59,11 +59,9 @@ def list_entries(removed: bool, limit: int | None, as_json: bool, home: str | No
 
 def _list_removed(runtime: Runtime, limit: int | None, *, as_json: bool) -> None:
     blocked = islice(runtime.blocked().items(), limit)
-    if as_json:
-        for key, block in blocked:
-            print_json({"key": key, "proxy_url": block.proxy_url, "reason": block.reason})
-    else:
-        print_table(REMOVED_COLUMNS, ((key, block.proxy_url, block.reason) for key, block in blocked))
+    rows = ((key, block.proxy_url, block.reason) for key, block in blocked)
+    fields = ("key", "proxy_url", "reason")
+    print_found(REMOVED_COLUMNS, rows, tuple, lambda row: dict(zip(fields, row, strict=True)), as_json=as_json)
 
 
 def _row(entry: CacheEntry) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from proxywhirl.cache.models import CacheEntry
 
+T = TypeVar("T")
 GAP = 2  # columns of the terminal between those of a table
 
 
@@ -147,6 +148,23 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, expend
     for row in cells:
         table.add_row(*(cell for name, cell in zip(columns, row, strict=True) if name in widths))
     out.print(table)
+
+
+def print_found(
+    columns: Sequence[str],
+    found: Iterable[T],
+    row: Callable[[T], Sequence[str]],
+    fields: Callable[[T], object],
+    *,
+    as_json: bool,
+    expendable: Sequence[str] = (),
+) -> None:
+    """Print one after another: its fields in a line of JSON for programs, else its row of a table."""
+    if as_json:
+        for one in found:
+            print_json(fields(one))
+    else:
+        print_table(columns, map(row, found), expendable=expendable)
 
 
 @contextmanager

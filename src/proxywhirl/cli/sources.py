@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime, ttl_option
-from proxywhirl.cli.output import acknowledge, note, print_json, print_table, printable
+from proxywhirl.cli.output import acknowledge, note, print_found, print_json, printable
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import define, read_definitions, tables_of
 from proxywhirl.sources.fetch_history import SourceRecord
@@ -47,11 +47,7 @@ def list_sources(enabled: bool, as_json: bool, home: str | None) -> None:
         specs = [spec for spec in registry.specs().values() if spec.enabled or not enabled]
         records = registry.records()
     known = [(spec, records.get(spec.name, SourceRecord())) for spec in specs]
-    if as_json:
-        for spec, record in known:
-            print_json(_as_json(spec, record))
-    else:
-        print_table(COLUMNS, (_row(spec, record) for spec, record in known), expendable=EXPENDABLE)
+    print_found(COLUMNS, known, _row, _as_json, as_json=as_json, expendable=EXPENDABLE)
 
 
 @sources.command()
@@ -94,7 +90,7 @@ def add(what: str, ttl: float | None, as_json: bool, home: str | None, **given: 
         added = runtime.supply.registry.add(definitions, _called(what), folder)
     for spec in added:
         if as_json:
-            print_json(_as_json(spec, SourceRecord()))
+            print_json(_as_json((spec, SourceRecord())))
         else:
             acknowledge(f"added {printable(spec.name)}: {printable(spec.shown)}")
     if not as_json:
@@ -192,7 +188,8 @@ def _stdin() -> str:
         raise SettingsError("stdin holds no text in UTF-8") from exc
 
 
-def _as_json(spec: SourceSpec, record: SourceRecord) -> dict[str, Any]:
+def _as_json(known: tuple[SourceSpec, SourceRecord]) -> dict[str, Any]:
+    spec, record = known
     return {
         "name": spec.name,
         "enabled": spec.enabled,
@@ -213,7 +210,8 @@ def _as_json(spec: SourceSpec, record: SourceRecord) -> dict[str, Any]:
     }
 
 
-def _row(spec: SourceSpec, record: SourceRecord) -> tuple[str, ...]:
+def _row(known: tuple[SourceSpec, SourceRecord]) -> tuple[str, ...]:
+    spec, record = known
     return (
         spec.name,
         "yes" if spec.enabled else "no",

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import click
 
 from proxywhirl.cli.options import AMOUNT, SITE, TEXT, Kind, home_option, json_option
-from proxywhirl.cli.output import note, print_json, print_table
+from proxywhirl.cli.output import note, print_found, print_json, print_table
 from proxywhirl.clock import SYSTEM_CLOCK
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.verdicts.response import LOOKED_AT, Evidence, Verdict
@@ -50,7 +50,7 @@ def verdict(listing: bool, as_json: bool, home: str | None, status: int | None, 
     """
     rules = ban_rules(Settings.load(home).home)
     if listing:
-        _list(rules, as_json=as_json)
+        print_found(COLUMNS, rules, _listed, _as_json, as_json=as_json, expendable=EXPENDABLE)
         return
     if status is None:
         raise click.UsageError("Name the --status of the response, or ask for the --rules.")
@@ -99,14 +99,6 @@ def _row(found: Verdict) -> tuple[str, ...]:
 
 def _blamed(blame: Blame | None) -> str:
     return "ok" if blame is None else blame.value
-
-
-def _list(rules: tuple[Rule, ...], *, as_json: bool) -> None:
-    if as_json:
-        for rule in rules:
-            print_json(_as_json(rule))
-    else:
-        print_table(COLUMNS, map(_listed, rules), expendable=EXPENDABLE)
 
 
 def _listed(rule: Rule) -> tuple[str, ...]:
