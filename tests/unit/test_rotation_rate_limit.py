@@ -170,10 +170,10 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     learning.failed(state, site, BANNED, 0.0, proxies=9)
     uses = site.arms["a"].uses
     learning.used(state, site, 1.0)
-    learning.unused(state, site, 1.0)
+    learning.ended(state, site, 1.0, came=False)
     assert list(uses.all()) == []
     learning.used(state, site, 2.0)
-    learning.untold(state, site, 2.0)
+    learning.ended(state, site, 2.0, came=True)
     learning.used(state, site, 3.0)
     learning.served(state, site, 3.1, 3.0)
     assert (list(uses.served), uses.open) == ([2.0, 3.0], [])

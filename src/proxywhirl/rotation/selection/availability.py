@@ -51,26 +51,19 @@ class TrialQueue:
         share: Trials for each request.
     """
 
-    __slots__ = ("_luck", "_share", "due", "trials")
+    __slots__ = ("_luck", "due", "share", "trials")
 
     def __init__(self, share: float) -> None:
         self.due: Timetable[str] = Timetable()
         self.trials = _FIRST_TRIALS
-        self._share = share
+        self.share = share
         self._luck = 0.5
 
-    def grow(self) -> None:
-        """Make room for some of a trial, since there is a request."""
-        self.trials = min(self.trials + self._share, _TRIALS_AT_ONCE)
-
-    def succeeded(self) -> None:
-        """Make room for more trials like one that succeeded."""
-        self._luck += _LUCK_WEIGHT * (1.0 - self._luck)
-        self.grant(_FOR_A_SUCCESS * self._luck)
-
-    def failed(self) -> None:
-        """Take note of a trial that failed."""
-        self._luck -= _LUCK_WEIGHT * self._luck
+    def tried(self, *, ok: bool) -> None:
+        """Take note of a trial; one that succeeded makes room for more."""
+        self._luck += _LUCK_WEIGHT * (ok - self._luck)
+        if ok:
+            self.grant(_FOR_A_SUCCESS * self._luck)
 
     def grant(self, trials: float) -> None:
         """Make room for trials."""
@@ -116,7 +109,7 @@ class Availability:
         if self.aside.at:
             for queue in self._queues:
                 if for_request:
-                    queue.grow()
+                    queue.grant(queue.share)
                 while queue.trials >= 1.0:
                     key = queue.due.pop_due(now)
                     if key is None:
@@ -165,13 +158,13 @@ class Availability:
         before, state.failures, state.withheld = state.failures, 0, False
         self._take(state.key)
         if trial is not None:
-            self._queue(state.key, before, proven=state.served > 1).succeeded()
+            self._queue(state.key, before, proven=state.served > 1).tried(ok=True)
         self.enter(state.key)
 
     def set_aside(self, state: ProxyState, trial: float | None, now: float) -> None:
         """Set a proxy aside for one more failure in a row."""
         if trial is not None:
-            self._queue(state.key, state.failures, proven=state.served > 0).failed()
+            self._queue(state.key, state.failures, proven=state.served > 0).tried(ok=False)
         state.incident += 1
         state.failures += 1
         self.put_aside(state.key, state.failures, now, proven=state.served > 0)

@@ -329,7 +329,7 @@ class Chooser:
         if outcome is not None:
             return self._learn(lease, outcome, now)
         if lease.use is not None and site is not None:
-            self.learning.untold(state, site, lease.use)
+            self.learning.ended(state, site, lease.use, came=True)
         return NOTHING
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
@@ -351,7 +351,7 @@ class Chooser:
         elif site is not None and outcome.blame is not Blame.US:
             self.learning.failed(state, site, outcome, now, proxies=len(self.held), use=lease.use, again=lease.again)
         if not outcome.ok and site is not None and site.arms:
-            self.learning.unused(state, site, lease.use)
+            self.learning.ended(state, site, lease.use, came=False)
         if self._taught:
             self.views.learnt(state, outcome)
         return told

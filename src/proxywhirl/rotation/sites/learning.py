@@ -94,16 +94,10 @@ class Learning:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.uses.open.append(now)
 
-    def unused(self, state: ProxyState, site: Site, use: float | None) -> None:
-        """Take note that a use did not count for a site: the proxy failed before it came there."""
+    def ended(self, state: ProxyState, site: Site, use: float | None, *, came: bool) -> None:
+        """Take note of the end of a use; it counts for the site where the proxy may have come there."""
         arm = site.arms.get(state.key)
-        if arm is not None:
-            arm.uses.end(use)
-
-    def untold(self, state: ProxyState, site: Site, use: float | None) -> None:
-        """Take note of a use that ended without an outcome: it may count."""
-        arm = site.arms.get(state.key)
-        if use is not None and arm is not None and arm.uses.end(use):
+        if use is not None and arm is not None and arm.uses.end(use) and came:
             arm.uses.count(use)
 
     def served(self, state: ProxyState, site: Site, now: float, use: float | None = None) -> None:
