@@ -79,9 +79,11 @@ def estimate(
 class Arm:
     """What a proxy achieved on a site: decayed counts since `stamp`.
 
-    `uses` are its last ones there, `served` says whether its last outcome there was a success, `banned_for` is how many
-    seconds its last ban was to last. `mean` and `spread`
-    are what to believe of it (see `estimate`), as of its last outcome there or a little longer.
+    Attributes:
+        uses: Its last ones there.
+        served: Whether its last outcome there was a success.
+        banned_for: How many seconds its last ban was to last.
+        mean: What to believe of it, with `spread` (see `estimate`), as of its last outcome there or a little longer.
     """
 
     good: float = 0.0
@@ -120,10 +122,13 @@ class Failure:
 class Site:
     """One site. Times are on the pool's monotonic clock.
 
-    `barred` has the keys that are banned there, with the moment at which that ends; `cooling` those that were used a
-    moment ago. `trying` is the key of who finds out whether a resting site is back. `rate_limit` is how
-    often a proxy may come, and `first_ban` for how many seconds a first ban lasts, as far as bans have taught that.
-    `closed` says that it was forgotten.
+    Attributes:
+        barred: The keys that are banned there, with the moment at which that ends.
+        cooling: The keys that were used there a moment ago.
+        trying: The key of the proxy that finds out whether a resting site is back.
+        rate_limit: How often a proxy may come, as far as bans have taught that.
+        first_ban: For how many seconds a first ban lasts, as far as bans have taught that.
+        closed: It was forgotten.
     """
 
     name: str
