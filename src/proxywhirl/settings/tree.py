@@ -128,17 +128,20 @@ def _environment() -> dict[str, Any]:
     for variable, text in sorted(os.environ.items()):  # a whole section comes before the names in it, which win
         if not (text and variable.upper().startswith(PREFIX)):
             continue
-        section, _, name = variable[len(PREFIX) :].lower().partition("_")
+        section, separator, name = variable[len(PREFIX) :].lower().partition("_")
         if section not in SECTIONS:
             continue
+        table = not separator or _is_table(section, name)
         try:
-            value = json.loads(text) if not name or _is_table(section, name) else text
+            value = json.loads(text) if table else text
         except ValueError:
-            value = None
-        if isinstance(value, str if name and not _is_table(section, name) else dict):
-            sections = _merged(sections, {section: {name: value} if name else value})
-        else:
+            value = text
+        if value is None and not separator:
+            continue  # `null` for a whole section says nothing
+        if table and not isinstance(value, dict):
             wrong.append(variable)
+        else:
+            sections = _merged(sections, {section: {name: value} if separator else value})
     if wrong:
         raise SettingsError(f"{', '.join(wrong)}: a table is written as JSON, such as {{}}")
     return sections
