@@ -69,13 +69,13 @@ def test_tables_come_from_the_environment_as_json(tmp_path: Path, monkeypatch: p
 def test_a_section_a_table_and_a_name_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The more exact a variable is, the later it has its say; what says nothing leaves the file's value."""
     (tmp_path / "settings.toml").write_text('[cache.l1_config]\neviction_policy = "fifo"\n[pool]\nin_flight = 4\n')
-    monkeypatch.setenv("PROXYWHIRL_CACHE", '{"default_ttl_seconds": 5, "l1_config": {"max_entries": 3}}')
-    monkeypatch.setenv("proxywhirl_cache_default_ttl_seconds", "7")
+    monkeypatch.setenv("PROXYWHIRL_CACHE", '{"default_ttl_seconds": 65, "l1_config": {"max_entries": 3}}')
+    monkeypatch.setenv("proxywhirl_cache_default_ttl_seconds", "67")
     monkeypatch.setenv("PROXYWHIRL_CACHE_L1_CONFIG", '{"enabled": true}')
     monkeypatch.setenv("PROXYWHIRL_POOL", "null")
     monkeypatch.setenv("PROXYWHIRL_POOL_IN_FLIGHT", "")
     settings = Settings.load(tmp_path)
-    assert settings.cache.default_ttl_seconds == 7
+    assert settings.cache.default_ttl_seconds == 67
     assert (settings.cache.l1_config.eviction_policy, settings.cache.l1_config.max_entries) == ("fifo", 3)
     assert settings.pool.in_flight == 4
 
