@@ -1,7 +1,17 @@
-"""What a cache does from time to time: write access counts, sweep expired entries, keep a history.
+"""What a cache does from time to time.
 
-The calls of the cache do it, when it is due and no other thread is at it, except for a hit in L1: that has the watcher
-do it, so that it never waits for a durable tier. What may have to wait for other writers is the watcher's alone.
+==========  ====================================  =======================================  =========================
+task        what it does                          every                                    who does it
+==========  ====================================  =======================================  =========================
+flush       write access counts and times         `flush_interval_seconds`                 the thread
+remember    add a point to the history            `statistics_interval`                    calls and the thread
+sweep       remove all that has expired           `cleanup_interval_seconds`, where        calls and the thread
+                                                  `enable_background_cleanup` is set
+sweep       remove a bounded batch of it          `ttl_cleanup_interval`, where not        calls; the thread if asked
+==========  ====================================  =======================================  =========================
+
+A call does what is due in passing, unless another thread is at it. A hit in L1 asks the thread to do it instead, so
+that it never waits for a durable tier. The thread alone waits for other writers.
 """
 
 from __future__ import annotations
