@@ -11,7 +11,6 @@ from proxywhirl.cli.options import (
     KEY_OR_PROXY,
     PROXY,
     TEXT,
-    Command,
     Kind,
     Said,
     attribute_options,
@@ -24,76 +23,11 @@ from proxywhirl.cli.options import (
 from proxywhirl.cli.output import tell, warn
 from proxywhirl.errors import ProxyURLError, SettingsError
 from proxywhirl.models import Attributes, Proxy
-from proxywhirl.runtime import Runtime
+from proxywhirl.runtime import Intake
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors import provider as vendors
 from proxywhirl.vendors.grammar import Wish, read_duration
 from proxywhirl.vendors.sessions import MOST_SESSIONS, recognised
-
-
-def vendor_options(command: Command) -> Command:
-    """Add `--provider`, `--sessions`, `--region`, `--city` and `--lifetime`."""
-    for option in (
-        click.option(
-            "--lifetime", type=Kind("TIME", read_duration), help="How long a session keeps its exit, such as 10m."
-        ),
-        click.option("--city", metavar="NAME", help="Likewise, a city, in the vendor's spelling."),
-        click.option("--region", metavar="NAME", help="The state or region that the sessions leave from."),
-        click.option(
-            "--sessions", metavar="N", type=click.IntRange(1, MOST_SESSIONS), help="Make N proxies of a vendor's line."
-        ),
-        click.option("--provider", metavar="NAME", help="Whose gateway it is. [default: by its host]"),
-    ):
-        command = option(command)
-    return command
-
-
-def wish_of(country: str | None, region: str | None, city: str | None, lifetime: int | None) -> Wish:
-    """Return what the options wish of a vendor."""
-    try:
-        return Wish(country=country, region=region, city=city, lifetime=lifetime)
-    except SettingsError as exc:
-        raise click.UsageError(f"{exc}.") from exc
-
-
-def of_provider(url: ProxyURL, name: str | None, known: Attributes) -> Attributes:
-    """Return what is known of a single line: whose it is, and what its username wishes.
-
-    Raises:
-        SettingsError: it wishes what the vendor does not take.
-        UnknownNameError: no vendor has this name.
-    """
-    if name is not None:
-        known = Attributes(**{**known.named(), "provider": vendors.provider(name).name})
-    return recognised(url, known)
-
-
-def add_sessions(
-    runtime: Runtime,
-    line: ProxyURL,
-    count: int,
-    *,
-    provider: str | None,
-    wish: Wish,
-    known: Attributes,
-    source: str,
-    ttl: float,
-    as_json: bool,
-) -> None:
-    """Take in sessions of a vendor's line, and tell how many are new.
-
-    Raises:
-        SettingsError: the vendor cannot be told, or does not take what is wished.
-        UnknownNameError: no vendor has this name.
-    """
-    intake = runtime.add_sessions(line, count, provider=provider, wish=wish, known=known, source=source, ttl=ttl)
-    vendor = vendors.guess(line.host, line.port) if provider is None else None
-    name = provider if vendor is None else vendor.name
-    tell(
-        {"proxy_url": line.canonical, "provider": name, "loaded": intake.loaded, "skipped": intake.skipped},
-        f"loaded {intake.loaded}, skipped {intake.skipped} (known already): sessions of {name} at {line.canonical}",
-        as_json=as_json,
-    )
 
 
 @click.command()
@@ -104,7 +38,13 @@ def add_sessions(
 @click.option("--label", metavar="TEXT", type=TEXT, help="What to show instead of the username.")
 @ttl_option
 @attribute_options
-@vendor_options
+@click.option("--provider", metavar="NAME", help="Whose gateway it is. [default: by its host]")
+@click.option(
+    "--sessions", metavar="N", type=click.IntRange(1, MOST_SESSIONS), help="Make N proxies of a vendor's line."
+)
+@click.option("--region", metavar="NAME", help="The state or region that the sessions leave from.")
+@click.option("--city", metavar="NAME", help="Likewise, a city, in the vendor's spelling.")
+@click.option("--lifetime", type=Kind("TIME", read_duration), help="How long a session keeps its exit, such as 10m.")
 @json_option
 @home_option
 def add(
@@ -137,34 +77,38 @@ def add(
     given = said.of(Attributes(label=label))
     lives = math.inf if ttl is None else ttl
     if sessions is not None:
-        wish = wish_of(said.country, region, city, lifetime)
+        try:
+            wish = Wish(country=said.country, region=region, city=city, lifetime=lifetime)
+        except SettingsError as exc:
+            raise click.UsageError(f"{exc}.") from exc
         with open_to_write(home) as runtime:
-            add_sessions(
-                runtime,
-                urls[0],
-                sessions,
-                provider=provider,
-                wish=wish,
-                known=given,
-                source=source,
-                ttl=lives,
-                as_json=as_json,
+            intake = runtime.add_sessions(
+                urls[0], sessions, provider=provider, wish=wish, known=given, source=source, ttl=lives
             )
+        _tell_sessions(urls[0], intake, provider, as_json=as_json)
         return
-    offered = [(url, of_provider(url, provider, given)) for url in urls]
+    if provider is not None:
+        given = Attributes(**{**given.named(), "provider": vendors.provider(provider).name})
+    offered = [(url, recognised(url, given)) for url in urls]
     with open_to_write(home) as runtime:
         for url, known in offered:
-            word = _add(runtime, url, known, source=source, ttl=lives)
+            there = bool(runtime.cache.known([url.key]))
+            intake = runtime.take_in([(url, known)], source=source, ttl=lives, lift=True)
+            word = "known already" if not intake.loaded else "renewed" if there else "added"
             words = f"{word}{':' * (word == 'known already')} {Proxy.of(url, attributes=known)}"
             tell({"key": url.key, "proxy_url": url.canonical, "result": word}, words, as_json=as_json)
             if url.key not in runtime.cache:
                 warn(f"proxywhirl: {url.canonical} is out of service, and tried now and then: see `show {url.key}`")
 
 
-def _add(runtime: Runtime, url: ProxyURL, known: Attributes, *, source: str, ttl: float) -> str:
-    there = bool(runtime.cache.known([url.key]))
-    intake = runtime.take_in([(url, known)], source=source, ttl=ttl, lift=True)
-    return "known already" if not intake.loaded else "renewed" if there else "added"
+def _tell_sessions(line: ProxyURL, intake: Intake, provider: str | None, *, as_json: bool) -> None:
+    vendor = vendors.guess(line.host, line.port) if provider is None else None
+    name = provider if vendor is None else vendor.name
+    tell(
+        {"proxy_url": line.canonical, "provider": name, "loaded": intake.loaded, "skipped": intake.skipped},
+        f"loaded {intake.loaded}, skipped {intake.skipped} (known already): sessions of {name} at {line.canonical}",
+        as_json=as_json,
+    )
 
 
 def _with_credential(proxy: ProxyURL, username: str | None, *, password_stdin: bool) -> ProxyURL:
