@@ -279,8 +279,8 @@ def test_no_kill_loses_what_was_acknowledged_or_brings_back_what_was_deleted(tmp
     """
     chance = random.Random(layout)
     numbers = iter(range(10**9))
-    config = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
-    config |= {"encryption_key": SEALING_KEY, **LAYOUTS[layout]}
+    config: dict[str, Any] = {"l2_cache_dir": str(tmp_path / "l2"), "l3_database_path": str(tmp_path / "l3.db")}
+    config |= {"encryption_key": SEALING_KEY, "health_check_invalidation": False, **LAYOUTS[layout]}
     model = Model()
     with nursery() as ends:
         for round_ in range(ROUNDS):

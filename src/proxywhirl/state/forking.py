@@ -30,11 +30,9 @@ class ForkAware(Protocol):
 
     def close_for_fork(self) -> bool:
         """Close it before a fork; False where the thread that forks is in the middle of a change."""
-        ...
 
     def reset_in_child(self) -> None:
         """Leave to the parent, in the child, what was not closed; make the lock anew."""
-        ...
 
 
 F = TypeVar("F", bound=ForkAware)

@@ -444,6 +444,7 @@ class Admission:
             self._change(key, standing)
         self._changed.update(dict.fromkeys(gone))
         self._whole: set[str] = set()  # whose unsaved hits were looked at
+        self._ticks = False
         self._admitted = Admitted(ticked)
 
     def admit(self, records: Sequence[Record]) -> Admitted:
@@ -470,6 +471,7 @@ class Admission:
             self._change(key, standing)
             admitted.kept[key] = record
             admitted.standings[key] = standing
+        self._uses.see(admitted.ticked)
         return admitted
 
     def _admit_newcomers(self, records: Sequence[Record]) -> Admitted:
@@ -555,5 +557,8 @@ class Admission:
             heapq.heappush(self._queue, (self._rank(standing), key))
 
     def _tick(self) -> float:
-        self._admitted.ticked = tick = self._uses.tick(self._admitted.ticked)
+        """Return the next tick: the clock is asked once for all records."""
+        admitted = self._admitted
+        tick = math.nextafter(admitted.ticked, math.inf) if self._ticks else self._uses.tick(admitted.ticked)
+        admitted.ticked, self._ticks = tick, True
         return tick

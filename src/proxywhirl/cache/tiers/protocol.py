@@ -108,24 +108,19 @@ class Tier(Protocol):
     @property
     def revision(self) -> int:
         """The last revision written (authority) or applied (window)."""
-        ...
 
     @property
     def corrupted(self) -> int:
         """How many damaged records were found and set aside since opening."""
-        ...
 
     def get(self, key: str) -> Record | None:
         """Return the record. A tier in memory notes its use; others are told of uses by `touch_many`."""
-        ...
 
     def peek(self, key: str) -> Record | None:
         """Return the record, noting no use."""
-        ...
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """Return the records that are there, as `get` does."""
-        ...
 
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """Read `keys`, let `decide` choose, write its choice: one atomic, logged change (authority).
@@ -133,7 +128,6 @@ class Tier(Protocol):
         Reading notes no use. A batch names each key once. A record that cannot be held is an `UnstorableValue` with
         its key, and nothing of the batch is written.
         """
-        ...
 
     def follow(self, stretch: Stretch) -> Followed | None:
         """Apply a part of the log and stand at its end; None, and nothing done, unless `revision == since` (window).
@@ -141,7 +135,6 @@ class Tier(Protocol):
         Check and change are one step for every process that shares the tier. A record that cannot be held may be an
         `UnstorableValue`, with nothing done: the stretch comes again without it.
         """
-        ...
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
         """Take records read when the log stood at `revision`; return the keys evicted for them (window).
@@ -150,34 +143,27 @@ class Tier(Protocol):
         record that is held already in the same or a later revision is left alone. `revision` itself is not stored. What
         cannot be held is refused as by `follow`.
         """
-        ...
 
     def drop(self, keys: Collection[str]) -> list[str]:
         """Forget keys without logging it; return those that were held and served (window)."""
-        ...
 
     def touch_many(self, accesses: Sequence[Access]) -> None:
         """Add hits to the stored counts, where the generation is still the same, and note the uses. Never inserts.
 
         A count stays at the largest number that the tier can store.
         """
-        ...
 
     def expired(self, now: float, limit: int) -> list[str]:
         """Return up to `limit` keys whose time to live has ended, without looking at the others."""
-        ...
 
     def scan(self, after: str, limit: int) -> list[Record]:
         """Return up to `limit` records in the order of their keys, those after `after`."""
-        ...
 
     def changes_since(self, revision: int, limit: int) -> Changes:
         """Return a page of the log after `revision` (authority)."""
-        ...
 
     def changed_elsewhere(self) -> bool:
         """Whether another process may have written since the last call; costs microseconds."""
-        ...
 
     def clear(self, revision: int | None = None) -> int:
         """Forget everything; return how many records were held and served.
@@ -185,35 +171,27 @@ class Tier(Protocol):
         The authority logs it, with a new revision of at least `revision`. A window stands at `revision` then,
         even where it was past it.
         """
-        ...
 
     def get_meta(self, name: str) -> str | None:
         """Return a note kept beside the records."""
-        ...
 
     def set_meta(self, name: str, value: str | None) -> None:
         """Keep a note beside the records, durably where the tier is durable; None removes it."""
-        ...
 
     def metas(self, prefix: str) -> dict[str, str]:
         """Return the notes whose names begin with `prefix`, by name. Names are made of `a-z0-9_.-`."""
-        ...
 
     def examine(self, *, repair: bool = False) -> list[Finding]:
         """Compare what the tier knows with what is stored, all of it; with `repair`, mend what can be mended."""
-        ...
 
     def close(self) -> None:
         """Give files and locks back. Idempotent."""
-        ...
 
     def __len__(self) -> int:
         """How many records are held and served."""
-        ...
 
     def __contains__(self, key: object) -> bool:
         """Whether a served record is held under a key; notes no use."""
-        ...
 
 
 CopyOf = Callable[[str, int], Record | None]
