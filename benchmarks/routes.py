@@ -280,11 +280,11 @@ def forwarding(_folder: Path) -> Actions:
 
 ROUTES = (
     Route("cache.get, a hit in L1", getting, limit=(2, 2), aim=(2, 2)),
-    Route("cache.get that L2 serves", getting_from_l2, limit=(11, 21), aim=(9, 25)),
-    Route("cache.put", putting, limit=(19, 100), aim=(12, 60)),
-    Route("cache.delete of one key", deleting, limit=(22, 151), aim=(13, 80)),
+    Route("cache.get that L2 serves", getting_from_l2, limit=(10, 19), aim=(9, 25)),
+    Route("cache.put", putting, limit=(19, 78), aim=(12, 60)),
+    Route("cache.delete of one key", deleting, limit=(22, 140), aim=(13, 80)),
     Route("CacheManager() on an empty folder", opening, limit=(39, 868), aim=(25, 300)),
-    Route("import of one line with a credential", importing, limit=(29, 139), aim=(25, 150)),
+    Route("import of one line with a credential", importing, limit=(29, 122), aim=(25, 150)),
     Route("pool.acquire(target), bandit", choosing, limit=(8, 13), aim=(9, 14)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(16, 58), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(48, 415), aim=(30, 200)),
