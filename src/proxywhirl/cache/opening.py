@@ -155,41 +155,30 @@ def enabled_tiers(config: CacheConfig) -> list[TierName]:
 
 def open_tier(config: CacheConfig, name: TierName, uses: Uses | None = None) -> Tier:
     """Open one tier, which is told of `uses`. Raises as `open_tiers` does."""
-    match name:
-        case "l1":
-            l1 = config.l1_config
-            lonely = not (config.l2_config.holds_entries or config.l3_config.holds_entries)
-            return MemoryTier(max_entries=l1.max_entries, policy=l1.eviction_policy, authority=lonely)
-        case "l2":
-            if (backend := backend_of(config)) is not None:
-                check_backend(l2_directory(config), backend)
-            return make_tier(config.l2_tier or config.l2_backend.value, l2_plan(config, uses))
-        case "l3":
-            return make_tier(config.l3_tier or L3_TIER, _l3_plan(config, uses))
+    if name == "l1":
+        l1 = config.l1_config
+        lonely = not (config.l2_config.holds_entries or config.l3_config.holds_entries)
+        return MemoryTier(max_entries=l1.max_entries, policy=l1.eviction_policy, authority=lonely)
+    if name == "l2" and (backend := backend_of(config)) is not None:
+        check_backend(l2_directory(config), backend)
+    named = config.l2_tier or config.l2_backend.value if name == "l2" else config.l3_tier or L3_TIER
+    return make_tier(named, tier_plan(config, name, uses))
 
 
-def l2_plan(config: CacheConfig, uses: Uses | None = None) -> TierPlan:
-    """Return what the second tier is to be."""
-    directory = l2_directory(config)
+def tier_plan(config: CacheConfig, name: TierName, uses: Uses | None = None) -> TierPlan:
+    """Return what a durable tier is to be."""
+    if name == "l2":
+        tier, directory = config.l2_config, l2_directory(config)
+        file, authority = directory / L2_DATABASE, not config.l3_config.holds_entries
+    else:
+        tier, file, authority = config.l3_config, l3_file(config), True
+        directory = file.with_suffix("")
     return TierPlan(
         directory=directory,
-        file=directory / L2_DATABASE,
-        authority=not config.l3_config.holds_entries,
-        max_entries=config.l2_config.max_entries,
-        policy=config.l2_config.eviction_policy,
-        fsync=config.durability == "power",
-        uses=uses or Uses(),
-    )
-
-
-def _l3_plan(config: CacheConfig, uses: Uses | None) -> TierPlan:
-    file = l3_file(config)
-    return TierPlan(
-        directory=file.with_suffix(""),
         file=file,
-        authority=True,
-        max_entries=config.l3_config.max_entries,
-        policy=config.l3_config.eviction_policy,
+        authority=authority,
+        max_entries=tier.max_entries,
+        policy=tier.eviction_policy,
         fsync=config.durability == "power",
         uses=uses or Uses(),
     )

@@ -16,7 +16,7 @@ from typing import cast
 from proxywhirl.cache.coordination.reconcile import STORE_ID
 from proxywhirl.cache.manifest import JSONL_FILES
 from proxywhirl.cache.models import CacheConfig, L2BackendType
-from proxywhirl.cache.opening import TierPlan, l2_plan, make_tier
+from proxywhirl.cache.opening import TierPlan, make_tier, tier_plan
 from proxywhirl.cache.tiers.directory_lock import BACKENDS, DirectoryLock, backend_of, moved_to, note_backend
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Tier
@@ -51,7 +51,7 @@ def migrate(config: CacheConfig, to: str) -> Migration:
     """
     if backend_of(config) is None:
         raise CacheError("the second tier is off or another package's: there is nothing to move")
-    plan = l2_plan(config)
+    plan = tier_plan(config, "l2")
     (source,) = BACKENDS - {to}
     lock = DirectoryLock(plan.directory, alone=True)
     try:
