@@ -1,8 +1,9 @@
 """What other packages offer by entry points: strategies, tiers, list formats, sources.
 
-The name of an entry point is what the user writes, its object is what the group's page in docs/extending.md says. A
-built-in name cannot be taken over. What is installed is looked up each time: a look-up reads the metadata of every
-package, some milliseconds, and happens when a home is opened.
+The name of an entry point is what the user writes, its object is what the docs of the group say: extending.md (tiers),
+strategies.md (strategies), sources.md (sources and list formats). A built-in name cannot be taken over. What is
+installed is looked up each time: a look-up reads the metadata of every package, some milliseconds, and happens when a
+home is opened.
 """
 
 from __future__ import annotations

@@ -1,5 +1,25 @@
 """Remember proxies: three tiers behind one manager.
 
+`CacheManager` is one class in three files, each the base of the next: `engine.Lifecycle` opens and closes the parts,
+`lookups.Lookups` reads by key, and `manager` has the rest: writes, lists, exports. What a call goes through:
+
+===============  ==============================================================================================
+`entries`        a `CacheEntry` becomes a `record.Record`, its credential is sealed; and back, decrypted when read
+`policy`         what an operation does to a record and to which tier, as pure functions
+`coordination`   the same done in all tiers: waits for a busy one, leaves out a sick one, keeps what it is owed
+`tiers`          the same done in one tier
+===============  ==============================================================================================
+
+Beside that way:
+
+- `models` are the public models, `record` is the form between and inside the tiers.
+- `opening` makes open tiers of a configuration, and has their names. `manifest` lists the files of a store.
+- `keys` seals credentials, `maintenance` keeps a store whole, `doctor` looks at one that may not open.
+- `change_feed` is the log as the pool and the monitor read it, `statistics` counts.
+
+A new field of an entry goes into `models.CacheEntry`, `record.Record` with its check, `entries` in both directions,
+and the migrations of `tiers.sqlite.schema`. A line of JSON has all fields of a record.
+
 The names are imported when they are first used: who reads a configuration does not load what opens a store.
 """
 

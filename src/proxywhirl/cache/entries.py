@@ -1,4 +1,7 @@
-"""Where records become `CacheEntry` values and back; the only place of the cache that handles plain credentials."""
+"""Where records become `CacheEntry` values and back, and where credentials are sealed and decrypted.
+
+Only a rotation decrypts and seals by itself (`keys.rekey`).
+"""
 
 from __future__ import annotations
 

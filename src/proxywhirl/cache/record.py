@@ -37,6 +37,8 @@ class Record:
     `stored_count` is how much of `access_count` the authority has, `saved_count` how much of it was handed on, `noted`
     whether the record waits for that, `snapshot` what copies of its entry are made from: they belong to the first
     tier alone.
+
+    A new field that is to be stored stands right before `plain`, since rows are read by place (`COLUMNS`).
     """
 
     key: str

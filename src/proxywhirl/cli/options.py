@@ -98,6 +98,7 @@ def _country(text: str) -> str | None:
 
 TEXT = Kind("TEXT", _text)
 """A text that can be stored and shown: of one line, without control characters."""
+LIFETIME = Kind("SECONDS|never", _seconds)
 AMOUNT = Kind("NUMBER", _amount)
 PROXY = Kind("URL", _proxy)
 """A proxy in any spelling that lists use."""
@@ -141,7 +142,7 @@ home_option = click.option("--home", **_HOME)
 json_option = click.option("--json", "as_json", **_JSON)
 ttl_option = click.option(
     "--ttl",
-    type=Kind("SECONDS|never", _seconds),
+    type=LIFETIME,
     metavar="SECONDS|never",
     help="How long they live. [default: never ends]",
 )

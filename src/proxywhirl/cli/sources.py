@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from proxywhirl.cli.options import TEXT, home_option, json_option, open_runtime, ttl_option
+from proxywhirl.cli.options import LIFETIME, TEXT, home_option, json_option, open_runtime
 from proxywhirl.cli.output import acknowledge, note, print_found, print_json, printable
 from proxywhirl.errors import SettingsError
 from proxywhirl.sources.definitions import define, read_definitions, tables_of
@@ -76,7 +76,7 @@ def disable(names: tuple[str, ...], home: str | None) -> None:
 @click.option("--path", metavar="KEYS", type=TEXT, help="Where in a JSON document the list is, such as data.proxies.")
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), help="For entries that name none. [default: http]")
 @click.option("--refresh", type=click.IntRange(60), metavar="SECONDS", help="When to ask again. [default: 3600]")
-@ttl_option
+@click.option("--ttl", type=LIFETIME, metavar="SECONDS|never", help="How long what it gives lives. [default: 21600]")
 @json_option
 @home_option
 def add(what: str, ttl: float | None, as_json: bool, home: str | None, **given: Any) -> None:

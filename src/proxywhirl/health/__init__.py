@@ -13,6 +13,7 @@ probed. While a monitor runs it takes the reports, since it knows the judges; el
 
 Rules:
 
+- `judge_server` is what `proxywhirl judge` serves, `geo` tells where an exit is.
 - `levels` and `policy` are pure. `judges` and `probe` belong to one event loop and touch the network.
 - What may wait for a disk runs in a thread: `checks`, `recorder` and `budget` see to that.
 - This package knows no cache. `checks.Checkable` and `recorder.Verdicts` are what it needs of one; `checkups` gives it.

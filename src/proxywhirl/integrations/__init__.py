@@ -1,1 +1,1 @@
-"""Rotation inside other HTTP clients: one thin file for each."""
+"""Rotation inside other HTTP clients: a folder for each. `httpx` is for httpx2."""

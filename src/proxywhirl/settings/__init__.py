@@ -1,4 +1,9 @@
-"""The settings: sections, the file of a home, and the tree that they make with the environment."""
+"""The settings: sections, the files of a home, and the tree that they make with the environment.
+
+- `sections`: each table of `settings.toml` as a model, with defaults and bounds. `[cache]` is `cache.CacheConfig`.
+- `tree`: where a value comes from. The call goes before the environment, that before the file, that before the default.
+- `files`: `settings.toml` and `ban-rules.toml`, as a user writes them.
+"""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ Seconds = Annotated[float, Field(gt=0)]
 class PoolSettings(BaseModel):
     """How a proxy is chosen: a strategy, what sessions are like (seconds), and how much one proxy may be used.
 
-    `strategy` is a name, built in or from an entry point, with wishes where it takes some (`rotation.recipe`). The
-    limits are for each proxy; None is no limit: `requests_per_second`, `in_flight` at once, and `cooldown` in seconds
-    between two uses on one site.
+    `strategy` is a name, built in or from an entry point, with wishes where it takes some
+    (`rotation.selection.pool_options`). The limits are for each proxy; None is no limit: `requests_per_second`,
+    `in_flight` at once, and `cooldown` in seconds between two uses on one site.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -1,6 +1,6 @@
 """How the three tiers work together: reads, promotion, replication, failures.
 
-Theory of operation:
+Theory of operation (`tier_stack` writes and lists, and is where `CacheManager` comes in):
 
 - The lowest enabled tier is the authority. It holds everything, gives each change a revision and keeps the log. The
   durable tier above it is a window, and so is memory (the near cache): they hold a part, each in line with the log as

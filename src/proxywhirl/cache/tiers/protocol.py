@@ -125,6 +125,9 @@ class Tier(Protocol):
     def transact(self, keys: Collection[str], decide: Decision) -> Applied:
         """Read `keys`, let `decide` choose, write its choice: one atomic, logged change (authority).
 
+        Each record of `puts` is given the next revision. One whose `generation` is 0 comes in new, and is given the
+        same for that; any other keeps its generation.
+
         Reading notes no use. A batch names each key once. A record that cannot be held is an `UnstorableValue` with
         its key, and nothing of the batch is written.
         """
@@ -154,7 +157,10 @@ class Tier(Protocol):
         """
 
     def expired(self, now: float, limit: int) -> list[str]:
-        """Return up to `limit` keys whose time to live has ended, without looking at the others."""
+        """Return up to `limit` keys with `expires_at <= now`, without looking at the others.
+
+        A record that expires at `NEVER_TIMESTAMP` never does, whatever `now` is.
+        """
 
     def scan(self, after: str, limit: int) -> list[Record]:
         """Return up to `limit` records in the order of their keys, those after `after`."""

@@ -10,6 +10,9 @@ cheapest       the lowest price that works                             O(number 
 bandit         the best chance on the site, with some exploration      O(1)
 =============  ======================================================  =====================
 
+`random` and `weighted` are in `chance`, each other one in a file of its name. `sampling` is what several draw from.
+`composite`, `geo` and `sticky` are no strategies but ways to use one: `selection.pool_options`.
+
 The costs are those of a request that most proxies may serve. Where few are admitted a strategy draws more often, and
 at the last looks at all. Every random decision is drawn from the pool's `rng`, in an order that depends on the calls
 alone: the same seed makes the same choices.
