@@ -24,7 +24,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from itertools import chain
 from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
 from proxywhirl.backoff import Backoff, Trials
@@ -201,24 +200,25 @@ class BreakerTier:
         exclusive = writes or patience > 0  # it needs the lock of writers
         why = ""
         wait = min(patience, _patience.get())
-        for _ in chain(AT_ONCE, pauses(wait)):  # nearly all go well at once
-            lock = self._lock if exclusive else self._reads
-            if self.sick and not (self.writable if writes else self.available):
-                return default
-            if not lock.acquire(False) and not lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
-                return default  # the call that hangs will be the one to say so
-            try:
-                if exclusive:
-                    self.changing = size > MUCH and self._reads is self._lock
+        for again in (False, True):  # nearly all go well at once
+            for _ in pauses(wait) if again else AT_ONCE:
+                lock = self._lock if exclusive else self._reads
                 if self.sick and not (self.writable if writes else self.available):
-                    return default  # it has failed another call meanwhile
-                return self._call(ask, default, size, writes=writes)
-            except TierBusyError as exc:
-                why = str(exc)
-            finally:
-                if exclusive:
-                    self.changing = False
-                lock.release()
+                    return default
+                if not lock.acquire(False) and not lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
+                    return default  # the call that hangs will be the one to say so
+                try:
+                    if exclusive:
+                        self.changing = size > MUCH and self._reads is self._lock
+                    if self.sick and not (self.writable if writes else self.available):
+                        return default  # it has failed another call meanwhile
+                    return self._call(ask, default, size, writes=writes)
+                except TierBusyError as exc:
+                    why = str(exc)
+                finally:
+                    if exclusive:
+                        self.changing = False
+                    lock.release()
         if writes and wait and not self.alone:
             self._bar_writes(f"{why}: it was waited for {wait:g} s")
         else:
