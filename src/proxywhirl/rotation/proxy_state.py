@@ -14,8 +14,8 @@ it never did     2, 16, 128, 1024, then 3600                         most of wha
 ===============  ==================================================  ======================
 
 The mean of the first one, one second, outlives the request that failed and its fail-over, and is short enough that a
-pool of three does not run dry by one lost connection. Source: M. Brooker, "Exponential Backoff And Jitter", AWS
-Architecture Blog, 2015.
+pool of three does not run dry by one lost connection. `retries.pursuit` waits by the first row between its rounds, too.
+Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
