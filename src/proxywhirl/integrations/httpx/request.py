@@ -1,7 +1,8 @@
 """What an httpx2 request wishes of its proxy, and where it goes.
 
-The wishes stand in the request's extension `proxywhirl`, a mapping: `session`, any filter of `rotation.filters.Wishes`,
-and `retry_unsafe`, True where the request may be sent again though its method is not idempotent::
+The wishes stand in the request's extension `proxywhirl`, a mapping: `session`, any filter of
+`rotation.selection.filters.Wishes`, and `retry_unsafe`, True where the request may be sent again though its method is
+not idempotent::
 
     await client.get(url, extensions={"proxywhirl": {"session": "cart-17", "country": "de"}})
 
