@@ -14,11 +14,9 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return the wall-clock time in seconds since the Unix epoch (UTC)."""
-        ...
 
     def monotonic(self) -> float:
         """Return seconds from an arbitrary origin; never goes back."""
-        ...
 
 
 class SystemClock:

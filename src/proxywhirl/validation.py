@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from proxywhirl.errors import SettingsError
 
 if TYPE_CHECKING:  # the pool and the errors load without it
+    from pathlib import Path
+
     from pydantic import BaseModel, ValidationError
 
 
@@ -96,6 +98,21 @@ def require_number(name: str, value: Any, unit: str = "", *, whole: bool = False
         raise TypeError(f"{name} must be a {'whole ' * whole}number{of}, not {type(value).__name__}{more}")
     if not value > 0:  # so that it refuses what is not a number (NaN) too
         raise ValueError(f"{name} must be more than 0{f' {unit}' if unit else ''}, not {value!r}{more}")
+
+
+def user_text(path: Path, shown: str | None = None) -> str | None:
+    """Return the text of a file that a user wrote, None where there is none; a message calls it `shown`.
+
+    Raises:
+        SettingsError: It cannot be read, or is no text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise SettingsError(f"{shown or path} cannot be read: {reason}") from exc
 
 
 def toml_tables(text: str, where: str) -> dict[str, dict[str, Any]]:

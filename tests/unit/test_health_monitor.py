@@ -8,7 +8,7 @@ import logging
 import random
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from proxywhirl.health.monitor import Monitor
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Attributes, HealthCheck, Outcome, Target
-from proxywhirl.state.store import MemoryStore
+from proxywhirl.state.store import Change, MemoryStore, Written
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 
@@ -391,11 +391,11 @@ class SickStore(MemoryStore):
 
     sick = False
 
-    def update(self, *arguments: object) -> None:
+    def update(self, kind: str, keys: Iterable[str], change: Change) -> Written:
         """Fail, or do as it should."""
         if self.sick:
             raise TierError("no room")
-        super().update(*arguments)  # type: ignore[arg-type]
+        return super().update(kind, keys, change)
 
 
 async def test_a_sick_store_is_said_once_and_checking_goes_on_when_it_is_well(caplog: pytest.LogCaptureFixture) -> None:

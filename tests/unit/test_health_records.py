@@ -16,7 +16,7 @@ from proxywhirl.health.budget import EXPECTED_BYTES, Budget
 from proxywhirl.health.checks import Claims
 from proxywhirl.health.history import KEPT, History, HistoryFigures, Sample
 from proxywhirl.health.levels import Level
-from proxywhirl.state.store import Change, MemoryStore, StateStore, Store
+from proxywhirl.state.store import Change, MemoryStore, StateStore, Store, Written
 
 DAY = 86_400.0
 
@@ -186,11 +186,11 @@ class FullStore(MemoryStore):
 
     full = False
 
-    def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
+    def update(self, kind: str, keys: Iterable[str], change: Change) -> Written:
         """Fail, or do as it should."""
         if self.full:
             raise TierError("no room")
-        super().update(kind, keys, change)
+        return super().update(kind, keys, change)
 
 
 async def test_what_could_not_be_written_is_written_the_next_time() -> None:

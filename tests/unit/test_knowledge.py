@@ -28,7 +28,7 @@ from proxywhirl.knowledge.records import (
 )
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban
-from proxywhirl.state.store import Change, MemoryStore, Perishable, StateStore, Store
+from proxywhirl.state.store import Change, MemoryStore, Perishable, StateStore, Store, Written
 from proxywhirl.testing import ManualClock
 
 NOW = 1_800_000_000.0
@@ -89,10 +89,10 @@ class SickStore(MemoryStore):
         self.sick = False
         self.asked = 0
 
-    def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
+    def update(self, kind: str, keys: Iterable[str], change: Change) -> Written:
         """See `Store`."""
         self._fail()
-        super().update(kind, keys, change)
+        return super().update(kind, keys, change)
 
     def get_many(self, kind: str, keys: Iterable[str]) -> dict[str, str]:
         """See `Store`."""

@@ -88,7 +88,6 @@ class Sketching(Protocol):
 
     def sketches_since(self, revision: int, limit: int, now: float) -> CacheChanges:
         """Return `CacheChanges.of` what `changes_since` returns."""
-        ...
 
 
 def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:

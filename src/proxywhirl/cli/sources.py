@@ -20,6 +20,7 @@ from proxywhirl.sources.parsing.parse import parser_names
 from proxywhirl.sources.spec import Provenance, SourceSpec
 from proxywhirl.supply import Supply
 from proxywhirl.urls import SCHEMES
+from proxywhirl.validation import user_text
 
 COLUMNS = ("NAME", "ENABLED", "FROM", "FORMAT", "SCHEME", "FETCHED", "PROXIES", "LOCATION", "ERROR")
 EXPENDABLE = ("FORMAT", "FROM", "SCHEME", "PROXIES", "ERROR", "FETCHED")
@@ -173,11 +174,9 @@ def _definitions(
         raise click.UsageError("Definitions say all of it themselves: leave the options out.")
     if what == "-":
         return read_definitions(_stdin(), "stdin"), Path.cwd()
-    try:
-        text = Path(what).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise SettingsError(f"{printable(what)} cannot be read: {reason}") from exc
+    text = user_text(Path(what), printable(what))
+    if text is None:
+        raise SettingsError(f"{printable(what)} cannot be read: No such file or directory")
     return list(tables_of(text, printable(what)).items()), Path(what).absolute().parent
 
 

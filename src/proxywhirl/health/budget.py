@@ -92,16 +92,12 @@ class Budget:
 def _add(store: Store, spent: Mapping[str, int], now: float) -> dict[str, int]:
     """Add what was spent on each provider; return what was spent on these today, by all processes."""
     names = {f"{_day(now)} {provider}": provider for provider in spent}
-    totals: dict[str, int] = {}
 
-    def added(known: Mapping[str, str]) -> dict[str, str | None]:
-        for name, provider in names.items():
-            totals[provider] = int(known.get(name, 0)) + spent[provider]
-        return {name: str(totals[provider]) for name, provider in names.items()}
+    def added(known: Mapping[str, str]) -> dict[str, str]:
+        return {name: str(int(known.get(name, 0)) + spent[provider]) for name, provider in names.items()}
 
-    if names:
-        store.update(_KIND, names, added)
-    return totals
+    totals = store.update(_KIND, names, added) if names else {}
+    return {names[name]: int(str(total)) for name, total in totals.items()}
 
 
 def _day(now: float) -> str:

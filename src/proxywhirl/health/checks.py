@@ -46,18 +46,13 @@ class Claims:
     def take(self, keys: Iterable[str], *, now: float, until: float) -> set[str]:
         """Claim keys until a moment (Unix seconds); return those that no other owner has claimed beyond now."""
         wanted = list(keys)
-        taken: set[str] = set()
 
-        def claimed(held: Mapping[str, str]) -> dict[str, str | None]:
+        def claimed(held: Mapping[str, str]) -> dict[str, str]:
             claims = {key: json.loads(claim) for key, claim in held.items()}
             others = {key for key, (owner, ends) in claims.items() if owner != self._owner and ends > now}
-            taken.clear()
-            taken.update(key for key in wanted if key not in others)
-            return dict.fromkeys(taken, json.dumps([self._owner, until]))
+            return dict.fromkeys((key for key in wanted if key not in others), json.dumps([self._owner, until]))
 
-        if wanted:
-            self._store.update(_KIND, wanted, claimed)
-        return taken
+        return set(self._store.update(_KIND, wanted, claimed)) if wanted else set()
 
     def give_back(self, keys: Iterable[str] | None = None) -> None:
         """End claims of this owner, all where no keys are named; those of others stay as they are."""
@@ -84,11 +79,9 @@ class Checkable(Protocol):
 
     def check_times_since(self, revision: int, limit: int, /) -> CheckTimes:
         """Return a page of what changed after a revision."""
-        ...
 
     def to_check(self, keys: Iterable[str], /) -> Mapping[str, Known]:
         """Return the endpoints of those keys that are there."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

@@ -26,11 +26,9 @@ class Verdicts(Protocol):
 
     def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Assess]], /) -> int:
         """Record checks in one transaction; return how many entries were there."""
-        ...
 
     def describe(self, known: Mapping[str, Attributes], /) -> int:
         """Add to the entries' attributes what was found out."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

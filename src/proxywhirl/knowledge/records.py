@@ -179,16 +179,13 @@ class SessionRecords(_Records):
 
     def end(self, session: str) -> bool:
         """End a session; return whether there was one."""
-        ended = False
         ends = self._clock.now() + TOLD_FOR_SECONDS
 
         def over(held: Mapping[str, str]) -> _Changed:
-            nonlocal ended
-            ended = _read(session_of, held.get(session)) is not None
-            return {session: Perishable(session_text(None), ends)} if ended else {}
+            there = _read(session_of, held.get(session)) is not None
+            return {session: Perishable(session_text(None), ends)} if there else {}
 
-        self._store.update(SESSIONS, [session], over)
-        return ended
+        return bool(self._store.update(SESSIONS, [session], over))
 
     def all(self) -> dict[str, Assignment]:
         """Return every session that is written down and was not ended."""
@@ -210,12 +207,9 @@ class HoldRecords(_Records):
 
     def hold(self, key: str, *, now: float, until: float) -> int | None:
         """See `Ledger`."""
-        token: int | None = None
 
         def taken(held: Mapping[str, str]) -> _Changed:
-            nonlocal token
             last, end = _read(hold_of, held.get(key)) or (0, 0.0)
-            token = None
             if end > now:
                 return {}
             counted = held.get(LAST_TOKEN, "")
@@ -223,9 +217,10 @@ class HoldRecords(_Records):
             token = max(spent + 1, last + 1, int(now * 1e6))
             return {LAST_TOKEN: str(token), key: Perishable(hold_text(token, until), until + TOLD_FOR_SECONDS)}
 
-        self._store.update(HOLDS, [LAST_TOKEN, key], taken)
-        if token is not None:
-            self._mine[key] = token
+        written = self._store.update(HOLDS, [LAST_TOKEN, key], taken)
+        if not written:
+            return None
+        token = self._mine[key] = int(str(written[LAST_TOKEN]))
         return token
 
     def is_mine(self, key: str, token: int) -> bool:
@@ -242,16 +237,13 @@ class HoldRecords(_Records):
 
     def _set(self, key: str, token: int, until: float, *, held_after: float, ends: float) -> bool:
         """Change the end of a hold that has this token and lasts beyond a moment; return whether there was one."""
-        found = False
 
         def changed(held: Mapping[str, str]) -> _Changed:
-            nonlocal found
             holder, end = _read(hold_of, held.get(key)) or (0, 0.0)
             found = holder == token and end > held_after
             return {key: Perishable(hold_text(token, until), ends)} if found else {}
 
-        self._store.update(HOLDS, [key], changed)
-        return found
+        return bool(self._store.update(HOLDS, [key], changed))
 
 
 def merged(known: Ban | None, new: Ban, now: float) -> Ban:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxywhirl.errors import SettingsError
 from proxywhirl.settings.sections import SECTIONS
+from proxywhirl.validation import user_text
 
 if TYPE_CHECKING:
     from proxywhirl.rotation.verdicts.rule_file import RuleFault
@@ -24,7 +25,7 @@ def read_file(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: it cannot be read, or has what is no section.
     """
-    text = _text_of(path)
+    text = user_text(path)
     if text is None:
         return {}
     import tomllib
@@ -46,7 +47,7 @@ def changed_text(path: Path, section: str, name: str, value: str) -> tuple[str, 
     import tomllib
 
     values = read_file(path)
-    text = _text_of(path) or ""
+    text = user_text(path) or ""
     if values.get(section, {}).get(name) == value:
         return text, text, values
     line = f"{name} = {json.dumps(value)}"
@@ -95,7 +96,7 @@ def ban_rules(home: Path | None) -> tuple[Rule, ...]:
     from proxywhirl.rotation.verdicts.rule_file import built_in_rules, rules_with
 
     path = home / BAN_RULES_FILE if home is not None else None
-    text = _text_of(path) if path is not None else None
+    text = user_text(path) if path is not None else None
     return built_in_rules() if text is None else rules_with(text, str(path))
 
 
@@ -108,15 +109,5 @@ def ban_rule_faults(home: Path) -> list[RuleFault]:
     from proxywhirl.rotation.verdicts.rule_file import faults_of
 
     path = home / BAN_RULES_FILE
-    text = _text_of(path)
+    text = user_text(path)
     return [] if text is None else faults_of(text, str(path))
-
-
-def _text_of(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise SettingsError(f"{path} cannot be read: {reason}") from exc

@@ -28,7 +28,7 @@ from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.sources.parsing.parse import has_parser, parser_names
 from proxywhirl.sources.spec import DEFAULT_REFRESH, DEFAULT_TTL, Provenance, SourceSpec
 from proxywhirl.urls import SCHEMES
-from proxywhirl.validation import toml_tables, what_is_wrong
+from proxywhirl.validation import toml_tables, user_text, what_is_wrong
 
 ENTRY_POINT_GROUP = "proxywhirl.sources"
 SOURCES_FILE = "sources.toml"
@@ -177,16 +177,9 @@ def with_file(specs: Mapping[str, SourceSpec], path: Path) -> dict[str, SourceSp
     Raises:
         SettingsError: the file cannot be read, or what it says is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return dict(specs)
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise SettingsError(f"{path} cannot be read: {reason}") from exc
-    where = str(path)
+    text, where = user_text(path), str(path)
     result = dict(specs)
-    for name, table in tables_of(text, where).items():
+    for name, table in tables_of(text or "", where).items():
         known = None if "url" in table else specs.get(name)
         if known is None:
             result[name] = define(name, table, where, Provenance.USER, path.parent)

@@ -79,8 +79,11 @@ class Swept:
     surplus: int
 
 
-Change = Callable[[dict[str, str]], Mapping[str, str | Perishable | None]]
-"""From the values that are there, by key, to those to keep from now on: None to forget a key."""
+Written = Mapping[str, str | Perishable | None]
+"""Values to keep from now on, by key: None to forget a key."""
+
+Change = Callable[[dict[str, str]], Written]
+"""From the values that are there, by key, to those that are to be written."""
 
 
 class Store(ABC):
@@ -91,13 +94,15 @@ class Store(ABC):
         with self._writing() as connection:
             _keep(connection, kind, values)
 
-    def update(self, kind: str, keys: Iterable[str], change: Change) -> None:
-        """Change values by what they are: no other thread or process comes between.
+    def update(self, kind: str, keys: Iterable[str], change: Change) -> Written:
+        """Change values by what they are, and return what `change` gave: no other thread or process comes between.
 
         `change` gets those of the keys that are there; what it does not name stays.
         """
         with self._writing() as connection:
-            _keep(connection, kind, change(_selected(connection, kind, keys)))
+            written = change(_selected(connection, kind, keys))
+            _keep(connection, kind, written)
+        return written
 
     def delete_many(self, kind: str, keys: Iterable[str]) -> None:
         """Forget keys; those that are not there are no error."""
@@ -241,7 +246,7 @@ class StateStore(Store):
         return self._database.reading()
 
 
-def _keep(connection: apsw.Connection, kind: str, values: Mapping[str, str | Perishable | None]) -> None:
+def _keep(connection: apsw.Connection, kind: str, values: Written) -> None:
     """Write values, and delete those keys that have None."""
     kept = [(key, value) for key, value in values.items() if value is not None]
     if kept:

@@ -6,16 +6,18 @@ id is all that SOCKS4 has of a credential: a password is never sent.
 
 from __future__ import annotations
 
-import ipaddress
+from ipaddress import IPv4Address, IPv6Address
 
-from proxywhirl.errors import AccountRefused, BadHandshake, LocalFailure, ProxyFailed, TargetUnreachable
+from proxywhirl.errors import AccountRefused, BadHandshake, ProxyFailed, TargetUnreachable
 from proxywhirl.wire.steps import (
+    LONGEST_TEXT,
     Handshake,
     ReceiveExactly,
     ReceiveUntil,
     Requested,
     Send,
     Verify,
+    literal_or_name,
     packed_port,
     sendable,
 )
@@ -23,8 +25,7 @@ from proxywhirl.wire.steps import (
 GRANTED, REJECTED, NO_IDENTD, IDENTITY_REFUSED = 0x5A, 0x5B, 0x5C, 0x5D
 _VERSION = 4
 _CONNECT = 1
-_LONGEST = 255  # bytes of a name or user id; the memos set no limit, the names of the DNS do
-_NAME_FOLLOWS = ipaddress.IPv4Address("0.0.0.1")  # 4A: any 0.0.0.x with x > 0
+_NAME_FOLLOWS = IPv4Address("0.0.0.1")  # 4A: any 0.0.0.x with x > 0
 
 
 def connect(host: str, port: int, user_id: str | None = None) -> Handshake[None]:
@@ -36,9 +37,12 @@ def connect(host: str, port: int, user_id: str | None = None) -> Handshake[None]
         TargetUnreachable: It rejects the request, or the target is an IPv6 address.
         LocalFailure: `host` is no ASCII name of at most 255 bytes, or there is no such port.
     """
-    address, name = _destination(host)
+    found = literal_or_name(host)
+    if isinstance(found, IPv6Address):
+        raise TargetUnreachable("cannot reach an IPv6 address: SOCKS4 has none")
+    address, name = (_NAME_FOLLOWS, found + b"\0") if isinstance(found, bytes) else (found, b"")
     identity = sendable(user_id or "")
-    if b"\0" in identity or len(identity) > _LONGEST:
+    if b"\0" in identity or len(identity) > LONGEST_TEXT:
         raise AccountRefused("cannot be sent this username: SOCKS4 takes at most 255 bytes, none of them zero")
     yield Send(bytes((_VERSION, _CONNECT)) + packed_port(port) + address.packed + identity + b"\0" + name)
     version, code = yield ReceiveExactly(2)
@@ -51,18 +55,6 @@ def connect(host: str, port: int, user_id: str | None = None) -> Handshake[None]
     if code != GRANTED:
         raise ProxyFailed(f"answered with the unassigned SOCKS4 code 0x{code:02x}")
     yield ReceiveExactly(6)  # the bound port and address say nothing for CONNECT
-
-
-def _destination(host: str) -> tuple[ipaddress.IPv4Address, bytes]:
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError as exc:
-        if not host.isascii() or not 1 <= len(host) <= _LONGEST or "\0" in host:
-            raise LocalFailure("cannot be asked for a host that is no ASCII name of 1 to 255 bytes") from exc
-        return _NAME_FOLLOWS, host.encode() + b"\0"
-    if isinstance(literal, ipaddress.IPv6Address):
-        raise TargetUnreachable("cannot reach an IPv6 address: SOCKS4 has none")
-    return literal, b""
 
 
 def accept(verify: Verify) -> Handshake[Requested]:
@@ -80,7 +72,7 @@ def accept(verify: Verify) -> Handshake[Requested]:
         yield Send(reply(REJECTED))
         raise BadHandshake(f"a client began SOCKS4 with 0x{head[0]:02x} 0x{head[1]:02x}")
     port = int.from_bytes(head[2:4], "big")
-    address = ipaddress.IPv4Address(head[4:8])
+    address = IPv4Address(head[4:8])
     user_id = yield from _receive_text()
     host = str(address)
     if 0 < int(address) < 256:  # noqa: PLR2004 - 0.0.0.x
@@ -92,7 +84,7 @@ def accept(verify: Verify) -> Handshake[Requested]:
 
 
 def _receive_text() -> Handshake[str]:
-    return (yield ReceiveUntil(b"\0", _LONGEST + 1))[:-1].decode("utf-8", "replace")
+    return (yield ReceiveUntil(b"\0", LONGEST_TEXT + 1))[:-1].decode("utf-8", "replace")
 
 
 def reply(code: int) -> bytes:

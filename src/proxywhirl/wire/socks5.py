@@ -6,26 +6,35 @@ Rules: a name always goes to the proxy as a name, only a literal goes as an addr
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Generator
 from enum import IntEnum
+from ipaddress import IPv4Address, ip_address
 
 from proxywhirl.errors import (
     AccountRefused,
     BadHandshake,
-    LocalFailure,
     ProxyFailed,
     TargetUnreachable,
     UpstreamError,
 )
-from proxywhirl.wire.steps import Handshake, ReceiveExactly, Requested, Send, Step, Verify, packed_port, sendable
+from proxywhirl.wire.steps import (
+    LONGEST_TEXT,
+    Handshake,
+    ReceiveExactly,
+    Requested,
+    Send,
+    Step,
+    Verify,
+    literal_or_name,
+    packed_port,
+    sendable,
+)
 
 _VERSION = 5
 _AUTHENTICATION_VERSION = 1
 _NO_AUTHENTICATION, _PASSWORD, _NO_METHOD = 0, 2, 0xFF
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 _CONNECT = 1
-_LONGEST = 255  # bytes: every text of SOCKS5 is preceded by its length in one byte
 
 
 class Reply(IntEnum):
@@ -62,7 +71,11 @@ def connect(host: str, port: int, username: str | None = None, password: str | N
         TargetUnreachable: It cannot or will not reach the target.
         LocalFailure: `host` is no ASCII name of at most 255 bytes, or there is no such port.
     """
-    destination = _packed_address(host) + packed_port(port)
+    found = literal_or_name(host)
+    if isinstance(found, bytes):
+        destination = bytes((_NAME, len(found))) + found + packed_port(port)
+    else:
+        destination = bytes((_IPV4 if isinstance(found, IPv4Address) else _IPV6,)) + found.packed + packed_port(port)
     has_credential = username is not None or password is not None
     yield Send(b"\x05\x02\x00\x02" if has_credential else b"\x05\x01\x00")
     version, method = yield ReceiveExactly(2)
@@ -80,7 +93,7 @@ def connect(host: str, port: int, username: str | None = None, password: str | N
 
 def _authenticate(username: str, password: str) -> Handshake[None]:
     name, secret = sendable(username), sendable(password)
-    if not (1 <= len(name) <= _LONGEST and 1 <= len(secret) <= _LONGEST):
+    if not (1 <= len(name) <= LONGEST_TEXT and 1 <= len(secret) <= LONGEST_TEXT):
         raise AccountRefused("needs a username and a password of 1 to 255 bytes each (RFC 1929)")
     yield Send(bytes((_AUTHENTICATION_VERSION, len(name))) + name + bytes((len(secret),)) + secret)
     _, status = yield ReceiveExactly(2)  # the version is not judged: some proxies answer 5 where 1 is due
@@ -111,23 +124,13 @@ def _refusal(code: int) -> UpstreamError:
     return error(f"answered with SOCKS5 reply {code}: {known.name.lower().replace('_', ' ')}")
 
 
-def _packed_address(host: str) -> bytes:
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError as exc:
-        if not host.isascii() or not 1 <= len(host) <= _LONGEST:
-            raise LocalFailure("cannot be asked for a host that is no ASCII name of 1 to 255 bytes") from exc
-        return bytes((_NAME, len(host))) + host.encode()
-    return bytes((_IPV4 if literal.version == 4 else _IPV6,)) + literal.packed  # noqa: PLR2004 - the IP version
-
-
 def _receive_address(kind: int) -> Generator[Step, bytes, str]:
     if kind == _NAME:
         (length,) = yield ReceiveExactly(1)
         name = yield ReceiveExactly(length)
         return name.decode("ascii", "replace")
     packed = yield ReceiveExactly(4 if kind == _IPV4 else 16)
-    return str(ipaddress.ip_address(packed))
+    return str(ip_address(packed))
 
 
 def accept(verify: Verify, *, needs_credential: bool) -> Handshake[Requested]:

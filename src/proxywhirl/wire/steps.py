@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias, TypeVar
 
 from proxywhirl.errors import AccountRefused, LocalFailure
 
 T = TypeVar("T")
 
+LONGEST_TEXT = 255  # bytes of a name or a credential in SOCKS: one byte of SOCKS5 says the length, SOCKS4 has the DNS's
 _LONGEST = 60  # characters of a stranger's text in a message
 
 
@@ -82,6 +84,19 @@ def sendable(credential: str) -> bytes:
     with suppress(UnicodeEncodeError):
         return credential.encode()
     raise AccountRefused("cannot be sent this credential: a character of it has no UTF-8 form")
+
+
+def literal_or_name(host: str) -> IPv4Address | IPv6Address | bytes:
+    """Return the address that a host is, or its name as SOCKS sends it: in ASCII.
+
+    Raises:
+        LocalFailure: It is neither an address nor an ASCII name of 1 to 255 bytes, none of them zero.
+    """
+    with suppress(ValueError):
+        return ip_address(host)
+    if not host.isascii() or not 1 <= len(host) <= LONGEST_TEXT or "\0" in host:
+        raise LocalFailure("cannot be asked for a host that is no ASCII name of 1 to 255 bytes")
+    return host.encode()
 
 
 def packed_port(port: int) -> bytes:

@@ -34,26 +34,21 @@ class Ledger(Protocol):
 
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
         """Give a session its proxy: `propose` gets what is written down, and returns what is to stand there."""
-        ...
 
     def assigned(self, session: str) -> Assignment | None:
         """Return what is written down of a session."""
-        ...
 
     def hold(self, key: str, *, now: float, until: float) -> int | None:
         """Give a proxy to one holder until a moment; None where another one has it beyond now.
 
         The number returned is greater than every one returned before, by whatever process: a fencing token.
         """
-        ...
 
     def extend(self, key: str, token: int, *, now: float, until: float) -> bool:
         """Give the holder of a token more time; False where it has ended or another holds the proxy."""
-        ...
 
     def free(self, key: str, token: int) -> None:
         """End the hold of a token; nothing where it has ended already."""
-        ...
 
 
 class MemoryLedger:

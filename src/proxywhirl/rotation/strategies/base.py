@@ -38,15 +38,12 @@ class Roster(Protocol):
 
     def monotonic(self) -> float:
         """Return the pool's monotonic time in seconds."""
-        ...
 
     def slot(self, key: str) -> ProxyState | None:
         """Return what was learnt of a proxy, None of one that never was used."""
-        ...
 
     def attributes(self, key: str) -> Attributes:
         """Return what is known of a proxy that is in the pool."""
-        ...
 
 
 class Strategy(Protocol):
@@ -54,11 +51,9 @@ class Strategy(Protocol):
 
     def add(self, keys: Collection[str]) -> None:
         """Take in proxies, each once; one that is in already keeps its place."""
-        ...
 
     def remove(self, key: str) -> None:
         """Forget a proxy; one that is not in is no error."""
-        ...
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
         """Return the key of the proxy to use now, None where no one is admitted.
@@ -68,7 +63,6 @@ class Strategy(Protocol):
             barred: Keys that it may not have, such as those that are banned by the site; there may be many.
             site: What is known of where the request goes; None where that is not known.
         """
-        ...
 
 
 @runtime_checkable
@@ -77,7 +71,6 @@ class CountsUses(Protocol):
 
     def moved(self, state: ProxyState) -> None:
         """Take note of a proxy's new `in_flight`; it may be one that is not in."""
-        ...
 
 
 @runtime_checkable
@@ -86,7 +79,6 @@ class Learns(Protocol):
 
     def learnt(self, state: ProxyState, outcome: Outcome) -> None:
         """Take note of an outcome; it may be of a proxy that is not in: of one that failed not now, of others never."""
-        ...
 
 
 @runtime_checkable
@@ -95,7 +87,6 @@ class ReadsAttributes(Protocol):
 
     def redrawn(self, key: str) -> None:
         """Read the attributes of a proxy again that may serve and was handed to `add`."""
-        ...
 
 
 @runtime_checkable
@@ -104,7 +95,6 @@ class Declines(Protocol):
 
     def declines(self, key: str) -> str:
         """Return why a proxy of the pool never serves, as in "it is …"; nothing where it may."""
-        ...
 
 
 StrategyFactory = Callable[[Roster], Strategy]

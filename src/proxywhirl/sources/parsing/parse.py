@@ -40,7 +40,6 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none at the end."""
-        ...
 
 
 Parser = Callable[[Iterator[str], ParseOptions], Iterator[Item]]
