@@ -1,4 +1,19 @@
-"""What an outcome teaches about a proxy, a site, and one on the other. Pure."""
+"""What an outcome teaches about a proxy, a site, and one on the other. Pure.
+
+=================================  ==============================================================================
+what came                          what follows
+=================================  ==============================================================================
+the site served                    the ban ends and loses a strike; a site that was left alone is back
+a refusal of this proxy            a ban (`bans`), from which is learnt how often a proxy may come (`rate_limit`)
+several failures alike in a row    the site is at fault (`sites`): the bans are taken back
+the same of a site at fault        no ban of the proxy
+a site out of order, at fault      it is left alone for a while, by all
+a refusal to open tunnels          the proxy is barred from what needs one, everywhere
+=================================  ==============================================================================
+
+Where a site limits each proxy by itself (`sites.limits_each`) the bans stand, whatever it does to the others. A proxy
+that comes back from a ban, or too early, is refused for what it did itself (`_expected`): that tells nothing of the site.
+"""
 
 from __future__ import annotations
 
