@@ -14,14 +14,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 INTRODUCTION = """\
 # Commands
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage. Data goes to stdout, everything else to stderr; an error is one
-line that says what to do. Tables become tab-separated lines in a pipe.
-
-`--home`, `--json`, `--quiet` and `--no-color` may stand before the command as well as after it; of two homes the one
-nearer to the command is used, and a command that has no use for `--home` or `--json` refuses it. `--quiet` leaves the
-data that was asked for, warnings and errors: no progress, no sums, no word that all went well, which the exit code
-says. `--no-color` leaves no escape sequence, so that no bar moves either; where `NO_COLOR` is set there are bars,
-without colours.
+- Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+- Data goes to stdout, everything else to stderr. An error is one line that says what to do. Tables become tab-separated
+  lines in a pipe.
+- `--home`, `--json`, `--quiet` and `--no-color` may stand before the command as well as after it. Of two homes the last
+  one is used. A command that cannot use `--home` or `--json` refuses it.
+- `--quiet` prints only the data that was asked for, warnings and errors: no progress, no sums, no message of success. The
+  exit code says that.
+- `--no-color` prints no escape sequence, and so no moving bar. With `NO_COLOR` set there are bars, without colours.
 """
 WIDTH = 100
 
