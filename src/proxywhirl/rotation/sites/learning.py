@@ -12,7 +12,8 @@ a refusal to open tunnels          the proxy is barred from what needs one, ever
 =================================  ==============================================================================
 
 Where a site limits each proxy by itself (`sites.limits_each`) the bans stand, whatever it does to the others. A proxy
-that comes back from a ban, or too early, is refused for what it did itself (`_expected`): that tells nothing of the site.
+that comes back from a ban, or too early, is refused for what it did itself (`_expected`): that tells nothing of the
+site.
 """
 
 from __future__ import annotations
