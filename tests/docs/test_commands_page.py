@@ -19,8 +19,8 @@ INTRODUCTION = """\
   lines in a pipe.
 - `--home`, `--json`, `--quiet` and `--no-color` may stand before the command as well as after it. Of two homes the last
   one is used. A command that cannot use `--home` or `--json` refuses it.
-- `--quiet` prints only the data that was asked for, warnings and errors: no progress, no sums, no message of success. The
-  exit code says that.
+- `--quiet` prints only the data that was asked for, warnings and errors: no progress, no sums, no message of success.
+  The exit code says that.
 - `--no-color` prints no escape sequence, and so no moving bar. With `NO_COLOR` set there are bars, without colours.
 """
 WIDTH = 100
