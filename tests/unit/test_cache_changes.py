@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxywhirl.cache.change_feed import CacheChanges, Sketching, portray
+from proxywhirl.cache.change_feed import CacheChanges, portray
 from proxywhirl.cache.record import NEVER_TIMESTAMP, Record, encode_attributes
-from proxywhirl.cache.tiers.protocol import Batch, Changes
+from proxywhirl.cache.tiers.protocol import Batch, Changes, Sketching
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.models import Attributes, HealthStatus, Proxy
 
@@ -105,7 +105,7 @@ def test_sqlite_sketches_are_those_of_its_records(tier: SqliteTier) -> None:
     last = tier.revision
     for revision in [*range(-last - 1, last + 2)]:
         for limit in (1, 3, 1000):
-            assert tier.sketches_since(revision, limit, NOW) == CacheChanges.of(
+            assert CacheChanges.of_sketches(tier.sketches_since(revision, limit, NOW)) == CacheChanges.of(
                 tier.changes_since(revision, limit), NOW
             )
     tier.clear()

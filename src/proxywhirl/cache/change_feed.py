@@ -6,24 +6,15 @@ which a tier may read faster than records; a `Proxy` is made of one when it is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sys import intern
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 from proxywhirl.cache.policy import Found, state_of
 from proxywhirl.cache.record import UNREADABLE, Record, decode_attributes, split_url
 from proxywhirl.cache.tiers.change_log import NOWHERE
-from proxywhirl.cache.tiers.protocol import Changes, Tier
+from proxywhirl.cache.tiers.protocol import ASIDE, GONE, SERVING, Changes, Sketches, Sketching, SketchRow, Tier
 from proxywhirl.models import Attributes, HealthStatus, Proxy, Sketch
-
-SketchRow = tuple[str, str, str, int, int]
-"""Of a record: key, URL, traits, standing, revision.
-
-Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
-line break, or nothing. Its standing is one of the three below: gone, serving, or set aside since it is dead or retired.
-"""
-GONE, SERVING, ASIDE = range(3)
 
 _STATUSES = {status.value: status for status in HealthStatus}
 
@@ -47,13 +38,12 @@ class CacheChanges:
     def of(cls, changes: Changes, now: float) -> Self:
         """Return a page of records as it is to a pool at a time: what has expired is removed."""
         rows = [_row(record, now) for record in changes.records]
-        return cls.of_rows(changes.revision, rows, changes.removed, reset=changes.reset, more=changes.more)
+        return cls.of_sketches(Sketches(rows, changes.revision, changes.removed, changes.reset, changes.more))
 
     @classmethod
-    def of_rows(
-        cls, revision: int, rows: Iterable[SketchRow], removed: Sequence[str], *, reset: bool, more: bool
-    ) -> Self:
-        """Do as `of` with rows that a tier has read."""
+    def of_sketches(cls, sketches: Sketches) -> Self:
+        """Do as `of` with what a tier has read."""
+        rows, revision, removed, reset, more = sketches
         page = cls(revision, {}, {}, [*removed], reset, more)
         shared: dict[str, str] = {}  # the same text is in memory once for each page
         share = shared.setdefault
@@ -82,18 +72,10 @@ class CacheChanges:
         return [portray(*item) for sketches in (self.sketches, self.aside) for item in sketches.items()]
 
 
-@runtime_checkable
-class Sketching(Protocol):
-    """What a tier may offer beside `Tier`, where it reads a part of a record in less time than the whole."""
-
-    def sketches_since(self, revision: int, limit: int, now: float) -> CacheChanges:
-        """Return `CacheChanges.of` what `changes_since` returns."""
-
-
 def read_changes(tier: Tier, *, revision: int, limit: int, now: float) -> CacheChanges:
     """Read a page of a tier's log after a revision, the fastest way that the tier offers."""
     if isinstance(tier, Sketching):
-        return tier.sketches_since(revision, limit, now)
+        return CacheChanges.of_sketches(tier.sketches_since(revision, limit, now))
     return CacheChanges.of(tier.changes_since(revision, limit), now)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from proxywhirl.cache.record import Record
 
@@ -209,3 +209,30 @@ class Salvaging(Protocol):
     """What a tier may offer beside `Tier` that may lose single records to damage: where it asks for their copies."""
 
     copy_of: CopyOf | None
+
+
+SketchRow = tuple[str, str, str, int, int]
+"""Of a record: key, URL, traits, standing, revision.
+
+Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
+line break, or nothing. Its standing is one of the three below: gone, serving, or set aside since it is dead or retired.
+"""
+GONE, SERVING, ASIDE = range(3)
+
+
+class Sketches(NamedTuple):
+    """A page of the log in the rows of `Sketching`, with what `Changes` says of it."""
+
+    rows: Sequence[SketchRow]
+    revision: int
+    removed: Sequence[str]
+    reset: bool
+    more: bool
+
+
+@runtime_checkable
+class Sketching(Protocol):
+    """What a tier may offer beside `Tier`, where it reads a part of a record in less time than the whole."""
+
+    def sketches_since(self, revision: int, limit: int, now: float) -> Sketches:
+        """Return of each record of `changes_since` its sketch at a time."""

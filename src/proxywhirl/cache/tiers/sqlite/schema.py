@@ -15,10 +15,9 @@ from typing import Any, NamedTuple, cast
 
 import apsw
 
-from proxywhirl.cache.change_feed import ASIDE, GONE, SERVING
 from proxywhirl.cache.record import COLUMNS, NEVER_TIMESTAMP, VALUE_FAULTS, Record, refused
 from proxywhirl.cache.tiers.eviction import POLICIES, Standing
-from proxywhirl.cache.tiers.protocol import Access
+from proxywhirl.cache.tiers.protocol import ASIDE, GONE, SERVING, Access
 from proxywhirl.errors import UnstorableValue
 from proxywhirl.state.database import Database
 from proxywhirl.validation import FIRST_MOMENT, LARGEST

@@ -10,11 +10,21 @@ from typing import cast
 
 import apsw
 
-from proxywhirl.cache.change_feed import CacheChanges, SketchRow
 from proxywhirl.cache.record import Record, UnsoundError, fault_of
 from proxywhirl.cache.tiers.change_log import Position
 from proxywhirl.cache.tiers.eviction import Admission, Standing
-from proxywhirl.cache.tiers.protocol import REPAIR, Access, Applied, Changes, Decision, Finding, Followed, Stretch
+from proxywhirl.cache.tiers.protocol import (
+    REPAIR,
+    Access,
+    Applied,
+    Changes,
+    Decision,
+    Finding,
+    Followed,
+    Sketches,
+    SketchRow,
+    Stretch,
+)
 from proxywhirl.cache.tiers.sqlite import schema as table
 from proxywhirl.cache.tiers.sqlite.file import SqliteFile, state_of
 from proxywhirl.cache.tiers.sqlite.inspect import disagreements
@@ -204,10 +214,10 @@ class SqliteTier(SqliteFile):
         query = "SELECT 1 FROM entries WHERE key = ? AND retired = 0"
         return self._reading(lambda reader: reader.execute(query, (key,)).fetchone()) is not None
 
-    def sketches_since(self, revision: int, limit: int, now: float) -> CacheChanges:
+    def sketches_since(self, revision: int, limit: int, now: float) -> Sketches:
         """See `Sketching`."""
 
-        def read(reader: apsw.Connection) -> CacheChanges:
+        def read(reader: apsw.Connection) -> Sketches:
             with reader:  # one snapshot for all
                 state = state_of(reader)
                 position = Position.of(revision, floor=state.floor, last=state.revision)
@@ -216,7 +226,7 @@ class SqliteTier(SqliteFile):
                 reached = rows[-1][-1] if more else state.revision
                 removed = _removed(reader, position.since, reached)
             after = position.after(reached, more=more)
-            return CacheChanges.of_rows(after, rows, removed, reset=position.reset, more=more)
+            return Sketches(rows, after, removed, position.reset, more)
 
         return self._reading(read)
 
