@@ -329,11 +329,7 @@ class Supply:
             told(SourceReport(spec.name, SourceOutcome.SKIPPED))
 
     async def _ask(self, fetcher: Fetcher, spec: SourceSpec, record: SourceRecord) -> _Answer:
-        """Return what a source gives, None where nothing has changed, and its validators.
-
-        Raises:
-            SourceError: it gives nothing.
-        """
+        """Return what a source gives, None where nothing has changed, and its validators; or raise `SourceError`."""
         ttl = self._ttl(spec)
         known = record.validators(spec, ttl, self._clock.now(), lambda keys: bool(self._known(keys)))
         try:

@@ -27,7 +27,7 @@ from proxywhirl.cache.maintenance.history import ProcessStatistics, StatisticsPo
 from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Check, Merge, Selection, check_batch, merge_batch
 from proxywhirl.cache.record import Record, storable_attributes
-from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding, pages
 from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require, require_several
@@ -483,10 +483,8 @@ class CacheManager(Lookups):
 
     def _records(self) -> Iterator[Record]:
         stack = self._running().stack
-        page = stack.page("")
-        while page:
+        for page in pages(stack.page):
             yield from page
-            page = stack.page(page[-1].key)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

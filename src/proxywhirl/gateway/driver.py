@@ -106,10 +106,6 @@ class Stream:
         self.blocked = False
 
 
-def _gone(_exc: OSError) -> ClientGone:
-    return ClientGone()
-
-
 class Driver:
     """Serves one client, whose socket it owns. `idle` while the client owes nothing and is owed nothing."""
 
@@ -148,7 +144,7 @@ class Driver:
         accepted, self._accepted = self._accepted, None
         try:
             reader, writer = await asyncio.open_connection(sock=accepted, limit=READ_LIMIT)
-            self._client = Stream(Connection(reader, writer), _gone)
+            self._client = Stream(Connection(reader, writer), lambda _: ClientGone())
             try:
                 if await self._drive(steps) is Ending.CLOSE:
                     await self._close()

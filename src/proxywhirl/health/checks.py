@@ -88,7 +88,8 @@ class Checkable(Protocol):
 class Checks:
     """Checks under way, and what came of those that ended. Belongs to one event loop; disks are waited for in threads.
 
-    `level` is how deep the probes go, for the budget; a claim lasts for `claimed_for` seconds.
+    `level` is how deep the probes go, for the budget; a claim lasts for `claimed_for` seconds. Where the store cannot
+    be read or written, `claim` and `record` raise `TierError`.
     """
 
     store: Checkable
@@ -103,11 +104,7 @@ class Checks:
     _ended: list[ProbeResult] = field(default_factory=list, init=False)
 
     async def claim(self, keys: Sequence[str]) -> tuple[set[str], dict[str, Known]]:
-        """Claim proxies; return the keys that are claimed, and what is known of those that are there.
-
-        Raises:
-            TierError: the store cannot be read or written.
-        """
+        """Claim proxies; return the keys that are claimed, and what is known of those that are there."""
         now = self.clock.now()
         claimed = await asyncio.to_thread(self.claims.take, keys, now=now, until=now + self.claimed_for)
         mine = [key for key in keys if key in claimed]
@@ -135,11 +132,7 @@ class Checks:
         return ended
 
     async def record(self, results: Sequence[ProbeResult]) -> list[ProbeResult]:
-        """Record results, and what they cost; return those that say nothing of their proxies.
-
-        Raises:
-            TierError: what was found out cannot be recorded.
-        """
+        """Record results, and what they cost; return those that say nothing of their proxies."""
         _, untaught = await self.recorder.record(results)
         await self.budget.save(self.clock.now())
         return untaught

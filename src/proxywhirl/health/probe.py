@@ -59,10 +59,6 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 _TRIES = 3
 
 
-def _nobody(_: ProxyURL, __: UpstreamError) -> None:
-    return None
-
-
 class Prober:
     """Probes proxies; belongs to one event loop.
 
@@ -96,7 +92,7 @@ class Prober:
         clock: Clock = SYSTEM_CLOCK,
         rng: Random | None = None,
         lag: LagMeter | None = None,
-        told: Callable[[ProxyURL, UpstreamError], Blame | None] = _nobody,
+        told: Callable[[ProxyURL, UpstreamError], Blame | None] = lambda _, __: None,
     ) -> None:
         if not timeout > 0:
             raise SettingsError(f"the timeout of a check must be above 0 seconds, not {timeout!r}")
@@ -104,7 +100,14 @@ class Prober:
         if not isinstance(judges, Judges):
             parsed = [Judge.parse(judge) if isinstance(judge, str) else judge for judge in judges]
             judges = Judges(parsed, tls=tls, clock=clock, rng=chance)
-        self._options = _Options(judges, target, timeout, tls, proxy_tls, geo, clock, chance)
+        self.judges = judges
+        self.target = target
+        self.timeout = timeout
+        self.tls = tls
+        self.proxy_tls = proxy_tls
+        self.clock = clock
+        self.rng = chance
+        self._geo = geo
         self._lag = lag or LagMeter()
         self._told = told
 
@@ -114,7 +117,7 @@ class Prober:
         Raises:
             SettingsError: Something is missing; the message says what.
         """
-        self._options.destinations(level)
+        self.destinations(level)
 
     async def probe(self, endpoint: ProxyURL, level: Level, *, key: str | None = None) -> ProbeResult:
         """Probe a proxy up to a level. What fails is in the result; `key` is the endpoint's where not given.
@@ -128,7 +131,7 @@ class Prober:
                 if wait is not None:
                     await asyncio.sleep(wait)
                 held_up = self._lag.stalled()
-                attempt = _Attempt(endpoint, level, self._options)
+                attempt = _Attempt(endpoint, level, self)
                 await attempt.make()
                 wait = attempt.void_for(self._lag.stalled() - held_up)
                 if wait is None:
@@ -142,14 +145,14 @@ class Prober:
         error = attempt.error
         seen = attempt.sealed_sighting or attempt.sighting  # the first cannot have been tampered with
         place = Location()
-        if error is None and attempt.level is Level.FULL and seen is not None and self._options.geo is not None:
-            place = self._options.geo.look_up(seen.address)
+        if error is None and attempt.level is Level.FULL and seen is not None and self._geo is not None:
+            place = self._geo.look_up(seen.address)
         return ProbeResult(
             key,
             attempt.level,
             attempt.reached,
             tuple(attempt.stages),
-            self._options.clock.now(),
+            self.clock.now(),
             error=None if error is None else str(error),
             blame=None if error is None else self._told(attempt.endpoint, error) or error.blame,
             exit_ip=None if seen is None else seen.address,
@@ -158,36 +161,8 @@ class Prober:
             asn=place.asn,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class _Destinations:
-    """Where one attempt goes: the end of its first tunnel, the judge of plain text, and the end of its TLS."""
-
-    tunnel: Target | None = None
-    plain: Judge | None = None
-    sealed: Target | None = None
-    sealed_judge: Judge | None = None  # at `sealed`, where that is a judge to be asked
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What all probes of a prober share; see `Prober` for each."""
-
-    judges: Judges
-    target: Target | None
-    timeout: float
-    tls: ssl.SSLContext | None
-    proxy_tls: ssl.SSLContext | None
-    geo: GeoDatabase | None
-    clock: Clock
-    rng: Random
-
     def destinations(self, level: Level) -> _Destinations:
-        """Choose where to go for a level, by chance among several judges.
-
-        Raises:
-            SettingsError: What the level needs is not there; the message says what.
-        """
+        """Choose where to go for a level, by chance among several judges; `SettingsError` where there is none."""
         if level is Level.TCP:
             return _Destinations()
         if level is Level.HANDSHAKE:
@@ -221,6 +196,16 @@ class _Options:
         return self.rng.choice(fitting) if fitting else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Destinations:
+    """Where one attempt goes: the end of its first tunnel, the judge of plain text, and the end of its TLS."""
+
+    tunnel: Target | None = None
+    plain: Judge | None = None
+    sealed: Target | None = None
+    sealed_judge: Judge | None = None  # at `sealed`, where that is a judge to be asked
+
+
 @dataclass(slots=True, eq=False)
 class _Attempt:
     """An attempt, and after `make` what came of it.
@@ -235,7 +220,7 @@ class _Attempt:
 
     endpoint: ProxyURL
     level: Level
-    options: _Options
+    prober: Prober
     reached: Level | None = None
     stages: list[Stage] = field(default_factory=list)
     error: UpstreamError | None = None
@@ -254,14 +239,14 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         """Choose where to go."""
-        self._to = self.options.destinations(self.level)
+        self._to = self.prober.destinations(self.level)
 
     async def make(self) -> None:
         """Go as far as the level, or until something fails."""
-        timeout = self.options.timeout
+        timeout = self.prober.timeout
         try:
             if self.level is Level.FULL and self._to.plain is not None:
-                self._direct = await self.options.judges.sees(self._to.plain, timeout)
+                self._direct = await self.prober.judges.sees(self._to.plain, timeout)
             await self._look_up()
             async with asyncio.timeout(timeout):
                 await self._run()
@@ -287,8 +272,8 @@ class _Attempt:
         if self.error is None:
             return None
         if self._code in _EXHAUSTED:
-            return self.options.timeout / 4  # some of what is under way will have ended
-        enough = self.options.timeout * _STALLED
+            return self.prober.timeout / 4  # some of what is under way will have ended
+        enough = self.prober.timeout * _STALLED
         return 0.0 if self.error.blame is Blame.PROXY and held_up >= enough > self._silence else None
 
     @property
@@ -305,20 +290,14 @@ class _Attempt:
         return self.endpoint.scheme in ("http", "https")
 
     async def _look_up(self) -> None:
-        """Look up the names that this machine must know: no second of that is the proxy's.
-
-        Raises:
-            LocalFailure: The name service took longer than a probe may take.
-            TargetUnreachable: The scheme is socks4, and a target has no IPv4 address.
-            OSError: The proxy's name has no address.
-        """
+        """Look up the names that this machine must know: no second of that is the proxy's."""
         self._addresses = _literal(self.endpoint)
         plain = self._to.plain.target if self._to.plain and not self._is_http else None
         ends = [end for end in (self._to.tunnel, plain, self._to.sealed) if end is not None]
         if self._addresses and not ends:
             return
         try:
-            async with asyncio.timeout(self.options.timeout):
+            async with asyncio.timeout(self.prober.timeout):
                 self._addresses = self._addresses or await _looked_up(self.endpoint)
                 self._handshakes = [await handshake_with(self.endpoint, end) for end in ends]
         except TimeoutError as exc:
@@ -342,12 +321,12 @@ class _Attempt:
     def _measured(self, level: Level) -> Iterator[None]:
         """Measure a block as the stage of a level, which is reached unless the block fails."""
         up_before, down_before = self._moved()
-        began = self.options.clock.monotonic()
+        began = self.prober.clock.monotonic()
         try:
             yield
             self.reached = level
         finally:
-            seconds = self.options.clock.monotonic() - began
+            seconds = self.prober.clock.monotonic() - began
             up, down = self._moved()
             self.stages.append(Stage(level, seconds, up - up_before, down - down_before))
 
@@ -366,7 +345,7 @@ class _Attempt:
 
     async def _connect(self) -> None:
         """Connect to the first address that answers; each but the last has its share of the time."""
-        share = self.options.timeout / len(self._addresses)
+        share = self.prober.timeout / len(self._addresses)
         for place, (family, host) in enumerate(self._addresses, start=1):
             self._close()
             self._channel = self._line = Line(family)
@@ -387,7 +366,7 @@ class _Attempt:
             raise LocalFailure("could not be dialled")
         if self.endpoint.scheme == "https":
             host = self.endpoint.host.strip("[]")
-            tls = TLSChannel(channel, self.options.proxy_tls or default_tls(), host)
+            tls = TLSChannel(channel, self.prober.proxy_tls or default_tls(), host)
             await tls.start()
             channel = self._channel = tls
         return channel
@@ -417,7 +396,7 @@ class _Attempt:
             self.stages.sort(key=lambda stage: stage.level.rank)
         with self._measured(Level.TLS):
             channel = self._channel or await self._open_tunnel()
-            tls = TLSChannel(channel, self.options.tls or default_tls(), end.host)
+            tls = TLSChannel(channel, self.prober.tls or default_tls(), end.host)
             try:
                 await tls.start()
             except ssl.SSLCertVerificationError as exc:
@@ -441,7 +420,7 @@ class _Attempt:
         username, password = self.endpoint.username, self.endpoint.password
         has_credential = absolute and (username is not None or password is not None)
         authorization = basic_credentials(username or "", password or "") if has_credential else None
-        nonce = f"{self.options.rng.getrandbits(64):016x}"
+        nonce = f"{self.prober.rng.getrandbits(64):016x}"
         return question(judge, nonce, absolute=absolute, authorization=authorization)
 
 

@@ -39,6 +39,9 @@ class Recorder:
     - A failure counts where the proxy or its account is at fault, or where it does not reach a judge that others reach.
     - A failure of the target or of this machine teaches nothing of the proxy. Nor does a target that the user named
       (`at_judge` is False then) and that refuses one proxy alone.
+
+    Raises:
+        TierError: the history cannot be written (from `record` and `write`).
     """
 
     verdicts: Verdicts
@@ -53,9 +56,6 @@ class Recorder:
         """Judge results, in the order in which they came, and write what follows of them in a thread.
 
         Returns those that count, and those that do not: each of these is of a proxy that is not judged.
-
-        Raises:
-            TierError: the history cannot be written.
         """
         telling: list[ProbeResult] = []
         others: list[ProbeResult] = []
@@ -67,11 +67,7 @@ class Recorder:
         return counted, [*dropped, *others]
 
     def write(self, seen: Sequence[ProbeResult | Report]) -> None:
-        """Judge what was seen, in its order, and write what follows of it; every failure counts.
-
-        Raises:
-            TierError: the history cannot be written.
-        """
+        """Judge what was seen, in its order, and write what follows of it; every failure counts."""
         checks: list[tuple[str, HealthCheck | Assess]] = []
         samples: list[tuple[str, Sample]] = []
         found: dict[str, Attributes] = {}

@@ -22,7 +22,7 @@ _FOLLOWED = (BANS, SESSIONS, HOLDS)
 class Follower:
     """What was read of each kind so far. Not thread-safe, but for `look_again`.
 
-    What is not handed over, since it cannot be read or taken, is read again the next time.
+    What is not handed over, since it cannot be taken or read (a `TierError` then), is read again the next time.
 
     Attributes:
         behind: the kinds that may have news.
@@ -46,11 +46,7 @@ class Follower:
             self.behind.add(BANS)
 
     def bans(self, learn: Callable[[Mapping[Pair, Ban]], None], now: float) -> None:
-        """Hand over the bans that others wrote; at the beginning only those that are still remembered.
-
-        Raises:
-            TierError: they cannot be read.
-        """
+        """Hand over the bans that others wrote; at the beginning only those that are still remembered."""
         whole = self._reached[BANS] == 0
 
         def handed(news: Mapping[str, str]) -> None:
@@ -64,11 +60,7 @@ class Follower:
             self._written.clear()
 
     def follow(self, kind: str, decode: Callable[[str], T], learn: Callable[[Mapping[str, T]], None]) -> None:
-        """Hand over the sessions or the holds that were written, by their keys.
-
-        Raises:
-            TierError: they cannot be read.
-        """
+        """Hand over the sessions or the holds that were written, by their keys."""
         self._follow(kind, lambda news: learn(self._decoded(news, str, decode)))
 
     def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:

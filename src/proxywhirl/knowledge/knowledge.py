@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from proxywhirl.backoff import Backoff, Trials
@@ -70,6 +71,8 @@ class _Access(Trials):
 
 class Knowledge:
     """What is learnt in one process, and its share in what all of them know. Thread-safe.
+
+    `bans`, `lift`, `sessions`, `end` and `hold` raise `TierError` where the store cannot be read or written.
 
     Args:
         store: Where it is kept.
@@ -216,36 +219,20 @@ class Knowledge:
                     self._writable.failed(exc)
 
     def bans(self) -> dict[Pair, Ban]:
-        """Return the bans that are written down and hold now.
-
-        Raises:
-            TierError: they cannot be read.
-        """
+        """Return the bans that are written down and hold now."""
         return self._bans.lasting()
 
     def lift(self, pairs: Iterable[Pair]) -> None:
-        """Lift bans, for every process.
-
-        Raises:
-            TierError: that cannot be written down.
-        """
+        """Lift bans, for every process."""
         self._bans.lift(pairs)
         self._follower.look_again()
 
     def sessions(self) -> dict[str, Assignment]:
-        """Return the sessions that are written down, by their ids.
-
-        Raises:
-            TierError: they cannot be read.
-        """
+        """Return the sessions that are written down, by their ids."""
         return self._sessions.all()
 
     def end(self, session: str) -> bool:
-        """End a session, by its id, for every process; return whether there was one.
-
-        Raises:
-            TierError: that cannot be written down.
-        """
+        """End a session, by its id, for every process; return whether there was one."""
         with self.lock:
             self._unsaved.sessions.pop(session, None)
         ended = self._sessions.end(session)
@@ -260,7 +247,7 @@ class Knowledge:
         if self._unsaved.sessions:
             self._save_sessions()
         while self._unsaved.bans:
-            batch = self._unsaved.some_bans(BATCH)
+            batch = dict(islice(self._unsaved.bans.items(), BATCH))
             self._follower.wrote(self._bans.save(batch, self._unsaved.lifted & batch.keys()), len(batch))
             self._swept_after += len(batch)
             self._unsaved.saved(batch)

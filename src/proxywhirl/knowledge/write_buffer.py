@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from heapq import nsmallest
-from itertools import islice
 
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
@@ -63,10 +62,6 @@ class WriteBuffer:
         self.sessions[session] = assignment
         if len(self.sessions) > self._kept:
             del self.sessions[next(iter(self.sessions))]
-
-    def some_bans(self, most: int) -> dict[Pair, Ban]:
-        """Return bans that are to be written next."""
-        return dict(islice(self.bans.items(), most))
 
     def saved(self, bans: Iterable[Pair]) -> None:
         """Forget what is written down now."""

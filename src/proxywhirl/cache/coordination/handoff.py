@@ -39,7 +39,7 @@ from proxywhirl.cache.manifest import DAMAGED, HINTS, REFUSED, REMOVED
 from proxywhirl.cache.policy import Hint, replayed
 from proxywhirl.cache.record import UNREADABLE, Record, brought_in_range
 from proxywhirl.cache.tiers.jsonl.format import decode_line, encode_line
-from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, pages
 from proxywhirl.clock import Clock
 from proxywhirl.errors import CacheError, DecryptionError, FormatVersionError, TierError, UnstorableValue
 from proxywhirl.state.files import (
@@ -614,10 +614,8 @@ class Removals(HintFile):
 
     def note_all(self, tier: Tier) -> None:
         """Note everything that a tier holds, before it is cleared."""
-        page = tier.scan("", SCANNED)
-        while page:
+        for page in pages(lambda after: tier.scan(after, SCANNED)):
             self._keep([record.key for record in page])
-            page = tier.scan(page[-1].key, SCANNED)
 
     def noted(self) -> dict[str, float]:
         """Return the keys, and when each was removed last (Unix seconds)."""

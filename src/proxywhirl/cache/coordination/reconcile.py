@@ -21,7 +21,7 @@ from functools import partial
 
 from proxywhirl.cache.coordination.handoff import Removals
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Batch, Tier, TierName, pages
 from proxywhirl.errors import TierError
 
 _log = logging.getLogger(__name__)
@@ -114,15 +114,12 @@ def _remove(noted: Mapping[str, float], window: Tier, authority: Tier, since: in
 def _give_back(window: Tier, authority: Tier, since: int | None) -> int:
     """Write to the authority what a window knows and it does not, or knows better; return how many entries."""
     written: list[Record] = []
-    page = window.scan("", PAGE)
-    while page:
-        after = page[-1].key
+    for page in pages(lambda after: window.scan(after, PAGE)):
         offered = [record for record in page if not _is_as_left(record, since)]
         for record in offered:
             record.generation = 0
         if offered:
             written += authority.transact([record.key for record in offered], partial(_news, offered, since)).puts
-        page = window.scan(after, PAGE)
     window.clear(authority.revision)
     window.fill([record for record in written if not record.retired], authority.revision)
     return len(written)

@@ -16,7 +16,7 @@ from proxywhirl.cache.keys.sealing import Sealer, fingerprint, sealed_with
 from proxywhirl.cache.manifest import key_file
 from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Finding, Tier, TierName, pages
 from proxywhirl.cache.tiers.sqlite.schema import SALVAGED
 from proxywhirl.errors import CacheError, DecryptionError
 
@@ -108,13 +108,11 @@ def forget(tier: Tier, check: str) -> None:
 def tokens_by_key(tier: Tier) -> dict[str, int]:
     """Count the entries with credentials by the fingerprint that sealed them, reading all; decrypts nothing."""
     counts: dict[str, int] = {}
-    page = tier.scan("", PAGE)
-    while page:
+    for page in pages(lambda after: tier.scan(after, PAGE)):
         for record in page:
             if record.sealed is not None:
                 check = sealed_with(record.sealed)
                 counts[check] = counts.get(check, 0) + 1
-        page = tier.scan(page[-1].key, PAGE)
     return counts
 
 

@@ -26,7 +26,7 @@ from proxywhirl.cache.keys.sealing import Sealer, fingerprint, generate_key
 from proxywhirl.cache.manifest import key_file
 from proxywhirl.cache.models import KEY_VARIABLE, PREVIOUS_VARIABLE, CacheConfig, check_key
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName, pages
 from proxywhirl.errors import CacheError, DecryptionError, TierError
 
 SEALED_AT_ONCE = 500
@@ -182,9 +182,7 @@ class _Work:
     def _reseal_all(self) -> tuple[int, int, int]:
         """Go through the authority once; return how many were sealed anew, were changed meanwhile, are damaged."""
         done = missed = damaged = 0
-        after = ""
-        while page := self._stack.page(after):
-            after = page[-1].key
+        for page in pages(self._stack.page):
             others = [record for record in page if record.sealed and not self._sealer.is_current(record.sealed)]
             for first in range(0, len(others), SEALED_AT_ONCE):
                 some = others[first : first + SEALED_AT_ONCE]

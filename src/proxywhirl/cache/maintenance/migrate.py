@@ -19,7 +19,7 @@ from proxywhirl.cache.models import CacheConfig, L2BackendType
 from proxywhirl.cache.opening import TierPlan, make_tier, tier_plan
 from proxywhirl.cache.tiers.directory_lock import BACKENDS, DirectoryLock, backend_of, moved_to, note_backend
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
-from proxywhirl.cache.tiers.protocol import Tier
+from proxywhirl.cache.tiers.protocol import Tier, pages
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.state.salvage import BESIDE
@@ -120,11 +120,9 @@ def _copy(old: Backend, new: Backend) -> None:
     new.clear(revision)
     for name, value in old.metas("").items():
         new.set_meta(name, value)
-    page = old.scan("", PAGE)
-    while page:
+    for page in pages(lambda after: old.scan(after, PAGE)):
         if new.fill(page, revision) is None:
             raise TierError("the new backend refused a page of entries: nothing was moved")
-        page = old.scan(page[-1].key, PAGE)
     new.take_standings(old.standings())  # what who leaves goes by, which is in no record
 
 

@@ -25,7 +25,7 @@ from proxywhirl.cache.maintenance.files import look_around
 from proxywhirl.cache.manifest import HINTS, REFUSED
 from proxywhirl.cache.models import PREVIOUS_VARIABLE, CacheConfig
 from proxywhirl.cache.record import COLUMNS, COUNTS, Record, brought_in_range
-from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding
+from proxywhirl.cache.tiers.protocol import REPAIR, Batch, Decision, Finding, pages
 from proxywhirl.errors import CacheError, DecryptionError, ProxyURLError
 from proxywhirl.urls import is_plain_canonical, parse
 
@@ -242,15 +242,8 @@ def _peeked(breaker: BreakerTier, keys: Collection[str]) -> dict[str, Record] | 
 
 
 def _pages(breaker: BreakerTier, limit: int = PAGE) -> Iterator[list[Record]]:
-    after = ""
-    while page := _page(breaker, after, limit):
-        yield page
-        after = page[-1].key
-
-
-def _page(breaker: BreakerTier, after: str, limit: int) -> list[Record]:
     nothing: list[Record] = []
-    return breaker.call(lambda tier: tier.scan(after, limit), nothing, limit)
+    return pages(lambda after: breaker.call(lambda tier: tier.scan(after, limit), nothing, limit))
 
 
 def _left_out(breaker: BreakerTier) -> Finding:

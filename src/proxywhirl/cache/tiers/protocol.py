@@ -8,7 +8,7 @@ taken for its sickness.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
@@ -198,6 +198,14 @@ class Tier(Protocol):
 
     def __contains__(self, key: object) -> bool:
         """Whether a served record is held under a key; notes no use."""
+
+
+def pages(scan: Callable[[str], list[Record]]) -> Iterator[list[Record]]:
+    """Yield what `scan` gives after "", and after the last key of each page, until a page is empty."""
+    after = ""
+    while page := scan(after):
+        yield page
+        after = page[-1].key
 
 
 CopyOf = Callable[[str, int], Record | None]
