@@ -24,11 +24,11 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import NoReturn, TypeVar
 
 from proxywhirl.backoff import Backoff, Trials
 from proxywhirl.cache.record import Record
-from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Batch, Decision, Patient, Tier, TierName
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TierBusyError, TierError, UnstorableValue
 from proxywhirl.state.contention import pauses
@@ -71,13 +71,6 @@ MUCH = 500
 AT_ONCE = (None,)
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class Patient(Protocol):
-    """What a tier may offer beside `Tier`: whether its writes wait for other processes, or raise `TierBusyError`."""
-
-    patient: bool
 
 
 class DecisionError(Exception):

@@ -219,6 +219,17 @@ class Salvaging(Protocol):
     copy_of: CopyOf | None
 
 
+@runtime_checkable
+class Patient(Protocol):
+    """What a tier may offer beside `Tier` that shares its store with other processes.
+
+    With `patient`, a write waits for theirs. Without it, such a write raises `TierBusyError` at once: the caller waits,
+    and reads of this process go on meanwhile.
+    """
+
+    patient: bool
+
+
 SketchRow = tuple[str, str, str, int, int]
 """Of a record: key, URL, traits, standing, revision.
 
