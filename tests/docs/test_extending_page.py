@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.opening import TierPlan, make_tier, tier_names
 from proxywhirl.cache.tiers.protocol import Tier
+from proxywhirl.cache.tiers.registry import TierPlan, make_tier, tier_names
 from proxywhirl.testing import DurableTierContract, TierContract
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")

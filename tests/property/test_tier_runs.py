@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxywhirl.cache.models import EVICTION_POLICIES
-from proxywhirl.cache.opening import TierPlan, make_tier
 from proxywhirl.cache.tiers.memory import MemoryTier
 from proxywhirl.cache.tiers.protocol import Tier
+from proxywhirl.cache.tiers.registry import TierPlan, make_tier
 from proxywhirl.testing import DurableTierContract, TierContract
 
 STEPS = 60

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager
-from proxywhirl.cache.opening import TierPlan, make_tier, open_tiers, tier_names
+from proxywhirl.cache.opening import open_tiers
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
+from proxywhirl.cache.tiers.registry import TierPlan, make_tier, tier_names
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import SettingsError, TierError, UnknownNameError
 

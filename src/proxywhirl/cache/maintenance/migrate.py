@@ -16,10 +16,11 @@ from typing import cast
 from proxywhirl.cache.coordination.reconcile import STORE_ID
 from proxywhirl.cache.manifest import JSONL_FILES
 from proxywhirl.cache.models import CacheConfig, L2BackendType
-from proxywhirl.cache.opening import TierPlan, make_tier, tier_plan
+from proxywhirl.cache.opening import tier_plan
 from proxywhirl.cache.tiers.directory_lock import BACKENDS, DirectoryLock, backend_of, moved_to, note_backend
 from proxywhirl.cache.tiers.jsonl.tier import JsonlTier
 from proxywhirl.cache.tiers.protocol import Tier, pages
+from proxywhirl.cache.tiers.registry import TierPlan, make_tier
 from proxywhirl.cache.tiers.sqlite.tier import SqliteTier
 from proxywhirl.errors import CacheError, TierError
 from proxywhirl.state.salvage import BESIDE

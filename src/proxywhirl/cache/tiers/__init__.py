@@ -23,6 +23,6 @@ Two rules keep that true without a lock across tiers or processes:
 The generation of a record is the revision that it came in with: what was decided about one incarnation is not applied
 to another. A retired record is kept and not served. `eviction` decides who leaves a full tier.
 
-`protocol` says what each method promises, `change_log` is the log of a tier that keeps its index in memory, and
-`directory_lock` says who uses the directory of the second tier.
+`protocol` says what each method promises, and `registry` makes a tier by its name. `change_log` is the log of a tier
+that keeps its index in memory. `directory_lock` says who uses the directory of the second tier.
 """
