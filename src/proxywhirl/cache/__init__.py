@@ -20,7 +20,7 @@ Beside that way:
 A new field of an entry goes into `models.CacheEntry`, `record.Record` with its check, `entries` in both directions,
 and the migrations of `tiers.sqlite.schema`. A line of JSON has all fields of a record.
 
-The names are imported when they are first used: who reads a configuration does not load what opens a store.
+The names are imported when they are first used: reading a configuration does not load the code that opens a store.
 """
 
 from __future__ import annotations

@@ -63,12 +63,12 @@ class CacheChanges:
 
     @classmethod
     def standing_in(cls, records: list[Record], now: float) -> Self:
-        """Return what is known while the log cannot be read; who asks with its revision then starts anew."""
+        """Return the known records while the log cannot be read; a reader with its revision later starts anew."""
         return cls.of(Changes(NOWHERE, records, []), now)
 
     @property
     def proxies(self) -> list[Proxy]:
-        """Those that came or changed, made anew at each call. O(n)."""
+        """The proxies that came or changed, made at each call. O(n)."""
         return [portray(*item) for sketches in (self.sketches, self.aside) for item in sketches.items()]
 
 

@@ -1,11 +1,11 @@
 """The parts of an open cache, put together, started and stopped (`Engine`), and who owns them (`Lifecycle`).
 
 An engine is opened in this order: the tiers, each with its files; what a tier has to give back to another one; the key;
-what is kept for a tier that is away; then the thread that looks after the files. A durable tier that cannot be opened,
-beside another one that can, is left out, and opened later (`_reopen`).
+the hints for a tier that is away; the thread that looks after the files. A durable tier that cannot be opened is left
+out, if another one can, and opened later (`_reopen`).
 
-One engine belongs to one process. A child that was forked leaves its parent's as it is, neither using nor closing it,
-and opens its own at the first call.
+One engine belongs to one process. A forked child neither uses nor closes its parent's engine, and opens its own at the
+first call.
 """
 
 from __future__ import annotations
@@ -141,16 +141,16 @@ class Engine:
         return published(self.stack.authority.call(lambda tier: tier.metas(PREFIX), none).values())
 
     def sealing(self) -> Callable[[Decision], Decision] | None:
-        """Make sure of the key before credentials are written; return what does so in the transaction that seals."""
+        """Make sure of the key before credentials are written; return a function that does so in the transaction."""
         if self.keys is None:
             return None
         self.keys.prepare(self.stack.each_durable)
         if self.stack.authority.sick and self.sealer is not None:
-            self.sealer.reload()  # what waits for long must not be sealed with a key that is gone by then
+            self.sealer.reload()  # a record that waits for long must not be sealed with a key that is gone by then
         return self.keys.guard
 
     def ask_for_upkeep(self) -> None:
-        """Have done what is due, without waiting for it where it could take long."""
+        """Have due maintenance done, without waiting for it if it could take long."""
         if self._watcher is None:
             self.upkeep.tick()
         else:
@@ -182,7 +182,7 @@ class Engine:
         self._leave()
 
     def drop(self) -> None:
-        """Close every file and write nothing, when nobody is left who could have called `close`."""
+        """Close every file and write nothing, for a manager that went without `close`."""
         watcher, self._watcher = self._watcher, None
         if watcher is None:
             self._let_go()
@@ -198,7 +198,7 @@ class Engine:
     def abandon(self) -> list[Record]:
         """Leave everything to the parent process, closing nothing: that would be its files' end.
 
-        Returns the records that live in this memory alone, and so in the child's as well.
+        Returns the records that are in memory alone, and so in the child's memory too.
         """
         _running.discard(self)
         _of_the_parent.append(self)
@@ -219,7 +219,7 @@ class Engine:
         self.upkeep.tick(watching=True)
 
     def _open_tier(self, name: TierName) -> Tier:
-        """Open a tier; of the second one its directory is held, and its notes can be read."""
+        """Open a tier; of the second one, hold its directory and read its notes."""
         if name == "l2" and self._directory_lock is None and backend_of(self.config) is not None:
             self._directory_lock = DirectoryLock(l2_directory(self.config))
         tier = opening.open_tier(self.config, name, self._uses)
@@ -297,7 +297,7 @@ class Engine:
     def _adopt(
         self, tiers: list[tuple[TierName, Tier]], *, timeout: float = OPENING_TIMEOUT_SECONDS
     ) -> Removals | None:
-        """Make the tiers one store; return what notes removals, where a tier that is off has to know of them later."""
+        """Make the tiers one store; return what notes removals, if a tier that is off has to know of them later."""
         durable = [(name, tier) for name, tier in tiers if name != "l1" and not isinstance(tier, AbsentTier)]
         if not durable or isinstance(tiers[-1][1], AbsentTier):
             return None
@@ -339,7 +339,7 @@ _open: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 class Lifecycle:
     """Owns an engine, and has at hand what a read needs of it.
 
-    The configuration is checked again, since it can have been changed: what it says then is what counts.
+    The configuration is checked again, since it may have been changed.
     """
 
     def __init__(
@@ -414,7 +414,7 @@ class Lifecycle:
         return engine
 
     def _inherit(self, engine: Engine) -> Engine:
-        """Give a cache that lives in memory alone what was in the memory that the fork copied."""
+        """Give a cache in memory alone the records that the fork copied."""
         records, self._inherited = self._inherited, []
         if records:
             engine.stack.commit((), lambda _: Batch(puts=records), admit=True, size=len(records))

@@ -64,11 +64,10 @@ _NO_CREDENTIALS: Credentials = (None, None)
 class EntryMapping:
     """Turns records into entries and back, with the sealer of the cache (None: a cache in memory alone).
 
-    `renew` returns what is stored under a key now. `refusal` says why credentials cannot be sealed, where they cannot.
+    `renew` returns the record that is stored under a key now. `refusal` says why credentials cannot be sealed, if so.
 
-    What is in the tiers was validated when it came in, so an entry is put together without validating it again: the
-    values are copied from a template that hot records keep. What makes no sense all the same, because a tier was
-    damaged, is an `UnsoundError`.
+    Records were validated when they came in, so an entry is made without validating it again: its values are copied
+    from a template that hot records keep. A damaged record that makes no sense is an `UnsoundError`.
     """
 
     def __init__(self, sealer: Sealer | None) -> None:
@@ -107,7 +106,7 @@ class EntryMapping:
         self._moment = since, moment = now, _from_timestamp(now, UTC)
         entries: dict[str, CacheEntry] = {}
         key = ""
-        try:  # around all of them: nothing is looked at that is well
+        try:  # around all of them: sound records cost no check
             for record in records:
                 key = record.key
                 record.accessed_at = since
@@ -202,7 +201,7 @@ class EntryMapping:
     def record(self, entry: CacheEntry) -> Record:
         """Return the record of an entry that a caller made or changed.
 
-        It is validated again unless it is plain that nothing has become of it since.
+        It is validated again unless it is plainly unchanged.
 
         Raises:
             TypeError, ValueError: it would not pass its model's validation, or no tier could hold it: see
@@ -267,8 +266,8 @@ class EntryMapping:
     def sealed(self, record: Record) -> Record:
         """Return the record with its credentials sealed, ready for a durable tier.
 
-        What an earlier key sealed is sealed anew where it is at hand in the clear: it may have been before that
-        transaction in which the key was looked at.
+        Credentials of an earlier key are sealed again if they are at hand in the clear: they may have been sealed
+        before the transaction that looked at the key.
 
         Raises:
             CacheError: there are credentials, and no key to seal them with.
@@ -284,7 +283,7 @@ class EntryMapping:
         return record
 
     def seal_with(self, sealer: Sealer | None) -> None:
-        """Use the key that was found, or made, since."""
+        """Use a key that was found or made later."""
         self._sealer, self.refusal = sealer, None
 
     def restored(self, record: Record, stored: Record | None) -> Record:
@@ -331,9 +330,9 @@ class EntryMapping:
         return record.plain
 
     def password_changed(self, old: Record, new: Record) -> bool:
-        """Whether a newcomer with credentials brings others than the known ones; one without a password keeps that.
+        """Whether a newcomer's credentials differ from the known ones; without a password it keeps the known one.
 
-        A known one that cannot be read is another than any that is brought.
+        A known credential that cannot be read differs from any.
         """
         username, password = self.credentials(new) or (None, None)
         try:
@@ -355,12 +354,12 @@ def _entry_of(values: dict[str, Any]) -> CacheEntry:
 
 
 def is_withheld(record: Record) -> bool:
-    """Whether a credential of a record that comes in reads as one that was withheld, which is none."""
+    """Whether a credential of an incoming record reads as one that was withheld, and so is none."""
     return record.plain is not None and WITHHELD in record.plain
 
 
 def _validated(entry: CacheEntry) -> CacheEntry:
-    """Return an entry as validation leaves one; what is so already is told by kinds, time zones and a plain URL."""
+    """Return a validated entry; by kinds, time zones and a plain URL it is told whether it is valid already."""
     values = entry.__dict__
     if (
         _are_of_fields(tuple(values), tuple(map(type, values.values())))
@@ -378,7 +377,7 @@ def _validated(entry: CacheEntry) -> CacheEntry:
 
 @lru_cache(maxsize=1024)
 def _are_of_fields(names: tuple[str, ...], kinds: tuple[type, ...]) -> bool:
-    """Whether there is each field of an entry, with a value of a kind that needs no validation."""
+    """Whether each field of an entry is there, with a value of a kind that needs no validation."""
     found = dict(zip(names, kinds, strict=True))
     return all(found.get(name) in allowed for name, allowed in _KINDS.items())
 

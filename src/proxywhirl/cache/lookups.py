@@ -1,7 +1,7 @@
 """Reads by key.
 
-A hit in L1 takes no lock and calls as little as it can: its steps are written out in `get`. What is not in L1 is read
-by `coordination.reads`.
+A hit in L1 takes no lock and calls as little as it can: its steps are written out in `get`. `coordination.reads` has
+the reads from below L1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROVIDER = '"provider":'  # in the stored text of attributes; most entries have
 
 
 class Lookups(Lifecycle):
-    """The part of `CacheManager` that answers what is under a key."""
+    """The part of `CacheManager` that reads by key."""
 
     def get(self, key: str) -> CacheEntry | None:
         """Return a snapshot of the entry, None where there is none that is alive.
@@ -97,8 +97,8 @@ class Lookups(Lifecycle):
     def endpoint(self, key: str) -> ProxyURL | None:
         """Return the URL to connect to, with the credential: for the moment of connecting, not for keeping.
 
-        Where `get` would give None, that of an entry out of service is given all the same, since it is to be tried.
-        Raises as `get` does, and what `to_send` raises for an entry that names a provider.
+        An entry out of service has an endpoint too, since it is to be tried. Raises as `get` does, and as `to_send`
+        raises for an entry that names a provider.
 
         Raises:
             TierError: the authority is degraded, and no other tier knows the key.
@@ -118,7 +118,7 @@ class Lookups(Lifecycle):
         return self._endpoint_of(record, self._running())
 
     def known(self, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
-        """Return those of the keys that are in the store, served or not: their source, whether they never end.
+        """Return the keys that are in the store, served or not, with their source and whether they never end.
 
         Counts and moves nothing. Raises as `get` does.
         """
@@ -145,8 +145,8 @@ class Lookups(Lifecycle):
     def to_check(self, keys: Iterable[str]) -> dict[str, tuple[ProxyURL, Attributes]]:
         """Return the URLs to probe, credentials included, and the attributes, by key; a probe is no use of an entry.
 
-        Those are there that are served or retired; one whose credential cannot be read or written for its provider is
-        left out, and said so. Raises as `get` does.
+        Retired entries are included. An entry whose credential cannot be read or written for its provider is left out,
+        with a warning. Raises as `get` does.
         """
         engine = self._running()
         now = self._clock.now()
@@ -164,7 +164,7 @@ class Lookups(Lifecycle):
         return found
 
     def check_times_since(self, revision: int, limit: int = 5_000) -> CheckTimes:
-        """Return a page of when what changed after a revision is to be checked next, 0 for everything that is there.
+        """Return a page of the next check times of the entries that changed after a revision, 0 for all entries.
 
         Raises:
             TypeError: `revision` is no whole number.
@@ -191,14 +191,14 @@ class Lookups(Lifecycle):
         return engine.stack.size()
 
     def _endpoint_of(self, record: Record, engine: Engine) -> ProxyURL:
-        """Return what to dial: what a provider's entry is dialled with is not what is stored."""
+        """Return the URL to dial: a provider's entry is not dialled with the stored credential."""
         endpoint = record.endpoint(engine.mapping.credentials(record))
         if self._to_send is None or _PROVIDER not in record.attributes:
             return endpoint
         return self._to_send(endpoint, decode_attributes(record.attributes).provider)
 
     def _out_of_service(self, key: str, now: float) -> Record | None:
-        """Return what is retired under a key, which no window holds."""
+        """Return the retired record of a key; no window holds one."""
         stack = self._running().stack
         record = stack.peek(key)
         if record is None and stack.authority.degraded:
@@ -206,7 +206,7 @@ class Lookups(Lifecycle):
         return record if policy.state_of(record, now) is policy.Found.RETIRED else None
 
     def _get_another(self, key: str, now: float) -> CacheEntry | None:
-        """Have what is damaged under a key dropped, and read what is there then."""
+        """Have the damaged record of a key dropped, and read the key again."""
         engine = self._running()
         engine.reader.drop_damaged(key)
         reading = self._read_below(key, now)
@@ -227,8 +227,8 @@ class Lookups(Lifecycle):
         self._running().hits.note(record, now)
 
     def _read_below(self, key: str, now: float) -> Reading | None:
-        """Return what is alive under a key that is not in L1; count it and note the use."""
-        if type(key) is not str or not key.isascii():  # here, since what is in L1 has a key
+        """Return the live record of a key that is not in L1; count it and note the use."""
+        if type(key) is not str or not key.isascii():  # here, since a hit in L1 needs no check
             policy.check_key(key)
         engine = self._engine or self._running()
         if now >= self._upkeep.due:

@@ -1,4 +1,4 @@
-"""The files of a store: one list, which everything reads that makes, moves, locks, checks or removes them.
+"""The files of a store: one list for all code that makes, moves, locks, checks or removes them.
 
 =====================  ===============================================  =============================================
 directory              files                                            what they are
@@ -12,7 +12,7 @@ the key's              the key file, `.lock`, `.new`                    the key 
 the lowest tier's      `STEM.opening` or `.opening`                     held while a process opens the store
 =====================  ===============================================  =============================================
 
-What is found damaged is set aside beside its file; a write that was cut off leaves a `.tmp` or `.new` file behind.
+Damaged files and lines are set aside beside their file; a write that was cut off leaves a `.tmp` or `.new` file.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
   the batch's keys, and returns what to write.
 - `Selection`: which entries a scan gives. `check_key`, `check_ttl`: what can be no key, and no time to live.
 
-The time, the records and what was found are arguments. A record that is given is never changed: a changed one is a new
-value. What is expired is as good as gone, and nothing here brings it back.
+The time, the records and what was found are arguments. A given record is never changed: a changed one is a new value.
+An expired record counts as gone, and nothing here brings it back.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Found(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """What a read does: who counts a hit, who a miss, which tiers are filled, whether the entry goes."""
+    """What a read does: which tiers count a hit or a miss, which are filled, whether the entry is removed."""
 
     hit: TierName | None
     misses: tuple[TierName, ...]
@@ -49,7 +49,7 @@ class Movement:
     remove: bool = False
 
     def counts(self) -> tuple[str, ...]:
-        """Return the names of the counts that such a read adds one to, each as often as it is added to."""
+        """Return the names of the counts that such a read adds one to; a name may be there more than once."""
         misses = tuple(f"{tier}.misses" for tier in self.misses)
         if self.hit is None:
             return (*misses, "unserved")
@@ -89,7 +89,7 @@ def check_ttl(ttl: float | None) -> None:
 
 
 def check_key(key: object) -> None:
-    """Refuse what can be no key, before a tier is asked for it and taken for sick.
+    """Refuse what can be no key: a tier that is asked for it would be taken for sick.
 
     Raises:
         TypeError: it is no str.
@@ -132,9 +132,9 @@ def merged(
 ) -> tuple[Record | None, bool]:
     """Merge an identity that is seen again: what to write (None: nothing), and whether it counts as loaded.
 
-    It gets its new password, source and time to live; it keeps health, counters, use, and what the
-    newcomer does not name, its password too. One whose time had ended is new. A retired one stays so, but with another
-    password it serves again: what failed was the old one.
+    It gets its new password, source and time to live; it keeps health, counters, use, and all that the newcomer does
+    not name, its password too. An expired one is new. A retired one stays so, but with another password it serves
+    again, since the old password failed.
     """
     if old is None or old.expires_at <= now:
         return new, True
@@ -171,9 +171,9 @@ def replayed(
     """Decide what a hint writes over what is stored; applying it twice is harmless.
 
     The last write wins: nothing is written over a record that changed after the hint's base and was fetched or
-    checked later. An update, which is a record with a generation that does not merge, is dropped where that
-    incarnation went after the base: `removed` tells that the log says so of a key under which nothing is stored. Where
-    that incarnation was added again after the base, the update keeps what came with that, the password above all.
+    checked later. An update is a record with a generation that does not merge. It is dropped if that generation was
+    removed after the base; where nothing is stored, `removed` tells that the log says so. If the entry was added again
+    after the base, the update keeps what the addition brought, the password above all.
     """
     changed = stored if stored is not None and stored.revision > hint.base else None
     if changed is not None and max(changed.fetched_at, changed.last_check_at or 0.0) > hint.at:
@@ -221,7 +221,7 @@ def checked(record: Record, check: HealthCheck, *, threshold: int | None) -> Rec
 
 
 def failed(record: Record, *, threshold: int | None) -> Record:
-    """Count a failure that no check has found: a proxy that fails is at least degraded. `threshold` as in `checked`."""
+    """Count a failure outside of checks: the proxy is at least degraded. `threshold` as in `checked`."""
     degraded = HealthStatus(record.status).or_worse(HealthStatus.DEGRADED)
     failures, retired, status = _counted_on(record, degraded, ok=False, threshold=threshold)
     return replace(record, failure_count=failures, retired=retired, status=status.value)
@@ -230,7 +230,7 @@ def failed(record: Record, *, threshold: int | None) -> Record:
 def _counted_on(
     record: Record, status: HealthStatus, *, ok: bool, threshold: int | None
 ) -> tuple[int, bool, HealthStatus]:
-    """Return the failures in a row, whether the record is retired and its status, where it would have `status`."""
+    """Return the failures in a row, whether the record is retired, and its status, which would else be `status`."""
     if ok:
         return 0, False, status
     failures = counted(record.failure_count)
@@ -268,8 +268,7 @@ def merge_batch(
 ) -> tuple[list[Record], Merge]:
     """Merge records with those present, in their order; return what to write, and the counts.
 
-    Those of `only_known` lack credentials that they had: where they are not known, they are left out and
-    count as neither.
+    Records of `only_known` lack credentials that they had: if they are not known, they are left out and not counted.
     """
     latest: dict[str, Record] = {key: record for key, record in present.items() if now < record.expires_at}
     changed: dict[str, Record] = {}

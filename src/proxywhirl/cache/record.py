@@ -3,7 +3,7 @@
 Times are Unix seconds, attributes and the health status are their stored text, credentials are sealed (see `sealing`)
 or, before they were first stored, plain. `CacheEntry` is built at the border only.
 
-- `check_storable`: whether every tier can hold a record. What one of them refuses is the fault of a value.
+- `check_storable`: whether every tier can hold a record.
 - `brought_in_range`: a record that an earlier release stored and this one refuses, with the nearest values.
 - `fault_of`: whether a reader can make sense of a record. The tables of SQLite have no checksums.
 """
@@ -92,7 +92,7 @@ class Record:
 def split_url(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of a stored URL.
 
-    Never fails, since a tier may hold what is no URL: what has no port gets -1, to which nothing can be connected.
+    Never fails, since a tier may hold what is no URL: without a port it gets -1, which cannot be connected to.
     """
     scheme, _, authority = url.partition("://")
     host, _, port = authority.rpartition(":")
@@ -124,7 +124,7 @@ def decode_attributes(text: str) -> Attributes:
 
 
 def _was_taken(name: str, value: Any) -> bool:
-    """Whether a value is refused now and was not always, so that it may be stored; what ever was is damage."""
+    """Whether a value is refused now and was not always, so that it may be stored; any other refused one is damage."""
     if name == "tags":
         return not all(isinstance(tag, str) for tag in value)
     is_number = isinstance(value, int | float)
@@ -255,7 +255,7 @@ def _fault(key: str, why: Exception) -> UnstorableValue:
 
 
 def _is_plainly_storable(record: Record) -> bool:
-    """Whether it is as nearly all are, looked at in the least time."""
+    """Whether it is as nearly all are, in the least time."""
     numbers = (
         record.ttl
         | record.access_count
@@ -323,7 +323,7 @@ class UnsoundError(TierError):
 
 
 def fault_of(record: Record) -> str | None:
-    """Say what of a record no reader can make sense of; None where there is no such thing."""
+    """Say what in a record makes no sense; None where all of it does."""
     try:
         return _fault_of_kind(record) or _fault_of_value(record)
     except UNREADABLE:

@@ -1,8 +1,8 @@
 """How a proxy is given to one holder alone, in all processes on a home.
 
 The chooser picks as for any request, and a pick that is in use here is passed over. The ledger has the last word: it
-gives a token for the proxy, or says that another process holds it. Then the lease is given back, the proxy is left out
-for a moment, and the next one is tried. What is known here of holds keeps other requests off the proxy until then.
+gives a token for the proxy, or says that another process holds it. Then the lease is given back, the proxy
+is left out for a moment, and the next one is tried. The holds known here keep other requests off the proxy until then.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ExclusiveLeases:
         """Grant an exclusive lease on a proxy that nobody uses.
 
         Raises:
-            PoolEmpty: all who could serve are used or held; `retry_after` says when one may be free.
+            PoolEmpty: all proxies that could serve are used or held; `retry_after` says when one may be free.
             SiteResting: the site is left alone for now.
             ValueError: the arguments do not fit each other.
             TierError: the ledger cannot be read or written.

@@ -1,8 +1,7 @@
 """One use of a proxy, from the choice to the report of what became of it.
 
 A lease ends once: by a report, or by a release that teaches nothing. The pool ends it under its lock, so that two
-threads cannot both do it. One that is dropped without either is released by the pool's next choice: nothing that it
-held is lost.
+threads cannot both do it. The pool's next choice releases a lease that was dropped without either.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def in_words(why: Because) -> str:
 
 
 class Grantor(Protocol):
-    """What a lease asks of the pool that granted it; see the methods of `Lease`."""
+    """The pool, as a lease needs it; see the methods of `Lease`."""
 
     def endpoint(self, lease: Lease, /) -> ProxyURL: ...  # noqa: D102
     def release(self, lease: Lease, outcome: Outcome | None, /) -> bool: ...  # noqa: D102

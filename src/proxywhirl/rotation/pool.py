@@ -1,7 +1,7 @@
 """The pool: which proxy serves the next request.
 
-`acquire` decides in memory, under one lock: `Chooser` holds what is known. Two things are agreed on with others,
-through the ledger and without the lock: the proxy of a session, and the holder of an exclusive lease.
+`acquire` decides in memory, under one lock, with a `Chooser`. Processes agree on two things through the ledger, without
+the lock: the proxy of a session, and the holder of an exclusive lease.
 
 The pool holds no credential: `resolve` reads it when a connection is made. Neither `resolve`, `on_report`, `on_health`
 nor the ledger is called under the lock, so they may wait, or call the pool.

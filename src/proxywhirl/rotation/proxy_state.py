@@ -1,7 +1,7 @@
 """What a pool knows of its proxies: a sketch until the first use, a state from then on. Pure.
 
-What comes as a sketch stays one until it is used: a pool of a million is filled in a second or two, and the values are
-made one by one. What many sketches have in common is read once for all of them.
+A sketch stays a sketch until its proxy is used: a pool of a million is filled in a second or two, and the values are
+made one by one. Attributes that many sketches have in common are read once.
 
 A proxy that failed is set aside for a back-off with full jitter (see `backoff.Backoff`), so that proxies that failed
 together, as when the network was away, do not come back as one crowd. How long depends on whether it ever served:
@@ -10,7 +10,7 @@ together, as when the network was away, do not come back as one crowd. How long 
                  the most seconds, by failures in a row              why
 ===============  ==================================================  ======================
 it has served    2, 6, 18, 54, 162, then 300                         repaired, it is found within five minutes
-it never did     2, 16, 128, 1024, then 3600                         most of what public lists offer never will
+it never did     2, 16, 128, 1024, then 3600                         most proxies of public lists never will
 ===============  ==================================================  ======================
 
 The mean of the first one, one second, outlives the request that failed and its fail-over, and is short enough that a
@@ -56,7 +56,7 @@ class Limits:
     cooldown: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what nobody could keep."""
+        """Refuse limits that no proxy could keep."""
         for name in self.__slots__:
             value = getattr(self, name)
             if value is not None:
@@ -88,7 +88,7 @@ class ProxyState:
         good: Successes, decayed by `HALF_LIFE` since `stamp`, as are the failures in `bad` that tell of the proxy.
         latency: A moving mean of its successes in seconds.
         next_use: When the limit of requests per second allows the next one.
-        withheld: The store has it retired or dead, and no request has served since that was told. It has failures then.
+        withheld: The store has it retired or dead, and no request was served since then. It has failures then.
     """
 
     # What each use reads and writes comes first, side by side in memory.
@@ -178,7 +178,7 @@ class ProxyStates:
         return self._portray(key, sketch)
 
     def exchange(self, key: str, known: Proxy | Sketch, *, aside: bool) -> None:
-        """Put what is known now in the place of what was; see `open`."""
+        """Replace the facts about a proxy; see `open`."""
         held = self.held[key]
         if isinstance(known, Proxy):
             self.open(key, aside=aside).proxy = known
@@ -188,7 +188,7 @@ class ProxyStates:
             self.held[key] = known
 
     def open(self, key: str, *, aside: bool = False) -> ProxyState:
-        """Return the state of a key; of a sketch it is made now: `aside` says that it is one of those withheld."""
+        """Return the state of a key, made now if it was a sketch; `aside` says that it is withheld."""
         held = self.held[key]
         if isinstance(held, ProxyState):
             return held

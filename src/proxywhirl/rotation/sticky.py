@@ -1,13 +1,12 @@
 """How a session gets its proxy: by hashing its name, and by agreement with others that know the session.
 
-A session that is known costs no agreement. A new one, and one that has to move, falls to a proxy by consistent hashing,
-so that processes that know the same proxies think of the same one. The first that writes it down decides. The cases of
-one request:
+A known session costs no agreement. A new one, and one that has to move, gets a proxy by consistent hashing, so that
+processes that know the same proxies choose the same one. The first process that writes it down decides. The cases:
 
 - its proxy can serve: it does, and the use is noted;
 - its proxy is at a limit, or rests after its last use on the site: `PoolEmpty` says for how long;
-- its proxy cannot serve: a soft session falls to another one, a hard one is `SessionLost`;
-- no ready proxy fits: the one of the set-aside ones that is due first serves as a last resort;
+- its proxy cannot serve: a soft session moves to another one, a hard one is `SessionLost`;
+- no ready proxy fits: the set-aside proxy that is due first serves as a last resort;
 - others wrote down another proxy meanwhile: the same again with that one, a few times.
 
 The lock of the pool is never held while the ledger is asked.
@@ -68,7 +67,7 @@ class StickyLeases:
             self._ring.remove(key)
 
     def acquire(self, criteria: Criteria, name: str | None) -> Lease:
-        """Grant a lease to a session; without a name, to that of all requests to the site.
+        """Grant a lease to a session; without a name, to the session of all requests to the site.
 
         Raises:
             PoolEmpty: nobody can serve; or the session's proxy is at a limit, for `retry_after` seconds.
@@ -129,7 +128,7 @@ class StickyLeases:
             return session, None
 
     def look(self, criteria: Criteria, session: str, written: Assignment | None) -> str | None:
-        """Return the proxy that a session has, or would fall to; agrees on nothing. None where none is ready.
+        """Return the proxy that a session has or would get, agreeing on nothing; None where none is ready.
 
         Called under the lock, which the caller keeps for as long as the proxy has to be there.
 
@@ -166,7 +165,7 @@ class StickyLeases:
         raise PoolEmpty("the session's proxy is at its limit of requests", retry_after=max(max(waits) - now, 0.0))
 
     def _make_ring(self) -> None:
-        """Make the ring when the first session comes: of many proxies that takes a while, so nobody waits for it."""
+        """Make the ring when the first session comes: with many proxies that takes a while, so nobody waits for it."""
         with self._lock:
             known = set(self._chooser.held)
         ring = HashRing(known)
@@ -178,7 +177,7 @@ class StickyLeases:
                 self._ring = ring
 
     def _fall(self, session: str, known: Assignment | None, criteria: Criteria, barred: Barred) -> str | None:
-        """Return the proxy that a session falls to, among those that can serve: not to the one that it had before."""
+        """Return the proxy that a session gets, among those that can serve: not the one that it had before."""
         chooser, ring = self._chooser, self._ring
         if ring is None:
             return None

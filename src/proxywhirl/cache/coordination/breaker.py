@@ -2,18 +2,16 @@
 
 The rules:
 
-- A tier that raises while it is read, whatever it raises, is left out. One that answers what it cannot have been asked
-  for is left out too.
-- A tier that raises while it is written to is left out of writes alone: its reads speak for themselves, and a read that
-  goes well says nothing of writes.
+- A tier that raises anything while it is read is left out. So is a tier whose answer does not fit the question.
+- A tier that raises while it is written to is left out of writes alone. A read that goes well says nothing of writes.
 - A slow answer is used, and a slow write counts. Two slow calls, one after the other, are a sickness.
 - Another process that is writing is no sickness. A write waits for it, outside the lock of the tier, so that reads go
-  on; how long is the caller's to say.
+  on; the caller says how long.
 
-A durable tier that cannot be opened, beside another one that can: it is left out like one that is sick.
+A durable tier that cannot be opened is left out like a sick one, if another durable tier can be opened.
 
-A window holds nothing that the authority does not hold, so that nothing is lost without it. Without the authority the
-window above it serves, and keeps what is to be written to the authority.
+A window holds only copies, so nothing is lost without it. Without the authority the window above it serves, and writes
+are kept for the authority.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from proxywhirl.state.contention import pauses
 
 
 class AbsentTier:
-    """Stands for a tier until `reopen` returns that. Whatever it is asked is a `TierError` that says why."""
+    """Stands for a tier until `reopen` returns the tier. Every other call is a `TierError` that says why."""
 
     corrupted = 0
 
@@ -86,7 +84,7 @@ _patience: ContextVar[float] = ContextVar("patience", default=math.inf)
 
 @contextlib.contextmanager
 def in_passing() -> Iterator[None]:
-    """Let what is written meanwhile wait for nobody: a read writes what it can at once, and leaves the rest."""
+    """Let writes of this thread wait for nobody meanwhile: a read writes what it can at once, and leaves the rest."""
     token = _patience.set(0.0)
     try:
         yield
@@ -95,7 +93,7 @@ def in_passing() -> Iterator[None]:
 
 
 def may_wait() -> bool:
-    """Whether what is written may wait for other writers: not `in_passing`."""
+    """Whether a write may wait for other writers: not `in_passing`."""
     return _patience.get() > 0
 
 
@@ -126,7 +124,7 @@ class BreakerTier:
     - `behind`: a window that was left out of a change; it catches up with the log before it is used again.
     - `miscounts`: it was left out of hits, which are not in the log; it is emptied then.
     - `patience`: for how many seconds a write waits for another process.
-    - `alone`: nothing else takes its writes, so that each of them waits, also after one has waited in vain.
+    - `alone`: nothing else takes its writes, so each of them waits, even after one has waited in vain.
     """
 
     def __init__(self, name: TierName, tier: Tier, clock: Clock) -> None:
@@ -151,7 +149,7 @@ class BreakerTier:
             self._degrade(tier.reason)
 
     def _use(self, tier: Tier) -> None:
-        """Take a tier: it is waited for here, not there, and read beside writes where it can be."""
+        """Take a tier: its locks are waited for here, and it is read beside writes if it can be."""
         self.tier = tier
         absent = isinstance(tier, AbsentTier)
         if not absent and isinstance(tier, Patient):
@@ -199,7 +197,7 @@ class BreakerTier:
                 if self.sick and not (self.writable if writes else self.available):
                     return default
                 if not lock.acquire(False) and not lock.acquire(timeout=SLOW_CALL_SECONDS + size * SLOW_RECORD_SECONDS):
-                    return default  # the call that hangs will be the one to say so
+                    return default  # the call that hangs will say so
                 try:
                     if exclusive:
                         self.changing = size > MUCH and self._reads is self._lock
@@ -219,7 +217,7 @@ class BreakerTier:
         return default
 
     def get(self, key: str) -> Record | LeftOut | None:
-        """Ask the tier for a record as `call` would, which this is for the reads that nothing is in the way of."""
+        """Ask the tier for a record as `call` would, quicker when nothing is in the way."""
         # `acquire` without the name of its argument: with it, it costs twice
         if self.degraded or self._slow_until is not None or not self._reads.acquire(False):
             nothing: Record | LeftOut | None = LEFT_OUT

@@ -1,4 +1,4 @@
-"""Hinted handoff: what is written for a tier that is away is kept in a file, as hints, and handed over when it is back.
+"""Hinted handoff: writes for a tier that is away are kept in a file, as hints, and handed over when it is back.
 
 A tier is away in one of two ways:
 
@@ -8,7 +8,7 @@ A tier is away in one of two ways:
   in L3 when that is on (`reconcile`).
 
 The log of L2 does not replace `removed.jsonl`: it is cut off at a length, `clear` begins it anew, and it does not tell
-what was removed from what left for want of room. The latter is nobody's wish, and L3 keeps it.
+a removal from an eviction. L3 keeps an entry that L2 only evicted.
 
 Both files have one format, one JSON object a line, and the processes of a home share them:
 
@@ -16,8 +16,8 @@ Both files have one format, one JSON object a line, and the processes of a home 
   record, or `del`), the checksum of a shard's lines, and `left`, the number of lines of its batch that follow.
 - A batch without its last line is a write that was cut off, and is not there. The last hint of a key counts.
 - Every access happens under the lock of the file, inside which the lock of the JSONL tier may be taken.
-- A file is shortened only by what was never acknowledged. Else it is replaced or removed, so that other processes
-  notice by its identity.
+- A file is only shortened by lines that were never acknowledged. Else it is replaced or removed, and other processes
+  notice that by its identity.
 - A hint that can never be written is moved to `refused.jsonl`, with the reason (`why`).
 """
 
@@ -74,7 +74,7 @@ class HintsRead:
 
 
 def parse(data: bytes, path: str) -> HintsRead:
-    """Read lines. A batch that lacks its end counts only where damage, not a cut, explains that."""
+    """Read lines. A batch without its end counts only if damage, not a cut, explains that."""
     found = HintsRead()
     batch: list[Hint] = []
     spoiled: list[bytes] = []
@@ -142,7 +142,7 @@ def encode_batch(hints: Sequence[Hint]) -> bytes:
 
 
 class HintFile:
-    """The hints of one home. Thread-safe; `get`, `in` and `len` take no lock and tell what was last caught up with.
+    """The hints of one home. Thread-safe; `get`, `in` and `len` take no lock and tell the state at the last `catch_up`.
 
     Holds at most `limit` keys. With `fsync` a hint survives a power cut. The file is made, with mode 0600, by the
     first hint and removed when all are handed over. `hear` is told the keys of what others have noted, and of
@@ -170,8 +170,8 @@ class HintFile:
     def note(self, puts: Sequence[Record], deletes: Sequence[str], *, base: int, at: float, merge: bool) -> None:
         """Add a batch of hints, whole or not at all; it is on disk when this returns.
 
-        The records' credentials must be sealed. A record noted over a hint of the same key is taken for the result of
-        merging with that, and so merges with what is stored only if that did.
+        The records' credentials must be sealed. A record noted over a hint of the same key counts as merged with that
+        hint already; it merges with the stored record only if the hint did.
 
         Raises:
             TierError: also where there are too many hints.
@@ -226,7 +226,7 @@ class HintFile:
     def hand_over(self, act: Callable[[Sequence[Hint]], None]) -> int:
         """Give all hints to `act`, in pages of 500, and forget them when it took every page; return how many.
 
-        What `act` raises is handed through, and all hints stay: those that were taken are given again. Other
+        If `act` raises, that is raised here, and all hints stay: those that were taken are given again. Other
         processes can neither note nor hand over meanwhile.
         """
         if not self.catch_up():
@@ -250,7 +250,7 @@ class HintFile:
     def set_aside(self, refused: Mapping[str, str]) -> Path:
         """Keep hints that cannot be written in a file of their own, by key with the reason; return its path.
 
-        To be called by what is given hints, of these: it is on disk when this returns.
+        To be called by `act` of `hand_over`, with its hints: it is on disk when this returns.
         """
         lines = [encode_line({**_fields_of(self._hints[key], 0), "why": why}) for key, why in refused.items()]
         path = self.path.with_name(REFUSED)
@@ -270,7 +270,7 @@ class HintFile:
         return found
 
     def retry(self, keys: Collection[str]) -> int:
-        """Note again what was set aside of some keys, unless more was noted since; forget the rest of it.
+        """Note again the hints of some keys that were set aside, unless newer ones were noted; forget the others.
 
         Returns how many.
         """
@@ -294,7 +294,7 @@ class HintFile:
             self._forget()
 
     def abandon(self) -> None:
-        """Let go, in a forked child, of what it shares with its parent; the child's object can go on."""
+        """Let go, in a forked child, of everything shared with the parent; the child's object can go on."""
         self._renew()
 
     def __contains__(self, key: object) -> bool:
@@ -339,7 +339,7 @@ class HintFile:
                 self._lock.release()
 
     def _look(self) -> os.stat_result | None:
-        """Look at the file; None where there is none. Each write of the cache does this: it is written out."""
+        """Look at the file; None where there is none. Each write of the cache does this, so it calls nothing else."""
         try:
             return os.stat(self._place)  # noqa: PTH116  # a `Path` costs as much again
         except FileNotFoundError:
@@ -386,7 +386,7 @@ class HintFile:
         self._forget()
 
     def _joined(self, hints: Iterable[Hint]) -> list[Hint]:
-        """Return the hints as they count where there are others of the same keys already."""
+        """Return the hints, joined with earlier hints of the same keys."""
         joined: dict[str, Hint] = {}
         for hint in hints:
             earlier = joined.get(hint.key) or self._hints.get(hint.key)
@@ -402,7 +402,7 @@ class HintFile:
             self._lines += 1
 
     def _append(self, data: bytes) -> None:
-        """Write at the end of the file; where that fails, take back what was written of it."""
+        """Write at the end of the file; if that fails, cut off the part that was written."""
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self._identity = _identity(self._fd)
@@ -414,7 +414,7 @@ class HintFile:
             if self._fsync:
                 os.fsync(self._fd)
         except OSError:
-            with contextlib.suppress(OSError):  # what stays lacks its end, and the next reader cuts it off
+            with contextlib.suppress(OSError):  # the part that stays lacks its end, and the next reader cuts it off
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(data)
@@ -431,7 +431,7 @@ class HintFile:
             _log.warning("%s: %d damaged or unfinished pieces were set aside in %s", self.path, len(damaged), aside)
 
     def _tidy(self) -> None:
-        """Rewrite the file; that it cannot be done now harms nothing that was noted."""
+        """Rewrite the file; a failure harms no hint."""
         try:
             self._rewrite()
         except OSError as exc:
@@ -449,7 +449,7 @@ class HintFile:
         os.close(replaced)
 
     def _sync_directory(self) -> None:
-        """Where power cuts count, make it durable that a name came or went."""
+        """Make the coming or going of a name durable, with `fsync`."""
         if self._fsync:
             sync_directory(self.path.parent)
 
@@ -466,7 +466,7 @@ Write = Callable[[Collection[str], Decision], bool]
 class Handoff(HintFile):
     """The writes that a sick authority could not take: served meanwhile, and written when it is well again.
 
-    What goes wrong with the file is an answer here, not an error.
+    A failure of the file is a return value here, not an error.
     """
 
     def __init__(
@@ -485,11 +485,11 @@ class Handoff(HintFile):
             return self.waiting
 
     def records(self) -> dict[str, Record | None]:
-        """Return what is to be written by key, None for a deletion, as far as this process has looked."""
+        """Return the records to be written by key, None for a deletion, as far as this process has looked."""
         return {hint.key: hint.record for hint in list(self._hints.values())} if self.waiting else {}
 
     def over(self, page: list[Record], after: str, last: str | None) -> list[Record]:
-        """Return a page of stored records as it will be when all is written: those after a key, up to the last one."""
+        """Return a page of stored records after a key, up to the last one, as it will be when all is written."""
         hints = {key: record for key, record in self.records().items() if after < key and (last is None or key <= last)}
         if not hints:
             return page
@@ -513,8 +513,8 @@ class Handoff(HintFile):
     def replay(self, write: Write) -> bool:
         """Write everything that was kept; return whether nothing is left.
 
-        What can never be written is set aside, and the rest is written: a value that the authority cannot hold, or what
-        makes no sense, such as a credential that no key at hand opens.
+        A record that can never be written is set aside, and the rest is written: one with a value that the authority
+        cannot hold, or one that makes no sense, such as a credential that no key at hand opens.
         """
         refused = 0
 
@@ -545,7 +545,7 @@ class Handoff(HintFile):
             refused.clear()
             batches: list[Batch] = []
             for key, hint in hints.items():
-                stored = present.get(key)  # what is not there, and was when the hint was noted, was removed meanwhile
+                stored = present.get(key)  # a record that was there when the hint was noted was removed meanwhile
                 try:
                     batches.append(
                         replayed(hint, stored, now, removed=stored is None, password_changed=self._password_changed)
@@ -581,7 +581,7 @@ class Handoff(HintFile):
         return again
 
     def forget(self) -> None:
-        """Keep nothing any more: everything was removed."""
+        """Forget all hints: everything was removed."""
         try:
             self.hand_over(lambda _: None)
             super().retry(())
@@ -591,7 +591,7 @@ class Handoff(HintFile):
 
 
 class Removals(HintFile):
-    """The keys that L2 removed while it is the authority, and when, for L3, which is off and holds them still.
+    """The keys that L2 removed as the authority, and when, for L3, which is off and still holds them.
 
     A key counts only where L2 does not hold it: a process may die after it has noted a removal and before it
     has removed anything, and what was removed may come again.
@@ -602,7 +602,7 @@ class Removals(HintFile):
         self._clock = clock
 
     def noting(self, decide: Decision) -> Decision:
-        """Return the decision so that what it removes is noted before it goes."""
+        """Return the decision so that its removals are noted before they are done."""
 
         def decided(present: Mapping[str, Record]) -> Batch:
             held = frozenset(present)

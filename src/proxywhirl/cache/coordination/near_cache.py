@@ -1,10 +1,10 @@
-"""What this process keeps in memory: L1, what waits to be promoted into L2, and the hits that are not written yet.
+"""The part of the cache in memory: L1, the promotion queue for L2, and the hits that are not written yet.
 
 Three things follow the log together, under one lock that is never held while a durable tier works (`NearCache`):
 
 - the records of L1;
 - the promotion queue: records that wait to be written into L2, where promotions and single puts go in batches;
-- the loads under way, which are told when what they read was changed meanwhile (`RecentChanges`).
+- the loads under way, which are told when the keys that they read were changed meanwhile (`RecentChanges`).
 
 A hit takes this way (`HitLog`):
 
@@ -90,7 +90,7 @@ class HitLog:
     def hand_out(self, records: Sequence[Record], now: float) -> None:
         """Do as `add_to` with records that were read from below, and count a hit on each, which is handed on at once.
 
-        Most of what is read from below leaves L1 before it is hit there, so that this is all there is to its hits.
+        Most records that are read from below leave L1 before they are hit there, so this is all that they need.
         """
         latest, written = self._latest, self._written  # the latter may be another one at any moment
         with self._gathering:
@@ -115,7 +115,7 @@ class HitLog:
 
     @staticmethod
     def _at_least(shown: int, count: int, stored: int) -> int:
-        """Return the hits to show while some are being written: nobody knows whether the stored count has them."""
+        """Return the hits to show while some are being written: the stored count may or may not have them."""
         return max(count, counted(shown, count - stored))
 
     def take(self) -> list[Access]:
@@ -198,10 +198,10 @@ class RecentChanges:
 class NearCache:
     """L1 (None where it is off, or where it is the authority itself), the promotion queue, and the loads under way.
 
-    `revision` is up to where all of it has followed the log. What the log says of a key that has a hint in `handoff` is
-    older than that. `queue` is what waits for L2, `promoting` what is being written there: a reader looks there before
-    it asks L2, which may have an older record until then. What waits no more by then is in L2, and what changes after
-    that is told to the load. `evicted` has the keys that left L1 for others and have not been back.
+    `revision`: how far all of it has followed the log. A hint in `handoff` is newer than the log's word on its key.
+    `queue` has the records that wait for L2, `promoting` those that are being written there. A reader looks into both
+    before it asks L2, which may have an older record until then; a change after that is told to the load. `evicted` has
+    the keys that left L1 for others and have not been back.
 
     A load keeps the number of `changes` at which it began for `load` or `load_many`.
     """
@@ -287,7 +287,7 @@ class NearCache:
             self._untold_since = since if since is not None else self._untold_since
 
     def touched(self, accesses: Iterable[Access]) -> None:
-        """Note that the authority has these hits now. What waits for L2 was not there to be told of them."""
+        """Note that the authority has these hits now. Records that wait for L2 were not told of them."""
         with self._lock:
             for access in accesses:
                 record = self.queue.get(access.key)
@@ -343,7 +343,7 @@ class NearCache:
             return self._take_in(records)
 
     def forget(self, revision: int) -> None:
-        """Forget everything and stand at a revision: what was here can be read from below again."""
+        """Forget everything and stand at a revision: all of it can be read from below again."""
         with self._lock:
             self.changes.note_all()
             self.queue, self.promoting, self._untold_since = {}, {}, None
@@ -358,7 +358,7 @@ class NearCache:
         return {record.key for record in records if record.key in evicted} if evicted else ()
 
     def _outdate(self, keys: Collection[str], *, queued: bool = False) -> None:
-        """Tell loads that keys were changed, and forget what waits of them, unless that is what was `queued` now."""
+        """Tell loads that keys were changed, and take the keys out of the queue, unless they were `queued` just now."""
         self.changes.note(keys)
         for key in keys:
             self.promoting.pop(key, None)

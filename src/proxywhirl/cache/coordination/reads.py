@@ -1,7 +1,7 @@
 """Reads by key from the tiers below the first: who is asked, what is counted, what is filled on the way up.
 
-A read waits for no writer. What it has to write it writes in passing: where another one is at it, it stays to be done.
-This is the path of every miss in L1, where a call of a function costs a hundredth of a read: so it is written out.
+A read waits for no writer. It writes in passing: while another one writes, the write is left for later. This is the
+path of every miss in L1, where a call of a function costs a hundredth of a read: so the code is written out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Reading = tuple[Record, bool]
 
 
 class ServedRead(NamedTuple):
-    """What follows a read that was served by the last of some tiers: remembered, since it is always the same.
+    """What a read served by the last of some tiers does: remembered, since it is always the same.
 
-    `place` is where it is counted, `place_full` where L1 lets another one go for it; `promotes` says whether a durable
-    window is filled.
+    `place` is where it is counted, `place_full` the same when L1 evicts another record for it; `promotes` says whether
+    a durable window is filled.
     """
 
     place: int
@@ -161,7 +161,7 @@ class Reader:
         return found, evicted
 
     def _read_hints(self, keys: Collection[str], now: float) -> tuple[list[Record], list[str]]:
-        """Return what is alive of what waits for the authority, and the keys for which nothing waits: as `_find`."""
+        """Return the live records among the hints, and the keys without a hint: as `_find`."""
         found: list[Record] = []
         others: list[str] = []
         unserved = 0
@@ -179,10 +179,7 @@ class Reader:
         return found, others
 
     def _serving(self, asked: Asked, *, crowded: bool = False) -> ServedRead:
-        """Return what follows a read that was served by the last of some tiers.
-
-        Where too much waits for a `crowded` window, that is not filled.
-        """
+        """Return what a read served by the last of some tiers does. A `crowded` window is not filled."""
         movement = after_read(asked, Found.LIVE)
         counts = movement.counts()
         promotes = len(movement.fill) > len(self._above)
@@ -194,14 +191,14 @@ class Reader:
         return served
 
     def _missing(self, asked: Asked) -> int:
-        """Return where a read is counted that asked these tiers in vain: in one place, whatever was found instead."""
+        """Return where to count a read that asked these tiers in vain."""
         place = self._unserved.get(asked)
         if place is None:
             place = self._unserved[asked] = self._counters.place(*after_read(asked, Found.NOTHING).counts())
         return place
 
     def drop_damaged(self, key: str) -> None:
-        """Have every tier look at what is damaged under a key, and those above the authority forget it."""
+        """Have every tier examine a damaged key, and the tiers above the authority forget it."""
         for breaker in reversed(self._stack.durable):
             record = breaker.call(lambda tier: tier.peek(key), None, waits=True)
             if record is not None and fault_of(record) is not None and breaker is not self._authority:

@@ -1,4 +1,4 @@
-"""Reconciliation: whether a window belongs to the authority below it, and what one gives back to the other.
+"""Reconciliation: whether a window belongs to the authority below it, and which records it gives back.
 
 A store has an id, and a window notes which store it follows. When tiers are opened together:
 
@@ -9,7 +9,7 @@ A store has an id, and a window notes which store it follows. When tiers are ope
 | is of another store | follows another store | is emptied |
 | any other | any other | nothing |
 
-What a window merely does not hold stays in the authority.
+An entry that a window merely does not hold stays in the authority.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _note(tier: Tier, notes: Mapping[str, str | None]) -> None:
 
 
 def is_new_store(authority: Tier) -> bool:
-    """Whether an authority is new, or was lost: a window may hold the only copy of what it held."""
+    """Whether an authority is new, or was lost: a window may hold the only copy of its entries."""
     return authority.get_meta(STORE_ID) is None and authority.revision == 0
 
 
@@ -77,7 +77,7 @@ def rejoin(window: Tier, store: str, revision: int) -> None:
     """Make a window one store with an authority that is in use already, and stands at a revision.
 
     Raises:
-        TierError: it was the lowest for a time, and what it has to give back needs an authority that is not in use.
+        TierError: it was the lowest for a time; to give back its changes needs an authority that is not in use.
     """
     if window.get_meta(STORE_ID) is not None:
         raise TierError("it was the lowest tier for a time: close the cache and open it again, to carry that over")
@@ -87,7 +87,7 @@ def rejoin(window: Tier, store: str, revision: int) -> None:
 
 
 def has_left(tier: Tier) -> bool:
-    """Whether an authority was a window before, so that a tier that is off holds what it held then."""
+    """Whether an authority was a window before: a tier that is off then holds the entries of that time."""
     return tier.get_meta(LEFT) is not None
 
 
@@ -100,7 +100,7 @@ def _left_at(window: Tier, authority: Tier, store: str) -> int | None:
 
 
 def _remove(noted: Mapping[str, float], window: Tier, authority: Tier, since: int | None) -> int:
-    """Remove from the authority what a window removed while that was off; return how many entries."""
+    """Remove from the authority what a window removed while the authority was off; return how many entries."""
     keys = [key for key in noted if window.peek(key) is None]
 
     def decide(present: Mapping[str, Record]) -> Batch:
@@ -112,7 +112,7 @@ def _remove(noted: Mapping[str, float], window: Tier, authority: Tier, since: in
 
 
 def _give_back(window: Tier, authority: Tier, since: int | None) -> int:
-    """Write to the authority what a window knows and it does not, or knows better; return how many entries."""
+    """Write a window's newer and unknown records to the authority; return how many."""
     written: list[Record] = []
     for page in pages(lambda after: window.scan(after, PAGE)):
         offered = [record for record in page if not _is_as_left(record, since)]
@@ -126,7 +126,7 @@ def _give_back(window: Tier, authority: Tier, since: int | None) -> int:
 
 
 def _news(offered: Sequence[Record], since: int | None, present: Mapping[str, Record]) -> Batch:
-    """Choose what the authority does not know better: the last write wins, where both know of one."""
+    """Choose the records to give back: the last write wins, where both tiers have a record."""
     return Batch([record for record in offered if not _is_outdated(record, present.get(record.key), since)])
 
 

@@ -1,10 +1,10 @@
-"""The tiers in order, and what keeps each of them in line with the log of the lowest one.
+"""The tiers in order. Each of them follows the log of the lowest one.
 
 - A window that was left out of a change is `behind`: it catches up with the log before it is asked again.
-- The near cache never stands later in the log than a window that is asked: a load could take from there what the log
-  has told the loads of before.
-- What single puts and promotions bring for L2 waits in the promotion queue of the near cache, and is written there in
-  batches (`promote`).
+- The near cache is never ahead in the log of a window that is asked: else a load could take an old record from the
+  window after the log has told of its change.
+- Records of single puts and promotions wait for L2 in the promotion queue of the near cache; `promote` writes them in
+  batches.
 - A value that a window refuses to hold is left out of it: it is read from below.
 """
 
@@ -124,14 +124,14 @@ class Replicas:
         return not window.behind
 
     def notice(self) -> None:
-        """Follow the log where others have written to it; who comes meanwhile waits for that, but not in passing."""
+        """Follow the log if others have written to it; other callers wait for that meanwhile, but not in passing."""
         if self.ask(self.authority, lambda tier: tier.changed_elsewhere(), False):
             self._news = self._hits_elsewhere = True  # hits are not in the log
         if not self._noticing.acquire(blocking=may_wait()):
             return
         try:
             if self._news:
-                self._news = False  # before the log is read: what comes after that is news again
+                self._news = False  # before the log is read: later changes are news again
                 self._news = not self.follow_log() or self._news
         finally:
             self._noticing.release()
@@ -155,7 +155,7 @@ class Replicas:
                 return True
 
     def _bring_windows_to(self, revision: int) -> bool:
-        """Have the windows catch up; whether each stands at a revision or later, or is asked no more."""
+        """Have the windows catch up; return whether each stands at a revision or later, or is left out."""
         for window in self.windows:
             catch_up(window, self.authority)
             if not window.behind and not 0 <= revision <= window.call(lambda tier: tier.revision, -1):
@@ -163,7 +163,7 @@ class Replicas:
         return True
 
     def spread(self, applied: Applied, *, admit: bool) -> Committed:
-        """Bring the windows in line with what the authority has written: a durable one later, where that is little."""
+        """Have the windows follow a write of the authority: a durable one later, if the write is small."""
         served, gone = _told(applied.puts, [*applied.deletes, *applied.evicted])
         stretch = Stretch(applied.revision_before, applied.revision, served, gone, admit)
         committed = Committed(applied)
@@ -200,7 +200,7 @@ class Replicas:
         return set(done.held)
 
     def put_ahead(self, records: Sequence[Record], changed: Collection[str]) -> None:
-        """Have memory and windows stand by what this process wrote, where the log cannot be followed as far as that."""
+        """Have memory and windows take this process's write, though the log cannot be followed so far."""
         self._news = True
         for window in self.windows:
             if self.write(window, lambda tier: tier.drop(changed), None, len(changed)) is None:
@@ -208,10 +208,7 @@ class Replicas:
         self.note_evictions("l1", len(self.near_cache.replace(records, changed)))
 
     def promote(self, *, at_once: bool = False) -> None:
-        """Write what waits for L2 in a batch, where it is much, or `at_once`.
-
-        What cannot be written now is read from below again.
-        """
+        """Write the promotion queue into L2, if it is long, or `at_once`; the rest is read from below again."""
         waiting = len(self.near_cache.queue)
         if not waiting or (waiting < QUEUE_KEPT and not at_once):
             return
@@ -243,7 +240,7 @@ class Replicas:
     def _promote_into(self, window: BreakerTier, records: list[Record], since: int | None, revision: int) -> bool:
         """Write into a durable window what waits for it, and that it has followed the log with this.
 
-        Returns False where another process is writing to it: what waits goes on waiting then.
+        Returns False while another process is writing to it: the records go on waiting.
         """
         if since is not None and not window.behind:
             stretch = Stretch(since, revision, records, (), admit=True)
@@ -261,7 +258,7 @@ class Replicas:
         return True
 
     def note_evictions(self, tier: TierName, number: int) -> None:
-        """Count entries that left a tier for want of room; of the lowest one say so in the log, once a minute."""
+        """Count the entries that a tier evicted; if the lowest tier did, say so in the log, once a minute."""
         if number:
             self.counters.count(self._evictions[tier], number)
             if tier == self.authority.name and self.durable:
@@ -271,7 +268,7 @@ class Replicas:
                     self._tell_of_losses()
 
     def eviction_counts(self, tier: TierName) -> tuple[str, ...]:
-        """Return the names of the counts that one for such an entry is added to."""
+        """Return the names of the counts that such an entry adds one to."""
         evictions = f"{tier}.evictions_lru"
         return (evictions,) if tier == self.authority.name else (evictions, "demotions")
 
@@ -309,7 +306,7 @@ class Replicas:
             authority.copy_of = copy_of
 
     def _make_room(self) -> None:
-        """Let those go that are too many since a tier has a smaller bound."""
+        """Evict the entries above a tier's bound, which may be smaller than before."""
         applied = self.authority.write(lambda tier: tier.transact((), lambda _: Batch()), None, PAGE * PAGE)
         if applied is not None and applied.evicted:
             self.note_evictions(self.authority.name, len(applied.evicted))
@@ -318,17 +315,17 @@ class Replicas:
                 self.note_evictions(window.name, len(evicted))
 
     def release(self) -> None:
-        """Close every tier, after telling what left the lowest one."""
+        """Close every tier, after logging what left the lowest one."""
         self._tell_of_losses()
         for each in self.tiers:
             each.tier.close()
 
 
 def catch_up(window: BreakerTier, authority: BreakerTier) -> list[str]:
-    """Apply what the log says after the revision where a window stands; return the keys that it held and that went.
+    """Apply the log from a window's revision on; return the removed keys that the window held.
 
-    A window that cannot be written to is `behind` until it could. One that is too far behind for the log is
-    emptied: what it held can be read from below again.
+    A window that cannot be written to stays `behind`. If the log does not reach back to its revision, it is emptied:
+    everything can be read from below again.
     """
     held: list[str] = []
     stood = None
@@ -356,7 +353,7 @@ def catch_up(window: BreakerTier, authority: BreakerTier) -> list[str]:
 
 
 def followed(stretch: Stretch, window: Tier) -> Followed | None:
-    """Have a window follow a part of the log; what it cannot hold it is not to hold."""
+    """Have a window follow a part of the log, without the records that it cannot hold."""
     try:
         return window.follow(stretch)
     except UnstorableValue as exc:
@@ -380,7 +377,7 @@ def _without(refused: UnstorableValue, records: Sequence[Record]) -> list[Record
 
 
 def touched(accesses: Sequence[Access], tier: Tier) -> bool:
-    """Add hits to what a tier counts. What it cannot store is counted no more: it would be in the way of all others."""
+    """Add hits to a tier's counts. Hits that it cannot store are dropped, since they would block all others."""
     try:
         tier.touch_many(accesses)
     except UnstorableValue as exc:
@@ -397,7 +394,7 @@ def stretch_of(since: int, changes: Changes) -> Stretch:
 
 
 def _told(records: Sequence[Record], removed: Sequence[str]) -> tuple[list[Record], list[str]]:
-    """Return the records that windows are to hold, and the keys that they are not to hold: what is retired as well."""
+    """Return the records that windows are to hold, and the keys to drop: removed and retired ones."""
     served, gone = [], [*removed]
     for record in records:
         if record.retired:

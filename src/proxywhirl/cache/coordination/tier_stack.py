@@ -1,4 +1,4 @@
-"""The tiers as one: what is written, listed and counted. Reads by key are in `reads`, the plan is in the package."""
+"""The tiers as one: writes, lists and counts. Reads by key are in `reads`, the plan is in the package."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ T = TypeVar("T")
 class TierStack(Replicas):
     """The enabled tiers, fastest first; the last one is the authority, and decides whether a write is acknowledged.
 
-    While the authority is sick, `handoff` keeps the writes. While a tier that was a window is the authority, `removals`
-    notes what goes, for the tier that is off.
+    While the authority is sick, `handoff` keeps the writes. While L2 is the authority in L3's place, `removals` notes
+    the removals for L3.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class TierStack(Replicas):
     ) -> Committed | None:
         """Let the authority decide and write, then bring the windows in line; None where nothing durable took it.
 
-        With `admit`, what was written enters the windows; else only those that hold it follow. `merge` says
-        that records decided on without the stored ones are to be merged with these later, `size` how many there are,
-        `sealing` what makes sure of the key in the authority's transaction.
+        With `admit`, the records enter the windows; else only windows that hold them follow. `merge`: records that were
+        decided on without the stored ones are merged with these later. `size`: how many records there are. `sealing`
+        makes sure of the key in the authority's transaction.
         """
         noted = decide if self._removals is None else self._removals.noting(decide)
         decided = guarded_decision(noted if sealing is None else sealing(noted))
@@ -83,7 +83,7 @@ class TierStack(Replicas):
             self._writing.release()
 
     def remove_expired(self, keys: Collection[str], now: float) -> None:
-        """Delete those of the keys that are expired still, counting each tier that served one."""
+        """Delete the keys that are still expired, counting each tier that served one."""
         served: list[str] = []
 
         def decide(present: Mapping[str, Record]) -> Batch:
@@ -105,7 +105,7 @@ class TierStack(Replicas):
         """Forget everything; return how many entries there were.
 
         Raises:
-            TierError: the authority is sick, so that everything would be back when it is well.
+            TierError: the authority is sick: everything would come back when it is well.
         """
 
         def clear(tier: Tier) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class TierStack(Replicas):
             return held[0]
 
     def flush(self) -> None:
-        """Write the hits that were gathered to the tiers that outlive the process."""
+        """Write the gathered hits to the durable tiers."""
         with self._writing:  # so that nothing is promoted meanwhile with hits that it would be told of again
             accesses = self.hits.take()
             if not accesses:
@@ -145,9 +145,9 @@ class TierStack(Replicas):
             self.hits.written()
 
     def refresh(self, *, promote: bool = True) -> None:
-        """Follow what other processes wrote, where they did, and bring back what was left out.
+        """Follow the writes of other processes, and bring back tiers that were left out.
 
-        Without `promote`, what waits for L2 goes on waiting: who leaves for it does not depend on a thread.
+        Without `promote`, the promotion queue goes on waiting: evictions do not depend on a thread's moment.
         """
         if promote:
             self.promote(at_once=True)
@@ -159,7 +159,7 @@ class TierStack(Replicas):
             self.replay()
 
     def _look(self) -> None:
-        """Notice what others wrote, in passing: for who reads."""
+        """Notice what others wrote, in passing, before a read."""
         with in_passing():
             self.notice()
 
@@ -199,7 +199,7 @@ class TierStack(Replicas):
     def measure(self, *, promote: bool = True) -> tuple[dict[TierName, int], dict[TierName, int], dict[TierName, bool]]:
         """Return each tier's size, how many damaged records it found, and whether it is degraded.
 
-        What waits for L2 counts there where it is to `promote`.
+        With `promote`, the promotion queue is written first and so counts.
         """
         with in_passing():
             if promote:
@@ -210,7 +210,7 @@ class TierStack(Replicas):
         return sizes, corrupted, {each.name: each.sick for each in self.tiers}
 
     def stand_in(self) -> list[Record] | None:
-        """Return what is known while the authority cannot be opened, or will be there then; None where it is open."""
+        """Return the records known while the authority cannot be opened, with the hints; None while it is open."""
         if self.authority.absent is None:
             return None
         known: dict[str, Record] = {}
@@ -223,7 +223,7 @@ class TierStack(Replicas):
         return list(known.values()) if self.handoff is None else self.handoff.over(list(known.values()), "", None)
 
     def size(self) -> int:
-        """How many entries the authority holds, or will hold when it has what it is owed; those known without it."""
+        """How many entries the authority holds, or will hold with the hints; without it, how many are known."""
         self._look()
         if (standing_in := self.stand_in()) is not None:
             return sum(not record.retired for record in standing_in)
@@ -232,14 +232,14 @@ class TierStack(Replicas):
         return kept + sum(record is not None and not record.retired for record in owed.values())
 
     def replay(self) -> bool:
-        """Write what is owed to the authority; return whether nothing is owed any more."""
+        """Write the hints to the authority; return whether none is left."""
         if self.handoff is None:
             return True
         with self._writing:
             return self.handoff.replay(self._write_hints) if self.authority.writable else False
 
     def owed(self) -> int:
-        """How many changes wait until the authority is well. Raises `CacheError` where that cannot be told."""
+        """How many changes wait until the authority is well. Raises `CacheError` if that cannot be told."""
         if self.handoff is None:
             return 0
         self.handoff.catch_up()
@@ -250,7 +250,7 @@ class TierStack(Replicas):
         return {} if self.handoff is None else {key: why for key, (_, why) in self.handoff.refused().items()}
 
     def retry_refused(self) -> None:
-        """Try once more to write what the authority could not take; what was removed since stays removed."""
+        """Try again to write the changes that the authority could not take; a key removed since stays removed."""
         with self._writing:
             refused = {} if self.handoff is None else self.handoff.refused()
             gone = self._removed_since(min(hint.base for hint, _ in refused.values())) if refused else None
@@ -259,7 +259,7 @@ class TierStack(Replicas):
                 self.replay()
 
     def _removed_since(self, revision: int) -> set[str] | None:
-        """Return what is gone since a revision, None where the log does not tell."""
+        """Return the keys removed since a revision, None where the log does not tell."""
         gone: set[str] = set()
         more = True
         while more:
@@ -283,7 +283,7 @@ class TierStack(Replicas):
                 file.close()
 
     def abandon(self) -> None:
-        """Let go, in a forked child, of what is shared with the parent."""
+        """Let go, in a forked child, of everything shared with the parent."""
         for file in (self.handoff, self._removals):
             if file is not None:
                 file.abandon()
@@ -303,7 +303,7 @@ class TierStack(Replicas):
         return Committed(Applied(list(batch.puts), deletes, revision_before=revision, revision=revision))
 
     def _known(self, key: str) -> Record | None:
-        """Return what is known of a key: what is owed, else the word of the authority, else what is above it."""
+        """Return the record of a key: from the hints, else from the authority, else from above it."""
         if self.handoff is not None and self.handoff.waiting and (hint := self.handoff.get(key)) is not None:
             return hint.record
         for breaker in reversed(self.tiers):

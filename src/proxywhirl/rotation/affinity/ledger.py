@@ -1,4 +1,4 @@
-"""What a pool has written down by others, since it must outlive the process or bind other processes too.
+"""The ledger: agreements of a pool that outlive the process or bind other processes too.
 
 The pool itself waits for nothing. It calls a ledger where an agreement is asked for: when a session gets its proxy, and
 when a lease is exclusive. Everything else (bans, when sessions were last used) is collected from it in batches.

@@ -4,8 +4,8 @@ A session ends when it was not used for its idle time or is older than its time 
 a new one, with another proxy. When its proxy cannot serve (it is gone, set aside, banned by the site) a soft session
 moves to another one, for good; a hard one is an error until it ends.
 
-A new session, and one that moves, falls to a proxy by consistent hashing, such that a lost proxy moves only the
-sessions that fell to it. Every key has one point on a ring. The session is hashed to several probes; the key that comes
+A new session, and one that moves, gets a proxy by consistent hashing, such that a lost proxy moves only its own
+sessions. Every key has one point on a ring. The session is hashed to several probes; the key that comes
 soonest after one of them has it. That balances as well as hundreds of points for each key would, in the memory of one.
 Source: B. Appleton, M. O'Reilly, "Multi-probe consistent hashing", arXiv:1505.00062, 2015.
 """

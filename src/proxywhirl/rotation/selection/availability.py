@@ -14,10 +14,9 @@ The rules:
   never served, failed again and again           one request in 100
   =============================================  ==================
 
-  A trial that succeeds makes room for up to three more of its kind, a request that nobody could serve for one;
-- what the store calls retired or dead is withheld: set aside as one that failed often enough for the longest back-off.
-  One that failed here anyway keeps its own back-off. A success here brings it back, and so does the store's word that
-  it serves again;
+  A trial that succeeds allows up to three more of its kind, a request that no proxy could serve one more;
+- a proxy that the store calls retired or dead is withheld: set aside with the longest back-off. If it failed here, it
+  keeps its own back-off. A success here brings it back, and so does the store's word that it serves again;
 - a proxy at a limit is ready again when that allows it.
 """
 
@@ -45,7 +44,7 @@ _LUCK_WEIGHT = 0.1
 
 
 class TrialQueue:
-    """Some of those that are set aside, when each is due, and how many may be tried.
+    """Some of the proxies that are set aside, when each is due, and how many may be tried.
 
     Args:
         share: Trials for each request.
@@ -105,7 +104,7 @@ class Availability:
             self._views.add(key)
 
     def bring_back(self, now: float, *, for_request: bool) -> None:
-        """Let those serve that are due, as many as may be on trial."""
+        """Bring back the proxies that are due, as many as may be on trial."""
         if self.aside.at:
             for queue in self._queues:
                 if for_request:
@@ -170,7 +169,7 @@ class Availability:
         self.put_aside(state.key, state.failures, now, proven=state.served > 0)
 
     def pardon(self, state: ProxyState) -> None:
-        """Take back the last failure of a proxy, which was another's."""
+        """Take back the last failure of a proxy: it was not its own."""
         state.failed -= 1
         state.bad = max(state.bad - 1.0, 0.0)
         state.failures = max(state.failures - 1, 1 if state.withheld else 0)
@@ -179,7 +178,7 @@ class Availability:
             self.enter(state.key)
 
     def put_aside(self, key: str, failures: int, now: float, *, proven: bool = True) -> None:
-        """Set a proxy aside that has failed so often in a row; `proven` says that it has served before."""
+        """Set aside a proxy with so many failures in a row; `proven` says that it has served before."""
         self._views.remove(key)
         queue = self._queue(key, failures, proven=proven)
         backoff = BACKOFF if proven else HOPELESS_BACKOFF
@@ -199,7 +198,7 @@ class Availability:
         self.put_aside(key, FAILURES_TO_CAP, now)
 
     def restore(self, key: str) -> None:
-        """Let a proxy serve that the store calls retired or dead no more; one that failed here alone stays aside."""
+        """Bring back a proxy that the store no longer calls retired or dead, unless it failed here too."""
         state = self._states.slot(key)
         if state is not None:
             if not state.withheld:
@@ -211,12 +210,12 @@ class Availability:
         self.enter(key)
 
     def grant(self) -> None:
-        """Let one more of each kind be tried, since nobody can serve a request."""
+        """Let one more of each kind be tried, since no proxy can serve a request."""
         for queue in self._queues:
             queue.grant(1.0)
 
     def _queue(self, key: str, failures: int, *, proven: bool) -> TrialQueue:
-        """Return where one belongs that has failed so often in a row."""
+        """Return the queue of a proxy with so many failures in a row."""
         if not proven:
             return self._doubtful if failures <= _FEW else self._hopeless
         state = self._states.slot(key)
@@ -240,7 +239,7 @@ class Availability:
         self._views.remove(key)
 
     def due_first(self, admits: Callable[[str], bool], candidates: Collection[str]) -> str | None:
-        """Return the one due first of those that are set aside, at no limit and admitted.
+        """Return the proxy due first among those that are set aside, at no limit and admitted.
 
         None is beside `candidates`: where they are few, no other is looked at.
         """
@@ -276,7 +275,7 @@ class Holds(Timetable[str]):
             self.discard(key)
 
     def elsewhere(self, key: str, until: float | None) -> None:
-        """Take note that another process holds a proxy until a moment, or does no more."""
+        """Take note that another process holds a proxy until a moment, or holds it no more."""
         if until is not None:
             self._leases.pop(key, None)
             self.put(key, until)
@@ -284,6 +283,6 @@ class Holds(Timetable[str]):
             self.discard(key)
 
     def end(self, key: str) -> Lease | None:
-        """Return the lease that held a key whose time is over; None where it is another process's, or was dropped."""
+        """End a hold that is over and return its lease; None where another process had it, or it was dropped."""
         known = self._leases.pop(key, None)
         return None if known is None else known()

@@ -1,4 +1,4 @@
-"""Which proxies are in a pool, which one serves a request, and what is learnt from how it went. Pure.
+"""Which proxies are in a pool, which one serves a request, and what the outcome teaches. Pure.
 
 This is a pool without its lock. The cases of a choice are told at `selection` and named in `Chooser.choose`.
 """
@@ -77,7 +77,7 @@ class Chooser:
     # Which proxies are in.
 
     def put(self, proxy: Proxy) -> None:
-        """Take in a proxy, or what is known of it now; one that is dead is withheld."""
+        """Take in a proxy, or new facts about a known one; a dead one is withheld."""
         key, aside = proxy.key, proxy.status is HealthStatus.DEAD
         if key in self.held:
             self._exchange(key, proxy, aside=aside)
@@ -115,7 +115,7 @@ class Chooser:
         return True
 
     def _exchange(self, key: str, known: Proxy | Sketch, *, aside: bool) -> None:
-        """Exchange what is known and keep what was learnt; `aside` says that the store withholds it."""
+        """Exchange the facts about a proxy and keep what was learnt; `aside` says that the store withholds it."""
         before = self.states.known(key) if self.index.asked or self.views.read else None
         self.states.exchange(key, known, aside=key in self._aside)
         if before is not None and _facts(self.states.known(key)) != _facts(before):
@@ -145,7 +145,7 @@ class Chooser:
         return lease
 
     def prepare(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
-        """Let those serve again that are due or free; return where a request goes, and which may not serve it there.
+        """Bring back proxies that are due or free; return the site of a request, and the proxies barred from it.
 
         Raises:
             SiteResting: the site is left alone for now.
@@ -164,7 +164,7 @@ class Chooser:
         return site, self.barred(site, criteria, now)
 
     def site(self, criteria: Criteria) -> Site | None:
-        """Return what is known of where a request goes, without remembering that somebody asked."""
+        """Return the site of a request, without remembering that somebody asked."""
         return self.learning.peek(criteria.site) if criteria.site is not None else None
 
     def require_awake(self, site: Site, now: float) -> None:
@@ -177,7 +177,7 @@ class Chooser:
             )
 
     def barred(self, site: Site | None, criteria: Criteria, now: float) -> Barred:
-        """Return those that may not serve a request for a reason that it did not give itself."""
+        """Return the tables of proxies that may not serve a request, for reasons other than its own."""
         barred: Barred = ()
         if site is not None and site.barred.at and keeps_any(site.barred, now):
             barred = (site.barred.at,)
@@ -203,8 +203,8 @@ class Chooser:
 
         - one is ready that fulfils all wishes: the strategy picks;
         - a pool that yields (`geo`): the same with ever fewer wishes;
-        - one is set aside, and nothing but that keeps it from serving: the one due first is tried. One that failed
-          again and again is not, where others would serve but for the site or its limit by rate;
+        - one is set aside, with no other obstacle: the one due first is tried. One that failed again and again is not,
+          if only the site or its limit by rate keeps others from serving;
         - else none. More are let back for a trial, so that the next request finds one.
         """
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
@@ -235,7 +235,7 @@ class Chooser:
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
 
     def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
-        """Whether one would serve that is barred: is what is wanted, and not set aside."""
+        """Whether a barred proxy would serve: it fits, and is not set aside."""
         held, aside, known = self.held, self._aside, self.states.known
         return any(
             key in held and key not in aside and (wanted is NO_FILTER or wanted.admits(known(key)))
@@ -244,7 +244,7 @@ class Chooser:
         )
 
     def _hopeless(self, key: str) -> bool:
-        """Whether it is better to have none than this one, since others would serve but for the site."""
+        """Whether no proxy is better than this one, since only the site keeps others from serving."""
         state = self.states.slot(key)
         return state is None or state.failures > _HOPELESS
 
@@ -253,7 +253,7 @@ class Chooser:
         return "" if self._declines is None else self._declines(key)
 
     def may_serve(self, key: str, criteria: Criteria, wanted: Filter, barred: Barred) -> bool:
-        """Whether a proxy can serve a request now, but for a limit of uses; `explain.why_not` says why not."""
+        """Whether a proxy can serve a request now, limits of uses aside; `explain.why_not` says why not."""
         if key not in self.held or key in criteria.exclude or key in self._aside:
             return False
         for table in barred:
@@ -302,9 +302,9 @@ class Chooser:
             lease.lapsed = True
 
     def end(self, lease: Lease, outcome: Outcome | None, now: float) -> OfHealth:  # noqa: C901  # one step after the other
-        """Take back a lease, and learn from what became of it; one that lapsed was taken back then.
+        """Take back a lease, and learn from its outcome; a lapsed one was taken back before.
 
-        Returns what that says of the health of proxies.
+        Returns what the outcome says of the health of proxies.
         """
         if lease.lapsed:
             return NOTHING
@@ -357,7 +357,7 @@ class Chooser:
         return told
 
     def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
-        """Set a proxy aside; where several that are known to work stay silent on a site, it is the site that hangs."""
+        """Set a proxy aside; if several that are known to work stay silent on a site, the site hangs."""
         state, site, told = lease.state, lease.site, NOTHING
         silent = site is not None and outcome.rule == SILENT and state.good > _KNOWN_TO_WORK and not state.failures
         if not (silent and site is not None and site.at_fault == SILENT):

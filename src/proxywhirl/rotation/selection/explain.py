@@ -15,7 +15,7 @@ set aside after failures                     when it is due
 at a limit of requests, or of uses           when its time is over, or a use ends
 ===========================================  =====================================
 
-In an error only those count who fulfil what the request wishes: to wait for others would be in vain.
+An error counts only proxies that fulfil the request's wishes: to wait for others would be in vain.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Explanation:
 
 
 class Obstacle(NamedTuple):
-    """What keeps a proxy from serving: of one, to a session, of several, and which keys it keeps until when."""
+    """What keeps a proxy from serving: its words for one, a session and several, and the keys with their ends."""
 
     of_one: str
     to_session: str
@@ -130,7 +130,7 @@ def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence
 
 
 def why_not(chooser: Chooser, key: str, criteria: Criteria, site: Site | None) -> str:
-    """Return why a session's proxy cannot serve a request, nothing where it can but for a limit of uses.
+    """Return why a session's proxy cannot serve a request, nothing where it can, limits of uses aside.
 
     `COOLING` is returned only where nothing else is in the way: it ends soon.
     """
@@ -142,7 +142,7 @@ def why_not(chooser: Chooser, key: str, criteria: Criteria, site: Site | None) -
 
 
 def pool_empty(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> PoolEmpty:
-    """Return the error that says why nobody can serve a request, and when that may change."""
+    """Return the error that says why no proxy can serve a request, and when that may change."""
     held, wanted = chooser.held, chooser.filters_for(criteria)[-1]
     if not held:
         return PoolEmpty("the pool has no proxies: `proxywhirl import FILE` or `proxywhirl add URL` brings some in")
@@ -167,7 +167,7 @@ def pool_empty(chooser: Chooser, criteria: Criteria, site: Site | None, now: flo
 
 
 def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> float | None:
-    """Return after how many seconds a proxy may be able to serve that is not now; None where none will be."""
+    """Return after how many seconds a further proxy may be able to serve; None where none will."""
     candidates = _Candidates(chooser, criteria)
     times = [candidates.next_at(obstacle.keys) for obstacle in _passing(chooser, criteria, site)]
     if candidates.any_in_use():
@@ -178,7 +178,7 @@ def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float)
 
 
 class _Candidates:
-    """Those that may serve a request at all. Where they are fewer than a table has, no other is looked at."""
+    """The proxies that may serve a request at all. If they are fewer than a table has, no other is looked at."""
 
     def __init__(self, chooser: Chooser, criteria: Criteria) -> None:
         self._chooser = chooser
@@ -189,7 +189,7 @@ class _Candidates:
             self._keys = chooser.index.candidates(self._wanted, chooser.held)
 
     def any_fits(self) -> bool:
-        """Whether anybody in the pool is what is wanted."""
+        """Whether any proxy of the pool fits."""
         return self._wanted == NO_FILTER or any(map(self._fits, self._keys))
 
     def count(self, table: Timetable[str]) -> int:
@@ -197,14 +197,14 @@ class _Candidates:
         return len(table) if self._wanted == NO_FILTER else sum(map(self._fits, self._within(table)))
 
     def next_at(self, table: Timetable[str]) -> float | None:
-        """Return when the first one of a table is due who may serve then."""
+        """Return when the first proxy of a table that may serve is due."""
         if len(self._keys) >= len(table):
             key = table.first(self._may_serve)
             return None if key is None else table.at.get(key)
         return min((table.at[key] for key in self._within(table) if self._may_serve(key)), default=None)
 
     def any_in_use(self) -> bool:
-        """Whether somebody could serve but for what is under way through it."""
+        """Whether only requests under way keep a proxy from serving."""
         availability = self._chooser.availability
         if availability.limits.in_flight is None:
             return False
@@ -214,7 +214,7 @@ class _Candidates:
         )
 
     def any_resting(self, site: Site, now: float) -> bool:
-        """Whether somebody could serve but for the rest between two requests to the site."""
+        """Whether only the rest between two requests to the site keeps a proxy from serving."""
         if not site.rate_limit.kept:
             return False
         aside = self._chooser.availability.aside

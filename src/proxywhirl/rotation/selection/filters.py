@@ -45,7 +45,7 @@ class Wishes(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Wishes in one form, so that equal wishes are equal. An empty tuple and None let everybody pass.
+    """Wishes in one form, so that equal wishes are equal. An empty tuple and None let every proxy pass.
 
     The hash is kept, since each request that filters asks for it.
     """
@@ -116,7 +116,7 @@ class Filter:
         return Filter(**{name: getattr(self, name) for name in _NAMES if name not in names})
 
     def joined(self, other: Filter) -> Filter:
-        """Return what asks for both: of a wish that both have, the values that fit both."""
+        """Return a filter that asks for both: of a wish that both have, the values that fit both."""
         values: dict[str, Any] = {}
         for name in _NAMES:
             one, two = getattr(self, name), getattr(other, name)
@@ -238,7 +238,7 @@ class Index:
                         del held[value]
 
     def candidates(self, wanted: Filter, everyone: Collection[str]) -> Collection[str]:
-        """Return all keys that may be wanted, as few as one facet can tell: those of the rarest.
+        """Return all keys that may fit, as few as one facet can tell: the keys of the rarest.
 
         A facet that was not asked for before costs O(n), once.
         """

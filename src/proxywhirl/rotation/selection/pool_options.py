@@ -4,8 +4,8 @@
 ways to use them, which take the strategy's name as `chooser` (else `random`):
 
 - `composite`: filters first, then the chooser;
-- `geo`: the wishes for a place (country, region, city, ASN) are preferences: where nobody fulfils all of them the
-  narrowest is given up first, the country last; a place that a request asks for stands in for that of the text;
+- `geo`: the wishes for a place (country, region, city, ASN) are preferences: if no proxy fulfils all of them, the
+  narrowest is given up first, the country last; a place that a request asks for replaces the one of the text;
 - `sticky`: requests without a session have one for the site that they go to.
 """
 

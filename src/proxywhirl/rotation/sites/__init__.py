@@ -1,4 +1,4 @@
-"""What is known of where requests go. Pure; called under the pool's lock.
+"""What is known of the sites that requests go to. Pure; called under the pool's lock.
 
 - `sites`: one site. Who is barred from it, the run of failures alike that shows it to be at fault, its rest, and what
   each proxy achieved there.

@@ -1,10 +1,10 @@
-"""What holds for one proxy on one site: it was found out there, and is left alone for a while. Pure.
+"""Bans: one proxy is left alone on one site for a while. Pure.
 
 A ban lasts for what the site asked for (`Retry-After`), else for a minute, or for as long as bans of that site turned
 out to last; each further one in a row lasts twice as long, or eight times where the proxy never served that site, with
 a jitter that only ever lengthens it. A success takes one strike back. Bans are kept by wall-clock time, since they
-outlive the process. What is refused while a ban holds was under way when it began: it is no further ban. They expire by
-themselves, and when there are too many the soonest forgotten go first.
+outlive the process. A request that is refused while a ban holds was under way when it began: that is no further ban.
+Bans expire by themselves; when there are too many, the soonest forgotten go first.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Ban:
 class BanBook:
     """All bans, and which of them changed since they were last collected. Each call costs O(log n).
 
-    `dropped` is told of each pair that is known no more, whose ban may still hold where there are too many.
+    `dropped` is told of each pair that is forgotten; if there are too many, its ban may still hold.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class BanBook:
         return ban
 
     def _lengthen(self, pair: Pair, known: Ban, now: float, retry_after: float | None) -> Ban:
-        """Take in what was under way when a ban began: it is the same ban, though the site may ask for more now."""
+        """Count a refusal of a request that was under way when the ban began: the same ban, perhaps a longer one."""
         until = now if retry_after is None else now + min(max(1.0, retry_after), LONGEST_WAIT)
         if until <= known.until:
             return known
@@ -119,7 +119,7 @@ class BanBook:
             self.note(pair, Ban(min(known.until, now), strikes, known.rule, known.forget_at), now)
 
     def restore(self, pair: Pair, before: Ban | None, *, now: float) -> None:
-        """Make a ban what it was before one that was not deserved."""
+        """Undo a ban that was not deserved."""
         if before is None or before.forget_at <= now:
             known = self._bans.get(pair)
             if known is None:

@@ -182,14 +182,14 @@ class Learning:
     def _refused_alike(
         self, state: ProxyState, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
     ) -> None:
-        """Take note that a site refused a proxy as it does all: it may all the same have been banned among them."""
+        """Take note that a site refused a proxy as it refuses all; the proxy may have been banned all the same."""
         if limits_each(outcome):
             self._ban(state, site, outcome, now, use, again=again)
         elif not out_of_order(outcome) and (arm := site.arms.get(state.key)) is not None:
             arm.uses.begin_anew()
 
     def _expected(self, state: ProxyState, site: Site, use: float | None, ban: Ban | None) -> bool:
-        """Whether a proxy is refused for what it did itself, which tells of no other.
+        """Whether a proxy is refused for its own past, which says nothing of the others.
 
         It comes back from a ban, or too early for what is known of the site's limit.
         """
@@ -221,7 +221,7 @@ class Learning:
             self._learn_limit(arm, site, outcome, use, again=again)
 
     def opens_no_tunnels(self, state: ProxyState, outcome: Outcome) -> None:
-        """Take note that a proxy refuses to open tunnels, wherever to: however many do, that is no site's fault."""
+        """Take note that a proxy refuses to open tunnels: however many do, that is no site's fault."""
         ban = self.book.strike((state.key, CONNECT), alike(outcome), now=self._clock.now(), retry_after=None)
         self._apply(self.connect, state.key, ban)
 
@@ -236,7 +236,7 @@ class Learning:
         return self.connect if name == CONNECT else self.sites.get(name)
 
     def _apply(self, site: Site, key: str, ban: Ban | None) -> None:
-        """Bar a proxy from a site for as long as its ban holds, or let it in; leave the site alone where it is that."""
+        """Bar a proxy from a site for as long as its ban holds, or let it in; a ban of the site rests the site."""
         now, wall = self._clock.monotonic(), self._clock.now()
         if key == EVERYBODY and ban is not None:
             self._learn_rest(site, ban, now, wall)

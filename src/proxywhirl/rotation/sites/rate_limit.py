@@ -1,12 +1,12 @@
 """How often one proxy may come to a site, learnt from when the site refused it. Pure.
 
-A site that bans by rate lets each proxy come so many times in so many seconds. Both numbers are hidden. For some
-numbers of uses it is kept here how many seconds have to lie between a use and that many before it: a ban shows that
-they were too few, a use that was served that they were enough. The number for which both agree is the one that the site
-counts by; for any other one they contradict each other again and again.
+A site that bans by rate lets each proxy come n times in so many seconds. Both numbers are hidden. For some n this file
+keeps how many seconds have to lie between a use and the n-th use before it: a ban shows that they were too few, a use
+that was served that they were enough. For the site's own n both agree; for any other they contradict each other again
+and again.
 
-A site may refuse for quite another reason, such as that a page is nobody's business. So a limit is kept to (`kept`)
-only where those that come too early are refused, nearly always; now and then one does, to find out whether that holds.
+A site may refuse for another reason, such as a page that is closed to all. So a limit is obeyed (`kept`) only if early
+proxies are nearly always refused; now and then one comes early, to find out whether that is still so.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ refused. A limit that is none is found out by that, and one that is costs hardly
 class SiteUses:
     """When a proxy was used on a site, as the site counts: since its last ban, and only what came to it.
 
-    `served` are the last uses that are known to have come there, in order, `open` those that are not told of yet.
-    `whole` says that none since the last ban is missing but for their number.
+    `served` are the last uses that are known to have come there, in order, `open` the uses without an outcome yet.
+    `whole` says that none since the last ban is missing, except for their number.
     """
 
     __slots__ = ("open", "served", "whole")
@@ -134,7 +134,7 @@ class LearnedRateLimit:
         return (now - times[-count]) / wait
 
     def dares(self) -> bool:
-        """Whether to let one come too early, to find out whether it is: seldom, since it may be banned for long."""
+        """Whether to let a proxy come too early, as a test: seldom, since it may be banned for long."""
         self._credit += _DARING_AT_REST
         if self._credit < 1.0:
             return False
@@ -142,7 +142,7 @@ class LearnedRateLimit:
         return True
 
     def tests(self) -> bool:
-        """Whether to let anyone come, however early, where all have to rest: as a test of the limit itself."""
+        """Whether to let any proxy come, however early, while all have to rest: as a test of the limit itself."""
         self._held_back += 1.0
         if self._held_back < self._test_after:
             return False
@@ -211,9 +211,9 @@ class LearnedRateLimit:
             self._needed = _ENOUGH
 
     def _choose(self) -> None:
-        """Go by one of the numbers with the fewest contradictions: that which lets a proxy come most often.
+        """Choose among the numbers with the fewest contradictions the one that lets a proxy come most often.
 
-        If it should be a wrong one, bans tell; of one that asks for too much rest nothing would tell for long.
+        If it is wrong, bans tell so; a number with too much rest would not be found out for long.
         """
         waits, doubts = self._waits, self._doubts
         told = [place for place, wait in enumerate(waits) if wait]

@@ -5,8 +5,8 @@ Rules:
 - a ban bars one proxy from one site, and from no other; so does a cool-down, which is no ban and is kept apart;
 - when several distinct proxies fail alike there, one after another, and none serves in between, the site is at fault:
   the bans of that run are taken back, and while the site is at fault nobody is banned for failing in the same way;
-- a 429 with Retry-After limits the one that met it (RFC 6585 section 4): it stays banned for as long as that asks, and
-  the site rests no longer than any other does, so that those are found soon that it does serve;
+- a 429 with Retry-After limits the proxy that met it (RFC 6585 section 4): it stays banned for so long. The site rests
+  no longer than any other, so that proxies which it does serve are found soon;
 - a proxy that was banned there before, or came too early for what is known of the site's limit, is no witness against
   it: its own past explains that it is refused;
 - how many make "several" depends on how often requests to the site fail anyway: as many as chance would hardly bring;
@@ -148,7 +148,7 @@ class Site:
     closed: bool = False
 
     def succeed(self) -> None:
-        """Take note of a success: nothing that failed before says anything of the site any more."""
+        """Take note of a success: failures before it say nothing of the site any more."""
         rate = self.rate
         for _ in range(len(self.run)):
             rate += _RATE_WEIGHT * (1.0 - rate)
@@ -197,7 +197,7 @@ class Site:
         self.rest_until = now + _TRIAL
 
     def untried(self, now: float) -> None:
-        """Let another request try: the one that should have told nothing of the site."""
+        """Let another request try: the last trial told nothing of the site."""
         self.trying = ""
         self.rest_until = now
 
