@@ -92,7 +92,9 @@ class Runtime:
         self._feeder: Repeating | None = None
         self._monitoring: MonitorThread | None = None
         if "strategy" in settings.pool.model_fields_set:
-            _check_strategy(settings.pool.strategy)  # a wrong one is refused before a file is made
+            from proxywhirl.rotation.selection.pool_options import PoolOptions
+
+            PoolOptions.read(settings.pool.strategy)  # a wrong one is refused before a file is made
         with contextlib.ExitStack() as files:
             home = settings.home
             self.state: Store = MemoryStore() if home is None else StateStore(home / "db" / "state.db")
@@ -401,12 +403,6 @@ class Runtime:
         gone = set(keys)
         self.knowledge.forget(gone)
         self.checkups.history.forget(gone)
-
-
-def _check_strategy(text: str) -> None:
-    from proxywhirl.rotation.selection.pool_options import PoolOptions
-
-    PoolOptions.read(text)
 
 
 def _to_send(url: ProxyURL, provider: str | None) -> ProxyURL:

@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from types import TracebackType
 from typing import Self, cast
 
 from filelock import FileLock, Timeout
@@ -378,9 +377,7 @@ class Lifecycle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _use(self, engine: Engine) -> None:

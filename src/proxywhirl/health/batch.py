@@ -28,7 +28,6 @@ LARGEST_CHUNK = 200
 RECORD_EVERY = 0.5  # seconds
 
 _BEGUN_AT_ONCE = 10  # probes in one turn of the loop, so that those under way get their turns in time
-_SOCKETS_EACH = 1  # a probe never has two open
 
 Listed = tuple[str, ProxyURL]
 
@@ -73,7 +72,7 @@ async def probe_many(
     if concurrency < 1:
         raise SettingsError(f"the concurrency must be 1 or more, not {concurrency}")
     prober.require(level)
-    room = make_room(concurrency * _SOCKETS_EACH)
+    room = make_room(concurrency)  # a probe never has two open
     if room.note is not None:
         _log.warning("%s", room.note)
     failed: Counter[Blame] = Counter()

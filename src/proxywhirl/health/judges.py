@@ -91,7 +91,8 @@ class Judges:
         """
         now = self.clock.monotonic()
         task, at = self._direct.get(judge, (None, now))
-        if task is None or (_failed(task) and now - at >= seconds):
+        failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
+        if task is None or (failed and now - at >= seconds):
             task = asyncio.create_task(self._seen_directly(judge, seconds))
             self._direct[judge] = task, now
         return await asyncio.shield(task)  # one probe that is cancelled must not take it from the others
@@ -167,10 +168,6 @@ async def _connect(target: Target, tls: ssl.SSLContext | None) -> Connection:
         limit=READ_LIMIT,
     )
     return Connection(*streams)
-
-
-def _failed(task: asyncio.Task[Sighting]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 class Outage:

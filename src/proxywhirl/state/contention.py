@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-FIRST_PAUSE_SECONDS = 0.0001
-LONGEST_PAUSE_SECONDS = 0.005
+from proxywhirl.backoff import Backoff
+
+PAUSE = Backoff(0.0001, 0.005)
 
 
 def pauses(seconds: float) -> Iterator[None]:
@@ -18,9 +19,8 @@ def pauses(seconds: float) -> Iterator[None]:
     yield
     if seconds <= 0:
         return
-    deadline = time.monotonic() + seconds
-    pause = FIRST_PAUSE_SECONDS
+    deadline, tries = time.monotonic() + seconds, 1
     while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
+        time.sleep(min(PAUSE.seconds(tries), left))
         yield
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        tries += 1
