@@ -11,8 +11,13 @@ import pytest
 from proxywhirl.errors import Blame
 from proxywhirl.gateway.protocol.messages import RETRY_FIELD
 from proxywhirl.gateway.protocol.request import REPLAYED_BODY
-from proxywhirl.rotation.proxy_state import BACKOFF
-from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, IDEMPOTENT_METHODS, as_forwarded, is_repeated
+from proxywhirl.rotation.retries.send_policy import (
+    HELD_RESPONSE,
+    IDEMPOTENT_METHODS,
+    ROUND_BACKOFF,
+    as_forwarded,
+    is_repeated,
+)
 from proxywhirl.rotation.selection.filters import Wishes
 from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
@@ -38,7 +43,7 @@ def test_figures_are_those_of_the_code() -> None:
     """Bounds, methods and the name of the field are what they are."""
     retry = RetrySettings()
     assert f"**Attempts**: {retry.attempts} at one request" in TEXT
-    assert f"a wait of up to {BACKOFF.first:g} seconds" in TEXT
+    assert f"a wait of up to {ROUND_BACKOFF.first:g} seconds" in TEXT
     assert f"after {GatewaySettings().total_timeout:g} seconds" in TEXT
     assert (retry.share, retry.rounds) == (0.2, 1)
     assert f"at most a fifth of the requests of the last {retry.window:g} seconds" in TEXT

@@ -26,8 +26,7 @@ from proxywhirl.events import AttemptFailed, Event, SessionMoved
 from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.proxy_state import BACKOFF
-from proxywhirl.rotation.retries.send_policy import IDEMPOTENT_METHODS, SendPolicy
+from proxywhirl.rotation.retries.send_policy import IDEMPOTENT_METHODS, ROUND_BACKOFF, SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 
 
@@ -256,7 +255,7 @@ class Pursuit:
             if wait < left:
                 return wait
         if self.tried and self._rounds < self.policy.policy.rounds and self.attempts < self.policy.policy.attempts:
-            wait = BACKOFF.jittered(self._rounds, self.policy.rng)
+            wait = ROUND_BACKOFF.jittered(self._rounds, self.policy.rng)
             if wait < left:
                 self._rounds += 1
                 self.tried.clear()

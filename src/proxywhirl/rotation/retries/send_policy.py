@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
+from proxywhirl.backoff import Backoff
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
@@ -30,6 +31,9 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 HELD_RESPONSE = 64 * 1024
 """Bytes of a response that are held back at the most. One that declares no more is read whole before the client gets
 its first byte, so that one which is cut short can still be had through another proxy."""
+
+ROUND_BACKOFF = Backoff(2.0, 300.0, growth=3.0)
+"""The waits between rounds of one request: all of its proxies have failed."""
 
 _OF_GATEWAYS = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 _REPEATED = frozenset({Blame.PROXY, Blame.ACCOUNT, Blame.TARGET_THROUGH_PROXY})
