@@ -24,7 +24,7 @@ from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.affinity.sessions import SessionPolicy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import Limits
-from proxywhirl.rotation.retries.send_policy import Judge, RetryBudget, RetryPolicy, SendPolicy
+from proxywhirl.rotation.retries.send_policy import Classify, RetryBudget, RetryPolicy, SendPolicy
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules
 from proxywhirl.rotation.verdicts.rules import Classifier
@@ -153,18 +153,18 @@ async def test_exhausted_attempts_hand_on_the_last_real_response(sender: str, st
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-async def test_a_compressed_block_page_reaches_the_judge_and_the_caller_as_it_came(sender: str) -> None:
+async def test_a_compressed_block_page_reaches_the_classifier_and_the_caller_as_it_came(sender: str) -> None:
     """The verdict is asked of the bytes on the wire, and the page that is handed on can be unpacked."""
     page = b"<title>Are you human?</title>"
     seen: list[Evidence] = []
 
-    def judge(evidence: Evidence) -> Verdict:
+    def classify(evidence: Evidence) -> Verdict:
         seen.append(evidence)
         packed = evidence.body.startswith(b"\x1f\x8b") and b"human" in gzip.decompress(evidence.body)
         return Verdict(Blame.TARGET_THROUGH_PROXY, "human-page") if packed else Verdict()
 
     limit = RateLimit(0, status=200, page=gzip.compress(page), headers=(("Content-Encoding", "gzip"),))
-    async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=SendPolicy(judge=judge)) as running:
+    async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=SendPolicy(classify=classify)) as running:
         answer = await running.send()
         assert (answer.status_code, answer.content) == (200, page)
         assert running.arrived.total() == 2
@@ -184,7 +184,7 @@ async def test_a_block_page_that_streams_reaches_the_caller_and_bans_the_proxy(
     """It is no reason to try again, since its beginning was handed on; the next request goes through another proxy."""
     page = b"<title>Just a moment...</title><script src='/cdn-cgi/x.js'></script>" + b" " * padding
     limit = RateLimit(0, status=200, page=page, headers=(("Content-Type", "text/html"),), chunked=chunked)
-    conduct = SendPolicy(judge=Classifier(built_in_rules()).verdict)
+    conduct = SendPolicy(classify=Classifier(built_in_rules()).verdict)
     async with rig(sender, [FleetSpec()] * 2, limit=limit, conduct=conduct) as running:
         for asked in (1, 2):
             assert (await running.send()).content == page
@@ -216,11 +216,11 @@ async def test_a_post_is_repeated_where_nothing_was_sent(sender: str, fault: Fau
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-@pytest.mark.parametrize("judge", [plain_verdict, Classifier(built_in_rules()).verdict], ids=["plain", "rules"])
-async def test_a_proxy_that_fails_fast_is_left_for_this_site(sender: str, judge: Judge) -> None:
+@pytest.mark.parametrize("classify", [plain_verdict, Classifier(built_in_rules()).verdict], ids=["plain", "rules"])
+async def test_a_proxy_that_fails_fast_is_left_for_this_site(sender: str, classify: Classify) -> None:
     """Proxies that answer 502 at once cost a retry and no request, without rules and with those of a home."""
     specs = [FleetSpec(fault=Fault.BAD_GATEWAY), FleetSpec("socks5", fault=Fault.BAD_GATEWAY), *[FleetSpec()] * 3]
-    async with rig(sender, specs, conduct=SendPolicy(judge=judge)) as running:
+    async with rig(sender, specs, conduct=SendPolicy(classify=classify)) as running:
         answers = [await running.send() for _ in range(10)]
         assert {answer.status_code for answer in answers} == {200}
         assert max(len(proxy.requests) for proxy in running.fleet.proxies[:2]) <= 2
@@ -231,10 +231,10 @@ async def test_the_budget_holds_at_a_site_that_fails_through_everybody(sender: s
     """Of 200 requests that fail through every proxy exactly a fifth are sent again, whatever each would like."""
     failures = itertools.count()
 
-    def judge(_: Evidence) -> Verdict:
+    def classify(_: Evidence) -> Verdict:
         return Verdict(Blame.PROXY, f"failure-{next(failures)}")  # no two alike: the budget alone is to stop it
 
-    conduct = SendPolicy(budget=RetryBudget(window=600.0), judge=judge)
+    conduct = SendPolicy(budget=RetryBudget(window=600.0), classify=classify)
     async with rig(sender, [FleetSpec()] * 20, limit=RateLimit(0, status=503), conduct=conduct) as running:
         for _ in range(200):
             assert (await running.send()).status_code == 503

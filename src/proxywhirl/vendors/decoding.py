@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxywhirl.errors import UpstreamError
-from proxywhirl.rotation.retries.send_policy import Judge, as_forwarded
+from proxywhirl.rotation.retries.send_policy import Classify, as_forwarded
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict
 from proxywhirl.vendors.provider import ErrorRule, providers
 from proxywhirl.wire.retry_after import retry_after
@@ -44,10 +44,10 @@ def decode(provider: str | None, status: int, headers: Headers, *, tunnel: bool 
     return None
 
 
-def judge_forwarded(provider: str | None, evidence: Evidence, judge: Judge) -> Verdict:
-    """Judge what a proxy forwarded outside of a tunnel: where its vendor says that it is its own, that goes."""
+def classify_forwarded(provider: str | None, evidence: Evidence, classify: Classify) -> Verdict:
+    """Classify what a proxy forwarded outside of a tunnel: where its vendor says that it is its own, that goes."""
     said = decode(provider, evidence.status, evidence.headers, tunnel=False)
-    return as_forwarded(judge(evidence), evidence.status) if said is None else said
+    return as_forwarded(classify(evidence), evidence.status) if said is None else said
 
 
 def decode_failure(provider: str | None, failure: UpstreamError) -> Verdict | None:

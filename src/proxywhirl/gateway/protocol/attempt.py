@@ -30,10 +30,10 @@ from proxywhirl.gateway.protocol.messages import (
 )
 from proxywhirl.gateway.protocol.request import ClientBroke, Request
 from proxywhirl.models import Outcome, Proxy
-from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Judge, is_repeated
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Classify, is_repeated
 from proxywhirl.rotation.verdicts.response import Verdict, sign_of
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
+from proxywhirl.vendors.decoding import classify_forwarded, decode_failure
 
 _ERROR_LENGTH = 200  # characters: an outcome's text is for a table or a log line
 _EXPECT_SECONDS = 1.0  # for an upstream to answer `Expect: 100-continue`, before the gateway does it
@@ -100,9 +100,9 @@ class Tunnel(Attempt):
 class Exchange(Attempt):
     """Send the request, pass the response on. `repeatable`: another attempt may follow this one."""
 
-    def __init__(self, request: Request, proxy: Proxy, judge: Judge, *, repeatable: bool) -> None:
+    def __init__(self, request: Request, proxy: Proxy, classify: Classify, *, repeatable: bool) -> None:
         super().__init__(request, proxy)
-        self._judge = judge
+        self._classify = classify
         self._repeatable = repeatable
         self._absolute = proxy.scheme in ("http", "https")
         self._upstream = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
@@ -178,13 +178,13 @@ class Exchange(Attempt):
     # Down: the response.
 
     def _is_repeated(self) -> bool:
-        """Judge the response by what has come so far, and tell whether another proxy is tried for a better one."""
+        """Classify the response by what has come so far, and tell whether another proxy is tried for a better one."""
         length = None
         if self._response is not None and not self._bodiless:
             length = self.record.bytes_down if self._complete else declared_length(self._response)
         evidence = self.record.evidence(length)
-        provider, judge = self.proxy.attributes.provider, self._judge
-        self.record.verdict = judge_forwarded(provider, evidence, judge) if self._absolute else judge(evidence)
+        provider, classify = self.proxy.attributes.provider, self._classify
+        self.record.verdict = classify_forwarded(provider, evidence, classify) if self._absolute else classify(evidence)
         return self._repeatable and self._request.body.replayable and is_repeated(self.record.verdict)
 
     def _take(self, event: h11.Event) -> None:

@@ -27,7 +27,7 @@ class Failover:
 
     def __init__(self, request: Request, policy: SendPolicy) -> None:
         self._request = request
-        self._judge = policy.judge
+        self._classify = policy.classify
         target, asked = request.destination.target, request.asked
         self._pursuit = Pursuit(
             policy, target, asked.wish, request.method, request.deadline, unsafe=asked.unsafe, clock=request.clock
@@ -73,7 +73,7 @@ class Failover:
         if request.method == "CONNECT":
             attempt = Tunnel(request, proxy)
         else:
-            attempt = Exchange(request, proxy, self._judge, repeatable=self._pursuit.repeatable)
+            attempt = Exchange(request, proxy, self._classify, repeatable=self._pursuit.repeatable)
         failure = None
         try:
             served = yield from attempt.steps()

@@ -20,10 +20,10 @@ from proxywhirl.integrations.httpx.request import EXTENSION
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.retries.pursuit import Failed, NoChoice, Pursuit, Stop
-from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Judge, is_repeated
+from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Classify, is_repeated
 from proxywhirl.rotation.verdicts.response import SILENT, Verdict, sign_of
 from proxywhirl.urls import ProxyURL
-from proxywhirl.vendors.decoding import decode_failure, judge_forwarded
+from proxywhirl.vendors.decoding import classify_forwarded, decode_failure
 from proxywhirl.wire.http import authorization
 
 NETWORK_ERRORS = (
@@ -126,7 +126,13 @@ class Sending:
     """
 
     def __init__(
-        self, request: httpx2.Request, pursuit: Pursuit, site: str, identities: Identities, judge: Judge, clock: Clock
+        self,
+        request: httpx2.Request,
+        pursuit: Pursuit,
+        site: str,
+        identities: Identities,
+        classify: Classify,
+        clock: Clock,
     ) -> None:
         if not isinstance(request.stream, httpx2.AsyncByteStream):
             raise TypeError("the body of the request is a synchronous stream: an asynchronous client cannot send it")
@@ -134,7 +140,7 @@ class Sending:
         self.pursuit = pursuit
         self.site = site
         self.identities = identities
-        self.judge = judge
+        self.classify = classify
         self.clock = clock
         self.body = RequestBody(request.stream)
         self.lease: Lease | None = None
@@ -192,7 +198,7 @@ class HttpxExchange(httpx2.AsyncByteStream):
         self.record.answered(response.status, ((name.lower(), value) for name, value in response.headers))
         if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._forwarded:
             raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
-        self._judge(response)
+        self._classify(response)
         length = _declared(response)
         is_short = length is not None and length <= HELD_RESPONSE
         if is_short or (self._sending.pursuit.repeatable and is_repeated(self.record.verdict)):
@@ -227,7 +233,7 @@ class HttpxExchange(httpx2.AsyncByteStream):
         chunk = await anext(self._chunks, None)
         if chunk is None:
             self._whole = True
-            self._judge(self._response)
+            self._classify(self._response)
             return None
         self.record.received(chunk)
         return chunk
@@ -292,12 +298,14 @@ class HttpxExchange(httpx2.AsyncByteStream):
         if onward is not None:
             await onward(name, info)
 
-    def _judge(self, response: httpcore2.Response) -> None:
-        """Judge the response by what has come of it."""
+    def _classify(self, response: httpcore2.Response) -> None:
+        """Classify the response by what has come of it."""
         length = self.record.bytes_down if self._whole else _declared(response)
         evidence = self.record.evidence(None if self._request.method == "HEAD" else length)
-        judge, provider = self._sending.judge, self._lease.proxy.attributes.provider
-        self.record.verdict = judge_forwarded(provider, evidence, judge) if self._forwarded else judge(evidence)
+        classify, provider = self._sending.classify, self._lease.proxy.attributes.provider
+        self.record.verdict = (
+            classify_forwarded(provider, evidence, classify) if self._forwarded else classify(evidence)
+        )
 
     def outcome(self, failure: AttemptFailure | None) -> Outcome:
         """Tell what became of the attempt, for the lease."""

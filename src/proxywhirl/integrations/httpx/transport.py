@@ -106,7 +106,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
         target = target_of(request.url)
         until = self._clock.monotonic() + self._total_timeout
         pursuit = Pursuit(self._policy, target, wish, request.method, until, unsafe=unsafe, clock=self._clock)
-        sending = Sending(request, pursuit, target.site, self._identities, self._policy.judge, self._clock)
+        sending = Sending(request, pursuit, target.site, self._identities, self._policy.classify, self._clock)
         steps = pursuit.steps()
         answer: Proxy | Moved | NoChoice | Served | Failed | None = None
         while True:

@@ -22,7 +22,7 @@ from proxywhirl.models import Outcome
 from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
 from proxywhirl.validation import require
 
-Judge = Callable[[Evidence], Verdict]
+Classify = Callable[[Evidence], Verdict]
 """From a response to the party to blame; pure, quick, and raises nothing."""
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -145,13 +145,13 @@ class SendPolicy:
     Attributes:
         policy: How far a request is pursued.
         budget: How many retries there may be.
-        judge: Who is to blame for a response.
+        classify: Who is to blame for a response.
         rng: Draws the jitter of waits.
     """
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     budget: RetryBudget = field(default_factory=RetryBudget)
-    judge: Judge = plain_verdict
+    classify: Classify = plain_verdict
     rng: random.Random = field(default_factory=random.Random, repr=False)
 
 
