@@ -16,7 +16,7 @@ Rules:
 - `judge_server` is what `proxywhirl judge` serves, `geo` tells where an exit is.
 - `levels` and `policy` are pure. `judges` and `probe` belong to one event loop and touch the network.
 - What may wait for a disk runs in a thread: `checks`, `recorder` and `budget` see to that.
-- This package knows no cache. `checks.Checkable` and `recorder.Verdicts` are what it needs of one; `checkups` gives it.
+- This room knows no cache. `checks.Checkable` and `recorder.CheckStore` are what it needs of one; `checkups` gives it.
 - Nobody is asked but the proxies, and through them the judges and the target that the user named. `judges` says which
   two questions are asked without a proxy.
 """

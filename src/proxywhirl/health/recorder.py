@@ -21,8 +21,8 @@ from proxywhirl.health.policy import Schedule
 from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 
 
-class Verdicts(Protocol):
-    """Where verdicts go, by key: a cache."""
+class CheckStore(Protocol):
+    """Where checks and what they found are kept, by key: a cache."""
 
     def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Assess]], /) -> int:
         """Record checks in one transaction; return how many entries were there."""
@@ -44,7 +44,7 @@ class Recorder:
         TierError: the history cannot be written (from `record` and `write`).
     """
 
-    verdicts: Verdicts
+    store: CheckStore
     outage: Outage
     _: KW_ONLY
     history: History | None
@@ -82,9 +82,9 @@ class Recorder:
                     found[each.key] = Attributes(anonymity=each.anonymity, country=each.country, asn=each.asn)
             checks.append((each.key, partial(self._assess, ok, each.at, error, shallow)))
             samples.append((each.key, Sample(each.at, ok, latency)))
-        self.verdicts.record_checks(checks)
+        self.store.record_checks(checks)
         if found:
-            self.verdicts.describe(found)
+            self.store.describe(found)
         if self.history is not None:
             self.history.add(samples)
 
