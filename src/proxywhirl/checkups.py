@@ -22,7 +22,7 @@ from proxywhirl.health.history import History
 from proxywhirl.health.judges import Judges, Outage
 from proxywhirl.health.levels import CheckTally, Level, Report
 from proxywhirl.health.monitor import Monitor
-from proxywhirl.health.probe import Prober
+from proxywhirl.health.probe import TRIES, Prober
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Outcome, Target
 from proxywhirl.rotation.verdicts.response import SILENT
@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 PAGE = 5_000
 REPORTS_KEPT = 100_000
-TRIES = 3  # timeouts of a probe that this machine spoils
 RECORDING, RECORDING_LIST = 5.0, 30.0  # seconds that a claim outlasts its probe
 
 

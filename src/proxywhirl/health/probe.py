@@ -53,10 +53,12 @@ from proxywhirl.wire.http import basic_credentials
 from proxywhirl.wire.judge import Judge, Sighting, anonymity, question
 from proxywhirl.wire.steps import Handshake
 
+TRIES = 3
+"""How often a proxy is probed at the most: again only where this machine spoiled the try. Each has its own timeout."""
+
 _SERVE_ONE = "`proxywhirl judge` serves one"
 _STALLED = 0.5  # the share of a timeout in which nobody looked at the sockets that makes a failure void
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-_TRIES = 3
 
 
 class Prober:
@@ -127,7 +129,7 @@ class Prober:
         """
         with self._lag.running():
             wait: float | None = None
-            for _ in range(_TRIES):
+            for _ in range(TRIES):
                 if wait is not None:
                     await asyncio.sleep(wait)
                 held_up = self._lag.stalled()
