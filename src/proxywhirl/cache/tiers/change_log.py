@@ -22,9 +22,9 @@ NOWHERE = 1 - REVISIONS
 class Position:
     """Where a reader of a log stands: changes after `since` are news to it.
 
-    A log that forgot its oldest changes (all up to `floor`) is whole only for readers that are past them, and
-    for those that read it from its start while it forgets no more. The negative revision of a page tells these on
-    their way: it holds the floor at which they began beside how far they came.
+    A log that forgot its oldest changes (all up to `floor`) is whole only for readers that are past them, and for
+    readers that began at its start, as long as it forgets no more. The latter get pages with a negative revision: it
+    holds the floor at which they began and how far they came.
     """
 
     since: int

@@ -1,8 +1,8 @@
-"""Who uses the directory of the second tier, and in which backend its entries are.
+"""The lock of the second tier's directory, and the note that names the backend with its entries.
 
-Each open cache holds a lock on the directory that it shares with others; what moves the entries needs it alone. Who
-dies gives the lock back. After a move a note names the backend that has the entries, so that nobody opens the place
-that they left and takes it for an empty store.
+Each open cache holds a shared lock on the directory; a move of the entries needs it exclusively. The death of a process
+frees its lock. After a move a note names the backend that has the entries: else the place that they left would be taken
+for an empty store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BACKENDS = frozenset(backend.value for backend in L2BackendType)
 
 
 def backend_of(config: CacheConfig) -> str | None:
-    """Return which of the backends that are built in the second tier is; None where it is off or another package's."""
+    """Return the built-in backend of the second tier; None where it is off or another package's."""
     name = config.l2_tier or config.l2_backend.value
     return name if config.l2_config.holds_entries and name in BACKENDS else None
 
@@ -60,7 +60,7 @@ class DirectoryLock:
 
 
 def moved_to(directory: Path) -> str | None:
-    """Return which backend has the entries of a directory, as the last move has left it; None where none was.
+    """Return the backend that has the entries of a directory after the last move; None where none was.
 
     Raises:
         TierError: that cannot be read.
@@ -82,7 +82,7 @@ def note_backend(directory: Path, name: str) -> None:
     """Note which backend has the entries; when this returns, that survives a power cut.
 
     Raises:
-        TierError: it cannot be written; what was noted before stands.
+        TierError: it cannot be written; the note before stays.
     """
     path = directory / BACKEND
     try:

@@ -5,21 +5,21 @@
   count that is written.
 - fifo: the earliest arrival. A write of a known entry changes nothing.
 - sieve (SIEVE, Zhang et al., NSDI 2024): a hand goes from the earliest arrival to the latest and begins anew. It spares
-  an entry that was used since the hand last passed, and takes the first one that was not. What is spared has its
-  next turn a lap later, so that the hand is always at the lowest (lap, arrival).
+  an entry that was used since the hand last passed, and takes the first one that was not. A spared entry has its next
+  turn a lap later, so that the hand is always at the lowest (lap, arrival).
 
 A tier in memory keeps an order of its keys (`EvictionOrder`). `touch` may run while another thread changes the order:
 it never raises. `admit` lets records in.
 
-A durable tier stores of each entry what its policy needs (`Standing`), and `Admission` lets records in. Who leaves
-follows from what is stored and from the hits that this process has not stored yet, so that it is the same
-after a flush, after opening again, and after another process wrote:
+A durable tier stores with each entry what its policy needs (`Standing`), and `Admission` lets records in. Which entry
+leaves depends on what is stored and on the hits that this process has not stored yet. So it is the same after a flush,
+after opening again, and after another process wrote:
 
 - A use has a tick: the time, and later than each tick that is known.
 - Hits reach a tier by `touch_many`, with their ticks.
 - An entry that is about to leave is looked up in `Uses.unsaved`. That is enough: no use brings an entry to the front.
-- What was stored before there were ticks goes before all that has some: by the time of the last access, or by its
-  generation, which is a smaller number than any tick.
+- Entries of releases without ticks go first: by the time of the last access, or by the generation, which is a smaller
+  number than any tick.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ class EvictionOrder(ABC):
         """How many keys are known."""
 
     def set_uses(self, key: str, uses: int, used_at: float) -> None:  # noqa: B027  # most count no uses
-        """Take over what a record says of its use: how often in all, and when last (Unix seconds)."""
+        """Take over a record's use: how often in all, and when last (Unix seconds)."""
 
     @property
     def touch_known(self) -> Callable[[str], object]:
-        """`touch` for those who count nanoseconds: it may raise `KeyError` where the key is not known any more."""
+        """`touch` where nanoseconds count: it may raise `KeyError` for a key that is not known any more."""
         return self.touch
 
     def exchange(self, key: str) -> str:
-        """Let go of the key that goes first and take a new one in; return the one that left."""
+        """Evict the key that goes first and take a new one in; return the evicted one."""
         victim = self.victim()
         self.discard(victim)
         self.add(key)
@@ -91,7 +91,7 @@ class EvictionOrder(ABC):
 
 
 class _Queue(EvictionOrder):
-    """What leaves at the front and comes in at the end: nothing has to be looked for."""
+    """A queue: keys leave at the front and come in at the end."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, None] = OrderedDict()  # a dict finds its first key slowly after many removals
@@ -119,7 +119,7 @@ class _Queue(EvictionOrder):
         return victim
 
     def add_all(self, keys: Collection[str], bound: int) -> list[str] | None:
-        """The last `bound` of the keys are in at the end, each behind all that was there before."""
+        """The last `bound` keys are in at the end, each behind all that were there before."""
         beyond = list(islice(keys, max(0, len(keys) - bound)))
         if not self._keys.keys().isdisjoint(keys):
             for key in keys:
@@ -160,10 +160,9 @@ class _FirstInFirstOut(_Queue):
 class _LeastFrequentlyUsed(EvictionOrder):
     """A rank is [uses, last use, tick]; a use is not earlier than any that was known when it came.
 
-    Most ranks grow, so a heap of possibly outdated ones is enough: an outdated one that surfaces is pushed back as it
-    is now. One that may shrink is replaced by a new one, and it is the rank's identity that tells a key from its
-    former life. A touch changes a rank in place, so that one that comes after the key was discarded does not bring the
-    key back; two at once may lose one of them.
+    Most ranks grow, so a heap with outdated ranks is enough: when one surfaces it is pushed back as it is now. A rank
+    that may shrink is replaced by a new object; its identity tells a key from an earlier one. A touch changes a rank in
+    place, so a touch after the key was discarded does not bring it back; of two at once one may be lost.
     """
 
     def __init__(self) -> None:
@@ -220,7 +219,7 @@ class _LeastFrequentlyUsed(EvictionOrder):
 
 
 class _Sieve(EvictionOrder):
-    """Two queues in the order of arrival: what the hand comes to in this lap, and what it spared for the next one.
+    """Two queues in the order of arrival: the keys before the hand in this lap, and those spared for the next one.
 
     A key has a cell that a use marks. Only `victim` moves keys, each at most once: amortised one step for each use,
     however busily other threads set marks meanwhile.
@@ -276,9 +275,9 @@ def _nothing_left() -> NoReturn:
 
 
 class Policy(NamedTuple):
-    """What decides who leaves: in memory an order of the keys, on disk columns whose lowest values leave first.
+    """What decides which entry leaves: in memory an order of keys, on disk columns whose lowest values leave first.
 
-    With `in_turn` a newcomer leaves after all that is stored.
+    With `in_turn` a newcomer leaves after all stored entries.
     """
 
     order: Callable[[], EvictionOrder]
@@ -300,7 +299,7 @@ def order_for(policy: str, bound: int | None) -> EvictionOrder:
 
 
 def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) -> tuple[list[Record], list[str]]:
-    """Let records into a tier of `bound` entries, each new one in the place of whichever goes first.
+    """Let records into a tier of `bound` entries, each new one in the place of the one that goes first.
 
     The order is brought up to date; a tier without a bound keeps none. Returns the records that are still in
     after the last one, the last of each key, and the keys that left; a record may leave for a later one of
@@ -333,7 +332,7 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
 
 
 class Standing(NamedTuple):
-    """What a store keeps of an entry's use. `arrived`, `used` and `passed` (by the hand) are ticks."""
+    """The stored use of an entry. `arrived`, `used` and `passed` (by the hand) are ticks."""
 
     arrived: float
     generation: int
@@ -357,7 +356,7 @@ Rank = Callable[[Standing], Any]  # of one column a float, else a tuple
 
 
 def rank_for(policy: str) -> Rank:
-    """Return what gives an entry its place in the order of a policy."""
+    """Return an entry's rank in the order of a policy."""
     return attrgetter(*POLICIES[policy].columns)
 
 
@@ -372,7 +371,7 @@ Hits = tuple[int, float]
 
 
 class Uses:
-    """The ticks of uses, and the hits that are not stored yet. What writes and what counts hits share one.
+    """The ticks of uses, and the hits that are not stored yet; shared by the writers and the counter of hits.
 
     `unsaved` returns the hits of a key and a generation that are not stored yet, None where there are none.
     """
@@ -388,7 +387,7 @@ class Uses:
         return tick
 
     def see(self, tick: float) -> None:
-        """Take note of what is stored: what comes is later, also where the clock was set back since."""
+        """Take note of a stored tick: later ones are greater, even if the clock was set back."""
         self._last = max(self._last, tick)
 
 
@@ -398,7 +397,7 @@ def _no_hits(key: str, generation: int) -> Hits | None:  # noqa: ARG001  # stand
 
 @dataclass(slots=True)
 class Admitted:
-    """Which records are to be stored, the standing of each, who left, whom the hand spared, and the last tick."""
+    """Which records to store, the standing of each, which keys left, which the hand spared, and the last tick."""
 
     ticked: float
     kept: dict[str, Record] = field(default_factory=dict)
@@ -408,7 +407,7 @@ class Admitted:
 
 
 class Admission:
-    """Lets records into a tier one by one, each new one in the place of who goes first; nothing is written here.
+    """Lets records into a tier one by one, each new one in the place of the first to leave; nothing is written here.
 
     `number` is how many entries are stored, `ticked` the latest tick of their uses, `known` has the standings of those
     that are to be written again. `stored` gives all in the order of the policy, and is read as far as need be; `keys`
@@ -448,7 +447,7 @@ class Admission:
         self._admitted = Admitted(ticked)
 
     def admit(self, records: Sequence[Record]) -> Admitted:
-        """Let records in, after those have left that are too many already; one may leave for a later one."""
+        """Let records in, after surplus ones have left; one may leave for a later one."""
         if self._in_turn and not self._changed and len({record.key for record in records}) == len(records):
             return self._admit_newcomers(records)
         admitted = self._admitted
@@ -475,7 +474,7 @@ class Admission:
         return admitted
 
     def _admit_newcomers(self, records: Sequence[Record]) -> Admitted:
-        """Do what `admit` does, where all are new and come after all that is stored: who leaves is known at once."""
+        """Do as `admit` where all are new and come after all stored ones: it is known at once which leave."""
         admitted = self._admitted
         surplus = self._number + len(records) - self._bound
         for key in self._leaving(all_leave=surplus >= self._number) if surplus > 0 else ():  # which may give one twice
@@ -495,7 +494,7 @@ class Admission:
         return admitted
 
     def _leaving(self, *, all_leave: bool) -> Iterator[str]:
-        """Give the keys of what is stored as they leave, their unsaved hits included."""
+        """Give the stored keys in the order in which they leave, their unsaved hits included."""
         if all_leave:
             yield from self._keys
             return
@@ -513,7 +512,7 @@ class Admission:
             yield heapq.heappop(later)[1]
 
     def _leave(self, most: int) -> None:
-        """Let those go that go first, until there are no more than `most`."""
+        """Evict until there are no more than `most`."""
         admitted = self._admitted
         while self._number > most and (first := self._first()) is not None:
             key, standing = first
@@ -536,7 +535,7 @@ class Admission:
                 places.pop(key, None)
 
     def _first(self) -> tuple[str, Standing] | None:
-        """Return who goes first, of what is stored and of what was changed since; None where there is nobody."""
+        """Return which goes first of the stored and the changed ones; None where there is none."""
         changed, queue = self._changed, self._queue
         while not self._begun or (self._head is not None and self._head[0] in changed):
             self._head, self._begun = next(self._stored, None), True

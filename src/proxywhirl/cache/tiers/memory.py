@@ -1,4 +1,4 @@
-"""The first tier: records in a dictionary, and the times at which those of an index end.
+"""The first tier: records in a dictionary, and a heap of their expiry times.
 
 `get` takes no lock and may run beside any other call; everything else is called under the lock of the tier.
 """
@@ -48,7 +48,7 @@ class Expiries:
 class MemoryTier:
     """A window in memory, or the authority of a cache that lives in memory alone.
 
-    `leaving` is told of each record with hits that is taken out, whatever for.
+    `leaving` is told of each record with hits that is taken out, for any reason.
     """
 
     def __init__(self, *, max_entries: int | None = None, policy: str = "lru", authority: bool = False) -> None:
@@ -233,7 +233,7 @@ class MemoryTier:
             self._changes.note(record.key, record.revision, removed=False)
 
     def _forget(self, keys: Collection[str]) -> list[Record]:
-        """Take records out that the order does not have any more; return those that were there."""
+        """Take records out that the order no longer has; return those that were there."""
         take = self._records.pop
         gone = [record for key in keys if (record := take(key, None)) is not None]
         if self._retired:

@@ -1,9 +1,8 @@
 """What a tier promises, and the values that cross its border (see the package for authority, window and revisions).
 
-Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: a lock for each tier guards
-the rest. What a tier cannot do is a `TierError`, from whatever library it came. A value that it cannot hold is an
-`UnstorableValue`, which names the entry: the tier is well, and the caller is told. Anything else that it raises is
-taken for its sickness.
+Tiers are not thread-safe, except that `MemoryTier.get` may run beside anything: a lock for each tier guards the rest.
+A failure is a `TierError`, whatever its library raised. A value that the tier cannot hold is an `UnstorableValue`,
+which names the entry: the tier is well, and the caller is told. Anything else that it raises counts as a failure too.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ TIER_NAMES: tuple[TierName, ...] = get_args(TierName)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a decision wants written: whole records, and keys to delete."""
+    """A decision: whole records to write, and keys to delete."""
 
     puts: Sequence[Record] = ()
     deletes: Sequence[str] = ()
@@ -28,7 +27,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Applied:
-    """What a transaction wrote: records with their new revisions, keys that were there and went."""
+    """The result of a transaction: records with their new revisions, keys that were there and were removed."""
 
     puts: list[Record] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
@@ -51,8 +50,8 @@ class Access:
 class Changes:
     """A page of the log. With `reset`, forget everything known before applying it.
 
-    `revision` is what to ask with next. It is negative where `more` follows of a log that is read from its
-    start: what was removed from it before cannot have been known to such a reader.
+    `revision` is what to ask with next. It is negative where `more` follows of a log that is read from its start:
+    such a reader cannot know the keys that were removed before.
     """
 
     revision: int
@@ -87,7 +86,7 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be: where, what, what to do, and whether it was mended."""
+    """Something wrong in a store: where, what, what to do, and whether it was mended."""
 
     where: str
     what: str

@@ -24,10 +24,10 @@ A process that dies after step 2 leaves lines that are newer than the mark, whic
 busy mark, which makes the next writer look at every file. A piece of a line at the end of a file was never
 acknowledged: it is cut off.
 
-Damage costs the lines that it hit. They are set aside, whole lines that they run into are found again, and a removal
-is heeded where its checksum still tells which one it was. What else a lost line said may be missed: a window goes
-back to the revision at which its file was last rewritten and follows the log from there, an authority takes a new
-revision, and all who read its log start anew.
+Damage costs only the damaged lines. They are set aside, whole lines that they run into are found again, and a removal
+is kept if its checksum still tells its key. Other changes in a lost line may be missed: so a window goes back to the
+revision at which its file was last rewritten and follows the log from there; an authority takes a new revision, and all
+readers of its log start anew.
 
 `tier` is the tier, `directory` the shards as one, `shard_file` one of them, `format` the lines as pure functions,
 `write_lock` the mark, and `inspect` compares the index with the files.

@@ -26,7 +26,7 @@ SHARDS = 16
 
 
 class ShardLine(NamedTuple):
-    """A line to be written: what it says of keys of one shard, and how it is spelt."""
+    """A line to be written: its change to keys of one shard, and its text."""
 
     change: Change
     encoded: bytes
@@ -36,7 +36,7 @@ class ShardLine(NamedTuple):
 class CaughtUp:
     """What other writers did: where they stand, the lines they wrote in the order of their revisions.
 
-    `right_at` is a revision at which all that is there was right, None where nothing is known to be lost; `fresh`
+    `right_at` is a revision at which everything there was right, None where nothing is known to be lost; `fresh`
     says that files were read from their start.
     """
 
@@ -255,7 +255,7 @@ class Shards:
         _log.warning("%s: %d damaged lines were set aside in %s", shard.path, len(lines), path)
 
     def _undo(self, written: Sequence[ShardFile]) -> None:
-        """Take back lines that are not all there. Where even this fails, the next writer finds the mark busy."""
+        """Cut off a write that failed half-way. If even this fails, the next writer finds the mark busy."""
         self._say_busy()  # first: the mark must not name a revision whose lines are missing
         for shard in written:
             shard.cut()

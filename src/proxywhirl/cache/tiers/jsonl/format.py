@@ -84,7 +84,7 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
 
 
 def _checked(line: bytes) -> str | None:
-    """Return what the checksum of a line stands for, None where it does not fit."""
+    """Return the part of a line that its checksum covers, None where it does not fit."""
     end = len(line) - _TRAILER - line.endswith(b"\n")
     body = line[:end]
     if line[end : end + _TRAILER] != b',"crc":"%08x"}' % zlib.crc32(body):
@@ -193,7 +193,7 @@ Change = Put | Hit | Passed | Gone
 
 
 def change_of(fields: Mapping[str, Any]) -> Change | None:
-    """Return what the fields of a line say; None of one of another kind. May raise `KeyError`, `TypeError`."""
+    """Return the change in the fields of a line; None for another kind. May raise `KeyError`, `TypeError`."""
     op = fields["op"]
     if op == "put":
         revision, retired = fields["revision"], fields.get("retired", False)
@@ -289,7 +289,7 @@ def decode_record(line: bytes, key: str) -> Record | None:
 
 
 def standing_in(fields: Mapping[str, Any]) -> Standing:
-    """Return what a `put` line says of who leaves. One of version 1 knows no arrival: its generation must do."""
+    """Return the standing in a `put` line. Version 1 has no arrival: the generation stands for it."""
     generation, at = fields.get("generation", 0), fields["accessed_at"]
     arrived = fields.get("arrived")
     if arrived is None:
@@ -353,7 +353,7 @@ def removal_in(text: bytes) -> dict[str, Any] | None:
 
 
 def _mend(text: bytes) -> bytes | None:
-    """Put the one byte right for which the checksum does not fit."""
+    """Correct the one byte that makes the checksum not fit."""
     body, end = text[:-_END_LENGTH], text[-_END_LENGTH:]
     right_end = b',"crc":"%08x"}' % zlib.crc32(body)
     if len(end) == _END_LENGTH and sum(a != b for a, b in zip(end, right_end, strict=True)) == 1:

@@ -11,7 +11,7 @@ from proxywhirl.cache.tiers.protocol import REPAIR, Finding
 
 
 def differing(shards: Shards) -> list[tuple[ShardFile, Finding]]:
-    """Read every file from its start, and tell where it is damaged or is not what the index says of it."""
+    """Read every file from its start; tell where it is damaged or differs from the index."""
     found: list[tuple[ShardFile, Finding]] = []
     for shard in shards.files:
         fresh = shard.reading_anew()
@@ -34,7 +34,7 @@ def differing(shards: Shards) -> list[tuple[ShardFile, Finding]]:
 
 
 def lost(shards: Shards, *, authority: bool) -> list[Finding]:
-    """Name files that were gone when they were last looked for, and were made anew; each is told of once."""
+    """Name files that were gone and were made anew; each is told once."""
     paths = list(shards.lost)
     shards.lost.clear()
     if authority:

@@ -54,10 +54,10 @@ class Located:
 
 @dataclass(slots=True)
 class News:
-    """What a file says that its index did not, in the order of the file.
+    """The lines of a file that its index does not have yet, in their order.
 
-    `fresh` where it was read from its start, `shorter` where it had lost something that was read before. `damaged`
-    are lines that are not what was written, `torn` is the piece of one after the last newline.
+    `fresh`: it was read from its start. `shorter`: it has lost something that was read before. `damaged` has damaged
+    lines, `torn` the piece of a line after the last newline.
     """
 
     fresh: bool = False
@@ -72,7 +72,7 @@ class News:
 class ShardFile:
     """A shard file, made with mode 0600, for the keys that belong there.
 
-    `base` is a revision at which all that it held was right, 0 where its first line does not say.
+    `base` is a revision at which everything in it was right, 0 where its first line does not say.
     """
 
     def __init__(self, path: Path, belongs: Callable[[str], bool], *, fsync: bool = False) -> None:
@@ -134,7 +134,7 @@ class ShardFile:
         return news
 
     def reading_anew(self) -> ShardFile:
-        """Return the same file as one who knows nothing of it sees it."""
+        """Return the same file without an index, to be read from its start."""
         return ShardFile(self.path, self._belongs)
 
     def cut(self) -> None:
@@ -150,7 +150,7 @@ class ShardFile:
         """Look whether the file is as it was seen last.
 
         Raises:
-            OSError: `ESTALE` where it is not: whoever changed it did not hold the lock.
+            OSError: `ESTALE` where it is not: it was changed without the lock.
         """
         status = os.fstat(self._fd)
         if status.st_size != self._size or not status.st_nlink:
@@ -238,7 +238,7 @@ class ShardFile:
         return News(fresh=True, shorter=same)
 
     def _take_line(self, line: bytes, offset: int, news: News) -> bool:
-        """Index a line; whether it is what was written, and belongs here."""
+        """Index a line; return whether it is sound, and belongs here."""
         fields = decode_line(line)
         try:
             return fields is not None and self._follow(fields, offset, len(line), news)
@@ -259,7 +259,7 @@ class ShardFile:
         return True
 
     def _take_damaged(self, lines: list[tuple[int, bytes]], news: News) -> None:
-        """Note a run of damaged lines, and take from it what can be told for sure."""
+        """Note a run of damaged lines, and index what is certain in it."""
         while lines:
             offset, line = lines.pop(0)
             removal = removal_in(line)
@@ -276,7 +276,7 @@ class ShardFile:
             news.damaged.append(line)
 
     def _index(self, change: Change, offset: int, length: int) -> None:
-        """Bring the index in line with what the line at a place says."""
+        """Bring the index in line with the line at a place."""
         self._lines += 1
         if isinstance(change, Put):
             (key,), revision, expires_at, retired, standing = change

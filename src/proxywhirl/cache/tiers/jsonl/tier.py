@@ -1,4 +1,4 @@
-"""The tier in JSON lines: its index, its log and who leaves (the package says how it works)."""
+"""The tier in JSON lines: its index, its log and its eviction (the package says how it works)."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ class JsonlTier:
         return None if located is None else located.expires_at
 
     def _known(self, records: Iterable[Record]) -> dict[str, Located]:
-        """Return where those of the records are that are held already."""
+        """Return where the records are that are held already."""
         locate = self._shards.locate
         return {record.key: where for record in records if (where := locate(record.key)) is not None}
 
@@ -338,7 +338,7 @@ class JsonlTier:
             self._restore_order()
 
     def _take_position(self, caught: CaughtUp) -> None:
-        """Stand where the writers stand; where something was lost, so that it will be missed nowhere."""
+        """Take the writers' revision; after a loss, one from which nothing will be missed."""
         revision, floor = caught.revision, max(caught.floor, self._changes.floor)
         if not self._authority:
             revision, floor = caught.mark.revision if caught.mark is not None else 0, 0
@@ -355,7 +355,7 @@ class JsonlTier:
         return self._changes.floor if self._authority else revision
 
     def _read_again(self, key: str, shard: ShardFile) -> Record | None:
-        """Read a shard anew in which a line is not what it was; what is damaged there is set aside."""
+        """Read a shard again that has a damaged line; damaged lines are set aside."""
         self._shards.doubt(shard)
         if self._locked:
             self._catch_up()
@@ -402,7 +402,7 @@ class JsonlTier:
                 _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
 
     def _evictions(self, keys: Iterable[str]) -> Iterator[ShardLine]:
-        """Make the lines of those of the keys that are in the window, and leave it."""
+        """Make the lines of the keys that are in the window and leave it."""
         for group in _by_shard(key for key in keys if self._shards.locate(key) is not None):
             yield ShardLine(Gone(group), encode_evictions(group))
 
@@ -414,7 +414,7 @@ class JsonlTier:
                 self._expiries.add(key, expires_at)
 
     def _note_standing(self, key: str, standing: Standing) -> None:
-        """Give a key its place among those that wait to leave; one that it had before is skipped when it comes up."""
+        """Give a key its place in the queue to leave; its earlier place is skipped when it comes up."""
         self._ticked = max(self._ticked, standing.used)
         if self._queue is not None:
             heapq.heappush(self._queue, (self._rank(standing), key))
@@ -422,7 +422,7 @@ class JsonlTier:
                 self._queue = None
 
     def _in_order_of_leaving(self, given: list[tuple[Any, str]]) -> Iterator[tuple[str, Standing]]:
-        """Give all that is stored in the order of the policy; whom `given` holds then is not in the queue any more."""
+        """Give all stored keys in the order of the policy; those in `given` are then no longer in the queue."""
         if self._queue is None:
             self._queue = [(self._rank(where.standing), key) for key, where in self._shards.located()]
             heapq.heapify(self._queue)
@@ -437,7 +437,7 @@ class JsonlTier:
             heapq.heappop(queue)
 
     def _admit(self, records: Sequence[Record], held: Mapping[str, Located], gone: Collection[str] = ()) -> Admitted:
-        """Choose who leaves for these records, some of which are `held`, when those of `gone` have left."""
+        """Choose which entries leave for these records; some are `held` already, and those of `gone` have left."""
         number = 0 if self._bound is None else self._shards.number() - len(gone)
         if not records and (self._bound is None or number <= self._bound):
             return Admitted(self._ticked)
@@ -461,7 +461,7 @@ class JsonlTier:
         return admitted
 
     def _admissions(self, admitted: Admitted) -> Iterator[ShardLine]:
-        """Make the lines of those that the hand has passed, and of those that come in."""
+        """Make the lines of the entries that the hand has passed, and of those that come in."""
         spared = {key: standing for key, standing in admitted.spared.items() if key not in admitted.kept}
         for group in _by_shard(spared) if spared else ():
             at = max(spared[key].passed for key in group)

@@ -19,7 +19,7 @@ LOCK_TIMEOUT_SECONDS = 10.0
 
 
 class WriteLock:
-    """The mark and the lock, made with mode 0600. Errors are `OSError`, but for a lock that does not come free.
+    """The mark and the lock, made with mode 0600. Errors are `OSError`, except for a lock that stays taken.
 
     The lock belongs to the descriptor: a second one in the same process waits like another process does, and a
     child that closes its copy takes nothing from its parent. With `patient` false nobody is waited for.

@@ -10,12 +10,12 @@ the connection that writes where that is free, and another one beside a writer: 
 
 Eviction goes by columns of each row, and by one index where the tier has a bound (see `eviction`).
 
-Damage. A page that SQLite cannot read, a text that is no text, and a row in which something makes no sense are one
-case: the file is set aside under another name, and what can be read of it goes into a new one (`reopen`). Rows that
-make no sense are left out of that. The authority asks the other tiers for copies of those, in the same revision; all
-who read its log start anew. A window takes nothing over: it is filled again from below.
+Damage. A page that SQLite cannot read, a text that is no text, and a row that makes no sense are one case: the file is
+set aside under another name, and all that can be read goes into a new one (`reopen`), without the rows that make no
+sense. The authority asks the other tiers for copies of these, in the same revision; all readers of its log start anew.
+A window takes nothing over: it is filled again from below.
 
-`get` and `get_many` do not look at what is in a record: `peek`, `scan` and each change do.
+`get` and `get_many` do not check the record: `peek`, `scan` and each change do.
 
 `tier` is the tier, `file` its transactions and what happens on damage, `schema` the format with its statements, and
 `inspect` compares what the file says of itself with what is in it.

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class SqliteFile:
-    """What `SqliteTier` is built on."""
+    """The file under `SqliteTier`."""
 
     reads_beside_writes = True
 
@@ -84,7 +84,7 @@ class SqliteFile:
 
     @property
     def set_aside(self) -> Path | None:
-        """Where the damaged file went that this tier found, at its opening or since; None where it found none."""
+        """Where the damaged file is that this tier found, at its opening or since; None where it found none."""
         return self._database.set_aside
 
     def reopen(self) -> None:
@@ -113,7 +113,7 @@ class SqliteFile:
         self._database.close()
 
     def get(self, key: str) -> Record | None:
-        """See `Tier`. What is in the record was not looked at, as `peek` does."""
+        """See `Tier`. The record is not checked, as `peek` does."""
         database = self._database
         try:
             if not database.lock.acquire(False):  # somebody writes
@@ -133,12 +133,12 @@ class SqliteFile:
         return None if row is None else as_record(row)
 
     def _reading(self, read: Callable[[apsw.Connection], T]) -> T:
-        """Read beside whoever writes."""
+        """Read beside a writer."""
         with self._database.reading() as connection:
             return read(connection)
 
     def _read(self, read: Callable[[apsw.Connection], T], records: Callable[[T], Iterable[Record]] = lambda _: ()) -> T:
-        """Read, and once more from what is saved of the file where a text or one of the records makes no sense."""
+        """Read; if a text or a record makes no sense, read again from what is saved of the file."""
         before = self.set_aside
         try:
             found = self._reading(read)
@@ -151,7 +151,7 @@ class SqliteFile:
         return self._reading(read)
 
     def _present(self, keys: Collection[str]) -> dict[str, Record]:
-        """Return the records that a transaction asks for. Raises `UnsoundError` where one of them makes no sense."""
+        """Return the records that a transaction asks for. Raises `UnsoundError` if one makes no sense."""
         present: dict[str, Record] | None = None
         with contextlib.suppress(UnicodeDecodeError):
             present = peek_many(self._database.connection, keys)
@@ -160,7 +160,7 @@ class SqliteFile:
         return present
 
     def _clean(self) -> None:
-        """Count what a file lost that was set aside, and leave out of the new one what no reader can make sense of.
+        """Count the losses of a file that was set aside, and leave rows that make no sense out of the new one.
 
         A copy that another tier has takes the place of such a row, in the same revision.
         """
@@ -217,9 +217,9 @@ class SqliteFile:
         return state
 
     def _put_in_order(self) -> None:
-        """Have the index by which a bounded tier finds who leaves, and none that another policy needed.
+        """Make the index by which a bounded tier evicts, and drop that of another policy.
 
-        Of what was stored before arrivals were, the generation is the best that there is.
+        The generation stands for the arrival in rows of releases that stored none.
         """
         if self._bound is None:
             return

@@ -1,4 +1,4 @@
-"""Compare what an SQLite tier's file says of itself with what is in it."""
+"""Compare the counts in an SQLite tier's file with its rows."""
 
 from __future__ import annotations
 

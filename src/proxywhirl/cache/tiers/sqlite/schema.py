@@ -1,6 +1,6 @@
 """The format of the tier in SQLite: its tables, its statements, and the rows that become records.
 
-The state counts along with what is written. Everything runs in the transaction of the caller, who sees to the errors of
+The state counts along with each write. Everything runs in the transaction of the caller, which handles the errors of
 the database.
 """
 
@@ -70,7 +70,7 @@ MIGRATIONS = (
 )
 
 SALVAGED = "salvaged"
-"""The note that says that other notes may be lost, which whoever needs them makes anew."""
+"""The note that says that other notes may be lost; their readers then make them anew."""
 
 # After a damaged file: the log has holes, so its readers start anew. Where nothing was saved the file is as new.
 MAKE_WHOLE = (
@@ -147,7 +147,7 @@ class State:
 
 
 class Known(NamedTuple):
-    """What a write must know of a record that is held: whether it is served, its revision and its standing."""
+    """The facts of a stored record that a write needs: whether it is served, its revision and its standing."""
 
     served: bool
     revision: int
@@ -155,7 +155,7 @@ class Known(NamedTuple):
 
 
 def as_standing(columns: Sequence[object]) -> Standing:
-    """Make the standing of what stands in its columns."""
+    """Make a standing of its columns."""
     return Standing(*columns)  # type: ignore[arg-type]  # as for a record
 
 
@@ -178,7 +178,7 @@ class Rows:
         self._database = database
 
     def known(self, records: Iterable[Record]) -> dict[str, Known]:
-        """Return what is held of each of the records, by key."""
+        """Return the facts of the records that are stored, by key."""
         keys = [record.key for record in records]
         rows = _among(self._database.connection, KNOWN, keys) if keys else ()
         return {
@@ -192,12 +192,12 @@ class Rows:
         return cast("int", number)
 
     def in_order(self, policy: str) -> Generator[tuple[str, Standing]]:
-        """Give all that is stored in the order in which a policy has it leave; nothing may be written meanwhile."""
+        """Give all stored entries in a policy's order of leaving; nothing may be written meanwhile."""
         for key, *standing in self._database.connection.execute(IN_ORDER[policy]):
             yield str(key), as_standing(standing)
 
     def stand(self, standings: Mapping[str, Standing]) -> None:
-        """Note what the standings of some keys are, but for the uses that their records count."""
+        """Store the standings of some keys, except for the uses that their records count."""
         rows = ((*_ticks(standing), key) for key, standing in standings.items())
         self._database.connection.executemany(STAND, rows)
 
@@ -208,9 +208,9 @@ class Rows:
         state: State,
         standings: Mapping[str, Standing] | None = None,
     ) -> None:
-        """Write records; `was_served` has those of them that are there already.
+        """Write records; `was_served` has those that are there already.
 
-        What is given no standing is used now, and comes now where it is new.
+        A record without a standing is used now; a new one arrives now.
 
         Raises:
             UnstorableValue: one of them has a value that the table does not take.
@@ -261,7 +261,7 @@ class Rows:
         return removed
 
     def drop(self, revisions: Sequence[int], state: State) -> None:
-        """Delete rows by their place in the table: what else is in them is not to be trusted."""
+        """Delete rows by their place in the table: their columns cannot be trusted."""
         for revision in revisions:
             query = "DELETE FROM entries WHERE revision = ? RETURNING retired"
             ((retired,),) = self._database.connection.execute(query, (revision,))
@@ -275,7 +275,7 @@ class Rows:
             state.buried -= self._database.connection.changes()
 
     def bury(self, keys: Sequence[str], state: State) -> None:
-        """Log that keys were removed; where there are many too many removals forget the oldest."""
+        """Log that keys were removed; when there are many too many removals, forget the oldest."""
         if not keys:
             return
         rows = [(state.revision + n, key) for n, key in enumerate(keys, start=1)]

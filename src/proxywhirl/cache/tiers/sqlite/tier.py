@@ -1,4 +1,4 @@
-"""The tier in SQLite: what the methods of a tier are in statements."""
+"""The tier in SQLite: the methods of a tier as statements."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SqliteTier(SqliteFile):
         return self.get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
-        """See `Tier`. What is in the records was not looked at, as `peek` does."""
+        """See `Tier`. The records are not checked, as `peek` does."""
         asked = list(keys)
         return self._read(lambda reader: peek_many(reader, asked))
 
@@ -186,7 +186,7 @@ class SqliteTier(SqliteFile):
         return self._reading(lambda reader: {str(name): str(value) for name, value in reader.execute(query, names)})
 
     def examine(self, *, repair: bool = False) -> list[Finding]:
-        """See `Tier`: the pages of the file, then what it says of itself. Damage to pages is mended by `reopen`."""
+        """See `Tier`: the pages of the file, then its counts. `reopen` mends damaged pages."""
         where = self._database.name
         faults = self._database.faults()
         if faults:
