@@ -1,4 +1,4 @@
-"""What learns how well proxies work, put together of the cache, the state, the settings and the rooms of `health`."""
+"""The health of a home's proxies: joins the cache, the state, the settings and the rooms of `health`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RECORDING, RECORDING_LIST = 5.0, 30.0  # seconds that a claim outlasts its probe
 
 @dataclass(frozen=True, slots=True)
 class CheckPlan:
-    """How deep to check, where to go, and what it may cost in bytes; None for what the settings say."""
+    """How deep to check, where to go, and what it may cost in bytes; None means as in the settings."""
 
     level: Level | None = None
     target: Target | None = None
@@ -53,7 +53,7 @@ class CheckPlan:
 
 
 class Checkups:
-    """Learns from real traffic and from checks. Thread-safe, but for what is asynchronous."""
+    """Learns from real traffic and from checks. Thread-safe, except for its coroutines."""
 
     def __init__(self, cache: CacheManager, state: Store, settings: Settings, *, clock: Clock) -> None:
         self.history = History(state)
@@ -70,7 +70,7 @@ class Checkups:
         self._ready: deque[Report] = deque(maxlen=REPORTS_KEPT)  # to be recorded, by the monitor where it runs
 
     def note(self, key: str, outcome: Outcome | None) -> None:
-        """Keep what a request made of a proxy until `record`; None takes back the last failure, which was silence."""
+        """Keep the outcome of a request until `record`; None takes back the last failure, which was silence."""
         if outcome is not None:
             self._noted.append(Report(key, outcome, self._clock.now()))
             return
@@ -81,7 +81,7 @@ class Checkups:
                 return
 
     def record(self) -> None:
-        """Judge what was noted as checks, so that a busy proxy is hardly probed, and remember it.
+        """Judge the noted outcomes as checks, so that a busy proxy is hardly probed, and remember them.
 
         Where a monitor runs it does so, since it can tell an outage of our own from proxies that fail.
         """

@@ -1,13 +1,13 @@
 """The composition root: settings become objects, and objects are wired to each other. Alone in knowing all packages.
 
-What flows while requests are being served, in one thread, ten times a second (`feed`):
+While requests are served, one thread passes on ten times a second (`feed`):
 
 - the log of the cache's changes to the pool, which asks the cache for a credential when a connection is made;
-- what was reported to the pool to the cache as health checks, in batches (`checkups`);
+- the outcomes that were reported to the pool to the cache, as health checks in batches (`checkups`);
 - what the pool learnt of sites and sessions to the other processes of the home, and back (`knowledge`).
 
-What the user does with the store goes through here too, since it touches more than the cache: what was removed stays
-kept out, and its bans and its history are forgotten.
+A user's changes to the store go through here too, since they touch more than the cache: a removed proxy is kept out,
+and its bans and its history are forgotten.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ UNWRITABLE = "the store cannot be written to; nothing of this was done (the log 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What became of proxies that were offered: `blocked` are those of `skipped` that the user removed before."""
+    """The result of offering proxies: `blocked` are the ones of `skipped` that the user removed before."""
 
     loaded: int
     skipped: int
@@ -65,7 +65,7 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """How many entries were removed, and how many of the proxies that were named were not there."""
+    """How many entries were removed, and how many of the named proxies were not there."""
 
     removed: int
     missing: int
@@ -74,7 +74,7 @@ class Removal:
 class Runtime:
     """A cache, a pool that follows it, and what else the settings ask for. A context manager.
 
-    What is stored is opened at once; every other part is made, and its modules are loaded, when it is first asked for.
+    The store is opened at once; every other part is made, and its modules are loaded, when it is first asked for.
     `feed` makes all that other threads use.
 
     Raises:
@@ -113,7 +113,7 @@ class Runtime:
 
     @cached_property
     def knowledge(self) -> Knowledge:
-        """What the pool learns, shared with the other processes of the home."""
+        """The pool's knowledge, shared with the other processes of the home."""
         from proxywhirl.knowledge import Knowledge
 
         return Knowledge(self.state, clock=self._clock)
@@ -137,14 +137,14 @@ class Runtime:
 
     @cached_property
     def checkups(self) -> Checkups:
-        """What learns how well proxies work."""
+        """The checks of proxies, and the record of their health."""
         from proxywhirl.checkups import Checkups
 
         return Checkups(self.cache, self.state, self.settings, clock=self._clock)
 
     @cached_property
     def supply(self) -> Supply:
-        """The sources of lists, and what fetches them."""
+        """The sources of lists, and their fetching."""
         from proxywhirl.supply import SourceRegistry, Supply
 
         return Supply(
@@ -159,7 +159,7 @@ class Runtime:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """What judges responses: the built-in rules and those of the home's `ban-rules.toml`, read at the first use.
+        """The judge of responses: the built-in rules and those of the home's `ban-rules.toml`, read at the first use.
 
         Raises:
             SettingsError: that file cannot be read, or what it says is wrong.
@@ -186,7 +186,7 @@ class Runtime:
     ) -> Intake:
         """Merge proxies into the cache; what the user removed before is skipped, or with `lift` let in again.
 
-        `ttl` is in seconds, infinity for ever. What a username wishes of a vendor is added to what is known.
+        `ttl` is in seconds, infinity for ever. A vendor's wishes in a username are added to the attributes.
         """
         from proxywhirl.vendors.grammar import has_wish
 
@@ -269,7 +269,7 @@ class Runtime:
         return self._blocklist.blocks()
 
     def feed(self) -> None:
-        """Bring the pool in line with the cache and with what others learnt, and these with what the pool learnt."""
+        """Have the pool follow the cache and other processes, and pass on to them what the pool learnt."""
         try:
             self._feed_proxies()
         finally:  # whether the cache can be read or not
@@ -365,7 +365,7 @@ class Runtime:
         ]
 
     def _insist(self) -> None:
-        """Raise where no durable tier was well enough to do what it was told."""
+        """Raise where no durable tier could do what it was told."""
         figures, tiers = self.cache.get_statistics(), self.settings.cache
         if tiers.l3_config.holds_entries:
             sick = figures.l3_degraded and (figures.l2_degraded or not tiers.l2_config.holds_entries)

@@ -3,7 +3,7 @@
 - Which sources there are: those that are known to all, those of the user, and what commands decided. The home's
   `sources.toml` is the user's own and only read. What commands decide is kept in the state, where other processes see
   it at once: definitions, switches, and the record of each source.
-- Sources are asked at once, within the bounds of the settings. What they give is taken in one after the other, so that
+- Sources are fetched at once, within the bounds of the settings. Their lists are taken in one after the other, so that
   a limit holds for all together. A source that fails costs the others nothing.
 """
 
@@ -160,7 +160,7 @@ class SourceRegistry:
         self._notes.put_many(_RECORDS, {name: record.dump()})
 
     def _added(self) -> dict[str, SourceSpec]:
-        """Return what commands added. What cannot be read any more, as its parser is gone, is left out and told."""
+        """Return the sources that commands added. One whose parser is gone is left out with a warning."""
         specs: dict[str, SourceSpec] = {}
         for name, text in self._notes.items(_DEFINITIONS).items():
             try:
@@ -222,7 +222,7 @@ class Supply:
         known: Tells which of some keys are in the store, served or not, each with its source and whether it never ends.
         blocked: Gives the keys of what the user removed.
         take_in: Merges proxies from a source (its name) that live for so many seconds.
-        lifetimes: Seconds that what a source gives lives, by its name; they go before its definition.
+        lifetimes: Seconds that a source's proxies live, by its name; they go before its definition.
         clock: Tells the time.
     """
 
@@ -248,7 +248,7 @@ class Supply:
     def fetch(
         self, names: Iterable[str] = (), *, limit: int | None = None, due: bool = False, tell: Tell | None = None
     ) -> list[SourceReport]:
-        """Fetch sources and take in what they give; return what became of each, in the order in which that was known.
+        """Fetch sources and take in their lists; return the result of each, in the order in which they ended.
 
         Args:
             names: Which ones, even if they are switched off or rest; all enabled ones where none is named.
@@ -284,7 +284,7 @@ class Supply:
         return reports
 
     def examine(self, spec: SourceSpec) -> Harvest:
-        """Fetch a source and return what it would give; nothing is taken in, nor remembered.
+        """Fetch a source and return its proxies; nothing is taken in, nor remembered.
 
         Raises:
             SourceError: it gives nothing.
@@ -329,7 +329,7 @@ class Supply:
             told(SourceReport(spec.name, SourceOutcome.SKIPPED))
 
     async def _ask(self, fetcher: Fetcher, spec: SourceSpec, record: SourceRecord) -> _Answer:
-        """Return what a source gives, None where nothing has changed, and its validators; or raise `SourceError`."""
+        """Return a source's list, None where nothing has changed, and its validators; or raise `SourceError`."""
         ttl = self._ttl(spec)
         known = record.validators(spec, ttl, self._clock.now(), lambda keys: bool(self._known(keys)))
         try:
@@ -353,7 +353,7 @@ class Supply:
     def _finish(
         self, spec: SourceSpec, record: SourceRecord, asked: asyncio.Task[_Answer], left: int | None
     ) -> SourceReport:
-        """Take in what came of a source, and remember how it went."""
+        """Take in the proxies of a source, and remember how it went."""
         now = self._clock.now()
         try:
             found, validators = asked.result()
@@ -379,7 +379,7 @@ class Supply:
         new = fresh if left is None else fresh[:left]
         ttl = self._ttl(spec)
         kept = {key for key, (source, forever) in known.items() if forever and source != spec.name and ttl < math.inf}
-        wanted = {*known, *new} - kept  # what the user imported to stay must not end since a list has it too
+        wanted = {*known, *new} - kept  # a proxy that the user imported to stay must not end since a list has it too
         chosen = (found.proxies[key] for key in offered if key in wanted)
         while batch := list(islice(chosen, _BATCH)):
             self._take_in(batch, spec.name, ttl)

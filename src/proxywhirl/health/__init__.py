@@ -1,14 +1,14 @@
-"""How well proxies work: probed, judged by the table of `policy`, recorded where the rest of the house reads it.
+"""How well proxies work: probes, the verdict by the table of `policy`, and the record for all other rooms.
 
-The way of one check, which `monitor` (what is due) and `batch` (a list) have in common:
+The steps of one check, for `monitor` (what is due) and `batch` (a list) alike:
 
 1. `checks` claims the proxy, so that no other process of the home checks it, reads its endpoint, and asks `budget`.
 2. `probe` makes up to three attempts; one that this machine spoiled says nothing of the proxy.
-3. `recorder` sifts what came. While the `judges` cannot be relied on, a failure counts against nobody.
+3. `recorder` sifts the results. While the `judges` cannot be relied on, a failure counts against no proxy.
 4. `policy` says the next status and when the proxy is checked next. The recorder hands both to the store of entries,
    and the outcome to `history`.
 
-What requests make of a proxy enters at 3, as a `Report`: real traffic counts as a check, so that a busy proxy is hardly
+The outcome of a request enters at 3, as a `Report`: real traffic counts as a check, so that a busy proxy is hardly
 probed. While a monitor runs it takes the reports, since it knows the judges; else they count as they are.
 
 Rules:

@@ -1,7 +1,7 @@
 """Probe a list of any length, many at once, in memory that does not grow with it; check such a list of a store.
 
-`probe_many` probes what it is given. `check_many` feeds it: it claims and reads proxies in chunks, and records results
-in batches meanwhile.
+`probe_many` probes the proxies that it is given. `check_many` feeds it: it claims and reads proxies in chunks, and
+records results in batches meanwhile.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ async def check_many(
     cancelled; then every claim is given back.
 
     Raises:
-        TierError: what was found out cannot be recorded.
+        TierError: the results cannot be recorded.
     """
     tally = CheckTally()
     over = asyncio.Event()

@@ -1,6 +1,6 @@
 """What probes may cost: bytes in all, and bytes a day for each provider, since some sell traffic by the gigabyte.
 
-What is spent is kept in `state` by day (UTC) and provider, so that neither a restart nor a second process begins anew.
+The bytes spent are kept in `state` by day (UTC) and provider: a restart or a second process does not begin at 0.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from proxywhirl.health.levels import Level
 from proxywhirl.state.store import Store
 
 EXPECTED_BYTES = {Level.TCP: 0, Level.HANDSHAKE: 300, Level.HTTP: 900, Level.TLS: 7_000, Level.FULL: 8_000}
-"""What a probe is reckoned with until it has ended, both ways together."""
+"""The bytes reserved for a probe until it has ended, both ways together."""
 
 GIGABYTE = 10**9
 _KIND = "spent"
 
 
 class Budget:
-    """How many bytes are left. Each probe is reckoned with what it may cost before it starts, with what it did after.
+    """How many bytes are left. Before a probe the most that it may cost is reserved; after it the real cost counts.
 
     Args:
         total: Bytes for the life of this object; None for any number.
         providers: Bytes of a day for each provider; others have any number.
-        store: Where it is kept what all processes spend; None where that is of no interest.
+        store: Where the bytes of all processes are kept; None where that is of no interest.
 
     Raises:
         TierError: the store cannot be read or written (from `start` and `save`).
@@ -47,7 +47,7 @@ class Budget:
         self._unsaved: Counter[str] = Counter()
 
     def start(self, provider: str | None, level: Level, now: float) -> bool:
-        """Reckon with a probe; False where it must not be made."""
+        """Reserve the bytes of a probe; False where it must not be made."""
         if _day(now) != self._day:
             self._begin_day(now)
         expected = EXPECTED_BYTES[level]
@@ -61,7 +61,7 @@ class Budget:
         return True
 
     def end(self, provider: str | None, level: Level, cost: int, price_per_gb: float | None) -> None:
-        """Reckon with what a probe cost, in bytes."""
+        """Count the cost of a probe, in bytes, in place of its reserve."""
         name = provider or ""
         self._reserved[name] -= EXPECTED_BYTES[level]
         self.spent += cost
@@ -70,7 +70,7 @@ class Budget:
         self._unsaved[name] += cost
 
     async def save(self, now: float) -> None:
-        """Write in a thread what was spent since the last time, and learn what others did. A failure loses nothing."""
+        """Write in a thread the bytes spent since the last time, and learn those of others. A failure loses nothing."""
         if self._store is None:
             return
         spent, self._unsaved = self._unsaved, Counter()

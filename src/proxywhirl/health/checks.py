@@ -1,10 +1,10 @@
-"""Checks of a store's proxies: each is claimed, paid for, probed, and recorded with those that ended about then.
+"""Checks of a store's proxies: each is claimed, paid for, probed, and recorded in a batch.
 
-Two drivers use it: the monitor takes what is due, a batch takes a list. Both are told what to leave alone:
+Two drivers use it: the monitor takes proxies that are due, a batch takes a list. Both are told which to leave out:
 
-- what another process of the home has claimed;
-- what is no longer in the store;
-- what the budget does not allow, of the provider or in all.
+- proxies that another process of the home has claimed;
+- proxies that are no longer in the store;
+- proxies that the budget does not allow, of the provider or in all.
 
 A claim ends by being given back or by itself, at a moment that the clocks of this machine agree on: a process that was
 killed blocks nothing for longer.
@@ -75,7 +75,7 @@ class Claims:
 
 
 class Checkable(Protocol):
-    """What is to be checked: a cache."""
+    """The proxies to check: a cache."""
 
     def check_times_since(self, revision: int, limit: int, /) -> CheckTimes:
         """Return a page of what changed after a revision."""
@@ -86,7 +86,7 @@ class Checkable(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Checks:
-    """Checks under way, and what came of those that ended. Belongs to one event loop; disks are waited for in threads.
+    """Checks under way, and results to record. Belongs to one event loop; disks are waited for in threads.
 
     `level` is how deep the probes go, for the budget; a claim lasts for `claimed_for` seconds. Where the store cannot
     be read or written, `claim` and `record` raise `TierError`.
@@ -104,7 +104,7 @@ class Checks:
     _ended: list[ProbeResult] = field(default_factory=list, init=False)
 
     async def claim(self, keys: Sequence[str]) -> tuple[set[str], dict[str, Known]]:
-        """Claim proxies; return the keys that are claimed, and what is known of those that are there."""
+        """Claim proxies; return the claimed keys, and the endpoints of those that are in the store."""
         now = self.clock.now()
         claimed = await asyncio.to_thread(self.claims.take, keys, now=now, until=now + self.claimed_for)
         mine = [key for key in keys if key in claimed]

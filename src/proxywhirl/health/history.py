@@ -1,4 +1,4 @@
-"""What became of each proxy lately: its last outcomes, and the figures that come of them.
+"""The last outcomes of each proxy, and their figures.
 
 The outcomes are kept in `state`, by key, at most `KEPT` of a proxy, written in batches.
 """
@@ -76,7 +76,7 @@ class History:
         self._store = store
 
     def add(self, samples: Iterable[tuple[str, Sample]]) -> None:
-        """Keep outcomes, each after those that are kept of its key."""
+        """Append outcomes to those of their keys."""
         new: dict[str, list[object]] = {}
         for key, sample in samples:
             latency = None if sample.latency is None else round(sample.latency, 4)

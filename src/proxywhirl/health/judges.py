@@ -1,7 +1,7 @@
 """The judges, and whether they can be relied on: a bad one would make every proxy look dead.
 
-Each is asked directly, as a proxy would ask it. Where one judges and another of its scheme does not, only the first is
-sent to; where none answers this machine, all are: the way out may lead through proxies alone.
+Each is asked directly, as a proxy would ask it. If some judges of a scheme work, only these are used. If none answers
+this machine, all are used: the way out may lead through proxies alone.
 
 `Outage` tells a failure of our own network, or of the judges, from proxies that died at once: in an outage no failure
 counts.
@@ -39,7 +39,7 @@ _UNANSWERED = (OSError, EOFError, asyncio.LimitOverrunError, UnicodeError)
 
 
 class Reliability(Enum):
-    """What a failure through a proxy is worth."""
+    """Whether a failure through a proxy counts."""
 
     GOOD = "good"  # the judges are reliable
     WORSE = "worse"  # a judge turned bad lately: which one a probe has asked is not known
@@ -48,7 +48,7 @@ class Reliability(Enum):
 
 @dataclass(slots=True, eq=False)
 class Judges:
-    """Judges; those are given out that answer. Belongs to one event loop.
+    """Judges; the ones that answer are given out. Belongs to one event loop.
 
     `target` is what proxies are asked for instead, where the user named it: it has to be there too. `tls` verifies what
     has https://; None stands for the system's trusted authorities.
@@ -71,7 +71,7 @@ class Judges:
         return iter([judge for judge in self.judges if judge not in self._out or judge.target.scheme in bad])
 
     async def examine(self) -> Reliability:
-        """Ask every judge whether it is one, unless that was done seconds ago; what changed is logged."""
+        """Ask every judge whether it is one, unless that was done seconds ago; changes are logged."""
         if self.target is not None and not await reaches(self.target, self.tls):
             return Reliability.NONE
         async with self._asking:

@@ -35,19 +35,19 @@ Probe = Callable[[str, ProxyURL], Awaitable[ProbeResult]]
 
 @dataclass(slots=True, eq=False)
 class Monitor:
-    """Checks what is due until it is cancelled. Belongs to one event loop; what may wait for a disk runs in threads.
+    """Checks proxies that are due until it is cancelled. Belongs to one event loop; disks are waited for in threads.
 
     Args:
         store: Says when proxies are due.
         probe: Probes one.
         checks: Claims, pays and records.
-        timeout: Seconds of a probe: what another process has claimed is tried after that.
+        timeout: Seconds of a probe: proxies that another process has claimed are tried after that.
         retry: Seconds after which a proxy is tried again when a check said nothing of it.
         concurrency: How many probes at once.
         per_second: How many begin in a second, in the long run; a burst is no longer than a second's.
-        reports: What requests made of proxies. While it is `running` it records these with the probes, since it can
-            tell an outage of our own from proxies that fail. What it leaves there is for others to record.
-        rng: Spreads what is put off.
+        reports: Outcomes of requests. While it is `running` it records these with the probes, since it can tell an
+            outage of our own from proxies that fail. Others record the reports that it leaves there.
+        rng: Spreads checks that are put off.
         clock: Tells the time.
     """
 
@@ -92,7 +92,7 @@ class Monitor:
         """Follow the log, record what has ended, start what is due.
 
         Raises:
-            ProxyWhirlError: the store cannot be read or written; what was not recorded is checked again.
+            ProxyWhirlError: the store cannot be read or written; unrecorded checks are made again.
         """
         await self._record()
         await asyncio.to_thread(self._follow)
@@ -150,7 +150,7 @@ class Monitor:
         self._put_off([result.key for result in untaught], self.retry)
 
     async def _record_reports(self, *, last: bool = False) -> None:
-        """Record what may be, in its order: a failure waits until the judges were looked at after it."""
+        """Record reports in their order: a failure waits until the judges were looked at after it."""
         late = math.inf if last else self.clock.now() - VERDICT_LASTS
         reports: list[Report] = []
         while self.reports and (self.reports[0].ok or self.reports[0].at <= late):
@@ -180,7 +180,7 @@ class Monitor:
         self._stale = set()
 
     def _take_due(self, now: float) -> list[str]:
-        """Take as many of what is due as the pace allows."""
+        """Take as many due proxies as the rate allows."""
         elapsed = 1.0 if self._allowed_at is None else max(0.0, now - self._allowed_at)
         self._allowed_at = now
         burst = max(1.0, self.per_second)

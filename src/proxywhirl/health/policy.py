@@ -2,8 +2,8 @@
 
 Hysteresis: it takes several failures in a row to lose a status and several successes in a row to win it
 back, so that a single lost request does not move a proxy from one end of the table to the other. A proxy that has
-never worked has nothing to lose: most of what public lists offer is of this kind, and a check costs as much as
-one of a proxy that works.
+never worked has nothing to lose: most proxies of public lists are of this kind, and their checks cost as much as those
+of a proxy that works.
 
 =================================  ====================================================
 what happened                      next status
@@ -49,7 +49,7 @@ _NEVER_WORKED = 3  # the step of that back-off at which one begins that never wo
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long it is to the next check, in seconds: of a proxy that works, of one that fails, of a dead one.
+    """Seconds to the next check of a proxy that works, of one that fails, and of a dead one.
 
     `retry` and `dead` are the first back-offs; they double up to twelve intervals, and up to eight times.
     """

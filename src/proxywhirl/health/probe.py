@@ -12,8 +12,8 @@ level          an HTTP proxy                        a SOCKS proxy
 ``full``       ask the https:// judge inside        the same
 =============  ===================================  =======================================
 
-An HTTP proxy is asked for the plain judge by a request with the judge's whole URL, and opens a tunnel only for what
-comes after.
+An HTTP proxy is asked for the plain judge by a request with the judge's whole URL, and opens a tunnel only for the
+levels after that.
 
 Rules: the seconds of a probe count from when its socket begins to connect; nothing that this machine lacks, be it
 descriptors, names or a turn of the event loop, counts against a proxy: it is probed again, and then the blame is ours.

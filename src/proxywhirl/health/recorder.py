@@ -1,6 +1,6 @@
-"""From probes and requests to what is known of the proxies: judged in batches, written in batches.
+"""From the outcomes of probes and requests to the health of proxies: judged in batches, written in batches.
 
-What the store of entries can do is injected: `health` knows no cache.
+The store of entries is injected: `health` knows no cache.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Recorder:
     at_judge: bool = True
 
     async def record(self, results: Sequence[ProbeResult]) -> tuple[list[ProbeResult], list[ProbeResult]]:
-        """Judge results, in the order in which they came, and write what follows of them in a thread.
+        """Judge results, in the order in which they came, and write the verdicts in a thread.
 
-        Returns those that count, and those that do not: each of these is of a proxy that is not judged.
+        Returns the results that count, and those that do not.
         """
         telling: list[ProbeResult] = []
         others: list[ProbeResult] = []
@@ -67,7 +67,7 @@ class Recorder:
         return counted, [*dropped, *others]
 
     def write(self, seen: Sequence[ProbeResult | Report]) -> None:
-        """Judge what was seen, in its order, and write what follows of it; every failure counts."""
+        """Judge outcomes, in their order, and write the verdicts; every failure counts."""
         checks: list[tuple[str, HealthCheck | Assess]] = []
         samples: list[tuple[str, Sample]] = []
         found: dict[str, Attributes] = {}

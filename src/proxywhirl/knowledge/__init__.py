@@ -1,10 +1,10 @@
-"""What choosing has learnt, and what processes agree on: kept in state, shared by all processes of a home.
+"""Bans, sessions and exclusive holds: kept in state, shared by all processes of a home.
 
-What is shared is of two kinds:
+They are of two kinds:
 
-- What was found out: bans, and when a session was used. The pool waits for nothing. Ten times a second `Knowledge`
-  collects it from the pool and writes it (`save`), and hands over what others wrote (`follow`).
-- What is agreed on: the proxy of a session, and the holder of an exclusive lease. The pool asks for it at the moment;
+- Findings: bans, and when a session was used. The pool waits for nothing. Ten times a second `Knowledge` collects them
+  from the pool and writes them (`save`), and hands over those of others (`follow`).
+- Agreements: the proxy of a session, and the holder of an exclusive lease. The pool asks for one when it needs it;
   `Knowledge` is its `Ledger`, and each agreement is one transaction.
 
 A store that cannot be read or written fails no request:

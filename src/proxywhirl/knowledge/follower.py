@@ -20,9 +20,9 @@ _FOLLOWED = (BANS, SESSIONS, HOLDS)
 
 
 class Follower:
-    """What was read of each kind so far. Not thread-safe, but for `look_again`.
+    """How far each kind was read. Not thread-safe, but for `look_again`.
 
-    What is not handed over, since it cannot be taken or read (a `TierError` then), is read again the next time.
+    Records that cannot be read or taken (a `TierError` then) are read again the next time.
 
     Attributes:
         behind: the kinds that may have news.
@@ -36,11 +36,11 @@ class Follower:
         self.behind = set(_FOLLOWED)
 
     def look_again(self) -> None:
-        """Read what this process wrote for itself to see too."""
+        """Read the writes of this process too."""
         self.behind.update(_FOLLOWED)
 
     def wrote(self, bans: Mapping[str, str], count: int) -> None:
-        """Note what bans this process wrote as they were, of how many: that is no news."""
+        """Note which bans this process wrote unchanged, of how many: they are no news."""
         self._written.update(bans)
         if len(bans) < count or len(self._written) > PAGE:  # read past them, so that they need be remembered no more
             self.behind.add(BANS)
@@ -64,7 +64,7 @@ class Follower:
         self._follow(kind, lambda news: learn(self._decoded(news, str, decode)))
 
     def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:
-        """Read what is new of a kind, if anything may be; return whether that was looked for."""
+        """Read the news of a kind, if there may be any; return whether it was looked for."""
         if kind not in self.behind:
             return False
         self.behind.discard(kind)  # first: what is written from now on is looked for again

@@ -1,4 +1,4 @@
-"""What a pool learns, written down, and what others wrote, handed to it; see `proxywhirl.knowledge` for the rules."""
+"""Writes down what a pool learns, and hands it what others wrote; see `proxywhirl.knowledge` for the rules."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _log = logging.getLogger(__name__)
 BACKOFF = Backoff(1.0, 30.0)
 KEPT = 200_000
 SWEEP_SECONDS = 60.0
-"""What has ended, and what is too much, is deleted so often, in batches, or after `SWEEP_WRITES` bans at once."""
+"""Seconds between deletions of ended and surplus records, in batches; also after `SWEEP_WRITES` bans at once."""
 
 SWEEP_WRITES = 10_000
 SWEEP_BATCH = 5_000
 USES_SECONDS = 1.0
-"""A session in use is written down so often: that it was used is of interest when it has not been for minutes."""
+"""Seconds between writes of a session's last use, which matters only after minutes."""
 
 
 class _Access(Trials):
-    """When a store is asked: unless it failed and is left alone; `meanwhile` says what that means. Thread-safe."""
+    """Whether to ask a store: not while it is left alone after a failure. `meanwhile` is for the log. Thread-safe."""
 
     def __init__(self, clock: Clock, meanwhile: str) -> None:
         super().__init__(BACKOFF, clock.monotonic)
@@ -70,7 +70,7 @@ class _Access(Trials):
 
 
 class Knowledge:
-    """What is learnt in one process, and its share in what all of them know. Thread-safe.
+    """The knowledge of one process, and its exchange with all others. Thread-safe.
 
     `bans`, `lift`, `sessions`, `end` and `hold` raise `TierError` where the store cannot be read or written.
 
@@ -117,7 +117,7 @@ class Knowledge:
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
         """See `Ledger`. `propose` is called within the transaction: it must neither wait nor come back here.
 
-        Where the store is sick the session gets its proxy by what is known here; that is saved when it is well.
+        While the store is sick the session gets its proxy by the knowledge here; that is saved when it is well.
         """
         if self._writable.due:
             try:
@@ -166,9 +166,9 @@ class Knowledge:
             self._writable.failed(exc)
 
     def save(self, pool: Pool, *, last: bool = False) -> None:
-        """Write down what the pool found out since the last time; with `last` do not wait for a better time.
+        """Write down the pool's findings since the last time; with `last` do not wait for a better time.
 
-        Raises nothing of the store's: what cannot be written is written later.
+        Raises nothing of the store's: a failed write is made later.
         """
         with self._feeding:
             if bans := pool.collect_bans():
@@ -184,9 +184,9 @@ class Knowledge:
                 self._writable.failed(exc)
 
     def follow(self, pool: Pool) -> None:
-        """Hand over what others wrote since the last time, at first everything; cheap where that is nothing.
+        """Hand over what others wrote since the last time, at first everything; cheap without news.
 
-        Raises nothing of the store's: what cannot be read is read later.
+        Raises nothing of the store's: a failed read is made later.
         """
         with self._feeding:
             if not self._readable.due:
@@ -240,7 +240,7 @@ class Knowledge:
         return ended
 
     def _save(self, *, last: bool) -> bool:
-        """Write what is to be written now; return whether that was anything."""
+        """Write what is due now; return whether that was anything."""
         wrote = bool(self._unsaved.gone or self._unsaved.sessions)
         if self._unsaved.gone:
             self._forget()
@@ -293,7 +293,7 @@ class Knowledge:
             self._known.popitem(last=False)
 
     def _learn_sessions(self, pool: Pool, news: Mapping[str, Assignment | None]) -> None:
-        """Hand over what is news of the sessions that were asked for here: others may have any number."""
+        """Hand over news of the sessions that were asked for here: others may have any number."""
         told: dict[str, Assignment | None] = {}
         with self.lock:
             for session in self._known.keys() & news.keys():

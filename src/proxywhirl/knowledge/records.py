@@ -9,8 +9,8 @@ hold     proxy                    [token, until]                        an hour 
 hold     ``""``                   the last token                        never
 =======  =======================  ====================================  ================================
 
-What was ended stays written down for an hour, for processes that look rarely: a ban whose end has passed, ``null`` for
-a session, a hold until 0. Values are short JSON; times are Unix seconds.
+An ended record stays for an hour, for processes that look rarely: a ban whose end has passed, ``null`` for a session,
+a hold until 0. Values are short JSON; times are Unix seconds.
 
 Each method of a class is one transaction. The functions raise `ValueError` for a text that cannot be read. The classes
 take it for no record: a ban is found out again, a session gets a proxy anew, and a hold is over (the token keeps its
@@ -75,7 +75,7 @@ class BanRecords(_Records):
     """The bans of proxies by sites."""
 
     def save(self, bans: Mapping[Pair, Ban], lifted: Iterable[Pair]) -> dict[str, str]:
-        """Write bans down, merged with what others wrote; those of `lifted` replace it.
+        """Write bans down, merged with those of others; the ones of `lifted` replace them.
 
         Returns the texts, by key, of those that others had no part in.
         """
@@ -130,7 +130,7 @@ class SessionRecords(_Records):
     """The proxies of sessions, by their ids. An id is no name, which may be a person's address."""
 
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
-        """Write down what `propose` makes of what is written down, and return it; an exception changes nothing."""
+        """Write down what `propose` makes of the stored assignment, and return it; an exception changes nothing."""
         made: Assignment | None = None
 
         def assigned(held: Mapping[str, str]) -> _Changed:
@@ -151,7 +151,7 @@ class SessionRecords(_Records):
     def restore(self, unsaved: Mapping[str, Assignment]) -> None:
         """Write down what was assigned while the store was sick.
 
-        What others wrote there meanwhile stands, unless the session has had more proxies here.
+        Assignments that others wrote meanwhile stand, unless the session has had more proxies here.
         """
 
         def restored(held: Mapping[str, str]) -> _Changed:
@@ -247,7 +247,7 @@ class HoldRecords(_Records):
 
 
 def merged(known: Ban | None, new: Ban, now: float) -> Ban:
-    """Return what two processes that found out the same hold: the later end, and the more strikes.
+    """Merge two bans of one pair: the later end, and the more strikes.
 
     >>> merged(Ban(90.0, 3, "a", 200.0), Ban(99.0, 1, "b", 150.0), now=50.0)
     Ban(until=99.0, strikes=3, rule='b', forget_at=200.0)
@@ -259,7 +259,7 @@ def merged(known: Ban | None, new: Ban, now: float) -> Ban:
 
 
 def bans_of(key: str) -> str:
-    """Return what the key of each ban of a proxy begins with.
+    """Return the prefix of the keys of a proxy's bans.
 
     >>> bans_of("6b41c3")
     '6b41c3@'

@@ -1,4 +1,4 @@
-"""What was learnt and is not written down yet: newest first in value, bounded in number."""
+"""The write buffer: what was learnt and is not written down yet, bounded in number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class WriteBuffer:
-    """What waits for a store that may be sick. Not thread-safe.
+    """Knowledge that waits for a store, which may be sick. Not thread-safe.
 
     Attributes:
         bans: by proxy and site.
@@ -70,6 +70,6 @@ class WriteBuffer:
             self.lifted.discard(pair)
 
     def forget(self, gone: set[str]) -> None:
-        """Let nothing of proxies be written that are gone."""
+        """Drop everything about proxies that are gone."""
         self.gone |= gone
         self.saved([pair for pair in self.bans if pair[0] in gone])

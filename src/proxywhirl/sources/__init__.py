@@ -3,7 +3,7 @@
 - `spec`: a source as a frozen value, `SourceSpec`. `definitions`: how the user writes one, and which ones are known.
 - `fetching/` is the edge: it opens files and connections. `fetching.bounds` says how far a fetch may go.
 - `parsing/` is pure: bytes in, proxies out. It reads what `proxywhirl import` gets too.
-- `harvest` takes the proxies out of what a source gave, and says why there are none.
+- `harvest` takes the proxies out of a source's list, and says why there are none.
 - `fetch_history` decides when a source is asked again, and for what. `proxywhirl.supply` does it.
 
 Who may name what:

@@ -1,7 +1,7 @@
 """Definitions of sources: how one is written, and where those come from that are known.
 
 - A definition is a table of TOML by the source's name. What is piped in may also be a URL on each line.
-- Those of other packages come first, then those built in (`catalogue.toml`), those that commands added, and those of
+- Definitions of other packages come first, then the built-in ones (`catalogue.toml`), the ones that commands added, and
   the user's file. Of two with the same name, the later one counts.
 - A table of the user's file that names no `url` changes the named settings of the source of that name.
 - Messages name the source and the setting, never a URL: it may hold a credential.
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class SourceDefinition(BaseModel):
-    """What can be said of a source; all but `url` has a default."""
+    """The settings of a source; all but `url` have a default."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 

@@ -5,8 +5,8 @@ database that several processes write. WAL, no mmap, every write in `BEGIN IMMED
 `user_version`: an older one is migrated, a newer one refused.
 
 There are two connections, each with a lock of its own: one that writes, and reads while nobody writes, and one that
-reads while somebody does. In WAL mode that waits for no writer, however long its transaction takes. Who holds the lock
-of reads takes no other one.
+reads while somebody writes. In WAL mode that waits for no writer, however long its transaction takes. A holder of the
+lock of reads takes no other one.
 
 A damaged file is set aside under another name, and what can be read of it is taken into a new one. A file is
 opened and replaced under the lock of its directory, and each write asks first whether the file is still in its
@@ -93,7 +93,7 @@ class Database:
             self._open()
 
     def reopen(self) -> None:
-        """Set the file aside, take what can be read of it into a new one, and go on with that.
+        """Set the file aside, copy all that can be read into a new one, and go on with that.
 
         One that another process has put in its place meanwhile is opened as it is.
         """
@@ -175,7 +175,7 @@ class Database:
             raise self.failure(doing, error) from error
 
     def _free(self) -> tuple[threading.RLock, apsw.Connection]:
-        """Take the lock of the connection that writes where it is free: what it has in memory is what was written last.
+        """Take the lock of the connection that writes, if it is free: it has the last writes in memory.
 
         The one that reads has to read anew what was in memory before each write. Opens the file after a fork.
         """

@@ -1,10 +1,10 @@
 """Keep SQLite whole across a fork: at that moment no call is under way, and no database is open.
 
-What SQLite knows of its files and their locks is in the memory of the process, and a fork copies it: a child would
-take its parent's locks for its own, which they are not, and wait for ever for one that a thread held which it does not
-have (https://www.sqlite.org/howtocorrupt.html, section 2.6). So a fork waits until every database is between two calls
-and closes it; parent and child open it again at their next call. A call that takes too long is waited for no longer:
-the log says so, and what the child does with that database may end in errors that say that it is busy.
+SQLite keeps the state of its files and locks in the memory of the process, and a fork copies it. A child would take its
+parent's locks for its own, and wait for ever for a lock of a thread that it does not have
+(https://www.sqlite.org/howtocorrupt.html, section 2.6). So a fork waits until every database is between two calls and
+closes it; parent and child open it again at their next call. A call that takes too long is waited for no longer: the
+log says so, and the child may then get errors that the database is busy.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def register(forked: ForkAware) -> None:
 def hold(wanted: Sequence[F], timeout: float) -> list[F]:
     """Take the locks of all; after `timeout` seconds, of those that can be had at once. Return whose were taken.
 
-    What it waits for it waits for with no other lock in hand: threads may hold several, in whatever order.
+    While it waits for a lock it holds no other: threads may hold several, in any order.
     """
     deadline = time.monotonic() + timeout
     order = list(wanted)

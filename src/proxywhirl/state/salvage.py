@@ -1,7 +1,7 @@
 """Put a damaged database aside, and read from it what can still be read.
 
-A file is only renamed by who holds the lock of its directory, so that of several processes that meet the same
-damage one does the work and the others find a sound file.
+A file is only renamed under the lock of its directory: of several processes that meet the same damage one does the
+work, and the others find a sound file.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ _MAKE_WHOLE = (
 
 @dataclass(frozen=True, slots=True)
 class Perishable:
-    """A value that may be forgotten after a moment (Unix seconds); until it is, it is read as any other."""
+    """A value that may be forgotten after a moment (Unix seconds); until then it is read as any other."""
 
     value: str
     ends: float
@@ -64,7 +64,7 @@ class Perishable:
 
 @dataclass(frozen=True, slots=True)
 class RecordChanges:
-    """What was written of a kind after a revision: `revision` is where to go on, and `more` that there is something."""
+    """The writes of a kind after a revision: `revision` is where to go on, `more` says that more follows."""
 
     revision: int
     values: dict[str, str]
@@ -120,7 +120,7 @@ class Store(ABC):
             return _pairs(connection.execute("SELECT key, value FROM records WHERE kind = ?", (kind,)))
 
     def below(self, kind: str, prefixes: Iterable[str]) -> dict[str, str]:
-        """Return what has a key that begins with one of some texts. A search in an index for each."""
+        """Return the records whose keys begin with one of some texts. A search in an index for each."""
         query = "SELECT key, value FROM records WHERE kind = ? AND key >= ? AND key < ?"
         found: dict[str, str] = {}
         with self._reading() as connection:
@@ -135,9 +135,9 @@ class Store(ABC):
             return _pairs(connection.execute(query, (kind, now)))
 
     def since(self, kind: str, revision: int, limit: int) -> RecordChanges:
-        """Return what was written of a kind after a revision, oldest first, at most `limit`; 0 for everything.
+        """Return the writes of a kind after a revision, oldest first, at most `limit`; 0 for everything.
 
-        Of a file that is older than that revision it is everything.
+        If the file is older than that revision, everything is returned.
         """
         query = "SELECT key, value, revision FROM records WHERE kind = ? AND revision > ? ORDER BY revision LIMIT ?"
         with self._reading() as connection:
