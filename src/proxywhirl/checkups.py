@@ -18,10 +18,10 @@ from proxywhirl.health.batch import OnResult, check_many
 from proxywhirl.health.budget import Budget
 from proxywhirl.health.checks import Checks, Claims
 from proxywhirl.health.geo import GeoDatabase
-from proxywhirl.health.history import History
 from proxywhirl.health.judges import Judges, Outage
 from proxywhirl.health.levels import CheckTally, Level, Report
 from proxywhirl.health.monitor import Monitor
+from proxywhirl.health.outcome_history import History
 from proxywhirl.health.probe import TRIES, Prober
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Outcome, Target

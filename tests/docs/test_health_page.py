@@ -13,7 +13,7 @@ import pytest
 
 from proxywhirl.cache import CacheConfig, CacheManager
 from proxywhirl.cli.main import cli
-from proxywhirl.health.history import KEPT
+from proxywhirl.health.outcome_history import KEPT
 from proxywhirl.health.policy import Schedule, after
 from proxywhirl.models import HealthCheck, HealthStatus
 from proxywhirl.settings import Settings

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from proxywhirl.cli.main import cli
-from proxywhirl.knowledge import knowledge, records
+from proxywhirl.knowledge import records, shared
 from proxywhirl.runtime import FEED_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "knowledge.md").read_text(encoding="utf-8")
@@ -27,10 +27,10 @@ def test_the_commands_are_commands(line: str) -> None:
 
 def test_the_bounds_are_those_of_the_code() -> None:
     """How many are kept, for how long, and how often is written, read and swept."""
-    assert PAGE.count(f"at most {knowledge.KEPT:,}") == 2
+    assert PAGE.count(f"at most {shared.KEPT:,}") == 2
     assert f"{records.LIFE_SECONDS / 86_400:g} days after its last use" in PAGE
-    assert f"at most once every {knowledge.SWEEP_SECONDS:g} seconds" in PAGE
-    assert f"after {knowledge.BACKOFF.first:g} second, then {knowledge.BACKOFF.first * 2:g}" in PAGE
-    assert f"up to {knowledge.BACKOFF.longest:g};" in PAGE
-    assert (knowledge.USES_SECONDS, "written once every second" in PAGE) == (1, True)
+    assert f"at most once every {shared.SWEEP_SECONDS:g} seconds" in PAGE
+    assert f"after {shared.BACKOFF.first:g} second, then {shared.BACKOFF.first * 2:g}" in PAGE
+    assert f"up to {shared.BACKOFF.longest:g};" in PAGE
+    assert (shared.USES_SECONDS, "written once every second" in PAGE) == (1, True)
     assert (FEED_SECONDS, "ten times a second" in PAGE) == (0.1, True)

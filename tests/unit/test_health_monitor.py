@@ -19,10 +19,10 @@ from proxywhirl.cache import CacheConfig, CacheManager, HealthStatus
 from proxywhirl.errors import Blame, TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget
 from proxywhirl.health.checks import Checks, Claims
-from proxywhirl.health.history import History
 from proxywhirl.health.judges import VERDICT_LASTS, Outage, Reliability, reaches
 from proxywhirl.health.levels import Level, ProbeResult, Report, Stage
 from proxywhirl.health.monitor import Monitor
+from proxywhirl.health.outcome_history import History
 from proxywhirl.health.policy import Schedule
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Attributes, HealthCheck, Outcome, Target

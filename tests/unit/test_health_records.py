@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from proxywhirl.errors import TierError
 from proxywhirl.health.budget import EXPECTED_BYTES, Budget
 from proxywhirl.health.checks import Claims
-from proxywhirl.health.history import KEPT, History, HistoryFigures, Sample
 from proxywhirl.health.levels import Level
+from proxywhirl.health.outcome_history import KEPT, History, HistoryFigures, Sample
 from proxywhirl.state.store import Change, MemoryStore, StateStore, Store, Written
 
 DAY = 86_400.0

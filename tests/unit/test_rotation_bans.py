@@ -14,7 +14,7 @@ from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import Limits, ProxyState
 from proxywhirl.rotation.sites.bans import FIRST_BAN, LONGEST_BAN, Ban, BanBook
 from proxywhirl.rotation.sites.learning import CONNECT, EVERYBODY, Learning
-from proxywhirl.rotation.sites.sites import Site, keeps_any
+from proxywhirl.rotation.sites.site import Site, keeps_any
 from proxywhirl.testing.clock import ManualClock
 from proxywhirl.urls import parse
 from proxywhirl.wire.retry_after import LONGEST_WAIT

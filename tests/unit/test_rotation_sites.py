@@ -10,7 +10,7 @@ from proxywhirl.errors import Blame, PoolEmpty, SiteResting
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.sites.sites import Site, witnesses_needed
+from proxywhirl.rotation.sites.site import Site, witnesses_needed
 from proxywhirl.testing.clock import ManualClock
 
 SHOP = "http://shop.example/x"

@@ -33,8 +33,8 @@ from proxywhirl.cache.coordination.reconcile import STORE_ID, adopt, has_left, i
 from proxywhirl.cache.coordination.tier_stack import TierStack
 from proxywhirl.cache.entries import EntryMapping
 from proxywhirl.cache.keys.keyset import KeyNotes, leave_notes, noted, open_sealer
-from proxywhirl.cache.maintenance.history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.maintenance.periodic import Upkeep
+from proxywhirl.cache.maintenance.statistics_history import PREFIX, ProcessStatistics, Publisher, published
 from proxywhirl.cache.manifest import l2_directory, opening_lock
 from proxywhirl.cache.models import KEY_VARIABLE, CacheConfig, CacheStatistics
 from proxywhirl.cache.record import Record

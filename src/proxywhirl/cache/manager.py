@@ -23,7 +23,7 @@ from proxywhirl.cache.change_feed import CacheChanges, read_changes
 from proxywhirl.cache.coordination.replicas import Committed
 from proxywhirl.cache.entries import is_withheld, text_of
 from proxywhirl.cache.lookups import Lookups
-from proxywhirl.cache.maintenance.history import ProcessStatistics, StatisticsPoint
+from proxywhirl.cache.maintenance.statistics_history import ProcessStatistics, StatisticsPoint
 from proxywhirl.cache.models import WITHHELD, CacheEntry, CacheStatistics
 from proxywhirl.cache.policy import Check, Merge, Selection, check_batch, merge_batch
 from proxywhirl.cache.record import Record, storable_attributes

@@ -13,7 +13,7 @@ from proxywhirl.cache.models import NEVER, CacheEntry
 from proxywhirl.cli.options import COUNTRY, KEY_OR_PROXY, home_option, json_option, open_runtime
 from proxywhirl.cli.output import ago, ahead, label_of, no_proxy, print_json, printable
 from proxywhirl.errors import PoolEmpty
-from proxywhirl.health.history import HistoryFigures, Sample
+from proxywhirl.health.outcome_history import HistoryFigures, Sample
 from proxywhirl.health.policy import reason
 from proxywhirl.models import Proxy
 from proxywhirl.rotation.selection.explain import Explanation

@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from proxywhirl.cache import CacheConfig, CacheStatistics
-from proxywhirl.cache.maintenance.history import ProcessStatistics, totals
+from proxywhirl.cache.maintenance.statistics_history import ProcessStatistics, totals
 from proxywhirl.cache.opening import L3_TIER
 from proxywhirl.cli.options import home_option, json_option, open_runtime
 from proxywhirl.cli.output import print_json, print_table

@@ -6,7 +6,7 @@ The steps of one check, for `monitor` (what is due) and `batch` (a list) alike:
 2. `probe` makes up to three attempts; one that this machine spoiled says nothing of the proxy.
 3. `recorder` sifts the results. While the `judges` cannot be relied on, a failure counts against no proxy.
 4. `policy` says the next status and when the proxy is checked next. The recorder hands both to the store of entries,
-   and the outcome to `history`.
+   and the outcome to `outcome_history`.
 
 The outcome of a request enters at 3, as a `Report`: real traffic counts as a check, so that a busy proxy is hardly
 probed. While a monitor runs it takes the reports, since it knows the judges; else they count as they are.

@@ -14,9 +14,9 @@ from typing import Protocol
 
 from proxywhirl.errors import Blame
 from proxywhirl.health import policy
-from proxywhirl.health.history import History, Sample
 from proxywhirl.health.judges import Outage
 from proxywhirl.health.levels import Level, ProbeResult, Report
+from proxywhirl.health.outcome_history import History, Sample
 from proxywhirl.health.policy import Schedule
 from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 

@@ -22,9 +22,9 @@ a hold that is freed               ends when its time is over
 The store is left alone for 1 second after a failure, then 2, up to 30; reading and writing have a wait each.
 
 `records` says how each kind is written and merged, `follower` reads from where it last stopped, `write_buffer` keeps
-what waits, `knowledge` puts them together.
+what waits, `shared` puts them together.
 """
 
-from proxywhirl.knowledge.knowledge import Knowledge
+from proxywhirl.knowledge.shared import Knowledge
 
 __all__ = ["Knowledge"]

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from proxywhirl.errors import LeaseReported
 from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.urls import ProxyURL
 
 Because = tuple[str, int, Sized, object, str]

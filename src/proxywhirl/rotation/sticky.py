@@ -32,7 +32,7 @@ from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, SET_ASIDE, pool_empty, why_not
 from proxywhirl.rotation.selection.request_options import Criteria
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred
 
 _log = logging.getLogger(__name__)

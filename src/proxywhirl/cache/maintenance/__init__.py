@@ -1,15 +1,15 @@
 """What keeps a store whole. Nothing here is on the way of a read or a write of an entry.
 
-=============  ============================================================  ==========================================
-module         what it does                                                  who calls it
-=============  ============================================================  ==========================================
-`verify`       look through an open store, and mend what can be mended       `CacheManager.verify`, `cache.doctor`
-`files`        what is around the tiers: modes of files, room, set aside     `verify`, `cache.doctor`, `cli.doctor`
-`migrate`      move the second tier to its other backend                     `proxywhirl migrate`
-`transfer`     entries to a file and back                                    `CacheManager`, `cli.transfer`
-`history`      points of the statistics, and what each process published     the engine, `proxywhirl stats`
-`periodic`     what is due from time to time: hits, sweeps, history          each call of the cache, and its thread
-=============  ============================================================  ==========================================
+====================  =========================================================  ======================================
+module                what it does                                               who calls it
+====================  =========================================================  ======================================
+`verify`              look through an open store, and mend what can be mended    `CacheManager.verify`, `cache.doctor`
+`files`               what is around the tiers: modes of files, room, set aside  `verify`, `cache.doctor`, `cli.doctor`
+`migrate`             move the second tier to its other backend                  `proxywhirl migrate`
+`transfer`            entries to a file and back                                 `CacheManager`, `cli.transfer`
+`statistics_history`  points of the statistics, and what each process published  the engine, `proxywhirl stats`
+`periodic`            what is due from time to time: hits, sweeps, history       each call of the cache, and its thread
+====================  =========================================================  ======================================
 
 Rules:
 

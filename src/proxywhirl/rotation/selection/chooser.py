@@ -20,7 +20,7 @@ from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
-from proxywhirl.rotation.sites.sites import Site, keeps_any
+from proxywhirl.rotation.sites.site import Site, keeps_any
 from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, admitted
 from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
 

@@ -31,7 +31,7 @@ from proxywhirl.rotation.lease import in_words
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.filters import NO_FILTER
 from proxywhirl.rotation.selection.request_options import Criteria
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.timetable import Timetable
 
 A_WHILE = 0.05

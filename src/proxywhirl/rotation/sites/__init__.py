@@ -1,6 +1,6 @@
 """What is known of the sites that requests go to. Pure; called under the pool's lock.
 
-- `sites`: one site. Who is barred from it, the run of failures alike that shows it to be at fault, its rest, and what
+- `site`: one site. Who is barred from it, the run of failures alike that shows it to be at fault, its rest, and what
   each proxy achieved there.
 - `bans`: for how long one proxy is barred from one site, and which bans have changed and are to be written down.
 - `rate_limit`: how often one proxy may come, learnt from the moments at which the site refused it.

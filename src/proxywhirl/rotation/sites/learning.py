@@ -5,13 +5,13 @@ what came                          what follows
 =================================  ==============================================================================
 the site served                    the ban ends and loses a strike; a site that was left alone is back
 a refusal of this proxy            a ban (`bans`), from which is learnt how often a proxy may come (`rate_limit`)
-several failures alike in a row    the site is at fault (`sites`): the bans are taken back
+several failures alike in a row    the site is at fault (`site`): the bans are taken back
 the same of a site at fault        no ban of the proxy
 a site out of order, at fault      it is left alone for a while, by all
 a refusal to open tunnels          the proxy is barred from what needs one, everywhere
 =================================  ==============================================================================
 
-Where a site limits each proxy by itself (`sites.limits_each`) the bans stand, whatever it does to the others. A proxy
+Where a site limits each proxy by itself (`site.limits_each`) the bans stand, whatever it does to the others. A proxy
 that comes back from a ban, or too early, is refused for what it did itself (`_expected`): that tells nothing of the
 site.
 """
@@ -29,7 +29,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
-from proxywhirl.rotation.sites.sites import (
+from proxywhirl.rotation.sites.site import (
     Arm,
     Failure,
     Site,

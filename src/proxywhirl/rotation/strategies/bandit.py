@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.sites import Arm, Site, estimate
+from proxywhirl.rotation.sites.site import Arm, Site, estimate
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
 

@@ -15,7 +15,7 @@ from proxywhirl.models import Attributes, Outcome
 
 if TYPE_CHECKING:
     from proxywhirl.rotation.proxy_state import ProxyState
-    from proxywhirl.rotation.sites.sites import Site
+    from proxywhirl.rotation.sites.site import Site
 
 Barred = tuple[Collection[str], ...]
 """Keys that may not serve a request for another reason than that it excludes them; none of these is empty."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import Sampler, ScoredSampler, draws_worth
 

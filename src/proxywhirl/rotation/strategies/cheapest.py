@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from proxywhirl.backoff import Backoff
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster
 from proxywhirl.rotation.strategies.sampling import Sampler
 

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Collection
 
-from proxywhirl.rotation.sites.sites import Site
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred, admitted
 
 LOOKED_AT = 8
