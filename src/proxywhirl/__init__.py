@@ -1,5 +1,19 @@
 """ProxyWhirl keeps a pool of forward proxies alive and useful.
 
+Its five verbs, and the rooms that do them:
+
+==========  =================================================================================
+find        `sources` fetches and reads lists, `vendors` knows the user names of vendors
+check       `health` probes proxies and judges how well they work
+remember    `cache` keeps entries in three tiers, `knowledge` bans and sessions, `state` files
+choose      `rotation` leases a proxy for a request, and learns from what came of it
+serve       `gateway` is a proxy, `client` and `integrations` send in a program
+==========  =================================================================================
+
+`runtime` puts them together as `settings` say, with `checkups` and `supply`. `cli` has the commands, and `testing` what
+tests run against. Below all are `net` (sockets), `wire` (bytes) and the modules of this folder. `docs/architecture.md`
+has the layers, and the ways of a request and of a line of a list.
+
 The public names are imported when they are first used, so that `import proxywhirl` costs next to nothing.
 """
 

@@ -1,4 +1,22 @@
-"""The health of a home's proxies: joins the cache, the state, the settings and the rooms of `health`."""
+"""The health of a home's proxies: joins the cache, the state, the settings and the rooms of `health`.
+
+Three ways lead to what is known of a proxy. Each ends in a `Recorder`, which writes to the cache and to the history:
+
+===========  ======================================  ============================================================
+way          begins with                             is recorded
+===========  ======================================  ============================================================
+a request    `note`, with each outcome of a lease    by `record`, or by the monitor while one runs
+a command    `check`, for the keys that are named    in batches, while others are still probed
+a due check  `monitor`, until that is cancelled      five times a second, with what requests noted meanwhile
+===========  ======================================  ============================================================
+
+- A `CheckPlan` says what a command wants other than the settings: level, target, judges, time, bytes.
+- Without a level, a check goes as deep as its judges and its target allow, short of `full`.
+- What a check lacks is a `SettingsError` before anything is probed.
+- Of what requests noted, the newest `REPORTS_KEPT` wait to be recorded.
+- A claim keeps other processes from a proxy during all tries of its probe, and for some seconds of recording.
+- `health` knows no vendors: this module tells it who is to blame where a vendor refuses in its own words.
+"""
 
 from __future__ import annotations
 

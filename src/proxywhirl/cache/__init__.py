@@ -13,7 +13,7 @@
 Beside that way:
 
 - `models` are the public models, `record` is the form between and inside the tiers.
-- `opening` makes open tiers of a configuration, and has their names. `manifest` lists the files of a store.
+- `opening` makes open tiers of a configuration. `manifest` lists the files of a store.
 - `keys` seals credentials, `maintenance` keeps a store whole, `doctor` looks at one that may not open.
 - `change_feed` is the log as the pool and the monitor read it, `statistics` counts.
 
