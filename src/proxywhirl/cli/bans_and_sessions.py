@@ -1,4 +1,4 @@
-"""`proxywhirl bans` and `sessions`: what choosing has learnt and written down, and the end of it."""
+"""`proxywhirl bans` and `sessions`: list the bans and sessions of a home, and end them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _end(runtime: Runtime, name: str, *, as_json: bool) -> int:
 
 
 def _keys(runtime: Runtime, proxy: str | ProxyURL, banned: Collection[str]) -> set[str]:
-    """Return whom a key or URL means; refuse what means nobody that the store or a ban knows."""
+    """Return the keys that a key or URL means; refuse one that neither the store nor a ban knows."""
     keys = runtime.keys_of([proxy])[0]
     if not any(key in banned or runtime.cache.look(key) is not None for key in keys):
         raise no_proxy(proxy if isinstance(proxy, str) else proxy.canonical)
@@ -113,7 +113,7 @@ def _meant(pair: tuple[str, str], site: str | None, keys: Collection[str] | None
 
 
 Told = tuple[dict[str, object], tuple[str, ...]]
-"""What is said of one: its fields in JSON, and its row."""
+"""One ban or session: its fields in JSON, and its row."""
 
 
 def _print(columns: tuple[str, ...], told: Iterator[Told], count: int, *, as_json: bool) -> None:

@@ -37,7 +37,7 @@ SLOW_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Tally:
-    """What was asked for so far, and through which proxy it came. `troubles` are what the demo did to whom."""
+    """The requests so far, and the proxies that served them. `troubles`: what the demo did to which proxy."""
 
     requests: int = 0
     ok: int = 0

@@ -80,7 +80,7 @@ def _examine(home: str | None, *, repair: bool) -> tuple[list[Finding], Path | N
 
 
 def _to_be_closed(settings: Path) -> int:
-    """Return the bits of the mode that nobody else is to have: nobody may write settings, nor read secrets in them."""
+    """Return the mode bits to clear: nobody else may write settings, nor read secrets in them."""
     values = tomllib.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}  # it was read before
     return 0o077 if any(SECRETS & set(section) for section in values.values()) else 0o022
 

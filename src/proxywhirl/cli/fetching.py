@@ -1,4 +1,4 @@
-"""`proxywhirl fetch`: what the sources offer, into the store."""
+"""`proxywhirl fetch`: take the proxies of the sources into the store."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ COUNTRY = Kind("CC", _country)
 
 
 def anywhere(context: click.Context, option: click.Parameter, value: Any) -> Any:
-    """Keep what an option says for the commands below, or take what it said above: the nearest to the command goes."""
+    """Keep an option's value for the commands below, or take it from above: the one nearest to the command counts."""
     key = f"proxywhirl.{option.name}"
     if value:
         context.meta[key] = value

@@ -64,7 +64,7 @@ def warn(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Say something beside the data that nobody has to know."""
+    """Say something optional beside the data."""
     if not is_on("quiet"):
         warn(message)
 

@@ -129,7 +129,7 @@ async def checking(watching: Monitor | None) -> AsyncIterator[None]:
 
 
 def told_to_stop() -> asyncio.Event:
-    """Return what is set at the first SIGINT or SIGTERM, in place of the running loop's death by it."""
+    """Return an event that the first SIGINT or SIGTERM sets, instead of ending the running loop."""
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told.set)

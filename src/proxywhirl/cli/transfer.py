@@ -1,4 +1,4 @@
-"""`proxywhirl import`: lists of proxies, or what `export` wrote, into the store; `proxywhirl export`: the way back."""
+"""`proxywhirl import`: take lists of proxies, or files of `export`, into the store; `export`: write it to a file."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def import_lists(
 
 @dataclass(slots=True)
 class Import:
-    """What the options say of every proxy, and what became of the lines; ignored ones have not the shape of a proxy."""
+    """The options for every proxy, and the counts of lines; ignored ones do not have the shape of a proxy."""
 
     runtime: Runtime
     scheme: str | None

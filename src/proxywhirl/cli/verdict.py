@@ -88,7 +88,7 @@ def _evidence(
 
 
 def _left(body: BinaryIO) -> int:
-    """Count what is left of a body, whose length alone is of interest."""
+    """Count the rest of a body: only its length matters."""
     return sum(map(len, iter(lambda: body.read(1 << 20), b"")))
 
 

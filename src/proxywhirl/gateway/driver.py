@@ -266,7 +266,7 @@ class Driver:
             lease.report(outcome)
 
     async def _hang_up(self) -> None:
-        """Close the connection to the upstream: it serves one request, and what it still sends is of no interest."""
+        """Close the connection to the upstream: it serves one request; later bytes are ignored."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.connection.abort()

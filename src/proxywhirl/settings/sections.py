@@ -1,6 +1,6 @@
 """The sections of the settings: each is one table of the file, and one prefix of variables.
 
-What a section makes of its values is loaded when it is made: a command that reads settings needs no gateway.
+A section imports the objects that it makes only when it makes them: a command that reads settings loads no gateway.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Settings(BaseModel):
     @field_validator("cache", mode="before")
     @classmethod
     def _known_names(cls, value: Any) -> Any:
-        """Refuse what `CacheConfig` itself only warns of: a setting of a wrong name would be believed to hold."""
+        """Refuse unknown names, of which `CacheConfig` only warns: a mistyped setting would be believed to hold."""
         return _without_unknown(value)
 
     @classmethod
@@ -119,7 +119,7 @@ class Settings(BaseModel):
 
 
 def _environment() -> dict[str, Any]:
-    """Return what the variables say, by section and name; an empty one says nothing.
+    """Return the values of the variables, by section and name; an empty one counts as not set.
 
     `PROXYWHIRL_POOL_STRATEGY` is a value, where a table is wanted as JSON; `PROXYWHIRL_POOL` a whole section as JSON.
     """

@@ -5,8 +5,7 @@ Public, and free of any test framework: `docs/testing.md` shows it in use.
 - `fleet` starts `FleetProxy` objects (`proxy`). `server` has their listening sockets; `http_proxy`, `socks_proxy` and
   `tunnel` speak their protocols, and ask the proxy which fault is set.
 - `origin` is the web server behind them. It tells through which proxy a request came by the connection's two ends.
-- `chaos` stands before a tier and fails on command. `tiers` is what every tier does; its
-  tests are in `tier_clauses`.
+- `chaos` wraps a tier and fails on command. `tiers` is the contract of every tier; its tests are in `tier_clauses`.
 - Real sockets and real files: nothing is patched, nothing leaves the machine, and nothing outlives its block. Time
   that has to pass is a `ManualClock`'s.
 """

@@ -1,7 +1,7 @@
 """A tier that fails on command: it raises, takes its time, hangs or answers nonsense, and recovers.
 
-It stands before a real tier and does what that does until it is told otherwise. Nothing sleeps: a delay moves the
-test's clock, and a call that is held waits until the test lets it go.
+It wraps a real tier and behaves like it until it is told otherwise. Nothing sleeps: a delay moves the test's clock, and
+a call that is held waits until the test lets it go.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LONGEST_HOLD_SECONDS = 30.0
 
 
 class Garbage(Enum):
-    """What a tier answers that has lost its mind."""
+    """Wrong answers of a tier."""
 
     WRONG_TYPE = auto()  # an object that is none of what could be answered
     OTHER_KEY = auto()  # records under other keys than their own

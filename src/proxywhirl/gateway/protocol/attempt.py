@@ -3,11 +3,11 @@
 A tunnel (RFC 9110 section 9.3.6) carries bytes both ways and sees into none of them. Rules of an exchange:
 
 - An HTTP proxy gets the request in absolute-form; any other has to open a connection to the target.
-- One loop waits for the upstream's next event and, meanwhile, carries the client's body: a response that comes early,
-  or that grows while the request does, meets nobody who waits for something else.
+- One loop waits for the upstream's next event and, meanwhile, carries the client's body: so a response may come early,
+  or grow while the request does.
 - The client's parser is told of a response only when its first byte is sent: before that, all can be undone.
-- A response for which another proxy may get a better one is held back, where it is not too long. So is a short one
-  until it is whole, so that a cut one can be asked for again.
+- A response that is not too long is held back while another proxy may get a better one. A short one is held until it is
+  whole, so that it can be asked for again if it is cut off.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Two rules hold:
 
 - Every command that can wait carries its own patience in seconds, and an answer says when it ran out.
-- What went wrong upstream is thrown into the generator as an `UpstreamError`, a client that went away as
-  `ClientGone`; nothing else is thrown.
+- A failure upstream is thrown into the generator as an `UpstreamError`, a client that went away as `ClientGone`;
+  nothing else is thrown.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ReadUpstream:
 
 @dataclass(frozen=True, slots=True)
 class ReadEither:
-    """Read whichever speaks first; the client only once the upstream's buffer has room (back-pressure).
+    """Read from the side that speaks first; the client only once the upstream's buffer has room (back-pressure).
 
     Answer: `FromUpstream` (preferred), `FromClient` or, when `patience` ran out, `Nothing`.
     """

@@ -1,8 +1,8 @@
 """Failover: try one proxy after another until one serves the request (pure).
 
-`rotation.retries.pursuit` says what is next. Here stand the gateway's own rules: never another proxy after the client
-may have seen a byte of the answer; never a direct connection. Where no attempt is left, the client gets the last
-response that the target gave, as it came, and only where there was none an error of the gateway.
+`rotation.retries.pursuit` says what is next. The gateway's own rules: never another proxy after the client may have
+seen a byte of the answer; never a direct connection. Where no attempt is left, the client gets the last response of the
+target, as it came, or without any an error of the gateway.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What changes in a message on its way through the gateway (RFC 9110 section 7.6, RFC 9112 section 3.2).
+"""How messages change on their way through the gateway (RFC 9110 section 7.6, RFC 9112 section 3.2).
 
-Pure functions from one h11 event to another. The gateway adds no `Via` and no `X-Forwarded-For`: to be
-told apart from its clients is what people run it to avoid.
+Pure functions from one h11 event to another. The gateway adds no `Via` and no `X-Forwarded-For`: its users do not want
+to be told apart from other clients.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Refusal:
 
 
 def faulty_head(head: h11.Request) -> Refusal | None:
-    """Say why what follows a head cannot be trusted, None where it can; after a refusal the connection must close.
+    """Say why the bytes after a head cannot be trusted, None where they can; else the connection must close.
 
     Both framings at once, or chunks in HTTP/1.0, are how requests are smuggled (RFC 9112 section 6.1).
     """

@@ -58,9 +58,9 @@ def read_asked(head: h11.Request, credentials: Credentials | None) -> Asked | Re
 
 
 def _admitted(headers: Iterable[tuple[bytes, bytes]], credentials: Credentials | None) -> bytes | None:
-    """Return what stands after the name and its comma in a request's `Proxy-Authorization`, None for who is refused.
+    """Return the wish after the name and its comma in a request's `Proxy-Authorization`; None: refused.
 
-    Where `credentials` is None everybody is admitted, under any name or none.
+    Where `credentials` is None every client is admitted, under any name or none.
 
     Raises:
         ValueError: Everybody is admitted, but what is offered cannot be read, so that a wish in it would be lost.
@@ -100,9 +100,9 @@ class ClientBroke(Exception):
 
 
 class Body:
-    """What has come of a request's body.
+    """The part of a request's body that has come.
 
-    `complete`: the end has come. `replayable`: all that was sent of it is still held.
+    `complete`: the end has come. `replayable`: all bytes that were sent are still held.
     """
 
     def __init__(self, client: h11.Connection) -> None:
@@ -151,7 +151,7 @@ class Body:
         return events
 
     def trim(self) -> None:
-        """Note that what has come was sent: past `REPLAYED_BODY` bytes it is held no longer."""
+        """Note that all of it was sent: past `REPLAYED_BODY` bytes it is held no longer."""
         if len(self._held) > REPLAYED_BODY:
             self.replayable = False
             self._held.clear()

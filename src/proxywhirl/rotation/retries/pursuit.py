@@ -1,11 +1,11 @@
 """One request, through one proxy after another until one of them serves it (pure).
 
-`Pursuit.steps` is a generator that the gateway and the transport for httpx2 drive, each in its own way. It yields what
-is to be done and is sent the answer:
+`Pursuit.steps` is a generator that the gateway and the transport for httpx2 drive, each in its own way. It yields a
+step and is sent the answer:
 
 ==============  ========================================================================
 `Choose`        `Proxy`, `Moved` or `NoChoice`, as `choose` makes it of a pool's answer
-`Try`           `Served`, `Failed`, or None of a proxy that turned out to be gone
+`Try`           `Served`, `Failed`, or None if the proxy is gone
 `Wait`          None, after that time
 `Publish`       None
 ==============  ========================================================================
@@ -99,7 +99,7 @@ class Failed:
         held: There is a response that can be handed on where no other proxy does better.
         sent: The target may have seen the request.
         replayable: The request, its body included, can be sent again.
-        counted: It says something of the proxy, which is not tried again in this round.
+        counted: The proxy was really tried, and is not tried again in this round.
     """
 
     outcome: Outcome
@@ -171,7 +171,7 @@ class Pursuit:
         self.policy.budget.note_request()
 
     def steps(self) -> Generator[Choose | Wait | Try | Publish, Any, Stop | NoChoice | None]:
-        """Pursue the request; see the module. A failure is told once it is known whether it was the last."""
+        """Pursue the request; see the module. A failure is published once it is known whether it was the last."""
         while True:
             proxy = yield from self._choose()
             if isinstance(proxy, NoChoice):
@@ -238,7 +238,7 @@ class Pursuit:
         return None
 
     def forgo(self) -> None:
-        """Give back what the budget paid: there is no proxy for the attempt that it allowed."""
+        """Give back the retry that the budget allowed: there is no proxy for it."""
         if self._paid:
             self.policy.budget.give_back()
             self._paid = False

@@ -1,4 +1,4 @@
-"""How a sender pursues its requests and judges what comes back: what the gateway and the library's clients share.
+"""The send policy: how a sender pursues its requests and judges responses; the gateway and the clients share it.
 
 A sender has a number of attempts for one request and a budget of retries for all. Without a budget, a target that is
 down gets as many times its load as there are attempts, just when it can bear the least. With one of a fifth it never
@@ -172,7 +172,7 @@ def as_forwarded(verdict: Verdict, status: int) -> Verdict:
 
 
 class AttemptRecord:
-    """What came of one attempt: what its response is judged by, and what is reported of it.
+    """The record of one attempt: the evidence for its verdict, and the outcome to report.
 
     `latency` is in seconds to the head of the response, or to the tunnel. Of the response's body the first bytes are
     kept, as they came: a page in a content coding stays in it.
@@ -202,7 +202,7 @@ class AttemptRecord:
         self._first += data[: HELD_RESPONSE - len(self._first)]
 
     def evidence(self, length: int | None) -> Evidence:
-        """Return what the response is judged by, so far; `length` is that of its whole body, None where not known."""
+        """Return the evidence so far; `length` is that of the whole body, None where not known."""
         return Evidence(
             site=self._site,
             method=self._method,
@@ -215,7 +215,7 @@ class AttemptRecord:
         )
 
     def outcome(self, told: Verdict, error: str | None = None) -> Outcome:
-        """Return what is reported: who is to blame, for the response or for a failure."""
+        """Return the outcome to report: who is to blame, for the response or for a failure."""
         return Outcome(
             ok=told.blame is None,
             blame=told.blame,

@@ -1,4 +1,4 @@
-"""Who serves of those who may: one file for each idea, `base` for what they have in common, `registry` for their names.
+"""Which of the ready proxies serves: one file for each idea, `base` with their protocol, `registry` with their names.
 
 =============  ======================================================  =====================
 round_robin    each once in every turn, and nobody starves             O(1)
@@ -13,7 +13,7 @@ bandit         the best chance on the site, with some exploration      O(1)
 `random` and `weighted` are in `chance`, each other one in a file of its name. `sampling` is what several draw from.
 `composite`, `geo` and `sticky` are no strategies but ways to use one: `selection.pool_options`.
 
-The costs are those of a request that most proxies may serve. Where few are admitted a strategy draws more often, and
-at the last looks at all. Every random decision is drawn from the pool's `rng`, in an order that depends on the calls
+The costs are those of a request that most proxies may serve. If few are admitted a strategy draws more often, and
+finally looks at all. Every random decision is drawn from the pool's `rng`, in an order that depends on the calls
 alone: the same seed makes the same choices.
 """

@@ -37,15 +37,15 @@ _DEVIATIONS = 4096
 
 
 class Bandit:
-    """Thompson sampling in turn: each proxy whose turn it is, is given a chance, drawn from what is known of it.
+    """Thompson sampling in turn: for each proxy whose turn it is, a chance of success is drawn from its record.
 
-    The first whose chance comes up to what is usual in this pool serves; where none of a few does, the best of these.
-    So the load goes round among all good proxies, bad ones are passed over, and the cost is the same whatever the size
-    of the pool. What is known of a proxy on a site is its record there, on top of its record on all sites; of a new one
-    it is what became of the first use of others. Little knowledge means a wide spread, so that an unknown one is tried.
+    The first one with a chance as good as usual in this pool serves; if none of a few has, the best of these. So the
+    load goes round among all good proxies, bad ones are passed over, and the cost does not depend on the size of the
+    pool. The record of a proxy on a site adds to its record on all sites; a new one has the mean record of first uses.
+    Little knowledge means a wide spread, so that an unknown proxy is tried.
 
-    Where bans taught how often a proxy may come to a site (`Site.rate_limit`), only those serve that have rested. Where
-    all have to rest none serves, but for a few that find out whether the rest is longer than it need be.
+    If bans taught how often a proxy may come to a site (`Site.rate_limit`), only rested proxies serve. If all have to
+    rest none serves, except for a few that test whether the rest is too long.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
     is, and narrowed (see `estimate`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
@@ -142,7 +142,7 @@ class Bandit:
         return best, best_chance, best_base
 
     def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
-        """Let what was long ago weigh less, so that no proxy stays given up that became better meanwhile."""
+        """Let old outcomes weigh less, so that a proxy that became better is not given up for ever."""
         state = self._roster.slot(key)
         if state is not None and not state.failures:
             now = self._roster.monotonic()

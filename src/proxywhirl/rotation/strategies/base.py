@@ -32,7 +32,7 @@ def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
 
 
 class Roster(Protocol):
-    """What a strategy may ask of the pool about a proxy, and where it gets chance and time from."""
+    """The pool, as a strategy sees it: facts about a proxy, chance and time."""
 
     rng: random.Random
 
@@ -78,15 +78,15 @@ class Learns(Protocol):
     """A strategy that is told what became of each use, beside what the pool learns itself."""
 
     def learnt(self, state: ProxyState, outcome: Outcome) -> None:
-        """Take note of an outcome; it may be of a proxy that is not in: of one that failed not now, of others never."""
+        """Take note of an outcome; the proxy may be out of the strategy, for now if it failed, or for good."""
 
 
 @runtime_checkable
 class ReadsAttributes(Protocol):
-    """A strategy that chooses by what is known of a proxy: it is told when that changes."""
+    """A strategy that chooses by attributes of a proxy: it is told when they change."""
 
     def redrawn(self, key: str) -> None:
-        """Read the attributes of a proxy again that may serve and was handed to `add`."""
+        """Read the attributes of a proxy again; it is one that was handed to `add`."""
 
 
 @runtime_checkable

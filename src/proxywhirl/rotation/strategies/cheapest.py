@@ -44,7 +44,7 @@ class _Tier:
 
     @property
     def well(self) -> bool:
-        """Whether one more success would teach nothing."""
+        """Whether its rate is so good that one more success teaches nothing."""
         return self.rate == 1.0 and not self.on_trial
 
 
@@ -53,7 +53,7 @@ class Cheapest:
 
     A tier is left when none of it is ready or admitted, or when most of its last requests failed for a reason that lies
     with proxies (not for bans, which hold for one site alone); then for a time that doubles, after which it is tried
-    again: one success leads back to it. Where every tier is in trouble the cheapest that has somebody serves.
+    again: one success leads back to it. If every tier is in trouble, the cheapest with an admitted proxy serves.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -106,7 +106,7 @@ class Cheapest:
                 self._unwell.add(price)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
-        """Draw from the cheapest tier that is well and has somebody; else from the cheapest that has."""
+        """Draw from the cheapest tier that is well and has an admitted proxy; else from the cheapest that has one."""
         now = None
         shunned = []
         for price in self._prices:

@@ -1,4 +1,4 @@
-"""The proxy that brings an answer soonest, counting those that bring none."""
+"""The proxy with the shortest expected time to an answer, failures included."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ _Round = tuple[int, int]  # the number that was looked at last, and the one at w
 
 
 class Owed:
-    """A line of keys, and for each kind of request how far it has looked along it.
+    """A queue of keys, and for each kind of request how far it has looked along it.
 
-    One place for all would not do: where two sites take turns, each would look at the same part of the line for ever,
-    and a proxy in the other part would wait for as long. A kind of request is told by the sets that bar from it. Its
-    round ends where the line ended when the round began, so that proxies that come meanwhile do not put off the end.
+    One place for all would not do: if two sites take turns, each would look at the same part of the queue for ever, and
+    a proxy in the other part would wait for ever. A kind of request is told by its tables of barred keys. Its round
+    ends where the queue ended when the round began, so that proxies that come meanwhile do not put off the end.
     """
 
     def __init__(self) -> None:

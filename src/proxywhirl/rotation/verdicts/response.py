@@ -1,11 +1,10 @@
-"""What is known of a response, what rules ask of it, and the verdict of a sender that has no rules. Pure.
+"""The evidence of a response, what rules look at, and the verdict of a sender without rules. Pure.
 
-What takes time is found out once, and only when a rule first asks for it.
+Slow facts are found out once, and only when a rule first asks for them.
 
-Clients hand on what they unpacked themselves together with the header that says it is packed. So gzip (RFC 1952) and
-zstd (RFC 8878) are told by the beginning of a body, and br and deflate by trying. A coding that is not known here, such
-as br and zstd without the extra `bodies`, gives no text in which anything could be found: status and headers speak
-alone.
+Clients hand on bodies that they have unpacked, with the header that says they are packed. So gzip (RFC 1952) and zstd
+(RFC 8878) are recognised by the beginning of a body, and br and deflate by trying. A coding that is unknown here, such
+as br and zstd without the extra `bodies`, gives no text: only status and headers count.
 """
 
 from __future__ import annotations
@@ -104,9 +103,9 @@ _ZSTD_WINDOW = 23  # log₂ of bytes: no more may be asked of who unpacks a resp
 
 
 def beginning(body: bytes, coding: bytes, limit: int) -> bytes:
-    """Return at most `limit` bytes of the content, of a damaged or cut body what can be had.
+    """Return at most `limit` bytes of the content; of a damaged or cut body as much as can be read.
 
-    What a body can cost is bounded by its coding: gzip and deflate unpack no more than `limit`, zstd keeps 8 MB
+    The memory is bounded by the coding: gzip and deflate unpack no more than `limit`, zstd keeps 8 MB
     meanwhile, and br unpacks up to 16 MB, its largest window (RFC 7932 section 9.1), which takes some 30 ms.
 
     Args:
@@ -203,7 +202,7 @@ class Response:
 
     @cached_property
     def place(self) -> tuple[str, str]:
-        """Where the response leads: a host, `""` for the same one, and a path, `""` where it leads nowhere."""
+        """Where a redirect leads: a host, `""` for the same one, and a path, `""` where it leads nowhere."""
         location = self._last(b"location").decode("latin-1")
         address = location.partition("#")[0].partition("?")[0]
         if not address:

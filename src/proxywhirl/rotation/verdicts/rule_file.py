@@ -1,11 +1,10 @@
 """Rules as they are written: TOML, a table for each rule by its name.
 
-The rules of the package and those of the user have the same grammar. The user's own go before; a table of theirs that
-has the name of a built-in rule changes that one where it stands, in a few settings alone, so that no name that was
-taken by chance replaces a rule unseen.
+Built-in and user rules have the same grammar. The user's rules go before. A user's table with the name of a built-in
+rule changes a few settings of that rule in its place, so that a name taken by chance does not replace a rule unseen.
 
-`faults_of` tells all that is wrong with a file, and which rules can never decide: those whose conditions exclude each
-other, and those before which another one holds whenever they do. Only what is certain is told.
+`faults_of` lists all mistakes in a file, and the rules that can never decide: their conditions exclude each other, or a
+rule before them holds whenever they do. Only certain faults are listed.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def _host(domain: str) -> str:
 
 
 def _must_match(pattern: str, wrong: str) -> AfterValidator:
-    """Refuse what does not match as a whole; `wrong` says what it is not, and what to write."""
+    """Refuse a text that does not match as a whole; `wrong` says what it is not, and what to write."""
     compiled = re.compile(pattern)
 
     def check(value: int | str) -> int | str:
@@ -99,7 +98,7 @@ Seconds = Annotated[Whole | Real, Field(gt=0, le=LONGEST_WAIT)]
 
 
 class Definition(BaseModel):
-    """What can be said of a rule; one condition at least."""
+    """The settings of a rule; one condition at least."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -263,7 +262,7 @@ class RuleFault:
 
 
 def faults_of(text: str, where: str) -> list[RuleFault]:
-    """Return all that is wrong with the user's rules; `where` names the file in what is read of it."""
+    """Return all faults of the user's rules; `where` names the file in messages."""
     try:
         tables = read_tables(text, where)
     except SettingsError as exc:
@@ -313,7 +312,7 @@ def _may_be_title(wording: Wording) -> bool:
 
 
 def _hidden(rule: Rule, before: Sequence[Rule]) -> str:
-    """Return which rules decide before it wherever it holds: those of a longer domain do so on a part of its sites."""
+    """Return the rules that decide before it wherever it holds; rules of a longer domain do on a part of its sites."""
     names: dict[str, None] = {}
     for domain in rule.domains or (None,):
         first = next((other for other in before if _is_for(other, domain) and _covers(other, rule)), None)
