@@ -75,8 +75,9 @@ def make_tier(name: str, plan: TierPlan) -> Tier:
         SettingsError: The package that offers the tier cannot be loaded, or what it offers is no tier.
         TierError: The tier cannot be opened.
     """
-    factory = plugins.find("tier", ENTRY_POINT_GROUP, name, _BUILT_IN)
-    return factory(plan) if name in _BUILT_IN else _checked(name, _opened(name, factory, plan))
+    if name in _BUILT_IN:
+        return _BUILT_IN[name](plan)
+    return _checked(name, _opened(name, plugins.find("tier", ENTRY_POINT_GROUP, name, _BUILT_IN), plan))
 
 
 def _opened(name: str, factory: TierFactory, plan: TierPlan) -> Tier:
