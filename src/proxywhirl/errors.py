@@ -129,7 +129,7 @@ class UnstorableValue(CacheError, ValueError):
 
 
 class WrongPlaceError(TierError):
-    """What is in the place of a tier is another's, or was moved: no sickness, and nothing to go on without."""
+    """Another program's file is in a tier's place, or its entries were moved: the cache does not go on."""
 
 
 class FormatVersionError(CacheError):

@@ -226,7 +226,7 @@ class Outcome:
     bytes_down: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse what would be learnt wrongly, and for long; most are seen to be well at once."""
+        """Refuse values that would be learnt wrongly, and for long; most are seen to be well at once."""
         if not (
             type(self.ok) is bool
             and (self.latency is None or (type(self.latency) is float and 0.0 <= self.latency <= _FINITE))
@@ -294,7 +294,7 @@ class HealthCheck:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no store could hold: it would be lost after it was acknowledged."""
+        """Refuse values that no store could hold: they would be lost after they were acknowledged."""
         require("ok", self.ok, bool, "True or False")
         require("status", self.status, HealthStatus, "a HealthStatus, such as HealthStatus.HEALTHY")
         require_moment("at", self.at)

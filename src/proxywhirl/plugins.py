@@ -1,8 +1,8 @@
 """What other packages offer by entry points: strategies, tiers, list formats, sources.
 
-The name of an entry point is what the user writes, its object is what the docs of the group say: extending.md (tiers),
-strategies.md (strategies), sources.md (sources and list formats). A built-in name cannot be taken over. What is
-installed is looked up each time: a look-up reads the metadata of every package, some milliseconds, and happens when a
+Users write the name of an entry point; its object is described by a page for each group: extending.md (tiers),
+strategies.md (strategies), sources.md (sources and list formats). A built-in name cannot be taken over. The installed
+packages are looked up each time: a look-up reads the metadata of every package, some milliseconds, and happens when a
 home is opened.
 """
 
@@ -32,7 +32,7 @@ def known_names(group: str, built_in: Iterable[str]) -> list[str]:
 
 
 def find(kind: str, group: str, name: str, built_in: Mapping[str, T], *, also: Iterable[str] = ()) -> T:
-    """Return what has a name: the built-in object, else that of another package.
+    """Return the object of a name: the built-in one, else another package's.
 
     Args:
         kind: What it is, for messages.

@@ -159,7 +159,7 @@ class Runtime:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The judge of responses: the built-in rules and those of the home's `ban-rules.toml`, read at the first use.
+        """The classifier: the built-in rules and those of the home's `ban-rules.toml`, read when first used.
 
         Raises:
             SettingsError: that file cannot be read, or what it says is wrong.

@@ -27,7 +27,7 @@ _SHOWN_BITS = 128
 
 
 def require(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
-    """Refuse what is not of a kind; `what` says in words what it has to be.
+    """Refuse a value of another kind; `what` says in words what it has to be.
 
     >>> require("rng", 5, float, "a number with a point")
     Traceback (most recent call last):
@@ -41,7 +41,7 @@ def require(name: str, value: object, kind: type | tuple[type, ...], what: str) 
 
 
 def require_several(name: str, value: object, what: str) -> None:
-    """Refuse one text where several of something are asked for: its characters would be taken for them.
+    """Refuse a single text where several are asked for: its characters would be taken for them.
 
     >>> require_several("keys", "3f1c", "keys")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Definitions of sources: how one is written, and where those come from that are known.
+"""Definitions of sources: how one is written, and where the known ones come from.
 
 - A definition is a table of TOML by the source's name. What is piped in may also be a URL on each line.
 - Definitions of other packages come first, then the built-in ones (`catalogue.toml`), the ones that commands added, and

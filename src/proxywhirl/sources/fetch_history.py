@@ -1,4 +1,4 @@
-"""What is remembered of a source from one fetch to the next, and what follows from it. Times are Unix seconds."""
+"""What is remembered of a source between fetches, and the decisions by it. Times are Unix seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxywhirl.backoff import Backoff
 from proxywhirl.sources.fetching.body import NO_VALIDATORS, Validators
 from proxywhirl.sources.spec import SourceSpec
 
-SAMPLE = 16  # keys of what a source gave: those of one list hardly all vanish but by the user's hand
+SAMPLE = 16  # keys of a source's proxies: hardly all of a list vanish but by the user's hand
 
 _REST = Backoff(60.0, 86_400.0)
 
@@ -29,9 +29,9 @@ class SourceRecord:
 
     Attributes:
         fingerprint: Of the definition that it was fetched by.
-        etag, last_modified: What it said of its version.
+        etag, last_modified: The version that it told.
         asked_at: When it was asked last.
-        fetched_at: When it last answered as it should, be it that nothing had changed.
+        fetched_at: When it last answered well, even if nothing had changed.
         taken_at: When its proxies were last taken in.
         proxies: How many those were.
         sample: Keys of some of them.
@@ -72,11 +72,11 @@ class SourceRecord:
     def validators(
         self, spec: SourceSpec, ttl: float, now: float, holds: Callable[[tuple[str, ...]], bool]
     ) -> Validators:
-        """Return what to send along, so that only a newer version comes; nothing where the whole list is wanted.
+        """Return the headers by which only a newer version comes; nothing where the whole list is wanted.
 
-        An answer that nothing has changed renews no time to live. So the list is asked for whole when what it gave
-        would end before it is asked the next time; also where the definition has changed, or where nothing that it
-        gave is held any more, since the store was cleared.
+        An answer that nothing has changed renews no time to live. So the whole list is wanted when its proxies would
+        end before the next fetch, when the definition has changed, or when none of its proxies is in the store any
+        more.
         """
         lasts = self.taken_at is not None and now + spec.refresh < self.taken_at + ttl
         if not lasts or self.fingerprint != spec.fingerprint or not holds(self.sample):

@@ -1,4 +1,4 @@
-"""Take the proxies out of what a source gave."""
+"""Take the proxies out of a source's list."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Harvest:
 
 
 def harvest(stream: IO[bytes], spec: SourceSpec, *, too_long: Callable[[], bool] = lambda: False) -> Harvest:
-    """Read what a source gave. From a list that is not the user's own, only public addresses are taken.
+    """Read a source's list. From a list that is not the user's own, only public addresses are taken.
 
     `stream` is seekable and at its beginning. `too_long` is asked now and again whether to give up.
 

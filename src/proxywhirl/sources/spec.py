@@ -34,10 +34,10 @@ class SourceSpec:
         path: Where in a JSON document the proxies stand.
         scheme: Of the entries that name none.
         refresh: Seconds after which it is worth asking again.
-        ttl: Seconds that what it gives lives; infinity for ever.
+        ttl: Seconds that its proxies live; infinity for ever.
         enabled: Whether it is asked when no source is named.
         provenance: Who named it.
-        home_page: The page of those who keep the list, where it is known.
+        home_page: The page of the list's maintainers, where it is known.
         licence: Of the list, where it is known.
     """
 
@@ -72,7 +72,7 @@ class SourceSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when what is read, or what becomes of it, changes: what was learned of it holds no more then."""
+        """A text that changes with the definition: what was learned before a change no longer holds."""
         told = (self.location, self.format, self.path, self.scheme, self.ttl)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 

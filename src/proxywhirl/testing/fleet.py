@@ -1,4 +1,4 @@
-"""A fleet of real proxies on this machine, each of which can be made to fail while a test runs.
+"""A fleet of real proxies on this machine. Each can be made to fail while a test runs.
 
 Rules: nothing leaves the machine: every host name that a proxy is asked for means 127.0.0.1, and an
 address that is no loopback address is unreachable. What a block has started is gone when it ends:

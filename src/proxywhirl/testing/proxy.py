@@ -1,4 +1,4 @@
-"""One proxy of a fleet: what is asked of it, what it does wrong now, and what it has seen.
+"""One proxy of a fleet: its specification, its fault, and the requests that it has seen.
 
 The servers (`http_proxy`, `socks_proxy`, `tunnel`) speak the protocols and ask the `FleetProxy` what to do:
 

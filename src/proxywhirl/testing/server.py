@@ -1,4 +1,4 @@
-"""What the servers of a fleet stand on: a listening socket that can refuse by turns, and HTTP/1.1 on a connection.
+"""The base of a fleet's servers: a listening socket that can refuse by turns, and HTTP/1.1 on a connection.
 
 Rules of a `LoopbackServer`:
 

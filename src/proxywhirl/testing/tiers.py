@@ -58,7 +58,7 @@ class TierContract(
 class DurableTierContract(TierContract, DurableClauses, SharingClauses):
     """What a tier does besides whose records outlive the process, and which several processes share.
 
-    A subclass gives `open_tier(folder, *, authority, max_entries=None, policy="lru")` instead of `make_tier`: it
-    opens what is stored under a folder, and a new store where there is nothing. A tier whose store is not in files
-    takes the folder's name for the name of its store.
+    A subclass gives `open_tier(folder, *, authority, max_entries=None, policy="lru")` instead of `make_tier`: it opens
+    what is stored under a folder, and a new store where there is nothing. A tier with its store elsewhere takes the
+    folder's name for the name of its store.
     """

@@ -1,7 +1,7 @@
 """Vendors of proxies: how a session and a place are written into a credential, and what their refusals mean. All pure.
 
-What is stored is one grammar for all vendors (`grammar`), in the username: `name,session=cart-17,country=de`. It tells
-identities apart, and it is never sent.
+The stored username has one grammar for all vendors (`grammar`): `name,session=cart-17,country=de`. It tells identities
+apart, and it is never sent.
 
 | when | what happens | where |
 |---|---|---|

@@ -17,7 +17,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 def decode(provider: str | None, status: int, headers: Headers, *, tunnel: bool = True) -> Verdict | None:
-    """Return who is to blame for what a vendor's gateway answered; None where the vendor says nothing of it.
+    """Return who is to blame for an answer of a vendor's gateway; None where the vendor says nothing of it.
 
     A refused tunnel is the vendor's in any case. Without a `tunnel` the answer is the vendor's where it carries the
     vendor's header, since a target may answer with any status. A target that sends such a header itself is taken for
@@ -45,7 +45,7 @@ def decode(provider: str | None, status: int, headers: Headers, *, tunnel: bool 
 
 
 def classify_forwarded(provider: str | None, evidence: Evidence, classify: Classify) -> Verdict:
-    """Classify what a proxy forwarded outside of a tunnel: where its vendor says that it is its own, that goes."""
+    """Classify a response outside of a tunnel; if its vendor says that it is the vendor's own, that counts."""
     said = decode(provider, evidence.status, evidence.headers, tunnel=False)
     return as_forwarded(classify(evidence), evidence.status) if said is None else said
 

@@ -1,4 +1,4 @@
-"""What is wished of a vendor's gateway, and how that is written into a username: one grammar for all vendors (pure).
+"""The wish to a vendor's gateway, and how it is written into a username: one grammar for all vendors (pure).
 
 `name,session=cart-17,country=de,city=berlin,lifetime=10m`: the account's name as the vendor gave it, then keys and
 values. A comma, an equals sign and a percent sign inside of them are percent-encoded. The text is an identity's

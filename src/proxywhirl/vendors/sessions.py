@@ -1,10 +1,10 @@
-"""What an identity at a vendor's gateway sends when it connects, and how one line becomes many identities (pure).
+"""The credential that a vendor's session is dialled with, and how one line becomes many sessions (pure).
 
-- What is stored, and what tells identities apart, is our grammar, also for vendors that read sessions in the password.
-  The credential of the vendor exists from the moment of connecting on, and nowhere else.
+- Identities are stored in our grammar, also for vendors that read sessions in the password. The vendor's credential is
+  made at the moment of connecting, and kept nowhere.
 - Two wishes never give one credential, so that no two identities share an exit by accident. A vendor's separator
   therefore never stands in a value.
-- What cannot be written for a vendor is an error that says so; it is never left out.
+- A wish that cannot be written for a vendor is an error that says so; it is never left out.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def vendor_sessions(
 
 
 def to_send(url: ProxyURL, provider: str | None) -> ProxyURL:
-    """Return what a proxy is dialled with: with the vendor's credential where its username holds a wish, else as it is.
+    """Return the URL to dial: with the vendor's credential if the username holds a wish, else as it is.
 
     Raises:
         SettingsError: The username is no wish, or the vendor does not take it.
@@ -81,7 +81,7 @@ def to_send(url: ProxyURL, provider: str | None) -> ProxyURL:
 
 
 def recognised(url: ProxyURL, known: Attributes) -> Attributes:
-    """Add to what is known of a proxy what its username says, where that is a wish for the vendor at its host.
+    """Add the wish in a proxy's username to its attributes, if it is one for the vendor at its host.
 
     Raises:
         SettingsError: The username has the form of a wish there, and is none that the vendor takes.

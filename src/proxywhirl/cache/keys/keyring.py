@@ -1,4 +1,4 @@
-"""Where a key is kept that is not configured: a file of mode 0600, or the keyring of the operating system.
+"""The place of a key that is not configured: a file of mode 0600, or the keyring of the operating system.
 
 Both keep a list: the sealing key, then the keys that a rotation is moving away from. `origin` names the place.
 

@@ -30,7 +30,7 @@ Tiers = Sequence[tuple[TierName, Tier]]
 
 
 def key_keeper(config: CacheConfig) -> KeyKeeper | None:
-    """Return what keeps the key: the key file, or the system's keyring where that is asked for and there is no file.
+    """Return the keeper of the key: the key file, or the system's keyring if it is asked for and there is no file.
 
     None where the key is configured: then the user alone can change it.
     """
@@ -61,8 +61,8 @@ def kept_keys(config: CacheConfig) -> list[SecretStr]:
 def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sealer | None:
     """Find the keys and check them against what is stored; None for a cache in memory alone.
 
-    With `whole` false there are other durable tiers, which cannot be read. They may hold what another key sealed, so
-    that no key is made: the answer is None where there is none.
+    With `whole` false there are other durable tiers, which cannot be read. They may need another key, so none is made:
+    the answer is None if there is no key.
 
     Raises:
         DecryptionError: credentials are stored and a key that they need is missing.
@@ -158,7 +158,7 @@ class KeyNotes:
         return set()
 
     def guard(self, decide: Decision) -> Decision:
-        """Return a decision, for a transaction of the authority, that seals only with a key whose note is there then.
+        """Return a decision, for a transaction of the authority, that seals only with a key that has its note then.
 
         Raises, when it runs:
             DecryptionError: the key was changed, and the new one cannot be found by this process.
@@ -182,7 +182,7 @@ class KeyNotes:
 def _matching(
     read: Callable[[], list[SecretStr]], previous: list[SecretStr], durable: list[Tier], place: str
 ) -> list[SecretStr]:
-    """Return the keys that are kept, when they and the previous ones are all that is needed."""
+    """Return the stored keys, if they and the previous ones are all that is needed."""
     kept = read()
     while True:
         known = {fingerprint(key) for key in (*kept, *previous)}

@@ -1,11 +1,11 @@
 """Change the key that stored credentials are sealed with, while other processes read and write.
 
-Each step may be the last one before a crash, and each may be done again. Who comes later finds two keys, and goes on.
+Each step may be the last one before a crash, and each may be done again. A later rotation finds two keys, and goes on.
 
 1. The new key is kept beside the old one, durably, before anything is sealed with it.
-2. Each durable tier gets the note of the new key, and each token is sealed anew where it still is what was read.
+2. Each durable tier gets the note of the new key, and each token that has not changed since it was read is sealed anew.
 3. The authority loses the notes of the old key. After that no process seals with it (see the package's plan).
-4. What the old key sealed until then is sealed anew.
+4. Tokens that the old key sealed until then are sealed anew.
 5. Copies in the windows that are still of the old key are dropped, and then its notes there.
 6. The old key is forgotten.
 """
@@ -168,7 +168,7 @@ class _Work:
         return noted
 
     def reseal(self) -> tuple[int, int]:
-        """Seal anew what another key sealed, until there is no more; return how many, and how many are damaged."""
+        """Seal the tokens of other keys anew, until there is none; return how many, and how many are damaged."""
         if not self._stack.replay():  # what waits for the authority may be sealed with the old key
             raise TierError(DEGRADED)
         resealed = 0
@@ -205,7 +205,7 @@ class _Work:
         return fresh
 
     def _exchange(self, fresh: Mapping[str, tuple[str, str]]) -> tuple[int, int]:
-        """Exchange tokens that still are what was read; return how many were, and how many were not."""
+        """Exchange tokens that have not changed since they were read; return how many, and how many had."""
         same: list[Record] = []
         changed = 0
 
@@ -220,7 +220,7 @@ class _Work:
         return len(same), changed
 
     def clean_windows(self) -> None:
-        """Drop what a window still has of another key: copies that have not caught up. Then forget its notes."""
+        """Drop a window's copies with another key, which have not caught up. Then forget the key's notes."""
         after: dict[int, str] = {}
         more = True
 

@@ -1,6 +1,6 @@
-"""What is around the tiers of a store: who may reach its files, room on the disk, what was set aside.
+"""The files of a store: who may reach them, room on the disk, what was set aside.
 
-Only files that bear the names of ours (`manifest`) are looked at, and changed: a directory may be shared with others.
+Only files with names of the `manifest` are looked at, and changed: a directory may be shared with others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _READ, _WRITE = stat.S_IRUSR, stat.S_IWUSR
 
 
 def out_of_reach(config: CacheConfig, others: Iterable[Path] = (), *, repair: bool) -> Iterator[Finding]:
-    """Name what its own user cannot read and write; with `repair`, that user can.
+    """Name files that their own user cannot read and write; with `repair`, give that user access.
 
     `others` are looked at before the files of the cache. A file of keys need only be read.
     """
@@ -31,7 +31,7 @@ def out_of_reach(config: CacheConfig, others: Iterable[Path] = (), *, repair: bo
         yield from _closed_to_owner(path, _READ | _WRITE, repair=repair)
     for place in places(config):
         yield from _closed_to_owner(place.directory, _READ | _WRITE, repair=repair)
-        for pattern in place.used:  # what is in a directory is seen when that was mended
+        for pattern in place.used:  # the files of a directory are seen when it was mended
             for path in sorted(place.directory.glob(pattern)):
                 yield from _closed_to_owner(path, _READ | _WRITE, repair=repair)
     if config.encryption_key is None:
@@ -53,7 +53,7 @@ def _closed_to_owner(path: Path, needed: int, *, repair: bool) -> Iterator[Findi
 
 
 def too_open(paths: Iterable[Path], *, repair: bool, closed: int = 0o077) -> Iterator[Finding]:
-    """Name what others than its owner may read or write; with `repair`, they may no more.
+    """Name files that others than their owner may read or write; with `repair`, close them.
 
     `closed` are the bits of the mode that count.
     """
@@ -123,7 +123,7 @@ def _look_into(place: Path, names: Collection[str], least_free: int, *, repair: 
 
 
 def set_aside(paths: Iterable[Path]) -> Iterator[Finding]:
-    """Tell of files that were put away."""
+    """Name files that were set aside."""
     for path in paths:
         if "damaged" in path.name and not path.name.endswith(("-wal", "-shm")):
             what = "holds damaged data that was set aside"

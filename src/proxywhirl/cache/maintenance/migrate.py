@@ -1,8 +1,8 @@
 """Move the second tier to its other backend: every record as it is, with its place in the log, and every note.
 
-What is moved stays where it is until all of it is in the other place and was read back from there. One note, which
+The entries stay where they are until all of them are in the other place and were read back from there. One note, which
 names the backend that has the entries (see `directory_lock`), is the switch. Before it, a move that was cut off begins
-anew; after it, only what is left is removed.
+anew; after it, only the remains are removed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Migration:
 
 
 def migrate(config: CacheConfig, to: str) -> Migration:
-    """Move the second tier of a configuration, whichever backend that names, to `to`: `jsonl` or `sqlite`.
+    """Move the second tier of a configuration, of either backend, to `to`: `jsonl` or `sqlite`.
 
     Nothing else may use the store meanwhile. Costs about 50 microseconds an entry.
 
@@ -98,7 +98,7 @@ def _opened(name: str, plan: TierPlan) -> Iterator[Backend]:
 
 
 def _holds_its_own(plan: TierPlan, name: str) -> bool:
-    """Whether a backend holds what cannot be had again from a tier below."""
+    """Whether a backend holds entries that no tier below has."""
     if not _files(plan, name):
         return False
     with _opened(name, plan) as tier:

@@ -1,7 +1,7 @@
-"""Look through the whole store for what is not as it should be, and mend what can be mended.
+"""Examine the whole store, and mend what can be mended.
 
 1. Each durable tier examines itself (`Tier.examine`).
-2. What waits for the authority, or could not be written to it, is told (hinted handoff).
+2. Changes that wait for the authority, or could not be written to it, are told (hinted handoff).
 3. Each window is compared with the authority. Other processes may write meanwhile, so that a difference proves nothing
    by itself. It does where the window has then caught up with the revision at which the authority was read, and still
    holds the very same record.
@@ -106,7 +106,7 @@ def _hints(stack: TierStack, *, repair: bool) -> list[Finding]:
 
 
 class _Scan:
-    """One reading of the authority, page by page: what is stored otherwise than `put` does, and what cannot be opened.
+    """One reading of the authority, page by page: entries unlike those of `put`, and credentials that do not open.
 
     Earlier releases stored other spellings of a URL than the canonical one, and credentials in it; a count below zero
     is damage. What can be read is written anew, where there is `write`. `seals` counts what each key sealed, by
@@ -150,7 +150,7 @@ class _Scan:
             yield Finding(f"{self._name}: credentials", what, advice)
 
     def _decide(self, present: Mapping[str, Record]) -> Batch:
-        """Write the records anew that still need it; what was removed meanwhile stays removed."""
+        """Write the records again that still need it; records removed meanwhile stay removed."""
         held = (record for record in present.values() if _misspelt(record) not in {None, NO_URL})
         return Batch(puts=[self._mapping.sealed(_anew(record)) for record in held])
 
@@ -177,7 +177,7 @@ def _misspelt(record: Record) -> str | None:
 
 
 def _compared(window: BreakerTier, stack: TierStack, *, repair: bool) -> list[Finding]:
-    """Return what is proved to be wrong in a window; with `repair` it is dropped, to be read from below again."""
+    """Return the proved faults of a window; with `repair` their keys are dropped, to be read from below again."""
     suspects: dict[str, Record] = {}
     is_memory = window.name == "l1"  # there a page costs as much as all
     for page in _pages(window, limit=PAGE * PAGE if is_memory else PAGE):
@@ -201,7 +201,7 @@ def _compared(window: BreakerTier, stack: TierStack, *, repair: bool) -> list[Fi
 def _judged(
     window: BreakerTier, stack: TierStack, suspects: Mapping[str, Record], wrong: dict[str, str]
 ) -> dict[str, Record]:
-    """Add what is proved to `wrong`; return what may be a change under way."""
+    """Add proved faults to `wrong`; return the keys that may be changing just now."""
     stack.refresh()  # what the authority is known to hold is later than the suspects
     differing = _differences(suspects.values(), _peeked(stack.authority, suspects))
     reached = stack.authority.call(lambda tier: tier.revision, -1)

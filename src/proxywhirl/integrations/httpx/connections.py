@@ -87,7 +87,7 @@ class ProxiedStream(httpcore2.AsyncNetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        """Answer httpcore2, to which an idle connection that `is_readable` is of no more use."""
+        """Answer httpcore2, which drops an idle connection that `is_readable`."""
         if info == "is_readable":
             reader = self._connection.reader
             # The loop has already read what came, so the socket does not tell; the reader shows only its end.
@@ -168,7 +168,7 @@ class Identities:
     def check_out(self, key: str, endpoint: ProxyURL) -> Identity:
         """Return the connections of a proxy: new ones where its credential has changed.
 
-        `key` is that of the proxy, which the endpoint's need not be: sessions of a vendor may differ in the password.
+        `key` is the proxy's, and may differ from the endpoint's: sessions of a vendor may differ in the password.
         """
         identity = self._known.get(key)
         if identity is None or identity.endpoint != endpoint:

@@ -154,7 +154,7 @@ class Sending:
         return Failed(outcome, sent=failure.sent, replayable=replayable, counted=not failure.stale)
 
     def ended(self, why: NoChoice | Stop | None) -> httpx2.Response:
-        """Hand on the last response that there was; where there was none, raise the last failure."""
+        """Return the last response; without any, raise the last failure."""
         if self.response is not None:
             self.response.extensions[EXTENSION]["moved_from"] = self.pursuit.moved_from
             return self.response

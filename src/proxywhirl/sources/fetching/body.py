@@ -1,6 +1,6 @@
-"""Collect what a source sends, unpacked, in memory as long as it is small, and as far as it is allowed to grow.
+"""Collect a source's body, unpacked, in memory while it is small, and up to its bound.
 
-Whether a body is gzip is told by its beginning (RFC 1952): servers say so where it is not, and do not where it is.
+A body is recognised as gzip by its beginning (RFC 1952): the headers of servers are wrong in both directions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ZLIB_CHECK = 31  # the first two bytes are a multiple of it
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a source said of its version, to ask only for a newer one (RFC 9110 section 8.8)."""
+    """The version that a source told, to ask only for a newer one (RFC 9110 section 8.8)."""
 
     etag: str | None = None
     last_modified: str | None = None

@@ -13,7 +13,7 @@ _IETF = IPv6Network("2001::/23")  # RFC 2928: Teredo, benchmarks and other proto
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """What bounds the fetching of sources: times in seconds, sizes in bytes of unpacked content.
+    """The bounds of fetching: times in seconds, sizes in bytes of unpacked content.
 
     Attributes:
         concurrency: Sources that are asked at once.

@@ -166,7 +166,7 @@ class Fetcher:
         await self._outside.aclose()
 
     async def _attempt(self, spec: SourceSpec, known: Validators) -> Fetched:
-        """Follow redirects to an answer; where one leads from the public internet, it may not lead out of it."""
+        """Follow redirects to an answer; none may lead out of the public internet."""
         first = url = _url(spec.location)
         seen: set[httpx2.URL] = set()
         inside = spec.provenance is Provenance.USER

@@ -1,7 +1,7 @@
 """Find the proxies in web pages: in the rows of tables, else in the lines of the text.
 
-Pages are read by selectolax, which the extra `html` brings. Without it a page is read as the text that it is,
-which finds what stands on one line.
+Pages are read by selectolax, which the extra `html` brings. Without it a page is read as text, which finds only proxies
+that stand on one line.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _log = logging.getLogger(__name__)
 def parse_page(texts: Iterable[str], options: ParseOptions, *, insist: bool = True) -> Iterator[Item]:
     """Read a page: each row of a table is a record by the names in the header, or a line where there are none.
 
-    Where no table holds a proxy, the text of the page is read line by line. A page that is nested beyond reason,
-    which would take a parser of HTML forever, is read as the text that it is. The line of an item is that of the
-    row, or of the text. `insist` says that the format was named, so that it must be readable.
+    Where no table holds a proxy, the text of the page is read line by line. A page that is nested beyond reason would
+    take a parser of HTML for ever: it is read as text. An item has the line of its row, or of the text. `insist` says
+    that the format was named, so that it must be readable.
 
     Raises:
         SettingsError: the extra `html` is missing, and `insist`.
