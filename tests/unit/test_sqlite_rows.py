@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -28,6 +29,10 @@ HARM = {
     "time before all": "fetched_at = -1e18",
     "attributes": "attributes = '{bad'",
     "attributes of another kind": """attributes = '{"countrx":"DE"}'""",
+    "time of use that is none": "accessed_at = 'noon'",
+    "end that is none": "expires_at = 'noon'",
+    "count that is none": "access_count = 'many'",
+    "count that is no text": "access_count = CAST(x'ff41' AS TEXT)",
 }
 
 
@@ -54,10 +59,19 @@ def set_aside(home: Path) -> Path:
 
 
 def harm(path: Path, change: str, name: str = "one") -> None:
-    """Change a row behind the back of its tier."""
+    """Change a row behind the back of its tier, and of SQLite, which allows no other kinds in a column."""
+    ((schema,),) = _on(path, "SELECT sql FROM sqlite_schema WHERE name = 'entries'")
+    _on(path, "UPDATE sqlite_schema SET sql = ? WHERE name = 'entries'", str(schema).removesuffix(" STRICT"))
+    _on(path, f"UPDATE entries SET {change} WHERE key = ?", key(name))
+    _on(path, "UPDATE sqlite_schema SET sql = ? WHERE name = 'entries'", schema)
+
+
+def _on(path: Path, statement: str, *values: Any) -> list[Any]:
     other = apsw.Connection(str(path))
-    other.execute(f"UPDATE entries SET {change} WHERE key = ?", (key(name),))
+    other.pragma("writable_schema", 1)
+    rows = other.execute(statement, values).fetchall()
     other.close()
+    return rows
 
 
 READS: dict[str, Callable[[CacheManager], object]] = {
@@ -100,13 +114,16 @@ def test_a_damaged_row_is_lost_alone_however_it_is_met(
 
 @pytest.mark.parametrize("backend", ["jsonl", "sqlite"])
 @pytest.mark.parametrize("read", ["scan", "changes", "add"])
-def test_the_authority_takes_a_copy_from_another_tier(tmp_path: Path, opened: Opener, backend: str, read: str) -> None:
+@pytest.mark.parametrize("change", ["status", "status that is no text", "count that is none", "end that is none"])
+def test_the_authority_takes_a_copy_from_another_tier(
+    tmp_path: Path, opened: Opener, backend: str, read: str, change: str
+) -> None:
     """Nothing is lost then: the row is what it was, in the same revision, for this and every other process."""
     cache = opened(l2_backend=backend)
     fill(cache)
     cache.get(key("one"))
     cache.close()
-    harm(tmp_path / "l3.db", HARM["status"])
+    harm(tmp_path / "l3.db", HARM[change])
     cache = opened(l2_backend=backend)
     READS[read](cache)
     assert cache.get_statistics().l3_stats.evictions_corruption == 1
@@ -116,6 +133,49 @@ def test_the_authority_takes_a_copy_from_another_tier(tmp_path: Path, opened: Op
     entry = cache.get(key("one"))
     assert entry is not None
     assert entry.attributes.country == "DE"
+
+
+@pytest.mark.parametrize("change", HARM.values(), ids=HARM)
+def test_a_damaged_row_is_written_over(tmp_path: Path, opened: Opener, change: str) -> None:
+    """What is put in its place is taken at once."""
+    cache = opened(l2_config=OFF)
+    fill(cache)
+    entry = cache.get(key("one"))
+    assert entry is not None
+    harm(tmp_path / "l3.db", change)
+    assert cache.put(entry.key, entry)
+    cache.close()
+    cache = opened(l2_config=OFF)
+    assert {each.proxy_url for each in cache.scan()} == {url(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("column", ["check_failures", "check_successes", "recovery_attempt", "generation"])
+def test_numbers_of_another_kind_are_found_by_verify(tmp_path: Path, opened: Opener, column: str) -> None:
+    """No read meets them, and `verify` stumbles over none."""
+    cache = opened(l2_config=OFF)
+    fill(cache)
+    cache.close()
+    harm(tmp_path / "l3.db", f"{column} = 'many'")
+    cache = opened(l2_config=OFF)
+    cache.verify(repair=True)
+    assert [finding.where for finding in cache.verify()] == [str(set_aside(tmp_path))]
+    assert {entry.proxy_url for entry in cache.scan()} == {url("two"), url("three")}
+    assert not cache.get_statistics().l3_degraded
+
+
+def test_texts_that_are_none_cost_their_rows_alone(tmp_path: Path, opened: Opener) -> None:
+    """However they lie among the others."""
+    names = [f"n{n}" for n in range(24)]
+    spoiled = {f"n{n}" for n in (1, 2, 3, 5, 8, 9, 11, 14, 16, 17, 18, 19, 21)}
+    cache = opened(l2_config=OFF)
+    for name in names:
+        cache.add(url(name), source="test", ttl=1e6)
+    cache.close()
+    for name in spoiled:
+        harm(tmp_path / "l3.db", HARM["status that is no text"], name)
+    cache = opened(l2_config=OFF)
+    assert {entry.proxy_url for entry in cache.scan()} == {url(name) for name in names if name not in spoiled}
+    assert cache.get_statistics().l3_stats.evictions_corruption == len(spoiled)
 
 
 def test_a_damaged_window_is_read_past(tmp_path: Path, opened: Opener) -> None:
@@ -199,5 +259,7 @@ def test_a_sound_record_has_no_fault() -> None:
     assert fault_of(own) is None
     kind = Record("my-own", url("one"), "s", 1.0, 60, 61.0, 1.0, sealed=b"blob")  # type: ignore[arg-type]  # the point
     assert fault_of(kind) == "one of its texts is none"
+    zero = Record("my-own", url("one"), "s", 1.0, 60, 61.0, 1.0, sealed=0)  # type: ignore[arg-type]  # the point
+    assert fault_of(zero) == "one of its texts is none"
     other = Record("my-own", "HTTP://192.0.2.1:80", "s", 1.0, 60, 61.0, 1.0)
     assert fault_of(other) == "its URL is none"

@@ -90,7 +90,10 @@ class Lookups(Lifecycle):
             policy.check_key(key)
         engine = self._running()
         engine.upkeep.tick()
-        records, evicted = engine.reader.read_many(below, now)
+        try:
+            records, evicted = engine.reader.read_many(below, now)
+        except TypeError as exc:  # as in `_read_below`
+            raise UnsoundError(", ".join(below)) from exc
         entries |= engine.mapping.used_many(records, now, evicted_from_l1=evicted)
         return {key: entries[key] for key in asked if key in entries}
 
@@ -233,4 +236,8 @@ class Lookups(Lifecycle):
         engine = self._engine or self._running()
         if now >= self._upkeep.due:
             engine.upkeep.tick()
-        return engine.reader.read(key, now)
+        try:
+            return engine.reader.read(key, now)
+        except TypeError:  # a damaged row, whose time is none
+            engine.reader.drop_damaged(key)
+            return engine.reader.read(key, now)

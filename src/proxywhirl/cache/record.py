@@ -332,11 +332,23 @@ def fault_of(record: Record) -> str | None:
 
 def _fault_of_kind(record: Record) -> str | None:
     """Look at the types: damage to the head of a row makes them others than its table's."""
-    texts = (record.key, record.url, record.source, record.error or "", record.attributes, record.sealed or "")
-    numbers = (record.ttl, record.access_count, record.failure_count, record.checks, record.failed_checks)
+    error = "" if record.error is None else record.error
+    sealed = "" if record.sealed is None else record.sealed
+    texts = (record.key, record.url, record.source, error, record.attributes, sealed)
+    numbers = (
+        record.ttl,
+        record.access_count,
+        record.failure_count,
+        record.check_failures,
+        record.check_successes,
+        record.recovery_attempt,
+        record.checks,
+        record.failed_checks,
+        record.generation,
+    )
     if {*map(type, texts)} != {str}:
         return "one of its texts is none"
-    return None if {*map(type, numbers)} == {int} else "one of its counts is none"
+    return None if {*map(type, numbers)} == {int} else "one of its numbers is none"
 
 
 def _fault_of_value(record: Record) -> str | None:

@@ -326,6 +326,7 @@ class Database:
         for suffix in ("", "-journal"):  # what a process left that died here
             Path(f"{self._fresh}{suffix}").unlink(missing_ok=True)
         self._fresh.touch(mode=0o600)
+        self.salvaged = None
         with contextlib.closing(apsw.Connection(str(self._fresh))) as fresh, opened_alone(self._path) as damaged:
             self._migrate(fresh, 0, damaged)
             fresh.close()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -20,13 +21,21 @@ BESIDE = ("", "-wal", "-shm")
 MOST_FAILURES = 10_000
 LAST_ROWID = 2**63 - 1
 
+_KINDS = {"TEXT": (str, type(None)), "INTEGER": (int, type(None)), "REAL": (float, int, type(None))}
+# Text as its bytes: so a row is read whose text is none. A blob, which no column has, as a number, which is no text.
+_AS_READ = "CASE typeof({0}) WHEN 'text' THEN CAST({0} AS BLOB) WHEN 'blob' THEN 0 ELSE {0} END"
+
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """How many rows were saved, and how many are known to be lost; None where not even that can be told."""
+    """How many rows were saved, and how many are known to be lost; None where not even that can be told.
+
+    `refused` are those, by table, that were read and make no row: a text that cannot be read stands there as bytes.
+    """
 
     saved: int
     lost: int | None
+    refused: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.saved} rows were saved, {'an unknown number' if self.lost is None else self.lost} lost"
@@ -98,14 +107,16 @@ def salvage(damaged: apsw.Connection, into: apsw.Connection) -> Salvaged:
     begun = sum(_count(into, table) for table in tables)  # what every new file holds
     known = True
     lost = 0
+    refused: dict[str, list[dict[str, Any]]] = {}
     for table in tables:
         copy = _Copy(damaged, into, table)
         copy.run()
+        refused[table] = copy.refused
         there = copy.expected()
         known = known and there is not None
         lost += max(0, (there or 0) - _count(into, table))
     saved = sum(_count(into, table) for table in tables) - begun
-    return Salvaged(max(0, saved), lost if known else None)
+    return Salvaged(max(0, saved), lost if known else None, refused)
 
 
 class _Copy:
@@ -115,11 +126,14 @@ class _Copy:
         self._source = source
         self._target = target
         self._table = table
-        columns = _strings(target, "SELECT name FROM pragma_table_info(?)", table)
-        self._names = ", ".join(columns)
+        self.refused: list[dict[str, Any]] = []
+        self._columns = _strings(target, "SELECT name FROM pragma_table_info(?)", table)
+        types = _strings(target, "SELECT type FROM pragma_table_info(?)", table)
+        self._kinds = [_KINDS[each] for each in types]
+        self._values = ", ".join(map(_AS_READ.format, self._columns))
         self._key = ", ".join(_strings(target, "SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", table))
-        marks = ", ".join("?" * len(columns))
-        self._insert = f"INSERT OR REPLACE INTO {table} ({self._names}) VALUES ({marks})"  # noqa: S608  # from the schema
+        names, marks = ", ".join(self._columns), ", ".join("?" * len(self._columns))
+        self._insert = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608  # from the schema
         self._failures = 0
 
     def expected(self) -> int | None:
@@ -133,7 +147,7 @@ class _Copy:
         """Copy what can be read."""
         ((without_rowid,),) = self._target.execute("SELECT wr FROM pragma_table_list(?)", (self._table,))
         if without_rowid:
-            query = f"SELECT 0, {self._names} FROM {self._table}"  # noqa: S608  # from the schema
+            query = f"SELECT 0, {self._values} FROM {self._table}"  # noqa: S608  # from the schema
             if not self._copy(query, ())[1]:  # from the front up to the damage, then from the back
                 self._copy(f"{query} ORDER BY {self._key} DESC", ())
             return
@@ -147,16 +161,16 @@ class _Copy:
 
     def _by_rowid(self, direction: str) -> str:
         return (
-            f"SELECT rowid, {self._names} FROM {self._table} NOT INDEXED "  # noqa: S608  # from the schema
+            f"SELECT rowid, {self._values} FROM {self._table} NOT INDEXED "  # noqa: S608  # from the schema
             f"WHERE rowid BETWEEN ? AND ? ORDER BY rowid {direction}"
         )
 
     def _beyond(self, reached: int) -> int | None:
         """Return the next place from which can be read, looked for in growing steps; None where there is none."""
-        query = f"SELECT rowid, {self._names} FROM {self._table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
+        query = f"SELECT rowid, {self._values} FROM {self._table} NOT INDEXED WHERE rowid >= ? ORDER BY rowid LIMIT 1"  # noqa: S608
         step = 1
         while (place := reached + 1 + step) < LAST_ROWID:
-            with contextlib.suppress(apsw.Error, UnicodeDecodeError):
+            with contextlib.suppress(apsw.Error):
                 row = self._source.execute(query, (place,)).fetchone()
                 return None if row is None else place
             self._failures += 1
@@ -171,13 +185,28 @@ class _Copy:
                 rowid = row[0]
                 if not isinstance(rowid, int) or (bounds and not bounds[0] <= rowid <= bounds[1]):
                     raise apsw.CorruptError("a row that is not in its place")  # noqa: TRY301  # one way for all damage
-                with contextlib.suppress(apsw.ConstraintError):  # a value that the column does not allow
-                    self._target.execute(self._insert, row[1:])
+                self._take([_decoded(value) for value in row[1:]])
                 last = rowid
-        except (apsw.CorruptError, apsw.IOError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError):
+        except (apsw.CorruptError, apsw.IOError, apsw.NotADBError, apsw.SQLError):
             self._failures += 1
             return last, False
         return last, True
+
+    def _take(self, row: Sequence[Any]) -> None:
+        """Write a row, unless one of its values is of a kind that its column never had: SQLite converts some."""
+        with contextlib.suppress(apsw.ConstraintError):  # a value that the column does not allow
+            if all(isinstance(value, kinds) for value, kinds in zip(row, self._kinds, strict=True)):
+                self._target.execute(self._insert, row)
+                return
+        self.refused.append(dict(zip(self._columns, row, strict=True)))
+
+
+def _decoded(value: object) -> object:
+    """Return the text whose bytes these are, or them where they are none's."""
+    if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+    return value
 
 
 def _strings(connection: apsw.Connection, query: str, *arguments: str) -> list[str]:

@@ -18,7 +18,7 @@ from proxywhirl.cache.record import Record, UnsoundError, fault_of
 from proxywhirl.cache.tiers.eviction import Uses
 from proxywhirl.cache.tiers.protocol import CopyOf
 from proxywhirl.cache.tiers.sqlite import schema as table
-from proxywhirl.cache.tiers.sqlite.schema import Rows, State, as_record, peek_many
+from proxywhirl.cache.tiers.sqlite.schema import Known, Rows, State, as_record, peek_many
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
@@ -159,22 +159,37 @@ class SqliteFile:
             raise UnsoundError(", ".join(keys))
         return present
 
+    def _known(self, records: Collection[Record]) -> dict[str, Known]:
+        """Return what is held of records that are to be put. Raises `UnsoundError` where that makes no sense."""
+        with contextlib.suppress(UnicodeDecodeError):
+            return self._rows.known(records)
+        raise UnsoundError(", ".join(record.key for record in records))
+
     def _clean(self) -> None:
         """Count the losses of a file that was set aside, and leave rows that make no sense out of the new one.
 
         A copy that another tier has takes the place of such a row, in the same revision.
         """
         saved = self._database.salvaged
+        refused = saved.refused.get("entries", ()) if saved is not None else ()
+        lost = {(row["key"], row["revision"]): "one of its values is of another kind" for row in refused}
         with self._writing() as state:
             rows = map(as_record, self._database.connection.execute(table.SELECT))
-            unsound = [(record, why) for record in rows if (why := fault_of(record)) is not None]
-            self._rows.drop([record.revision for record, _ in unsound], state)
-            copies = [self.copy_of(record.key, record.revision) for record, _ in unsound] if self.copy_of else []
-            self._rows.store([copy for copy in copies if copy is not None], {}, state)
+            unsound = {(record.key, record.revision): why for record in rows if (why := fault_of(record)) is not None}
+            self._rows.drop([revision for _, revision in unsound], state)
+            lost |= unsound
+            copies = (
+                [self.copy_of(key, revision) for key, revision in lost if type(key) is str and type(revision) is int]
+                if self.copy_of
+                else []
+            )
+            found = [copy for copy in copies if copy is not None]
+            known = self._rows.known(found)
+            self._rows.store([copy for copy in found if copy.key not in known], {}, state)
         self.corrupted += max(1, len(unsound) + ((saved and saved.lost) or 0))
-        if unsound:
-            (first, why), number = unsound[0], len(unsound)
-            told = self._database.name, number, first.key, why, self.set_aside
+        if lost:
+            ((key, _), why), number = next(iter(lost.items())), len(lost)
+            told = self._database.name, number, key, why, self.set_aside
             _log.warning("%s: %d rows, such as %s (%s), make no sense and are left in %s alone", *told)
 
     def _start(self) -> None:

@@ -53,7 +53,7 @@ class SqliteTier(SqliteFile):
         before = self._database.set_aside
         try:
             return self._transact(keys, decide)
-        except UnsoundError:  # nothing was decided yet
+        except UnsoundError:  # nothing was written yet
             self._heal(before)
             return self._transact(keys, decide)
 
@@ -69,7 +69,7 @@ class SqliteTier(SqliteFile):
                 removed = self._rows.remove(batch.deletes, state)
                 applied.deletes = [key for key in batch.deletes if key in removed]
             asked = set(keys) if self._bound is None else ()  # no standing decides about these
-            known = self._rows.known([record for record in batch.puts if record.key not in asked])
+            known = self._known([record for record in batch.puts if record.key not in asked])
             for key, held in known.items():
                 was_served[key] = held.served
             applied.puts, standings, applied.evicted = self._admit(batch.puts, was_served, known, state)
