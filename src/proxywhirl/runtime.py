@@ -106,7 +106,7 @@ class Runtime:
 
     @cached_property
     def events(self) -> EventBus:
-        """Where the gateway tells of requests."""
+        """The bus with the gateway's events about requests."""
         from proxywhirl.events import EventBus
 
         return EventBus()

@@ -1,4 +1,4 @@
-"""Where records become `CacheEntry` values and back, and where credentials are sealed and decrypted.
+"""The entry mapping: records become `CacheEntry` values and back; credentials are sealed and decrypted.
 
 Only a rotation decrypts and seals by itself (`keys.rekey`).
 """

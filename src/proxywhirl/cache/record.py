@@ -142,7 +142,7 @@ def _is_one(name: str, value: Any) -> bool:
 
 
 VALUE_FAULTS = (OverflowError, TypeError, ValueError)
-"""What a library raises that was given a value of which it can make nothing."""
+"""The errors of a library for a value that it cannot read."""
 
 NO_CREDENTIALS = (None, None)
 COUNTS = {  # by the names of the fields of an entry, which messages say

@@ -32,7 +32,7 @@ _BEGUN_AT_ONCE = 10  # probes in one turn of the loop, so that those under way g
 Listed = tuple[str, ProxyURL]
 
 OnResult = Callable[[ProbeResult, ProxyURL, Attributes], object]
-"""Is told each result, in the loop's thread: it must be quick."""
+"""Gets each result, in the loop's thread: it must be quick."""
 
 
 @dataclass(frozen=True, slots=True)

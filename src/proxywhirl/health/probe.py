@@ -98,7 +98,7 @@ class Prober:
     ) -> None:
         if not timeout > 0:
             raise SettingsError(f"the timeout of a check must be above 0 seconds, not {timeout!r}")
-        chance = rng or Random()  # noqa: S311  # a nonce need not be secret: whoever could misuse it sees it
+        chance = rng or Random()  # noqa: S311  # a nonce need not be secret
         if not isinstance(judges, Judges):
             parsed = [Judge.parse(judge) if isinstance(judge, str) else judge for judge in judges]
             judges = Judges(parsed, tls=tls, clock=clock, rng=chance)

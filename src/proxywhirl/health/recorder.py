@@ -22,7 +22,7 @@ from proxywhirl.models import Assess, Attributes, HealthCheck, HealthStatus
 
 
 class CheckStore(Protocol):
-    """Where checks and what they found are kept, by key: a cache."""
+    """A store of checks and their findings, by key: a cache."""
 
     def record_checks(self, checks: Sequence[tuple[str, HealthCheck | Assess]], /) -> int:
         """Record checks in one transaction; return how many entries were there."""

@@ -27,7 +27,7 @@ _DEEDS = {
 
 
 def explained(exc: OSError, doing: str, place: Path) -> str:
-    """Say what failed at a place, of which file, why, and what to do where that is known."""
+    """Say what failed, of which file, why, and what to do where that is known."""
     reason = exc.strerror or str(exc)
     file = exc.filename if isinstance(exc.filename, str | Path) else None
     what = f"{doing} {place} failed: {reason}"

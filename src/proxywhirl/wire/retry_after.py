@@ -14,7 +14,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 LONGEST_WAIT = 86_400.0
-"""Seconds: whoever asks for a week is asked again tomorrow, since a mistake must not take a proxy away for good."""
+"""Seconds: a site that asks for a week is asked again tomorrow: a mistake must not take a proxy away for good."""
 
 _TOO_MANY_REQUESTS = 429
 _SECONDS = re.compile(rb"[0-9]{1,32}(?:\.[0-9]{1,32})?")
@@ -91,7 +91,7 @@ def _renewals(headers: Headers, at: float | None) -> Iterator[float]:
 
 
 def _spent_budgets(value: bytes) -> Iterator[float]:
-    """Yield when each budget is renewed of which nothing remains; one that does not say what remains is spent."""
+    """Yield when each spent budget is renewed; one that does not say what remains counts as spent."""
     remaining: float | None = None
     for found in _BUDGET.finditer(value):
         remains, renewed = found[1], found[2]

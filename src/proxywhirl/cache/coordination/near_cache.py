@@ -244,7 +244,7 @@ class NearCache:
             return victim
 
     def load_many(self, began: int, found: Sequence[Record], *, promote: Sequence[Record]) -> list[str]:
-        """Do as `load` for several records, of which some are to be promoted; return the keys evicted for them."""
+        """Do as `load` for several records, some of them to be promoted; return the keys evicted for them."""
         with self._lock:
             if began != self.changes.number:
                 found = [record for record in found if not self.changes.include(record.key, began)]

@@ -20,7 +20,7 @@ NOWHERE = 1 - REVISIONS
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a reader of a log stands: changes after `since` are news to it.
+    """The position of a reader of a log: changes after `since` are news to it.
 
     A log that forgot its oldest changes (all up to `floor`) is whole only for readers that are past them, and for
     readers that began at its start, as long as it forgets no more. The latter get pages with a negative revision: it

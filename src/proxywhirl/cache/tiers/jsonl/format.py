@@ -53,7 +53,7 @@ _parse = json.JSONDecoder().raw_decode  # `json.loads` would look for blanks aro
 
 
 class Mark(NamedTuple):
-    """Where the writers of a directory stand.
+    """The position of the writers of a directory.
 
     `writes` differs from one write to the next; `busy` means that one began and did not end.
     """

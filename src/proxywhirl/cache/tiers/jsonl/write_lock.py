@@ -22,7 +22,7 @@ class WriteLock:
     """The mark and the lock, made with mode 0600. Errors are `OSError`, except for a lock that stays taken.
 
     The lock belongs to the descriptor: a second one in the same process waits like another process does, and a
-    child that closes its copy takes nothing from its parent. With `patient` false nobody is waited for.
+    child that closes its copy takes nothing from its parent. With `patient` false it does not wait.
     """
 
     def __init__(self, path: Path) -> None:

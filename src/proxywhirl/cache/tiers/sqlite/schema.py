@@ -125,7 +125,7 @@ as_state = attrgetter("revision", "floor", "served", "buried", "stored", "ticked
 
 @dataclass(slots=True)
 class State:
-    """Where the tier stands: the log is whole from `floor` to `revision`, with `buried` tombstones.
+    """The position of the tier: the log is whole from `floor` to `revision`, with `buried` tombstones.
 
     `stored` are all records, `served` those that are not retired; `ticked` is the latest tick of a use.
     """
