@@ -3,8 +3,7 @@
 `main.COMMANDS` says which module has which command. Where their names differ:
 
 - `transfer`: `import` and `export`. `entries`: `add`, `remove` and `clear`. `listing`: `list`. `fetching`: `fetch`.
-- `explaining`: `show` and `explain`. `checking`: `check`. `serving`: `serve`, `monitor` and `judge`.
-- `bans_and_sessions`: `bans` and `sessions`. `doctor`: `migrate` too.
+- `checking`: `check`. `serving`: `serve`, `monitor` and `judge`. `bans_and_sessions`: `bans` and `sessions`.
 
 What commands share of their input is in `options`, and how they print in `output`.
 """

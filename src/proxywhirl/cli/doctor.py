@@ -1,4 +1,4 @@
-"""`proxywhirl doctor`: what is wrong with the store, and what to do about it; `migrate`: the second tier, moved."""
+"""`proxywhirl doctor`: what is wrong with the store, and what to do about it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import click
 from proxywhirl.cache import Finding
 from proxywhirl.cache.doctor import diagnose
 from proxywhirl.cache.maintenance.files import set_aside, too_open
-from proxywhirl.cache.maintenance.migrate import migrate as move
-from proxywhirl.cache.tiers.directory_lock import BACKENDS
 from proxywhirl.cache.tiers.protocol import REPAIR
 from proxywhirl.cli.options import home_option, json_option
-from proxywhirl.cli.output import acknowledge, note, print_json, print_table, warn
+from proxywhirl.cli.output import note, print_json, print_table
 from proxywhirl.errors import ProxyWhirlError, SettingsError
 from proxywhirl.settings import SETTINGS_FILE, Settings
 from proxywhirl.settings.files import BAN_RULES_FILE, ban_rule_faults
@@ -112,25 +110,3 @@ def _row(finding: Finding, home: Path | None) -> tuple[str, str, str]:
     """Return what is shown of a finding: places inside the home without its name."""
     where = finding.where if home is None else finding.where.replace(f"{home}/", "")
     return where, finding.what, "mended" if finding.repaired else finding.advice
-
-
-@click.command()
-@click.option("--to", "to", type=click.Choice(sorted(BACKENDS)), required=True, help="The backend that L2 is to have.")
-@home_option
-def migrate(to: str, home: str | None) -> None:
-    """Move the second tier to another backend.
-
-    Everything goes along: entries, those out of service, counts, encrypted credentials. The home's
-    settings.toml then names the new one. Stop what uses the store before. If it is cut off, run it
-    again: until it has ended, nothing is removed from where it was.
-    """
-    settings = Settings.load(home)
-    name = "l2_tier" if settings.cache.l2_tier else "l2_backend"
-    write = Settings.prepare_change(home, "cache", name, to)
-    done = move(settings.cache, to)
-    changed = write()
-    acknowledge(f"moved {done.moved} from {done.source} to {to}")
-    if done.damaged:
-        warn(f"{done.damaged} damaged ones were set aside before; the log names the file")
-    if changed:
-        note(f'{SETTINGS_FILE} of the home says {name} = "{to}" now')

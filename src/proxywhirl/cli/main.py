@@ -36,8 +36,8 @@ COMMANDS = {
     "sources": ("sources", "sources", "Choose the lists that `proxywhirl fetch` asks."),
     "list": ("listing", "list_entries", "List the proxies of the store."),
     "check": ("checking", "check", "Check proxies, and remember what was found out."),
-    "show": ("explaining", "show", "Show all that is known of a proxy."),
-    "explain": ("explaining", "explain", "Explain which proxy a request would get, and why."),
+    "show": ("show", "show", "Show all that is known of a proxy."),
+    "explain": ("explain", "explain", "Explain which proxy a request would get, and why."),
     "stats": ("stats", "stats", "Show what the three tiers hold, and what each process did with them."),
     "verdict": ("verdict", "verdict", "Tell who is to blame for a response, and by which rule."),
     "bans": (
@@ -59,7 +59,7 @@ COMMANDS = {
     "clear": ("entries", "clear", "Remove every proxy of the store."),
     "keys": ("keys", "keys", "Make, change and inspect the key of the store."),
     "doctor": ("doctor", "doctor", "Look for what is wrong with the store, and say what to do about it."),
-    "migrate": ("doctor", "migrate", "Move the second tier to another backend."),
+    "migrate": ("migrate", "migrate", "Move the second tier to another backend."),
     "demo": ("demo", "demo", "Run the main job on this machine, offline."),
 }
 """The module of each command, its name there, and the first sentence of its help."""
