@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from proxywhirl.rotation.strategies.round_robin import LOOKED_AT, Owed, RoundRobin
+from proxywhirl.rotation.strategies.round_robin import LOOKED_AT, RoundRobin, SkippedTurns
 
 
 def test_each_kind_of_request_goes_along_the_line_by_itself() -> None:
     """Two sites in turn, of which the second admits one proxy only: it is found in one round, not never."""
     line = [f"{number:02}" for number in range(2 * LOOKED_AT)]
     for wanted in line:
-        owed = Owed()
+        owed = SkippedTurns()
         for key in line:
             owed.put(key)
         first, second = dict.fromkeys(line), dict.fromkeys(set(line) - {wanted})
@@ -22,7 +22,7 @@ def test_each_kind_of_request_goes_along_the_line_by_itself() -> None:
 
 def test_those_who_come_do_not_put_off_the_end_of_a_round() -> None:
     """However many join the line between two looks, the one at its beginning is looked at again."""
-    owed = Owed()
+    owed = SkippedTurns()
     refused = {"first": 0.0}
     owed.put("first")
     assert owed.take((), (refused,), []) is None
@@ -38,7 +38,7 @@ def test_those_who_come_do_not_put_off_the_end_of_a_round() -> None:
 
 def test_the_line_and_the_rounds_are_bounded() -> None:
     """Who comes and goes for ever leaves no more places than keys and a constant, and old rounds are forgotten."""
-    owed = Owed()
+    owed = SkippedTurns()
     owed.put("stays")
     bars = [{"stays": 0.0} for _ in range(5000)]
     for number, barred in enumerate(bars):

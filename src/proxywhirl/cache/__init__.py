@@ -6,7 +6,7 @@
 ===============  ==============================================================================================
 `entries`        a `CacheEntry` becomes a `record.Record`, its credential is sealed; and back, decrypted when read
 `policy`         what an operation does to a record and to which tier, as pure functions
-`coordination`   the same done in all tiers: waits for a busy one, leaves out a sick one, keeps what it is owed
+`coordination`   the same done in all tiers: waits for a busy one, leaves out a sick one, keeps its writes for it
 `tiers`          the same done in one tier
 ===============  ==============================================================================================
 

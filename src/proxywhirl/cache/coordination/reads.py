@@ -101,7 +101,7 @@ class Reader:
                     continue  # what is below can be read meanwhile
                 if breaker.behind:
                     with in_passing():
-                        if not self._stack.is_in_line(breaker):
+                        if not self._stack.catches_up(breaker):
                             continue
                 if (near_cache.queue or near_cache.promoting) and (record := near_cache.queued(key)) is not None:
                     return record, (*asked, breaker.name)

@@ -107,17 +107,17 @@ class Replicas:
         """Ask a tier about `size` records; a window that was left out of a change catches up first."""
         if breaker.behind:
             with in_passing():
-                if not self.is_in_line(breaker):
+                if not self.catches_up(breaker):
                     return default
         return breaker.call(ask, default, size)
 
     def write(self, breaker: BreakerTier, change: Callable[[Tier], T], default: T, size: int = 1) -> T:
         """Do as `ask` with what changes the tier."""
-        if breaker.behind and not self.is_in_line(breaker):
+        if breaker.behind and not self.catches_up(breaker):
             return default
         return breaker.write(change, default, size)
 
-    def is_in_line(self, window: BreakerTier) -> bool:
+    def catches_up(self, window: BreakerTier) -> bool:
         """Have a window catch up that was left out of a change; return whether it has."""
         if window.available:
             catch_up(window, self.authority)

@@ -227,9 +227,9 @@ class TierStack(Replicas):
         self._look()
         if (standing_in := self.stand_in()) is not None:
             return sum(not record.retired for record in standing_in)
-        owed = {} if self.handoff is None else self.handoff.records()
-        kept = self.authority.call(lambda tier: len(tier) - sum(key in tier for key in owed), 0, PAGE * PAGE)
-        return kept + sum(record is not None and not record.retired for record in owed.values())
+        waiting = {} if self.handoff is None else self.handoff.records()
+        kept = self.authority.call(lambda tier: len(tier) - sum(key in tier for key in waiting), 0, PAGE * PAGE)
+        return kept + sum(record is not None and not record.retired for record in waiting.values())
 
     def replay(self) -> bool:
         """Write the hints to the authority; return whether none is left."""
@@ -238,7 +238,7 @@ class TierStack(Replicas):
         with self._writing:
             return self.handoff.replay(self._write_hints) if self.authority.writable else False
 
-    def owed(self) -> int:
+    def waiting(self) -> int:
         """How many changes wait until the authority is well. Raises `CacheError` if that cannot be told."""
         if self.handoff is None:
             return 0
@@ -246,7 +246,7 @@ class TierStack(Replicas):
         return len(self.handoff)
 
     def refused(self) -> dict[str, str]:
-        """Return the keys of changes that the authority could not take, with the reasons. Raises as `owed` does."""
+        """Return the keys of changes that the authority could not take, with the reasons. Raises as `waiting` does."""
         return {} if self.handoff is None else {key: why for key, (_, why) in self.handoff.refused().items()}
 
     def retry_refused(self) -> None:

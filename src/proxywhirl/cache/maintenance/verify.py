@@ -89,14 +89,14 @@ def _hints(stack: TierStack, *, repair: bool) -> list[Finding]:
         refused = stack.refused()
         if refused and repair:
             stack.retry_refused()
-        owed, left = stack.owed(), stack.refused()
+        waiting, left = stack.waiting(), stack.refused()
     except CacheError as exc:
         what = f"what {name} is owed cannot be told: {exc}"
         return [Finding(f"l2: {HINTS}", what, "let this user read and write it")]
     findings = []
-    if owed:
+    if waiting:
         advice = f"it is written when tier {name} works; see what else is said of that"
-        findings.append(Finding(f"l2: {HINTS}", f"{owed} changes wait to be written to {name}", advice))
+        findings.append(Finding(f"l2: {HINTS}", f"{waiting} changes wait to be written to {name}", advice))
     if refused:
         key, why = next(iter((left or refused).items()))
         what = f"holds {len(left or refused)} changes that {name} could not take, such as that of entry {key}: {why}"

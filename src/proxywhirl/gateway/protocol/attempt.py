@@ -81,7 +81,7 @@ class Tunnel(Attempt):
         request = self._request
         yield commands.Dial(request.destination.target, self._patience())
         self.record.answered(200)
-        accepted = h11.Response(status_code=200, reason=b"Connection established", headers=list(request.tidings))
+        accepted = h11.Response(status_code=200, reason=b"Connection established", headers=list(request.own_fields))
         data = request.client.send(accepted)
         # A client that did not wait for the answer has begun to speak to the target.
         early, _ = request.client.trailing_data
@@ -205,7 +205,7 @@ class Exchange(Attempt):
         request = self._request
         request.answered = True
         if self._events and isinstance(self._events[0], h11.Response):
-            self._events[0] = response_downstream(self._events[0], request.tidings)
+            self._events[0] = response_downstream(self._events[0], request.own_fields)
         data = b"".join([request.client.send(event) or b"" for event in self._events])  # there may be thousands
         self._events.clear()
         if data:

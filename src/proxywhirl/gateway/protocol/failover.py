@@ -68,7 +68,7 @@ class Failover:
     def _try(self, proxy: Proxy) -> Steps[Served | Failed | None]:
         request = self._request
         if self._pursuit.moved_from is not None:
-            request.tidings = ((MOVED_FIELD, self._pursuit.moved_from.encode()),)
+            request.own_fields = ((MOVED_FIELD, self._pursuit.moved_from.encode()),)
         attempt: Attempt
         if request.method == "CONNECT":
             attempt = Tunnel(request, proxy)
@@ -119,7 +119,7 @@ class Failover:
         why, wait, resting = stop.value if isinstance(stop, Stop) else stop.why, None, False
         if isinstance(stop, NoChoice):
             wait, resting = stop.free_in, stop.free_in is not None and not stop.waits
-        told = request.tidings
+        told = request.own_fields
         later = told if wait is None else (*told, (b"Retry-After", str(max(1, math.ceil(wait))).encode()))
         if self._failure is None:
             return Refusal(503, _NO_PROXY.format(why), later)

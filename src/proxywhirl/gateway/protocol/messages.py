@@ -172,7 +172,7 @@ def _target(method: bytes, destination: Destination, via: ProxyURL | None) -> by
     return b"http://" + destination.authority + path if via else path
 
 
-def response_downstream(response: h11.Response, tidings: Iterable[tuple[bytes, bytes]] = ()) -> h11.Response:
+def response_downstream(response: h11.Response, own_fields: Iterable[tuple[bytes, bytes]] = ()) -> h11.Response:
     """Build the response that goes to the client, with what the gateway itself has to tell in fields at its end.
 
     h11 completes its framing for the client's version.
@@ -181,7 +181,7 @@ def response_downstream(response: h11.Response, tidings: Iterable[tuple[bytes, b
     if response.status_code == HTTPStatus.NO_CONTENT:
         # It never has a body; a client that believed a length would wait for one (RFC 9110 section 8.6).
         fields = [(name, value) for name, value in fields if name.lower() != b"content-length"]
-    return h11.Response(status_code=response.status_code, reason=response.reason, headers=[*fields, *tidings])
+    return h11.Response(status_code=response.status_code, reason=response.reason, headers=[*fields, *own_fields])
 
 
 def trailers_onward(trailers: Iterable[tuple[bytes, bytes]]) -> Fields:

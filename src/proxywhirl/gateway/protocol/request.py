@@ -161,9 +161,9 @@ class Body:
 class Request:
     """One request of a client, across all its attempts.
 
-    `method` is as sent, since methods are case-sensitive; `began` and `deadline` are on the monotonic clock; `tidings`
-    are the fields in which the gateway itself tells the client how it was served; `answered` once the client may have
-    seen a byte of a final response, after which nothing can be tried again.
+    `method` is as sent, since methods are case-sensitive; `began` and `deadline` are on the monotonic clock;
+    `own_fields` are the fields in which the gateway itself tells the client how it was served; `answered` once the
+    client may have seen a byte of a final response, after which nothing can be tried again.
     """
 
     client: h11.Connection
@@ -176,5 +176,5 @@ class Request:
     clock: Clock
     began: float
     deadline: float
-    tidings: tuple[tuple[bytes, bytes], ...] = ()
+    own_fields: tuple[tuple[bytes, bytes], ...] = ()
     answered: bool = False

@@ -1,7 +1,7 @@
 """Each proxy once in every turn.
 
-A proxy that is barred when its turn comes is owed one. Each request looks at a few of these, so that a request that may
-have it finds it in a bounded number of requests.
+A proxy that is barred when its turn comes has a skipped turn. Each request looks at a few of these proxies, so that one
+that may have it finds it in a bounded number of requests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred, admitted
 
 LOOKED_AT = 8
-"""Of those that are owed a turn, for each request."""
+"""Of the keys whose turn was skipped, for each request."""
 
 _SLACK = 64  # places left behind that are not worth writing the line anew for
 _MOST_ROUNDS = 4096
@@ -24,8 +24,8 @@ _LAST = "\U0010ffff"  # sorts after every key
 _Round = tuple[int, int]  # the number that was looked at last, and the one at which the round ends
 
 
-class Owed:
-    """A queue of keys, and for each kind of request how far it has looked along it.
+class SkippedTurns:
+    """The keys with a skipped turn, and for each kind of request how far it has looked along it.
 
     One place for all would not do: if two sites take turns, each would look at the same part of the queue for ever, and
     a proxy in the other part would wait for ever. A kind of request is told by its tables of barred keys. Its round
@@ -96,10 +96,10 @@ class RoundRobin:
     """A queue: its front is the next to serve, and goes to the end then.
 
     A proxy that a request excludes is passed over and keeps its place, so it serves as soon as a request does not
-    exclude it. One that is barred, as by a site, is owed a turn: it leaves the queue, so that a thousand of them are
+    exclude it. The turn of a barred one, as by a site, is skipped: it leaves the queue, so that a thousand of them are
     not passed over again and again, and serves before the queue does once a request that admits it looks at it
-    (`Owed`). So between two turns of a proxy there are at most a few times as many requests that could have it as there
-    are proxies: none starves.
+    (`SkippedTurns`). So between two turns of a proxy there are at most a few times as many requests that could have it
+    as there are proxies: none starves.
 
     A proxy that is removed leaves its place behind, as `_left` remembers; it is dropped when it comes to the front. A
     key's oldest places are those that it left. They never outnumber the proxies that are in by more than a constant.
@@ -110,7 +110,7 @@ class RoundRobin:
         self._turn: deque[str] = deque()
         self._keys: set[str] = set()
         self._left: dict[str, int] = {}
-        self._owed = Owed()
+        self._skipped = SkippedTurns()
 
     def add(self, keys: Collection[str]) -> None:
         """Put new proxies at the end of the turn; a known one keeps its place."""
@@ -124,25 +124,25 @@ class RoundRobin:
         if key not in self._keys:
             return
         self._keys.remove(key)
-        if self._owed.discard(key):
+        if self._skipped.discard(key):
             return
         self._left[key] = self._left.get(key, 0) + 1
         if len(self._turn) > 2 * len(self._keys) + _SLACK:
             self._turn = deque(key for key in self._turn if not self._drop(key))
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:  # noqa: ARG002
-        """Return one that is owed a turn, else the first in turn, and send it to the end."""
-        if self._owed:
+        """Return one with a skipped turn, else the first in turn, and send it to the end."""
+        if self._skipped:
             passed: list[str] = []
-            key = self._owed.take(exclude, barred, passed)
+            key = self._skipped.take(exclude, barred, passed)
             if passed:
                 self._turn.extendleft(reversed(passed))
             if key is not None:
                 self._turn.append(key)
                 return key
         key = self._in_turn(exclude, barred)
-        if key is None and self._owed:
-            key = self._owed.take_any(exclude, barred)
+        if key is None and self._skipped:
+            key = self._skipped.take_any(exclude, barred)
             if key is not None:
                 self._turn.append(key)
         return key
@@ -162,7 +162,7 @@ class RoundRobin:
                     break
                 passed.append(key)
             else:
-                self._owed.put(key)
+                self._skipped.put(key)
         if passed:
             turn.extendleft(reversed(passed))
         return chosen

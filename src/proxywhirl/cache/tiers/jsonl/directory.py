@@ -118,7 +118,7 @@ class Shards:
         """Let others write."""
         self.write_lock.unlock()
 
-    def doubt(self, shard: ShardFile | None = None) -> None:
+    def reread(self, shard: ShardFile | None = None) -> None:
         """Have the next `catch_up` look at all files, and read one of them from its start."""
         self._seen = b""
         if shard is not None:

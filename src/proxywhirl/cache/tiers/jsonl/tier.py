@@ -258,7 +258,7 @@ class JsonlTier:
             around = left_over(self._directory)
             if repair:
                 for shard, _ in files:
-                    self._shards.doubt(shard)
+                    self._shards.reread(shard)
                 self._catch_up()
                 self._shards.lost.clear()  # it is told of below
                 mend(around)
@@ -356,7 +356,7 @@ class JsonlTier:
 
     def _read_again(self, key: str, shard: ShardFile) -> Record | None:
         """Read a shard again that has a damaged line; damaged lines are set aside."""
-        self._shards.doubt(shard)
+        self._shards.reread(shard)
         if self._locked:
             self._catch_up()
         else:
@@ -398,7 +398,7 @@ class JsonlTier:
             try:
                 self._shards.rewrite(wasteful, revision, self._floor(revision), self._changes.removals())
             except OSError as exc:  # what was to be written is: this costs only space
-                self._shards.doubt()
+                self._shards.reread()
                 _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
 
     def _evictions(self, keys: Iterable[str]) -> Iterator[ShardLine]:
