@@ -26,15 +26,15 @@ INTRODUCTION = """\
 WIDTH = 100
 
 
-def help_of(*path: str) -> str:
-    """Return the help of a command as it stands on the page."""
+def help_of(*path: str, width: int = WIDTH) -> str:
+    """Return the help of a command as it stands on the page, or on a terminal of another width."""
     command: click.Command = cli
-    settings = {**cli.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    settings = {**cli.context_settings, "max_content_width": width, "terminal_width": width}
     context = click.Context(cli, info_name="proxywhirl", **settings)
     for name in path:
         assert isinstance(command, click.Group)
         command = command.commands[name]
-        context = click.Context(command, info_name=name, parent=context, max_content_width=WIDTH, terminal_width=WIDTH)
+        context = click.Context(command, info_name=name, parent=context, max_content_width=width, terminal_width=width)
     title = " ".join(("proxywhirl", *path))
     return f"\n## `{title}`\n\n```\n{command.get_help(context)}\n```\n"
 
@@ -53,6 +53,14 @@ def test_the_page_is_what_help_prints() -> None:
     if os.environ.get("RENEW_PAGES"):
         PAGE.write_text(page, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == page
+
+
+def test_what_a_command_does_fits_beside_its_name() -> None:
+    """No list of commands cuts off what one does, on a terminal of 80 columns."""
+    groups = [path for path in paths(cli) if isinstance(cli.commands[path[0]], click.Group) and len(path) == 1]
+    for path in [(), *groups]:
+        lines = help_of(*path, width=80).partition("Commands:")[2].splitlines()
+        assert not [line for line in lines if line.endswith("...")]
 
 
 def test_every_option_has_a_help_text() -> None:

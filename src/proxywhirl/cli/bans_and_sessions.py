@@ -43,10 +43,10 @@ SESSION_COLUMNS = ("SESSION", "KEY", "PROXY", "LABEL", "SINCE", "USED", "MOVES")
 @json_option
 @home_option
 def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bool, home: str | None) -> None:
-    """List the bans that hold: which proxy is left alone on which site, and until when.
+    """List the bans that hold: which proxies, on which sites.
 
     A site that failed alike through several proxies is left alone itself, as if every proxy were banned there.
-    They end by themselves; --lift ends them now, and the strikes that make the next ban longer.
+    Bans end by themselves; --lift ends them now, and the strikes that make the next ban longer.
     """
     with open_runtime(home) as runtime:
         held = runtime.knowledge.bans()
@@ -73,10 +73,10 @@ def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bo
 @json_option
 @home_option
 def sessions(end: str | None, as_json: bool, home: str | None) -> int:
-    """List the sessions that last and their proxies, the last used first.
+    """List the sessions that last, and their proxies.
 
-    How long they do is set by pool.session_ttl and pool.session_idle. Their names are not stored: what is shown begins
-    the SHA-256 of one.
+    The last used is first. How long they last is set by pool.session_ttl and pool.session_idle. Their names are not
+    stored: what is shown begins the SHA-256 of one.
     """
     with open_runtime(home) as runtime:
         if end is not None:

@@ -31,7 +31,7 @@ SECRETS = {"encryption_key", "key_previous", "password"}
 @json_option
 @home_option
 def doctor(repair: bool, as_json: bool, home: str | None) -> int:
-    """Look for what is wrong with the store, and say what to do about it.
+    """Say what is wrong with the store, and what to do about it.
 
     Reads all of it, while others may use it: files, indexes, permissions, keys, room on the disk, what differs between
     the tiers, what was set aside or is owed. No credential is shown. The exit code is 0 where nothing is wrong, or

@@ -66,7 +66,7 @@ def rotate(key_stdin: bool, as_json: bool, home: str | None) -> None:
 @json_option
 @home_option
 def status(as_json: bool, home: str | None) -> None:
-    """Show where the key comes from, and which keys the store is sealed with.
+    """Show where the key comes from, and which keys are in use.
 
     A key is shown by its fingerprint, which tells nothing else of it. Works without the key, too.
     """

@@ -81,10 +81,11 @@ def disable(names: tuple[str, ...], home: str | None) -> None:
 @json_option
 @home_option
 def add(what: str, ttl: float | None, as_json: bool, home: str | None, **given: Any) -> None:
-    """Add a source of your own: a URL, or a file that is read anew at each fetch.
+    """Add a source of your own, a URL or a file.
 
-    A FILE that ends in .toml, and - for stdin, hold definitions: TOML as in the home's sources.toml, or (stdin) a
-    URL on each line. Yours may be on your own network, where public lists may not lead.
+    A file is read anew at each fetch. A FILE that ends in .toml, and - for stdin, hold definitions: TOML as in the
+    home's sources.toml, or (stdin) a URL on each line. Yours may be on your own network, where public lists may not
+    lead.
     """
     definitions, folder = _definitions(what, ttl=ttl, **given)
     with open_runtime(home) as runtime:

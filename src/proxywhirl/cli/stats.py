@@ -20,7 +20,7 @@ KINDS = {"jsonl": "JSON lines", "sqlite": "SQLite"}  # a plug-in's is shown by i
 @json_option
 @home_option
 def stats(as_json: bool, home: str | None) -> None:
-    """Show what the three tiers hold, and what each process did with them.
+    """Show what the tiers hold, and what processes did with them.
 
     Hits, misses and evictions are those of all processes that used the store lately, up to 32; each tells
     of itself every few seconds and when it ends. A process is gone if it did not say that it ends.
