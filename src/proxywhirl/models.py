@@ -22,7 +22,7 @@ from proxywhirl.validation import LARGEST, require, require_count, require_momen
 Anonymity = Literal["transparent", "anonymous", "elite"]
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
-_ANONYMITIES = get_args(Anonymity)
+ANONYMITIES: tuple[Anonymity, ...] = get_args(Anonymity)  # each hides more than the one before
 _FINITE = sys.float_info.max
 
 
@@ -104,8 +104,8 @@ class Attributes:
             object.__setattr__(self, "tags", tuple(self.tags))  # a list is taken too
             for tag in self.tags:
                 require("each of tags", tag, str, "a text")
-        if self.anonymity is not None and self.anonymity not in _ANONYMITIES:
-            raise ValueError(f"anonymity must be one of {', '.join(_ANONYMITIES)}, not {self.anonymity!r}")
+        if self.anonymity is not None and self.anonymity not in ANONYMITIES:
+            raise ValueError(f"anonymity must be one of {', '.join(ANONYMITIES)}, not {self.anonymity!r}")
         if self.asn is not None:
             require_count("asn", self.asn)
         if self.weight is not None and self.weight != math.inf:

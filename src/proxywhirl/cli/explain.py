@@ -11,7 +11,7 @@ import click
 from proxywhirl.cli.options import COUNTRY, home_option, json_option, open_runtime
 from proxywhirl.cli.output import print_json, printable
 from proxywhirl.errors import PoolEmpty
-from proxywhirl.models import Proxy
+from proxywhirl.models import ANONYMITIES, Proxy
 from proxywhirl.rotation.selection.explain import Explanation
 from proxywhirl.rotation.selection.request_options import RequestOptions
 from proxywhirl.rotation.verdicts.rules import Rule
@@ -29,7 +29,7 @@ from proxywhirl.urls import SCHEMES
 @click.option("--asn", type=click.IntRange(0), metavar="NUMBER", help="Only in this autonomous system.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="Only with this tag; may be repeated.")
 @click.option("--source", metavar="NAME", help="Only from this source.")
-@click.option("--anonymity", type=click.Choice(["transparent", "anonymous", "elite"]), help="Only so good or better.")
+@click.option("--anonymity", type=click.Choice(ANONYMITIES), help="Only so good or better.")
 @click.option("--provider", metavar="NAME", help="Only of this provider.")
 @click.option("--connect", is_flag=True, help="Only those that open tunnels.")
 @click.option("--max-price", type=click.FloatRange(0), metavar="PRICE", help="Only up to this price per GB.")

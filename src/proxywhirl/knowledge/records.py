@@ -30,6 +30,7 @@ from proxywhirl.clock import Clock
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.store import Perishable, Store
+from proxywhirl.validation import FIRST_MOMENT, LAST_MOMENT
 
 BANS, SESSIONS, HOLDS = "ban", "session", "hold"
 LAST_TOKEN = ""
@@ -45,12 +46,6 @@ LIFE_SECONDS = 7 * 86_400.0
 """A session that was not used for so long is forgotten. Whether one has ended is for the pool to judge."""
 
 TOLD_FOR_SECONDS = 3600.0
-FIRST = -62_135_596_800.0
-"""The beginning of the year 1."""
-
-FAR = 253_402_300_799.0
-"""The end of the year 9999: what is for ever is written so, since JSON has no infinity."""
-
 _ENDED = "null"
 _PLAIN = re.compile(r"[A-Za-z0-9._:\[\]*-]*")  # as nearly all are: quoting takes longer than all the rest
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -288,8 +283,8 @@ def pair_of(text: str) -> Pair:
 
 
 def ban_text(ban: Ban) -> str:
-    """Return the text of a ban."""
-    return _ENCODER.encode((min(ban.until, FAR), ban.strikes, ban.rule, min(ban.forget_at, FAR)))
+    """Return the text of a ban; JSON has no infinity for one that is for ever."""
+    return _ENCODER.encode((min(ban.until, LAST_MOMENT), ban.strikes, ban.rule, min(ban.forget_at, LAST_MOMENT)))
 
 
 def ban_of(text: str) -> Ban:
@@ -355,7 +350,7 @@ def _row(text: str, length: int) -> list[object]:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not FIRST <= value <= FAR:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not FIRST_MOMENT <= value <= LAST_MOMENT:
         raise ValueError("a moment is no number of seconds, or out of all time")
     return float(value)
 

@@ -13,7 +13,7 @@ from proxywhirl.cache.coordination.replicas import PAGE, Committed, Replicas, ca
 from proxywhirl.cache.policy import Found, state_of
 from proxywhirl.cache.record import Record
 from proxywhirl.cache.statistics import Counters
-from proxywhirl.cache.tiers.protocol import Applied, Batch, Decision, Tier, TierName
+from proxywhirl.cache.tiers.protocol import Applied, Batch, Decision, Tier, TierName, pages
 from proxywhirl.clock import Clock
 from proxywhirl.errors import TierError
 
@@ -215,11 +215,8 @@ class TierStack(Replicas):
             return None
         known: dict[str, Record] = {}
         for window in self.windows:
-            page = self.ask(window, lambda tier: tier.scan("", PAGE), NO_RECORDS, PAGE)
-            while page:
+            for page in pages(lambda after: self.ask(window, lambda tier: tier.scan(after, PAGE), NO_RECORDS, PAGE)):  # noqa: B023  # called at once
                 known |= {record.key: record for record in page}
-                after = page[-1].key
-                page = self.ask(window, lambda tier: tier.scan(after, PAGE), NO_RECORDS, PAGE)  # noqa: B023  # called at once
         return list(known.values()) if self.handoff is None else self.handoff.over(list(known.values()), "", None)
 
     def size(self) -> int:

@@ -12,10 +12,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Self, TypedDict
 
-from proxywhirl.models import Proxy
+from proxywhirl.models import ANONYMITIES, Proxy
 from proxywhirl.urls import SCHEMES
-
-_GRADES = ("transparent", "anonymous", "elite")  # each hides more than the one before
 
 _CODE = 2  # letters of a country
 
@@ -181,9 +179,9 @@ def _values(name: str, wish: Any) -> tuple[Any, ...]:
 
 
 def _grades(wish: Any, several: list[str]) -> tuple[str, ...]:
-    if len(several) != 1 or several[0] not in _GRADES:
-        raise ValueError(f"anonymity must be one of {', '.join(_GRADES)}, not {wish!r}")
-    return _GRADES[_GRADES.index(several[0]) :]
+    if len(several) != 1 or several[0] not in ANONYMITIES:
+        raise ValueError(f"anonymity must be one of {', '.join(ANONYMITIES)}, not {wish!r}")
+    return ANONYMITIES[ANONYMITIES.index(several[0]) :]
 
 
 Keys = dict[str, None]  # in order, which those of a set are not

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from proxywhirl.errors import SourceError
 from proxywhirl.sources.fetching.body import ENCODINGS, NO_VALIDATORS, Fetched, ListBody, Validators, read_file
 from proxywhirl.sources.fetching.bounds import FetchOptions, is_public
 from proxywhirl.sources.spec import Provenance, SourceSpec
+from proxywhirl.wire.http import basic_credentials
 from proxywhirl.wire.retry_after import retry_after
 
 _PATIENCE = 5.0  # seconds: a source that wants a longer pause is left for another time
@@ -189,8 +189,7 @@ class Fetcher:
         """Ask for a URL; the credential of the first one is for its server alone."""
         headers = {"Host": url.netloc.decode("ascii"), **_HEADERS, **known.headers()}  # in this order: RFC 9110, 7.2
         if first.userinfo and (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port):
-            credential = b64encode(f"{first.username}:{first.password}".encode()).decode()
-            headers["Authorization"] = f"Basic {credential}"
+            headers["Authorization"] = basic_credentials(first.username, first.password)
         asked = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         pool = self._anywhere if inside else self._outside
         try:
