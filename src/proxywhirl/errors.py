@@ -27,6 +27,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar, Self
 
+_MANY = 20
+
 
 class Blame(StrEnum):
     """Who made a request fail; only the first two count against a proxy."""
@@ -55,10 +57,21 @@ class SettingsError(ProxyWhirlError, ValueError):
 
 
 class UnknownNameError(ProxyWhirlError, LookupError):
-    """Nothing is registered under a name; the message lists the known names."""
+    """Nothing is registered under a name; the message lists the known names.
 
-    def __init__(self, kind: str, name: str, known: list[str]) -> None:
-        super().__init__(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+    Of more than 20 it lists those that are nearly the same, and `listed_by`, the command that shows all.
+    """
+
+    def __init__(self, kind: str, name: str, known: list[str], *, listed_by: str | None = None) -> None:
+        told = f"known: {', '.join(sorted(known))}"
+        if listed_by is not None and len(known) > _MANY:
+            import difflib  # noqa: PLC0415  # this is rare
+
+            near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+            told = f"{listed_by} lists all {len(known)}"
+            if near:
+                told = f"nearest: {', '.join(near)}; {told}"
+        super().__init__(f"unknown {kind} {name!r}; {told}")
 
 
 class SourceError(ProxyWhirlError):

@@ -81,14 +81,14 @@ class SourceRegistry:
         """Return the sources of these names, each once.
 
         Raises:
-            UnknownNameError: there is none of a name; the message lists the known ones.
+            UnknownNameError: there is none of a name; the message lists the known ones, or the nearest of many.
             SettingsError: as `specs`.
         """
         specs = self.specs()
         wanted = list(dict.fromkeys(names))
         for name in wanted:
             if name not in specs:
-                raise UnknownNameError("source", name, list(specs))
+                raise UnknownNameError("source", name, list(specs), listed_by="`proxywhirl sources list`")
         return [specs[name] for name in wanted]
 
     def add(

@@ -15,8 +15,24 @@ from proxywhirl.errors import (
     ProxyWhirlError,
     TargetFailed,
     TargetUnreachable,
+    UnknownNameError,
     UpstreamError,
 )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Geonod", "nearest: geonode-http, geonode-socks5; `list` lists all 22"),
+        ("nowhere", "`list` lists all 22"),
+    ],
+)
+def test_of_many_known_names_the_nearest_are_told(name: str, told: str) -> None:
+    """A line that lists a hundred names helps nobody; one that lists twenty does."""
+    few = [str(number) for number in range(20)]
+    many = [*few, "geonode-http", "geonode-socks5"]
+    assert str(UnknownNameError("source", name, many, listed_by="`list`")) == f"unknown source {name!r}; {told}"
+    assert str(UnknownNameError("source", name, few, listed_by="`list`")).endswith(f"known: {', '.join(sorted(few))}")
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ def test_the_catalogue_is_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(run("sources", "list").rows) == 119
     done = run("sources", "add", known["monosans-http"]["location"])
     assert "is known as 'monosans-http': `proxywhirl sources enable monosans-http`" in done.err
+    near = "nearest: monosans-http, monosans-socks5, monosans-socks4; `proxywhirl sources list` lists all 119"
+    assert run("fetch", "--source", "monosans").err.splitlines()[-1] == f"proxywhirl: unknown source 'monosans'; {near}"
 
 
 def test_no_secret_of_a_source_is_printed(run: Run, lists: Any) -> None:
