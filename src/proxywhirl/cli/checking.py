@@ -54,9 +54,9 @@ def check(
 ) -> int:
     """Check proxies, and remember what was found out.
 
-    Each is asked as deep as --level says: tcp (it takes a connection), handshake (it opens a tunnel), http (a judge
-    answers through it), tls (what is encrypted stays so), full (where it comes out, and what it tells of you).
-    `proxywhirl judge` serves a judge. The exit code is 1 where none of those that were checked works.
+    --level says how deep: tcp (it takes a connection), handshake (it opens a tunnel), http (a judge answers through
+    it), tls (encrypted traffic stays so), full (its exit, and what it tells of you). `proxywhirl judge` serves a judge.
+    The exit code is 1 if no checked proxy works.
 
     --json gives a line for each, and one with the sums.
     """

@@ -33,8 +33,8 @@ SECRETS = {"encryption_key", "key_previous", "password"}
 def doctor(repair: bool, as_json: bool, home: str | None) -> int:
     """Say what is wrong with the store, and what to do about it.
 
-    Reads all of it, while others may use it: files, indexes, permissions, keys, room on the disk, what differs between
-    the tiers, what was set aside or is owed. No credential is shown. The exit code is 0 where nothing is wrong, or
+    Reads all of it, while others may use it: files, indexes, permissions, keys, room on the disk, differences between
+    the tiers, what was set aside, changes that wait. No credential is shown. The exit code is 0 if nothing is wrong, or
     nothing any more, and 1 otherwise.
     """
     findings, directory = _examine(home, repair=repair)

@@ -65,7 +65,7 @@ def add(
 ) -> None:
     """Add proxies, or renew their password.
 
-    One that was removed before is let in again. With --sessions the line of a vendor's gateway becomes so many
+    A proxy that was removed before is let in again. With --sessions the line of a vendor's gateway becomes so many
     proxies, each a session with an exit of its own; adding it again adds nothing.
     """
     if len(urls) > 1 and (username is not None or password_stdin or label or sessions):
@@ -171,7 +171,7 @@ def remove(proxies: tuple[str | ProxyURL, ...], reason: str, as_json: bool, home
 def clear(yes: bool, as_json: bool, home: str | None) -> None:
     """Remove every proxy of the store.
 
-    They come back when a list offers them again; what was removed one by one stays out.
+    They come back when a list offers them again; proxies that were removed one by one stay out.
     """
     if not yes:
         if not sys.stdin.isatty():

@@ -40,10 +40,10 @@ def explain(
 ) -> None:
     """Explain which proxy a request would get, and why.
 
-    Tells how many proxies could serve it, what keeps out the others, by which rule of the built-in ones and of the
-    home's ban-rules.toml, and why the one that is chosen is. Bans, sessions and health are what this home knows; what a
-    running process has seen in the last moments is known to that alone.
-    Ends with 1 where no proxy can serve.
+    Tells how many proxies could serve it, why the others cannot, which rule banned them, and why the chosen one is
+    chosen. Rules are the built-in ones and the home's ban-rules.toml. Bans, sessions and health are those of this home;
+    the last moments of a running process are not in it yet.
+    The exit code is 1 if no proxy can serve.
     """
     overrides = {"pool": {"strategy": strategy}} if strategy is not None else None
     with open_runtime(home, overrides) as runtime:

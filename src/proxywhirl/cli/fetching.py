@@ -26,9 +26,9 @@ EXPENDABLE = ("REJECTED", "KNOWN")
 def fetch(names: tuple[str, ...], due: bool, limit: int | None, check: bool, as_json: bool, home: str | None) -> int:
     """Fetch the sources and take in what they offer.
 
-    All that are enabled are asked, or those that are named. A table tells what became of each; one that fails
-    costs the others nothing. What a source gives lives for the time that its definition says. The exit code is 1
-    where every source failed. --json gives one line, and with --check one for each new proxy and one with the sums.
+    Fetches all enabled sources, or the named ones. A table shows the result of each; one that fails costs the others
+    nothing. The proxies of a source live for the time in its definition. The exit code is 1 if every source failed.
+    --json gives one line, and with --check one for each new proxy and one with the sums.
     """
     with open_runtime(home) as runtime:
         if check:

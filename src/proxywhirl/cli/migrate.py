@@ -17,9 +17,9 @@ from proxywhirl.settings import SETTINGS_FILE, Settings
 def migrate(to: str, home: str | None) -> None:
     """Move the second tier to another backend.
 
-    Everything goes along: entries, those out of service, counts, encrypted credentials. The home's
-    settings.toml then names the new one. Stop what uses the store before. If it is cut off, run it
-    again: until it has ended, nothing is removed from where it was.
+    It moves everything: entries, those out of service too, counts, encrypted credentials. The home's settings.toml then
+    names the new backend. First stop every process that uses the store. If it is cut off, run it again: nothing is
+    removed from the old place before the end.
     """
     settings = Settings.load(home)
     name = "l2_tier" if settings.cache.l2_tier else "l2_backend"

@@ -27,7 +27,7 @@ UNTIMED = "·"
 def show(proxy: str | ProxyURL, as_json: bool, home: str | None) -> None:
     """Show all that is known of a proxy.
 
-    What it is, how its checks and requests went lately (✗ is a failure), and when it is checked next and why.
+    Its fields, how its checks and requests went lately (✗ is a failure), and when it is checked next and why.
     """
     with open_runtime(home) as runtime:
         key = proxy if isinstance(proxy, str) else proxy.key

@@ -41,7 +41,7 @@ def sources() -> None:
 def list_sources(enabled: bool, as_json: bool, home: str | None) -> None:
     """List the sources, with what is known of each.
 
-    --json gives JSON lines. Locations are shown without what may be a credential.
+    --json gives JSON lines. Locations are shown without anything that may be a credential.
     """
     with open_runtime(home) as runtime:
         registry = runtime.supply.registry
@@ -65,7 +65,7 @@ def enable(names: tuple[str, ...], home: str | None) -> None:
 def disable(names: tuple[str, ...], home: str | None) -> None:
     """Do not ask sources, unless they are named.
 
-    What they gave stays until its time ends.
+    Their proxies stay until their time ends.
     """
     _switch(names, home, enabled=False)
 
@@ -105,7 +105,7 @@ def add(what: str, ttl: float | None, as_json: bool, home: str | None, **given: 
 def remove(names: tuple[str, ...], home: str | None) -> None:
     """Forget sources that `add` brought.
 
-    What they gave stays until its time ends.
+    Their proxies stay until their time ends.
     """
     with open_runtime(home) as runtime:
         runtime.supply.registry.remove(names)

@@ -22,8 +22,8 @@ KINDS = {"jsonl": "JSON lines", "sqlite": "SQLite"}  # a plug-in's is shown by i
 def stats(as_json: bool, home: str | None) -> None:
     """Show what the tiers hold, and what processes did with them.
 
-    Hits, misses and evictions are those of all processes that used the store lately, up to 32; each tells
-    of itself every few seconds and when it ends. A process is gone if it did not say that it ends.
+    Hits, misses and evictions are those of all processes that used the store lately, up to 32; each reports every few
+    seconds and when it ends. A process is gone if it ended without a report.
     """
     with open_runtime(home) as runtime:
         processes = runtime.cache.process_statistics()

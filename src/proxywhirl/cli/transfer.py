@@ -253,8 +253,8 @@ def _as_file(name: str, stream: Rewound) -> Iterator[Path]:
 def export(file: str, form: str | None, with_credentials: bool, home: str | None) -> None:
     """Write the store to a file or stdout.
 
-    Those out of service are among the entries. The file has mode 0600, and `import` reads it back. Without
-    --with-credentials it holds no secret, and importing it over the store keeps the stored ones.
+    Entries out of service are included. The file has mode 0600, and `import` reads it back. Without --with-credentials
+    it holds no secret, and importing it over the store keeps the stored ones.
     """
     ending = Path(file).suffix.lower().removeprefix(".")
     chosen = form or (ending if ending in FORMATS else "jsonl")
