@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-_STEPS = 64  # that reach every limit; a power of many more would overflow
+_STEPS = 64  # enough to reach every limit; a power of many more would overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,7 +341,7 @@ class Runtime:
     def _endpoint(self, key: str) -> ProxyURL | None:
         try:
             return self.cache.endpoint(key)
-        except TierError as exc:  # it is there again when the store can be read
+        except TierError as exc:  # the proxy is back when the store can be read
             raise ProxyGone(f"the proxy {key} cannot be used now: {exc}") from exc
         except (DecryptionError, SettingsError) as exc:  # this proxy is lost, the others serve
             _log.error("the proxy %s is left out: %s", key, exc)
@@ -379,11 +379,11 @@ class Runtime:
         more, known = True, self._revision != 0
         while more:
             changes = self.cache.changes_since(self._revision)
-            if changes.reset:  # those that the pages to come do not name are gone; the others serve meanwhile
+            if changes.reset:  # proxies that no page names are gone; all serve meanwhile
                 self._stale = set(self.pool.keys())
             if changes.removed:
                 self.pool.discard(changes.removed)
-                if known:  # what went before this runtime began was another's to forget
+                if known:  # removals before this runtime began are not its own to forget
                     self._forget(changes.removed)
             if changes.sketches:
                 self.pool.stock(changes.sketches)

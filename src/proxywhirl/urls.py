@@ -37,7 +37,7 @@ SCHEMES = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 
 LONGEST = 4096  # characters: room for a token as password, not for a file without line ends
 _MESS = " \t\r\n\v\f\xa0\xad\u1680\u180e\u2028\u2029\u202f\u205f\u2060\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x2010))
-)  # what copying from web pages and editors leaves at the ends of a line
+)  # copying from web pages and editors leaves these at the ends of a line
 
 _NAME = r"([A-Za-z0-9_.-]+)"
 _USERINFO = r"([A-Za-z0-9_.!$*+=~^&-]+):([A-Za-z0-9_.!$*+=~^&-]+)"

@@ -260,7 +260,7 @@ class Engine:
         if there is None:
             raise TierError(f"it waits for tier {authority.name}")
         rejoin(window, there[0] or "", there[1])
-        if not noted(window):  # it was lost, and has come back without
+        if not noted(window):  # the note was lost with the tier's file
             leave_notes(window, there[2])
 
     def _join_windows(self, tiers: list[tuple[TierName, Tier]]) -> None:

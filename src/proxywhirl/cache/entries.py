@@ -34,7 +34,7 @@ from proxywhirl.urls import ProxyURL
 from proxywhirl.validation import require
 
 _STATUSES = {status.value: status for status in HealthStatus}
-_ALL_FIELDS = set(CacheEntry.model_fields)  # of each snapshot: assigning a field adds a name that is in already
+_ALL_FIELDS = set(CacheEntry.model_fields)  # one set for all snapshots: assigning a field adds nothing to it
 _SNAPSHOTS_KEPT = 4_096
 MOMENT_SECONDS = 0.001
 
@@ -155,7 +155,7 @@ class EntryMapping:
             values["username"], values["password"] = _secret(plain[0]), _secret(plain[1])
         elif sealed is not None:
             if sealed[:1] == "u":
-                values["username"] = username = _new_username(LazyUsername)  # its `__init__` would be half the cost
+                values["username"] = username = _new_username(LazyUsername)  # `__init__` would be half the cost
                 username.reveal, username.record = self._reveal, record
             if "p" in sealed[:2]:
                 values["password"] = password = _new_password(LazyPassword)

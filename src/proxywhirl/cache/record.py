@@ -175,7 +175,7 @@ def check_storable(record: Record) -> Record:
         pass
     try:
         _check(record)
-    except ValueError as exc:  # its cause might show a secret
+    except ValueError as exc:  # without its cause, which might show a secret
         raise _fault(record.key, exc) from None
     return record
 
@@ -306,7 +306,7 @@ def _check_text(name: str, text: object, *, optional: bool) -> None:
         raise TypeError(f"{name} must be a text, not {type(text).__name__}")
     try:
         text.encode()
-    except UnicodeEncodeError:  # its text and its cause would show a secret
+    except UnicodeEncodeError:  # without its text and its cause, which would show a secret
         raise ValueError(f"{name} cannot be stored: it holds half a character (a lone surrogate)") from None
 
 

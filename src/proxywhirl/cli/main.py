@@ -121,7 +121,7 @@ def cli() -> None:
     import logging
 
     logging.basicConfig(level=logging.WARNING, format="proxywhirl: %(message)s", stream=sys.stderr)
-    logging.getLogger("stamina").setLevel(logging.ERROR)  # what becomes of a retry is told at its end
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # the result of a retry is told at its end
 
 
 offer_anywhere(cli)

@@ -62,7 +62,7 @@ def _proxy(text: str) -> ProxyURL:
 
 
 def _key_or_proxy(text: str) -> str | ProxyURL:
-    return text if _WORD.fullmatch(text) else _proxy(text)  # what has no place for a port is meant as a key
+    return text if _WORD.fullmatch(text) else _proxy(text)  # a word without a place for a port is a key
 
 
 def _site(text: str) -> str:

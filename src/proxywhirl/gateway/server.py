@@ -148,7 +148,7 @@ class Gateway:
         self._pause()
         self._closed = True
         for listener in self._sockets:
-            listener.close()  # who waits in the backlog is refused
+            listener.close()  # clients in the backlog are refused
         for task, client in self._clients.items():
             if client.idle:
                 task.cancel()

@@ -173,7 +173,7 @@ class _JudgeConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
-            return  # one request is answered, whatever comes after it
+            return  # only one request is answered
         try:
             self._protocol.receive_data(data)
             event = self._protocol.next_event()

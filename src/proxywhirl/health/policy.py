@@ -122,7 +122,7 @@ def _after_success(status: HealthStatus, successes: int) -> HealthStatus:
 def _after_failure(status: HealthStatus, failures: int, *, worked: bool) -> HealthStatus:
     never_worked = not worked and (
         status is HealthStatus.UNKNOWN
-        or (status is HealthStatus.UNHEALTHY and failures <= UNHEALTHY_AFTER)  # one that did gets there with more
+        or (status is HealthStatus.UNHEALTHY and failures <= UNHEALTHY_AFTER)  # one that has worked needs more failures
     )
     if failures >= DEAD_AFTER or (never_worked and failures >= UNHEALTHY_AFTER):
         earned = HealthStatus.DEAD

@@ -274,7 +274,7 @@ class _Attempt:
         if self.error is None:
             return None
         if self._code in _EXHAUSTED:
-            return self.prober.timeout / 4  # some of what is under way will have ended
+            return self.prober.timeout / 4  # by then some probes under way will have ended
         enough = self.prober.timeout * _STALLED
         return 0.0 if self.error.blame is Blame.PROXY and held_up >= enough > self._silence else None
 
@@ -394,7 +394,7 @@ class _Attempt:
         if self._is_http:
             with self._measured(Level.HANDSHAKE):
                 await self._open_tunnel()
-            self.reached = Level.HTTP  # that came first
+            self.reached = Level.HTTP  # level HTTP came first
             self.stages.sort(key=lambda stage: stage.level.rank)
         with self._measured(Level.TLS):
             channel = self._channel or await self._open_tunnel()

@@ -67,7 +67,7 @@ class Follower:
         """Read the news of a kind, if there may be any; return whether it was looked for."""
         if kind not in self.behind:
             return False
-        self.behind.discard(kind)  # first: what is written from now on is looked for again
+        self.behind.discard(kind)  # first: later writes are looked for again
         try:
             more = True
             while more:

@@ -47,7 +47,7 @@ LIFE_SECONDS = 7 * 86_400.0
 
 TOLD_FOR_SECONDS = 3600.0
 _ENDED = "null"
-_PLAIN = re.compile(r"[A-Za-z0-9._:\[\]*-]*")  # as nearly all are: quoting takes longer than all the rest
+_PLAIN = re.compile(r"[A-Za-z0-9._:\[\]*-]*")  # nearly all texts are plain: quoting would take longer than all the rest
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 T = TypeVar("T")

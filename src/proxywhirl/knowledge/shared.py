@@ -284,7 +284,7 @@ class Knowledge:
         with self.lock:
             self._sessions.restore(self._unsaved.sessions)
             self._unsaved.sessions.clear()
-        self._follower.look_again()  # where others were there first, theirs stand
+        self._follower.look_again()  # assignments that others made first stand
 
     def _remember(self, session: str, assignment: Assignment) -> None:
         self._known[session] = assignment

@@ -128,7 +128,7 @@ class Line(Channel):
         try:
             await ready
         finally:
-            remove(descriptor)  # before the socket closes, whose number may be another's then
+            remove(descriptor)  # before the socket closes: then another one may get its number
         self._waiting_since = None
 
     def silence(self) -> float:

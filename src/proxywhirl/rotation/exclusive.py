@@ -123,7 +123,7 @@ class ExclusiveLeases:
         with self._lock:
             self._chooser.holds.unhold(lease)
             holds, key = self._chooser.holds, lease.proxy.key
-            if key not in holds:  # else it was told meanwhile how long another has it
+            if key not in holds:  # else the time of another's hold was learnt meanwhile
                 holds.put(key, self._clock.monotonic() + _ELSEWHERE)
 
 

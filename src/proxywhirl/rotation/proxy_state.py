@@ -133,7 +133,7 @@ class ProxyState:
             self.bad += 1.0
 
 
-_TEXTS = 65_536  # of sketches, that are read once
+_TEXTS = 65_536  # texts of sketches that are remembered
 
 
 class ProxyStates:

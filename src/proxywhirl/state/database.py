@@ -153,7 +153,7 @@ class Database:
                 if self._closed_for_fork:
                     self._rejoin()
                 yield
-            except UnicodeEncodeError:  # its text, and its cause, would show what was to be written
+            except UnicodeEncodeError:  # its text and its cause would show the value
                 raise UnstorableValue(f"{doing} {self._path} failed: a text holds half a character") from None
             except (apsw.Error, UnicodeError) as exc:
                 raise self.failure(doing, exc) from exc
@@ -171,7 +171,7 @@ class Database:
             error = exc
         finally:
             lock.release()
-        if error is not None:  # out here: it may need the other lock
+        if error is not None:  # outside of the lock: it may need the other one
             raise self.failure(doing, error) from error
 
     def _free(self) -> tuple[threading.RLock, apsw.Connection]:
@@ -198,7 +198,7 @@ class Database:
             self.damaged = True
             return TierError(f"{self._path} is damaged or no database ({_plain(exc)})")
         if isinstance(exc, apsw.ConnectionClosedError) and not self._closed:
-            with self.lock, self.reads:  # it could not be opened when it was last tried
+            with self.lock, self.reads:  # the file could not be opened at the last try
                 if not _is_open(self.reader):
                     self._open()
         if isinstance(exc, apsw.BusyError):
@@ -323,7 +323,7 @@ class Database:
 
     def _connect_anew(self, why: str) -> None:
         """Make a new file of what can be read, and put it in the place of the damaged one when it is whole."""
-        for suffix in ("", "-journal"):  # what a process left that died here
+        for suffix in ("", "-journal"):  # the remains of a process that died here
             Path(f"{self._fresh}{suffix}").unlink(missing_ok=True)
         self._fresh.touch(mode=0o600)
         self.salvaged = None

@@ -84,7 +84,7 @@ def opened_alone(path: Path) -> Iterator[apsw.Connection | None]:
     with contextlib.suppress(apsw.Error):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.pragma("writable_schema", 1)  # also: bear a file that is shorter than it says
+        connection.pragma("writable_schema", 1)  # this also bears a file that is shorter than it says
         connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
@@ -104,7 +104,7 @@ def version_of(damaged: apsw.Connection) -> int | None:
 def salvage(damaged: apsw.Connection, into: apsw.Connection) -> Salvaged:
     """Copy each row that can be read into the same tables of a new database, in one transaction that is open there."""
     tables = _strings(into, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%'")
-    begun = sum(_count(into, table) for table in tables)  # what every new file holds
+    begun = sum(_count(into, table) for table in tables)  # the rows of every new file
     known = True
     lost = 0
     refused: dict[str, list[dict[str, Any]]] = {}
@@ -156,7 +156,7 @@ class _Copy:
             last, whole = self._copy(self._by_rowid("ASC"), (first, LAST_ROWID))
             reached = first - 1 if last is None else last
             first = None if whole else self._beyond(reached)
-            if first is not None:  # what lies between the damage and the place that can be read again
+            if first is not None:  # the rows between the damage and the next readable place
                 self._copy(self._by_rowid("DESC"), (reached + 1, first - 1))
 
     def _by_rowid(self, direction: str) -> str:

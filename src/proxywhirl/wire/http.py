@@ -71,7 +71,7 @@ def connect(authority: str, username: str | None = None, password: str | None = 
         try:
             response = protocol.next_event()
         except h11.RemoteProtocolError:
-            raise _no_http(b"" if has_secret else line) from None  # its text quotes the answer
+            raise _no_http(b"" if has_secret else line) from None  # without its text, which quotes the answer
     _judge(response, "" if has_secret else quoted(response.reason))
 
 

@@ -188,10 +188,10 @@ class BreakerTier:
         return self._try(ask, default, size, self.patience if waits else 0.0, writes=False)
 
     def _try(self, ask: Callable[[Tier], T], default: T, size: int, patience: float, *, writes: bool) -> T:
-        exclusive = writes or patience > 0  # it needs the lock of writers
+        exclusive = writes or patience > 0  # the call needs the lock of writers
         why = ""
         wait = min(patience, _patience.get())
-        for again in (False, True):  # nearly all go well at once
+        for again in (False, True):  # nearly every first try succeeds
             for _ in pauses(wait) if again else AT_ONCE:
                 lock = self._lock if exclusive else self._reads
                 if self.sick and not (self.writable if writes else self.available):
@@ -202,7 +202,7 @@ class BreakerTier:
                     if exclusive:
                         self.changing = size > MUCH and self._reads is self._lock
                     if self.sick and not (self.writable if writes else self.available):
-                        return default  # it has failed another call meanwhile
+                        return default  # another call has failed meanwhile
                     return self._call(ask, default, size, writes=writes)
                 except TierBusyError as exc:
                     why = str(exc)
@@ -283,7 +283,7 @@ class BreakerTier:
     def _degrade(self, reason: str) -> None:
         pause = self._asking.fail()
         self.degraded = self.sick = True
-        known = isinstance(self.tier, AbsentTier) and reason == self._reason  # it is tried again all the time
+        known = isinstance(self.tier, AbsentTier) and reason == self._reason  # such a tier is tried again all the time
         self._reason = reason
         level = logging.DEBUG if known else logging.WARNING
         _log.log(level, "tier %s is degraded, next try in %g s: %s", self.name, pause, reason)

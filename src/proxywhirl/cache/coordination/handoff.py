@@ -164,7 +164,7 @@ class HintFile:
         self._limit = limit
         self._fd = -1
         self._renew()
-        with contextlib.suppress(TierError):  # what is asked next says so, where that needs the file
+        with contextlib.suppress(TierError):  # the next call that needs the file says so
             self.catch_up()
 
     def note(self, puts: Sequence[Record], deletes: Sequence[str], *, base: int, at: float, merge: bool) -> None:
@@ -218,7 +218,7 @@ class HintFile:
             self.waiting = False
             return False
         self.waiting = status is not None and status.st_size > len(HEADER)
-        if self._is_behind(status):  # where there are none any more, too: others have written what was known
+        if self._is_behind(status):  # also if there are none any more: others wrote them
             with self._locked():
                 self._read_on()
         return self.waiting
@@ -559,7 +559,7 @@ class Handoff(HintFile):
             if not write(hints.keys(), decide):
                 raise TierError("the authority is still degraded")
         except UnstorableValue as exc:
-            if exc.key not in hints and len(hints) > 1:  # it does not say which
+            if exc.key not in hints and len(hints) > 1:  # the error does not name the record
                 return sum(self._replay_page({key: hint}, write) for key, hint in hints.items())
             key = exc.key if exc.key in hints else next(iter(hints))
             others = {other: hint for other, hint in hints.items() if other != key}

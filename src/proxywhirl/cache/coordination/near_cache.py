@@ -51,7 +51,7 @@ class HitLog:
         self._noted: dict[int, Record] = {}  # by the identity of the record, of which a key may have had several
         self._latest: dict[str, Record] = {}
         self._gathered: dict[tuple[str, int], tuple[int, float, int]] = {}  # how many, when last, the count then shown
-        self._written: dict[tuple[str, int], int] = {}  # that is being written, by the count that was shown last
+        self._written: dict[tuple[str, int], int] = {}  # hits being written, as the count shown last
 
     def note(self, record: Record, now: float) -> None:
         """Count a hit on a record that is handed out."""
@@ -92,7 +92,7 @@ class HitLog:
 
         Most records that are read from below leave L1 before they are hit there, so this is all that they need.
         """
-        latest, written = self._latest, self._written  # the latter may be another one at any moment
+        latest, written = self._latest, self._written  # read once: `_written` may be replaced at any moment
         with self._gathering:
             gathered, tick = self._gathered, self._uses.tick
             for record in records:
@@ -120,7 +120,7 @@ class HitLog:
 
     def take(self) -> list[Access]:
         """Return everything that was gathered; `written` or `give_back` is to be called next."""
-        with self._gathering:  # without which nothing is taken out
+        with self._gathering:  # nothing is taken out without this lock
             while self._noted:
                 self._gather(self._noted.popitem()[1])
             self._latest.clear()
@@ -270,7 +270,7 @@ class NearCache:
         """
         with self._lock:
             records = [Record(*_row(record)) for record in self.queue.values()]
-            self.promoting = self.queue  # before it is taken from there: a reader that looks meanwhile finds it
+            self.promoting = self.queue  # first: a reader that looks meanwhile finds the records
             self.queue = {}
             since, self._untold_since = self._untold_since, None
             return records, since, self.revision

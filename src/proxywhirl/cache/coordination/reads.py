@@ -49,7 +49,7 @@ class Reader:
         self._hits = stack.hits
         self._above: Asked = () if stack.near_cache.l1 is None else ("l1",)
         self._below = stack.durable or stack.tiers
-        self._served: list[dict[Asked, ServedRead]] = [{}, {}]  # with room in the promotion queue, and crowded
+        self._served: list[dict[Asked, ServedRead]] = [{}, {}]  # with room in the promotion queue; without
         self._unserved: dict[Asked, int] = {}
         self._loading = [threading.RLock() for _ in range(LOADING_LOCKS)]
 
@@ -98,7 +98,7 @@ class Reader:
         for breaker in self._below:
             if breaker is not authority:
                 if breaker.changing and not authority.degraded:
-                    continue  # what is below can be read meanwhile
+                    continue  # the tiers below can be read meanwhile
                 if breaker.behind:
                     with in_passing():
                         if not self._stack.catches_up(breaker):

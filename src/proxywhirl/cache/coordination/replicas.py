@@ -74,12 +74,12 @@ class Replicas:
     ) -> None:
         self.tiers = [BreakerTier(name, tier, clock) for name, tier in tiers]
         self.authority = self.tiers[-1]
-        self.authority.behind = False  # it follows nobody
+        self.authority.behind = False  # the authority follows no tier
         self.authority.alone = handoff is None
         self.durable = [each for each in self.tiers if each.name != "l1"]
         self.windows = [each for each in self.durable if each is not self.authority]
         for window in self.windows:
-            window.patience = WINDOW_PATIENCE_SECONDS  # it can be left out
+            window.patience = WINDOW_PATIENCE_SECONDS  # a window can be left out
         first = tiers[0][1]
         self.near_cache = NearCache(
             first if isinstance(first, MemoryTier) and self.tiers[0].name == "l1" and self.durable else None,
@@ -98,7 +98,7 @@ class Replicas:
         self._news = False
         self._hits_elsewhere = False
         self._offer_copies(self.authority.tier)
-        with in_passing():  # to open a cache is to read
+        with in_passing():  # opening a cache counts as reading
             self._make_room()
             for window in self.windows:
                 catch_up(window, self.authority)
@@ -331,7 +331,7 @@ def catch_up(window: BreakerTier, authority: BreakerTier) -> list[str]:
     stood = None
     for _ in range(MOST_PAGES):
         since = window.call(lambda tier: tier.revision, -1)
-        if since < 0 or since == stood:  # it cannot be read, or did not take what it was told
+        if since < 0 or since == stood:  # the window cannot be read, or took nothing
             window.behind = True
             break
         stood = since

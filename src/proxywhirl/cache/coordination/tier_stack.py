@@ -128,7 +128,7 @@ class TierStack(Replicas):
 
     def flush(self) -> None:
         """Write the gathered hits to the durable tiers."""
-        with self._writing:  # so that nothing is promoted meanwhile with hits that it would be told of again
+        with self._writing:  # a promotion meanwhile would count these hits twice
             accesses = self.hits.take()
             if not accesses:
                 return

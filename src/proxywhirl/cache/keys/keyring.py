@@ -110,7 +110,7 @@ class OsKeyring:
         try:
             return getattr(keyring, function)(SERVICE, self._name, *arguments)
         except keyring.errors.KeyringError as exc:
-            raise CacheError(f"{self.origin} does not answer: {exc}") from None  # what it says may repeat arguments
+            raise CacheError(f"{self.origin} does not answer: {exc}") from None  # the cause may repeat arguments
 
 
 KeyKeeper = KeyFile | OsKeyring

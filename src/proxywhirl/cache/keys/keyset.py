@@ -84,7 +84,7 @@ def open_sealer(config: CacheConfig, tiers: Tiers, *, whole: bool = True) -> Sea
     sealer = Sealer(kept[0], [*kept[1:], *config.previous_keys], reread=None if keeper is None else keeper.read)
     notes = [noted(tier) for tier in durable]
     for tier, its in zip(durable, notes, strict=True):
-        if not its:  # it was lost, and has come back without
+        if not its:  # the note was lost with the tier's file
             leave_notes(tier, set().union(*notes))
     return sealer
 
@@ -199,7 +199,7 @@ def _matching(
     if needed:
         raise _another_key(place, needed) if kept else _missing_key(place, needed)
     for tier, checks in sealed:
-        for check in unknown:  # whatever these keys sealed is gone, or damage made their names
+        for check in unknown:  # nothing is sealed with them, or damage made their names
             forget(tier, check)
         leave_notes(tier, checks)
         if _is_salvaged(tier):

@@ -169,7 +169,7 @@ class _Work:
 
     def reseal(self) -> tuple[int, int]:
         """Seal the tokens of other keys anew, until there is none; return how many, and how many are damaged."""
-        if not self._stack.replay():  # what waits for the authority may be sealed with the old key
+        if not self._stack.replay():  # hints may be sealed with the old key
             raise TierError(DEGRADED)
         resealed = 0
         for _ in range(MOST_PASSES):

@@ -63,7 +63,7 @@ def migrate(config: CacheConfig, to: str) -> Migration:
 
 def _move(plan: TierPlan, source: str, to: str) -> Migration:
     noted = moved_to(plan.directory)
-    if noted == to:  # what is left was cut off from a move that had come to its end
+    if noted == to:  # the remains of a move that was complete
         _remove(plan, source)
         return Migration(source)
     if not _files(plan, source):
@@ -124,7 +124,7 @@ def _copy(old: Backend, new: Backend) -> None:
     for page in pages(lambda after: old.scan(after, PAGE)):
         if new.fill(page, revision) is None:
             raise TierError("the new backend refused a page of entries: nothing was moved")
-    new.take_standings(old.standings())  # what who leaves goes by, which is in no record
+    new.take_standings(old.standings())  # eviction goes by them, and no record has them
 
 
 def _compared(old: Tier, new: Tier, plan: TierPlan) -> int:
@@ -155,7 +155,7 @@ def _files(plan: TierPlan, name: str) -> list[Path]:
 
 def _remove(plan: TierPlan, name: str) -> None:
     try:
-        for path in reversed(_files(plan, name)):  # what a database's journal belongs to goes last
+        for path in reversed(_files(plan, name)):  # a database goes after its journal
             path.unlink(missing_ok=True)
     except OSError as exc:
         raise TierError(f"removing {exc.filename} failed: {exc.strerror or exc}") from exc

@@ -202,7 +202,7 @@ def _judged(
     window: BreakerTier, stack: TierStack, suspects: Mapping[str, Record], wrong: dict[str, str]
 ) -> dict[str, Record]:
     """Add proved faults to `wrong`; return the keys that may be changing just now."""
-    stack.refresh()  # what the authority is known to hold is later than the suspects
+    stack.refresh()  # the authority is read after the suspects
     differing = _differences(suspects.values(), _peeked(stack.authority, suspects))
     reached = stack.authority.call(lambda tier: tier.revision, -1)
     if window in stack.windows:

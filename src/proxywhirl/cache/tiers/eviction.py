@@ -309,7 +309,7 @@ def admit(records: Sequence[Record], order: EvictionOrder, bound: int | None) ->
     if bound is None:
         return list(latest.values()), []
     left: dict[str, None] = {}
-    while len(order) > bound:  # what was stored when the bound was a larger one
+    while len(order) > bound:  # stored when the bound was larger
         left[order.victim()] = None
         order.discard(next(reversed(left)))
     out = order.add_all(latest, bound) if len(latest) == len(records) else None
@@ -352,7 +352,7 @@ class Standing(NamedTuple):
         return self._replace(passed=tick, lap=self.lap + 1)
 
 
-Rank = Callable[[Standing], Any]  # of one column a float, else a tuple
+Rank = Callable[[Standing], Any]  # a float for one column, else a tuple
 
 
 def rank_for(policy: str) -> Rank:
@@ -442,7 +442,7 @@ class Admission:
         for key, standing in known.items():
             self._change(key, standing)
         self._changed.update(dict.fromkeys(gone))
-        self._whole: set[str] = set()  # whose unsaved hits were looked at
+        self._whole: set[str] = set()  # keys with unsaved hits that were looked at
         self._ticks = False
         self._admitted = Admitted(ticked)
 
@@ -459,7 +459,7 @@ class Admission:
                 self._leave(self._bound - 1)
                 self._number += 1
                 tick, first = self._tick(), self._first() if self._sieve else None
-                lap = 0 if first is None else first[1].lap  # that of the hand, in which it comes last
+                lap = 0 if first is None else first[1].lap  # the hand's lap, in which it comes last
                 standing = Standing(tick, record.generation, tick, accessed_at, count, tick, lap)
                 admitted.left.pop(key, None)
             else:
@@ -477,7 +477,7 @@ class Admission:
         """Do as `admit` where all are new and come after all stored ones: it is known at once which leave."""
         admitted = self._admitted
         surplus = self._number + len(records) - self._bound
-        for key in self._leaving(all_leave=surplus >= self._number) if surplus > 0 else ():  # which may give one twice
+        for key in self._leaving(all_leave=surplus >= self._number) if surplus > 0 else ():  # a key may come twice
             admitted.left[key] = None
             if len(admitted.left) == surplus:
                 break

@@ -85,7 +85,7 @@ def _opened(name: str, factory: TierFactory, plan: TierPlan) -> Tier:
         return factory(plan)
     except ProxyWhirlError:
         raise
-    except Exception as exc:  # whatever its library raises; the text may hold the credentials of its store
+    except Exception as exc:  # any error of its library; the text may hold credentials
         raise TierError(f"tier {name!r} cannot be opened: {type(exc).__name__}") from exc
 
 

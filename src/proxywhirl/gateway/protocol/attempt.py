@@ -36,7 +36,7 @@ from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import classify_forwarded, decode_failure
 
 _ERROR_LENGTH = 200  # characters: an outcome's text is for a table or a log line
-_EXPECT_SECONDS = 1.0  # for an upstream to answer `Expect: 100-continue`, before the gateway does it
+_EXPECT_SECONDS = 1.0  # an upstream has to answer `Expect: 100-continue`; then the gateway does
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -132,7 +132,7 @@ class Exchange(Attempt):
             response = yield from self._next_event()
         self.record.answered(response.status_code, response.headers)
         if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._absolute:
-            self.record.status = None  # it is no response of the target
+            self.record.status = None  # not the status of a response of the target
             raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
         self._response = response
         self._events.append(response)

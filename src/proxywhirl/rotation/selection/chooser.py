@@ -335,7 +335,7 @@ class Chooser:
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
         state, site, told = lease.state, lease.site, NOTHING
         if now - self._tick > DECAY_STEP:
-            self._tick = now  # one number for all who learn in this second: it is at hand already
+            self._tick = now  # one number for all that learn in this second
         if outcome.ok:
             told = ITS_OWN
             state.served += 1

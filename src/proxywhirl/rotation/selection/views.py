@@ -46,7 +46,7 @@ class Views:
         """Return the strategy over those that are wanted; a new one costs O(candidates)."""
         if wanted is NO_FILTER:
             return self.all
-        at_hand = self._at_hand.get(id(wanted))  # which holds the filter, so that no other gets its id
+        at_hand = self._at_hand.get(id(wanted))  # it holds the filter, so that no other gets its id
         if at_hand is not None:
             return at_hand[1]
         view = self._views.get(wanted)
@@ -57,7 +57,7 @@ class Views:
             if len(self._views) > MOST_VIEWS:
                 self._views.popitem(last=False)
             self._sort()
-            self._at_hand.clear()  # so that each one that is still asked for is moved to the end again
+            self._at_hand.clear()  # each one that is still asked for moves to the end again
         else:
             self._views.move_to_end(wanted)
             if len(self._at_hand) > MOST_VIEWS:

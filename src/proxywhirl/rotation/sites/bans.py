@@ -123,7 +123,7 @@ class BanBook:
         if before is None or before.forget_at <= now:
             known = self._bans.get(pair)
             if known is None:
-                return  # it was dropped: nobody was told
+                return  # the ban was dropped before anybody was told
             before = Ban(min(known.until, now), 0, known.rule, known.forget_at)
         self.note(pair, before, now)
 

@@ -53,9 +53,9 @@ _REST_REMEMBERED = 3600.0  # seconds
 MOST_ARMS = 300_000
 """Records of one proxy on one site that are kept, at most some 190 MB. When there are more, the oldest go."""
 
-_ARMS_AT_ONCE = 1024  # that are dropped
+_ARMS_AT_ONCE = 1024  # how many are dropped together
 
-_LONGER, _SHORTER = 1.5, 0.97  # so that of those that come back after a ban one in 14 comes too early
+_LONGER, _SHORTER = 1.5, 0.97  # then one in 14 comes back from a ban too early
 _LONGEST_FIRST = 3600.0  # seconds; the ban of one that came too early doubles beside it
 
 
@@ -155,7 +155,7 @@ class Learning:
         sign = alike(outcome)
         tried = site.trying == state.key
         if tried and not out_of_order(outcome):
-            site.recover()  # to refuse it has to be there
+            site.recover()  # a site that refuses is up
             self._note_awake(site)
         if site.at_fault == sign or tried:
             if out_of_order(outcome):
@@ -229,7 +229,7 @@ class Learning:
         """Take in bans that others found out."""
         for (key, name), ban in self.book.learn(bans, now=self._clock.now()).items():
             site = self._known(name)
-            if site is not None:  # one that is not known yet is told when it is
+            if site is not None:  # an unknown site gets it when it becomes known
                 self._apply(site, key, ban)
 
     def _known(self, name: str) -> Site | None:

@@ -19,17 +19,17 @@ _USES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 """Numbers of uses that are taken into account. One that lies between two is met by the lower one, at an even pace."""
 
 _MARGIN = 1.1  # a ban shows only that the wait is longer than this one was
-_STEP = 0.3  # of the way down to a shorter wait that was enough: one answer may be a mistake
+_STEP = 0.3  # part of the way to a shorter wait that was enough: one answer may be a mistake
 _FADING = 0.99  # a site may count in another way from some day on
 _LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
-_LIKELY = 0.3  # of a contradiction: with so many more than the best number has, another one is as likely
+_LIKELY = 0.3  # contradictions: a number with so many more than the best one is as likely
 
 _DARING, _DARING_AT_REST = 0.005, 0.002
 """Uses too early that each use that is served allows, and each request for which all have to rest. A use too early
 tells whether a wait is too long, and may cost a proxy for as long as hundreds of requests take."""
 
-_MUCH_TOO_EARLY = 0.8  # of the rest: one that is served so early shows more than a wait that is a little too long
-_MEMORY = 0.9  # of what became of those: the last ten count
+_MUCH_TOO_EARLY = 0.8  # part of the rest: a use served so early shows that the wait is much too long
+_MEMORY = 0.9  # decay of the outcomes of early uses: about the last ten count
 _ENOUGH, _ENOUGH_AT_MOST, _MOSTLY = 3.0, 9.0, 4.0
 """So many have to be refused, and so many times those that are served; more where a limit turned out to be none."""
 
@@ -162,7 +162,7 @@ class LearnedRateLimit:
         """
         before = len(times)
         if not before:
-            return  # it did not serve since the last ban: that has not ended, or the site does not want it at all
+            return  # no success since the last ban: it has not ended, or the site wants it never
         if self.known and not again and self.rested(times, use) < 1.0:
             self._note_early(served=False)
         doubts = self._doubts

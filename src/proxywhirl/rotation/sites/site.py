@@ -32,7 +32,7 @@ from proxywhirl.rotation.sites.rate_limit import LearnedRateLimit, SiteUses
 from proxywhirl.timetable import Timetable
 
 _SHORT_RUN, _LONG_RUN = 3, 12
-_CHANCE = 0.001  # of a run as long as this by mere chance
+_CHANCE = 0.001  # the probability of so long a run by mere chance
 _RATE_WEIGHT = 0.05
 _FIRST_RATE = 0.1
 _WINDOW = 300.0  # seconds within which failures belong to one run

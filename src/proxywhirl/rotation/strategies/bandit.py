@@ -22,7 +22,7 @@ _TIRED = -1.0
 _IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
 
 _MARGIN = 0.05  # below what is usually chosen: one that comes up to that is taken, others are spared for their turn
-_PAR_WEIGHT = 0.05  # of the newest choice in what is usual
+_PAR_WEIGHT = 0.05  # weight of the newest choice in the usual chance
 
 _NEW = (-1.0, 0.0)
 _ON_TRIAL = (2.0, 0.0)

@@ -9,7 +9,7 @@ from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import Sampler, ScoredSampler, draws_worth
 
-_FEW_DRAWS = 8  # before those that may not serve are looked for: mostly none weighs much
+_FEW_DRAWS = 8  # tried before barred keys are counted: mostly none weighs much
 _SMALL = 32  # keys of a sampler that are worth a look at each
 _LIGHTEST, _HEAVIEST = 1e-150, 1e150  # between these, sums and powers of two neither vanish nor overflow
 

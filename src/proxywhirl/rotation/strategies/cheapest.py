@@ -13,10 +13,10 @@ from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred, Roster
 from proxywhirl.rotation.strategies.sampling import Sampler
 
-_WEIGHT = 0.1  # of the newest outcome in a tier's success rate: it follows the last twenty or so
+_WEIGHT = 0.1  # weight of the newest outcome in a tier's success rate: about the last twenty count
 _TROUBLE = 0.5  # success rate below which a tier is left
 _WELL = 0.999  # success rate that is as good as 1
-_SHUNNED = Backoff(30.0, 600.0)  # for which a tier is left
+_SHUNNED = Backoff(30.0, 600.0)  # how long a tier is left
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +31,7 @@ class _Tier:
 
     def learn(self, now: float, *, ok: bool) -> None:
         if not ok and now < self.shunned_until:
-            return  # it was left for those that failed before; what was under way then is not one more reason
+            return  # the tier was left for earlier failures; this request was under way then
         self.rate += _WEIGHT * (ok - self.rate)
         if self.rate > _WELL:
             self.rate = 1.0

@@ -14,7 +14,7 @@ FAILURE_SECONDS = 2.0
 """What a failure is taken to cost: time, a retry, and a bad name with the target. A proxy that fails once in three
 times has to save a second against one that never does."""
 
-_EXPLORED = 0.05  # of requests go to the first that is drawn: else no proxy would show that it became better
+_EXPLORED = 0.05  # share of requests for the first drawn one: else no proxy would show that it became better
 _FIRST_GUESS = 0.5  # seconds: the mean until something was measured
 _UNKNOWN = -1.0
 

@@ -34,7 +34,7 @@ class SkippedTurns:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._line: list[tuple[int, str]] = []  # sorted; what differs from `_numbers` was left
+        self._line: list[tuple[int, str]] = []  # sorted; a place that differs from `_numbers` was left
         self._next = 1
         self._rounds: OrderedDict[tuple[int, ...], _Round] = OrderedDict()
 
@@ -77,7 +77,7 @@ class SkippedTurns:
                     break
                 passed.append(key)
         if taken is None and len(few) < LOOKED_AT:
-            looked = end  # what stood at the end of the round has left
+            looked = end  # the key at the end of the round has left
         self._rounds[kind] = (looked, end)
         if len(self._rounds) > _MOST_ROUNDS:
             self._rounds.popitem(last=False)

@@ -122,7 +122,7 @@ class ScoredSampler(Sampler):
     def take(self, place: int) -> str:
         """Return the key at a place, which is soon asked for again."""
         key = self.keys[place]
-        if len(self.seen) > _MOST_SEEN:  # of some nothing is ever told
+        if len(self.seen) > _MOST_SEEN:  # some keys are never asked for again
             self.seen.clear()
         self.seen[key] = place
         return key

@@ -57,7 +57,7 @@ class Wording:
     def is_all_of(self, lowered: bytes) -> bool:
         """Tell whether it is the whole of a text that is in lower case."""
         first, *others = self.parts
-        if not lowered.startswith(first):  # so ends nearly every comparison
+        if not lowered.startswith(first):  # nearly every comparison ends here
             return False
         if not others:
             return len(lowered) == len(first)
@@ -97,7 +97,7 @@ class Pattern:
         options = re2.Options()
         options.case_sensitive = False
         options.dot_nl = True
-        options.log_errors = False  # what is wrong is raised
+        options.log_errors = False  # errors are raised
         try:
             return cls(text, re2.compile(text.encode(), options))
         except re2.error as exc:

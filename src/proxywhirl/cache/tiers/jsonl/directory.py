@@ -75,8 +75,8 @@ class Shards:
         self.lost: dict[Path, None] = {}
         self.files = [ShardFile(directory / shard_name(n), _belonging(n), fsync=fsync) for n in range(SHARDS)]
         self._fsync = fsync
-        self._caught = CaughtUp()  # what was read and not handed on
-        self._aside: list[tuple[ShardFile, list[bytes]]] = []  # what is to be set aside
+        self._caught = CaughtUp()  # lines that were read and not handed on
+        self._aside: list[tuple[ShardFile, list[bytes]]] = []  # damaged lines to set aside
         self._torn: list[ShardFile] = []  # files that end in a piece of a line
         self._broken: list[ShardFile] = []  # files to be rewritten
         self._mark = Mark()
@@ -260,7 +260,7 @@ class Shards:
         for shard in written:
             shard.cut()
         self._say_done(self._mark.revision, self._mark.floor)
-        self._seen = b""  # it may be the files that are not as they were
+        self._seen = b""  # the files may have changed
 
     def _say_busy(self) -> None:
         mark = self._mark._replace(writes=self._mark.writes + 1, busy=True)

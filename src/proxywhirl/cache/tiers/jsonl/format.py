@@ -220,7 +220,7 @@ def encode_record(record: Record, standing: Standing | None = None) -> bytes:
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot hold
             body = _record_body(record, standing, encode_basestring_ascii).encode()
     except VALUE_FAULTS as exc:
-        raise refused([record], exc) from None  # its text might show what was to be written
+        raise refused([record], exc) from None  # without its text, which might show a secret
     return _sealed(body)
 
 
@@ -279,7 +279,7 @@ def decode_record(line: bytes, key: str) -> Record | None:
             fields = _object(body)
         if fields.pop("op") != "put" or fields["key"] != key:
             return None
-        is_checked = "arrived" in fields  # as each line is since there is such a field, when it is written
+        is_checked = "arrived" in fields  # lines of version 2 were checked when written
         for name in _STANDING:
             fields.pop(name, None)
         record = Record(attributes=attributes, **fields)

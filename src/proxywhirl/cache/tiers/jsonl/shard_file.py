@@ -127,7 +127,7 @@ class ShardFile:
                 damaged.append((self._size, line))
             self._size += len(line) + 1
         self._take_damaged(damaged, news)
-        if whole_lines(news.torn):  # it is only the newline that is missing
+        if whole_lines(news.torn):  # only the newline is missing
             self._take_damaged([(self._size, news.torn)], news)
             self._size += len(news.torn)
             news.torn = b""

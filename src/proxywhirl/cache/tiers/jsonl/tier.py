@@ -397,7 +397,7 @@ class JsonlTier:
         if wasteful:
             try:
                 self._shards.rewrite(wasteful, revision, self._floor(revision), self._changes.removals())
-            except OSError as exc:  # what was to be written is: this costs only space
+            except OSError as exc:  # everything is written: a failure costs only space
                 self._shards.reread()
                 _log.warning("outdated lines in %s could not be removed: %s", self._directory, exc.strerror or exc)
 
@@ -456,7 +456,7 @@ class JsonlTier:
         )
         admitted = admission.admit(records)
         if self._queue is not None:
-            for place in given:  # who leaves all the same is skipped when it comes up
+            for place in given:  # a key that leaves all the same is skipped later
                 heapq.heappush(self._queue, place)
         return admitted
 

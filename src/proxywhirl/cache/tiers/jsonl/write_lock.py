@@ -58,7 +58,7 @@ class WriteLock:
             raise OSError(errno.EBADF, "it is closed")
         anew = False
         self._wait()
-        while self.is_gone():  # what is locked must be what others see
+        while self.is_gone():  # the locked file must be the one that others see
             self.close()
             self._open()
             self._wait()

@@ -147,7 +147,7 @@ class SqliteFile:
         except TierError as exc:
             if not isinstance(exc.__cause__, UnicodeDecodeError):
                 raise
-        self._heal(before)  # out here: while the error is at hand, so is its cursor, which sees what was there before
+        self._heal(before)  # outside of `except`: the error keeps its cursor, which sees the old state
         return self._reading(read)
 
     def _present(self, keys: Collection[str]) -> dict[str, Record]:
@@ -199,7 +199,7 @@ class SqliteFile:
             ((newest,),) = self._database.connection.execute("SELECT ifnull(max(revision), 0) FROM entries")
             self._uses.see(state_of(self._database.connection).ticked)
         self._put_in_order()
-        if self._authority and newest > self.revision:  # it was a window, and held what was filled in ahead of it
+        if self._authority and newest > self.revision:  # as a window it was filled ahead of its revision
             with self._writing() as state:
                 state.revision = state.floor = max(newest, state.revision)
 

@@ -87,7 +87,7 @@ _NAMES = ", ".join(COLUMNS)
 SELECT = f"SELECT {_NAMES} FROM entries"  # noqa: S608  # the names are this package's own constants
 SELECT_ONE = f"{SELECT} WHERE key = ?"
 AMONG = "key IN (SELECT value FROM json_each(?))"
-STORE = (  # who is known keeps the place that it came to
+STORE = (  # a known entry keeps its arrival
     f"INSERT INTO entries ({_NAMES}, arrived, used, passed, lap) "  # noqa: S608  # as above
     f"VALUES ({', '.join('?' * (len(COLUMNS) + 4))}) ON CONFLICT (key) DO UPDATE SET "
     f"{', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'key')}, used = excluded.used"

@@ -97,7 +97,7 @@ class SqliteTier(SqliteFile):
             wanted = stretch.records if stretch.admit else [r for r in stretch.records if r.key in known]
             kept, standings, followed.evicted = self._admit(wanted, was_served, known, state)
             self._rows.store(kept, was_served, state, standings)
-            state.revision = state.floor = stretch.revision  # what a window's removals were is in no log of its own
+            state.revision = state.floor = stretch.revision  # a window logs no removals
         return followed
 
     def fill(self, records: Sequence[Record], revision: int) -> list[str] | None:
@@ -197,7 +197,7 @@ class SqliteTier(SqliteFile):
                 for fault in faults
             ]
         found = self._reading(partial(_disagreements, authority=self._authority))
-        if found and repair:  # else no writer waits for this
+        if found and repair:  # only a repair takes the lock of writers
             try:
                 with self._database.writing() as connection:
                     found = list(disagreements(connection, authority=self._authority, repair=True))
@@ -240,7 +240,7 @@ class SqliteTier(SqliteFile):
         if self._bound is None:
             state.ticked = self._uses.tick(state.ticked)
             return list({record.key: record for record in records}.values()), None, []
-        if state.stored > self._bound:  # it had a larger one, or the number is damaged: many would leave for that
+        if state.stored > self._bound:  # the bound was larger, or the number is damaged
             state.stored = self._rows.count()
         if not records and state.stored <= self._bound:
             return [], {}, []
