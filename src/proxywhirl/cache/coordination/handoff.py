@@ -38,10 +38,10 @@ from filelock import FileLock, Timeout
 from proxywhirl.cache.manifest import DAMAGED, HINTS, REFUSED, REMOVED
 from proxywhirl.cache.policy import Hint, replayed
 from proxywhirl.cache.record import UNREADABLE, Record, brought_in_range
-from proxywhirl.cache.tiers.jsonl.format import decode_line, encode_line
+from proxywhirl.cache.tiers.jsonl.format import check_header, decode_line, encode_line
 from proxywhirl.cache.tiers.protocol import Batch, Decision, Tier, pages
 from proxywhirl.clock import Clock
-from proxywhirl.errors import CacheError, DecryptionError, FormatVersionError, TierError, UnstorableValue
+from proxywhirl.errors import CacheError, DecryptionError, TierError, UnstorableValue
 from proxywhirl.state.files import (
     append_file,
     explained,
@@ -87,7 +87,7 @@ def parse(data: bytes, path: str) -> HintsRead:
         offset += len(line) + 1
         fields = decode_line(line)
         if fields is not None and fields.get("op") == "head":
-            _check_header(fields, path)
+            check_header(fields, path, FORMAT, VERSION)
         elif (hint := _hint_of(fields)) is not None and fields is not None:
             batch.append(hint)
             left = fields["left"]
@@ -104,15 +104,6 @@ def parse(data: bytes, path: str) -> HintsRead:
         found.damaged += spoiled
         found.whole = offset
     return found
-
-
-def _check_header(fields: dict[str, Any], path: str) -> None:
-    version = fields.get("version")
-    if fields.get("format") != FORMAT or not isinstance(version, int) or version > VERSION:
-        raise FormatVersionError(
-            f"{path} has format {fields.get('format')!r} version {version!r}; this program knows "
-            f"{FORMAT} up to version {VERSION}: upgrade ProxyWhirl, or name another directory"
-        )
 
 
 def _hint_of(fields: dict[str, Any] | None) -> Hint | None:

@@ -119,17 +119,17 @@ def header(revision: int, floor: int) -> bytes:
     return encode_line({"op": "head", "format": FORMAT, "version": VERSION, "revision": revision, "floor": floor})
 
 
-def check_header(fields: dict[str, Any], path: str) -> None:
-    """Refuse a file of another format or of a newer version.
+def check_header(fields: dict[str, Any], path: str, known: str = FORMAT, newest: int = VERSION) -> None:
+    """Refuse a file of another format than is `known`, or of a newer version than the `newest`.
 
     Raises:
         FormatVersionError: the message names file, version found and version known.
     """
     version = fields.get("version")
-    if fields.get("format") != FORMAT or not isinstance(version, int) or version > VERSION:
+    if fields.get("format") != known or not isinstance(version, int) or version > newest:
         raise FormatVersionError(
             f"{path} has format {fields.get('format')!r} version {version!r}; this program knows "
-            f"{FORMAT} up to version {VERSION}: upgrade ProxyWhirl, or name another directory"
+            f"{known} up to version {newest}: upgrade ProxyWhirl, or name another directory"
         )
 
 
