@@ -18,7 +18,7 @@ from proxywhirl.cache.record import Record, UnsoundError, fault_of
 from proxywhirl.cache.tiers.eviction import Uses
 from proxywhirl.cache.tiers.protocol import CopyOf
 from proxywhirl.cache.tiers.sqlite import schema as table
-from proxywhirl.cache.tiers.sqlite.schema import Known, Rows, State, as_record, peek_many
+from proxywhirl.cache.tiers.sqlite.schema import Rows, State, as_record, peek_many
 from proxywhirl.errors import TierError
 from proxywhirl.state.database import Database
 
@@ -158,12 +158,6 @@ class SqliteFile:
         if present is None or any(fault_of(record) is not None for record in present.values()):
             raise UnsoundError(", ".join(keys))
         return present
-
-    def _known(self, records: Collection[Record]) -> dict[str, Known]:
-        """Return what is held of records that are to be put. Raises `UnsoundError` where that makes no sense."""
-        with contextlib.suppress(UnicodeDecodeError):
-            return self._rows.known(records)
-        raise UnsoundError(", ".join(record.key for record in records))
 
     def _clean(self) -> None:
         """Count the losses of a file that was set aside, and leave rows that make no sense out of the new one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
@@ -69,7 +70,12 @@ class SqliteTier(SqliteFile):
                 removed = self._rows.remove(batch.deletes, state)
                 applied.deletes = [key for key in batch.deletes if key in removed]
             asked = set(keys) if self._bound is None else ()  # no standing decides about these
-            known = self._known([record for record in batch.puts if record.key not in asked])
+            puts = [record for record in batch.puts if record.key not in asked]
+            known = None
+            with contextlib.suppress(UnicodeDecodeError):
+                known = self._rows.known(puts)
+            if known is None:
+                raise UnsoundError(", ".join(record.key for record in puts))
             for key, held in known.items():
                 was_served[key] = held.served
             applied.puts, standings, applied.evicted = self._admit(batch.puts, was_served, known, state)
