@@ -407,4 +407,4 @@ def _moment(timestamp: float) -> datetime:
 
 
 _shared_moment = lru_cache(maxsize=1024)(_moment)
-"""For times that many entries have in common: those of a batch are fetched, and expire, together."""
+"""For times that many entries share: the entries of a batch are fetched, and expire, together."""

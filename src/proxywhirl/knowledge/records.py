@@ -37,7 +37,7 @@ LAST_TOKEN = ""
 """The key under which the last token stands; no proxy has it."""
 
 BATCH = 5_000
-"""So many bans are written in one transaction, for which other processes wait."""
+"""How many bans are written in one transaction; other processes wait for it."""
 
 LIFTED = "lifted"
 """The rule of a ban that a person lifted."""

@@ -38,7 +38,7 @@ from proxywhirl.rotation.strategies.base import Barred
 _log = logging.getLogger(__name__)
 
 _AGREEMENTS = 4
-"""So often another process may have moved a session to a proxy that cannot serve here, until that is an error."""
+"""How often another process may move a session to a proxy that cannot serve here, before that is an error."""
 
 
 class StickyLeases:

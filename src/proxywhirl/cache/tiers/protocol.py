@@ -230,7 +230,7 @@ class Patient(Protocol):
 
 
 SketchRow = tuple[str, str, str, int, int]
-"""Of a record: key, URL, traits, standing, revision.
+"""The sketch of a record: key, URL, traits, standing, revision.
 
 Its traits are "STATUS CREDENTIAL ATTRIBUTES\nSOURCE", where CREDENTIAL is 1 or 0 and ATTRIBUTES are JSON without a
 line break, or nothing. Its standing is one of the three below: gone, serving, or set aside since it is dead or retired.

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 _USES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
-"""Numbers of uses that are taken into account. One that lies between two is met by the lower one, at an even pace."""
+"""The n that are looked at. For a site's n between two of them the lower one serves, at an even pace."""
 
 _MARGIN = 1.1  # a ban shows only that the wait is longer than this one was
 _STEP = 0.3  # part of the way to a shorter wait that was enough: one answer may be a mistake
@@ -25,17 +25,17 @@ _LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
 _LIKELY = 0.3  # contradictions: a number with so many more than the best one is as likely
 
 _DARING, _DARING_AT_REST = 0.005, 0.002
-"""Uses too early that each use that is served allows, and each request for which all have to rest. A use too early
-tells whether a wait is too long, and may cost a proxy for as long as hundreds of requests take."""
+"""How many early uses are allowed for each use that is served, and for each request while all have to rest. An early
+use tells whether a wait is too long, and may cost a proxy for as long as hundreds of requests take."""
 
 _MUCH_TOO_EARLY = 0.8  # part of the rest: a use served so early shows that the wait is much too long
 _MEMORY = 0.9  # decay of the outcomes of early uses: about the last ten count
 _ENOUGH, _ENOUGH_AT_MOST, _MOSTLY = 3.0, 9.0, 4.0
-"""So many have to be refused, and so many times those that are served; more where a limit turned out to be none."""
+"""A limit is obeyed after so many refusals, so many times the early uses that were served; more after a wrong limit."""
 
 _FIRST_TEST, _RAREST_TEST = 16.0, 4096.0
-"""Requests for which all have to rest, until one comes much too early all the same: twice as many each time that it is
-refused. A limit that is none is found out by that, and one that is costs hardly anybody."""
+"""After so many requests while all have to rest, one comes much too early as a test; twice as many after each refusal.
+A wrong limit is found out by that, and a right one costs hardly any proxy."""
 
 
 class SiteUses:

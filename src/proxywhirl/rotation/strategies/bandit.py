@@ -12,7 +12,7 @@ from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
 
 _LOOKED_AT = 16
-"""Candidates for each request at most; the first is taken mostly, and all are where most of a pool is unfit."""
+"""The most candidates for one request; mostly the first is taken, but all are looked at if most of a pool is unfit."""
 
 _LOOKED_AT_RESTING = 64
 """The same at a site where a proxy has to rest between two uses: of 20 good ones 19 may be resting."""

@@ -11,7 +11,7 @@ from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
 
 FAILURE_SECONDS = 2.0
-"""What a failure is taken to cost: time, a retry, and a bad name with the target. A proxy that fails once in three
+"""The cost of a failure in seconds: time, a retry, and a bad name with the target. A proxy that fails once in three
 times has to save a second against one that never does."""
 
 _EXPLORED = 0.05  # share of requests for the first drawn one: else no proxy would show that it became better
@@ -28,7 +28,7 @@ def seconds_to_answer(state: ProxyState, mean: float) -> float:
 
 
 class Fastest:
-    """Of two that are drawn, the better: nearly as good as the best of all, without the crowd on that one.
+    """The better of two that are drawn: nearly as good as the best of all, without the crowd on that one.
 
     What counts is the expected time to an answer: latency, and `FAILURE_SECONDS` for each failure before it. Both are
     decayed means (see `ProxyState`). A proxy that was never used counts as the mean of all. One request in twenty goes

@@ -58,7 +58,7 @@ class Verdict:
 
 
 NO_CONNECT = "no-connect"
-"""This proxy opens no tunnels, to whatever site."""
+"""This proxy opens no tunnels, to any site."""
 
 SILENT = "silent"
 """The proxy was reached and no answer came in time: it may be the site that hangs."""
