@@ -45,10 +45,7 @@ _PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|
 _DOTTED = r"(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){1,6}[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?"
 _PLAIN = re.compile(rf"(?:({'|'.join(SCHEMES)})://)?(?:{_USERINFO}@)?({IPV4}|{_DOTTED}):{_PORT}(?:/|:{_NAME}:{_NAME})?")
 _PLAIN_CANONICAL = re.compile(rf"(?:{'|'.join(SCHEMES)})://(?:{IPV4}|{_DOTTED}):{_PORT}")
-_COLUMNED = re.compile(
-    rf"({IPV4})(:|{BETWEEN}){_PORT}({BETWEEN})([\w \t,;|+!()-]*)",
-    re.ASCII,
-)
+_COLUMNED = re.compile(rf"({IPV4})(:|{BETWEEN}){_PORT}({BETWEEN})([\w \t,;|+!()-]*)", re.ASCII)
 _SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//")
 _QUOTED_FIELD = re.compile(r"""(^|[,;|\t])[ ]*(["'`])([^"'`]*)\2(?=\s*(?:$|[,;|\t]))""")
 _LEADING_PROTOCOL = re.compile(rf"(https?|socks4a?|socks5h?)(?:{BETWEEN}|:(?!//))", re.IGNORECASE)

@@ -410,12 +410,10 @@ class CacheConfig(_Discreet, _Lenient):
         description="Keys that stored credentials may still be sealed with, separated by commas; they only open.",
     )
     key_file: str | None = Field(
-        default=None,
-        description="Where a key is kept when none is configured; None for beside the database.",
+        default=None, description="Where a key is kept when none is configured; None for beside the database."
     )
     use_keyring: bool = Field(
-        default=False,
-        description="Whether a key that has to be made is kept in the keyring of the operating system.",
+        default=False, description="Whether a key that has to be made is kept in the keyring of the operating system."
     )
 
     @field_validator("per_source_ttl")

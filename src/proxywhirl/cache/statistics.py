@@ -59,10 +59,7 @@ class Counters:
             self.count(_PLACES[name], amount)
 
     def snapshot(
-        self,
-        sizes: Mapping[TierName, int],
-        corrupted: Mapping[TierName, int],
-        degraded: Mapping[TierName, bool],
+        self, sizes: Mapping[TierName, int], corrupted: Mapping[TierName, int], degraded: Mapping[TierName, bool]
     ) -> CacheStatistics:
         """Add the threads' counts up, beside what the tiers say of themselves."""
         totals = self._totals()

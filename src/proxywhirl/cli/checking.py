@@ -45,12 +45,7 @@ LEVELS = click.Choice([level.value for level in Level])
 @json_option
 @home_option
 def check(
-    proxies: tuple[str | ProxyURL, ...],
-    everything: bool,
-    due: bool,
-    as_json: bool,
-    home: str | None,
-    **given: Any,
+    proxies: tuple[str | ProxyURL, ...], everything: bool, due: bool, as_json: bool, home: str | None, **given: Any
 ) -> int:
     """Check proxies, and remember what was found out.
 

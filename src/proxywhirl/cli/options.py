@@ -141,10 +141,7 @@ _FLAGS: dict[str, Any] = {"is_flag": True, "callback": anywhere, "expose_value":
 home_option = click.option("--home", **_HOME)
 json_option = click.option("--json", "as_json", **_JSON)
 ttl_option = click.option(
-    "--ttl",
-    type=LIFETIME,
-    metavar="SECONDS|never",
-    help="How long they live. [default: never ends]",
+    "--ttl", type=LIFETIME, metavar="SECONDS|never", help="How long they live. [default: never ends]"
 )
 
 

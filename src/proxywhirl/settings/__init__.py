@@ -8,13 +8,7 @@
 from __future__ import annotations
 
 from proxywhirl.settings.files import SETTINGS_FILE
-from proxywhirl.settings.sections import (
-    GatewaySettings,
-    HealthSettings,
-    PoolSettings,
-    RetrySettings,
-    SourcesSettings,
-)
+from proxywhirl.settings.sections import GatewaySettings, HealthSettings, PoolSettings, RetrySettings, SourcesSettings
 from proxywhirl.settings.tree import Settings
 
 __all__ = [

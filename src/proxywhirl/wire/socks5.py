@@ -10,13 +10,7 @@ from collections.abc import Generator
 from enum import IntEnum
 from ipaddress import IPv4Address, ip_address
 
-from proxywhirl.errors import (
-    AccountRefused,
-    BadHandshake,
-    ProxyFailed,
-    TargetUnreachable,
-    UpstreamError,
-)
+from proxywhirl.errors import AccountRefused, BadHandshake, ProxyFailed, TargetUnreachable, UpstreamError
 from proxywhirl.wire.steps import (
     LONGEST_TEXT,
     Handshake,
@@ -52,13 +46,7 @@ class Reply(IntEnum):
 
 
 _BLAMES_TARGET = frozenset(
-    {
-        Reply.NOT_ALLOWED,
-        Reply.NETWORK_UNREACHABLE,
-        Reply.HOST_UNREACHABLE,
-        Reply.CONNECTION_REFUSED,
-        Reply.TTL_EXPIRED,
-    }
+    {Reply.NOT_ALLOWED, Reply.NETWORK_UNREACHABLE, Reply.HOST_UNREACHABLE, Reply.CONNECTION_REFUSED, Reply.TTL_EXPIRED}
 )
 
 

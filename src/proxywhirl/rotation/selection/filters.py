@@ -261,10 +261,7 @@ class Index:
 
 
 def _fill(
-    held: dict[Any, Keys],
-    facet: Callable[[Proxy], Iterable[Any]],
-    known: Callable[[str], Proxy],
-    keys: Iterable[str],
+    held: dict[Any, Keys], facet: Callable[[Proxy], Iterable[Any]], known: Callable[[str], Proxy], keys: Iterable[str]
 ) -> None:
     for key in keys:
         for value in facet(known(key)):

@@ -23,12 +23,7 @@ class Views:
         ready: Gives the keys that are ready and in a filter, for a new view.
     """
 
-    def __init__(
-        self,
-        factory: StrategyFactory,
-        states: ProxyStates,
-        ready: Callable[[Filter], list[str]],
-    ) -> None:
+    def __init__(self, factory: StrategyFactory, states: ProxyStates, ready: Callable[[Filter], list[str]]) -> None:
         self._factory = factory
         self._states = states
         self._ready = ready

@@ -29,15 +29,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
-from proxywhirl.rotation.sites.site import (
-    Arm,
-    Failure,
-    Site,
-    alike,
-    limits_each,
-    out_of_order,
-    weight_of,
-)
+from proxywhirl.rotation.sites.site import Arm, Failure, Site, alike, limits_each, out_of_order, weight_of
 
 MOST_SITES = 4096
 """Sites that are known at once; the one asked for longest ago is forgotten first. Its bans stay in the book."""

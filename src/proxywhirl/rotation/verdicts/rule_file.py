@@ -86,8 +86,7 @@ def _wording(text: str) -> str:
 
 
 Status = Annotated[
-    Whole | Text,
-    _must_match("[1-9]xx|[1-9][0-9][0-9]", 'no status: write a number from 100 to 999, or such as "5xx"'),
+    Whole | Text, _must_match("[1-9]xx|[1-9][0-9][0-9]", 'no status: write a number from 100 to 999, or such as "5xx"')
 ]
 Method = Annotated[Text, _must_match("[A-Z]+(?:-[A-Z]+)*", "no method: write it in capitals, such as GET")]
 Header = Annotated[Text, _must_match(HEADER_NAME.pattern, "no name of a header")]

@@ -55,11 +55,7 @@ _BUILT_IN: Mapping[str, Parser] = {
 
 
 def parse_list(
-    stream: Readable,
-    *,
-    scheme: str = "http",
-    format_name: str | None = None,
-    path: str | None = None,
+    stream: Readable, *, scheme: str = "http", format_name: str | None = None, path: str | None = None
 ) -> Iterator[Item]:
     """Return every proxy of a list, every line that is wrong, and every line that is none, as they come.
 
