@@ -75,8 +75,8 @@ def test_the_commands_of_the_page_exist() -> None:
 
 def test_the_fields_of_a_put_line_are_those_of_a_record() -> None:
     """The text names each field once, and no other; required ones come first, those of eviction last."""
-    text = PAGE.partition("A `put` line has ")[2].partition("What is there now")[0]
-    record, _, standing = text.partition("Who leaves")
+    text = PAGE.partition("A `put` line has ")[2].partition("The entries that are there now")[0]
+    record, _, standing = text.partition("Four more fields")
     assert set(re.findall(r"`(\w+)`", record)) == set(COLUMNS)
     assert set(re.findall(r"`(\w+)`", standing)) == set(Standing._fields) - set(COLUMNS)
     assert f"version {VERSION} of the format" in standing
