@@ -288,7 +288,7 @@ ROUTES = (
     Route("pool.acquire(target), bandit", choosing, limit=(8, 13), aim=(9, 14)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(16, 58), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(48, 415), aim=(30, 200)),
-    Route("the gateway, one GET", forwarding, limit=(29, 202), aim=(22, 150)),
+    Route("the gateway, one GET", forwarding, limit=(29, 215), aim=(22, 150)),  # in how many pieces bytes arrive varies
 )
 
 
