@@ -87,7 +87,13 @@ class Origin:
     """
 
     def __init__(
-        self, exits: Exits | None, host: str, tls: ssl.SSLContext | None, limit: RateLimit | None, clock: Clock
+        self,
+        exits: Exits | None = None,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+        limit: RateLimit | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.requests: deque[SeenRequest] = deque(maxlen=REMEMBERED)
         self.limit = limit
@@ -120,7 +126,7 @@ class Origin:
             limit: Refuse the proxies that ask too often.
             clock: Tells the time for that.
         """
-        origin = cls(exits, host, tls, limit, clock)
+        origin = cls(exits, host=host, tls=tls, limit=limit, clock=clock)
         try:
             origin._listener.open()
             yield origin
