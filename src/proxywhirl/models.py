@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Self, get_args
+from zlib import crc32
 
 from proxywhirl.errors import Blame, ProxyURLError
 from proxywhirl.hosts import split_authority
@@ -161,9 +162,30 @@ Who makes sketches makes values of them too (`cache.portray`); to others the tex
 """
 
 
+_END_OF_AUTHORITY = re.compile("[/?]")
+
+
+def page_of(method: str, path: str) -> int:
+    """Return the hash of a page, of 32 bits: pages that are taken for one another by chance are no harm.
+
+    >>> page_of("GET", "") == page_of("GET", "/"), page_of("GET", "/a?n=1") == page_of("GET", "/a?n=2")
+    (True, False)
+
+    Args:
+        method: Of the request.
+        path: With its query, as it is sent; an empty path is `/`.
+    """
+    if not path.startswith("/"):
+        path = f"/{path}"
+    return crc32(f"{method} {path}".encode("utf-8", "surrogatepass"))
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a request goes: `scheme` is http or https, `host` is without brackets.
+
+    `page` tells pages of one site apart: a hash of method, path and query. It is None in a tunnel, where none is seen.
+    It is evidence and no part of where the request goes: targets that differ in it alone are equal.
 
     >>> Target.parse("https://example.com/path")
     Target(scheme='https', host='example.com', port=443)
@@ -172,10 +194,11 @@ class Target:
     scheme: str
     host: str
     port: int
+    page: int | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @classmethod
-    def parse(cls, url: str) -> Self:
-        """Take scheme, host and port from an absolute http or https URL.
+    def parse(cls, url: str, *, method: str = "GET") -> Self:
+        """Take scheme, host, port and page from an absolute http or https URL.
 
         Raises:
             ProxyURLError: `url` is not an absolute http or https URL.
@@ -184,9 +207,10 @@ class Target:
         scheme = scheme.lower()
         if not separator or scheme not in ("http", "https"):
             raise ProxyURLError("a target must be an absolute http:// or https:// URL")
-        authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0].rpartition("@")[2]
-        host, port = split_authority(authority, default_port(scheme))
-        return cls(scheme, host, port)
+        rest = rest.partition("#")[0]
+        authority = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
+        host, port = split_authority(authority.rpartition("@")[2], default_port(scheme))
+        return cls(scheme, host, port, page=page_of(method, rest[len(authority) :]))
 
     @property
     def authority(self) -> str:

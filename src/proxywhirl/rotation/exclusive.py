@@ -51,7 +51,7 @@ class ExclusiveLeases:
         seconds = _checked(session, ttl, exclusive=exclusive)
         tried = set(criteria.exclude)
         while True:
-            asked = Criteria(criteria.site, tried, criteria.wanted, criteria.tunnels)
+            asked = Criteria(criteria.site, tried, criteria.wanted, criteria.tunnels, criteria.page)
             wall = self._clock.now()  # before the pool's own time is read, which keeps others off for as long
             lease = self._take(asked, seconds, tried, criteria)
             if lease is None:
@@ -114,7 +114,7 @@ class ExclusiveLeases:
             if state is not None and state.in_flight:
                 tried.add(key)
                 return None
-            lease = self._chooser.begin(self._grantor, key, site, why, now)
+            lease = self._chooser.begin(self._grantor, key, site, why, first, now)
             self._chooser.holds.hold(lease, now + seconds)
             return lease
 

@@ -52,6 +52,9 @@ class Lease:
     Attributes:
         token: The fencing token of an exclusive lease, greater than those of all before it; None for any other.
         moved_from: The key of the proxy that the session had until now; None where it did not move.
+        page: The page that is asked for (`Target.page`).
+        targets_own: What was reported is the target's own answer, since several proxies met it alike and nobody was
+            served; known once it is reported.
     """
 
     __slots__ = (
@@ -64,8 +67,10 @@ class Lease:
         "incident",
         "lapsed",
         "moved_from",
+        "page",
         "site",
         "state",
+        "targets_own",
         "token",
         "trial",
         "use",
@@ -82,6 +87,8 @@ class Lease:
         self.trial: float | None = None
         self.use: float | None = None
         self.again = False
+        self.page: int | None = None
+        self.targets_own = False
         self.token: int | None = None
         self.expires_at: float | None = None
         self.moved_from: str | None = None

@@ -94,7 +94,7 @@ class StickyLeases:
                         if problem or not chooser.unlimited:
                             self._require_room(known, site if problem == COOLING else None)
                         self.sessions.use(session, wall)
-                        return self._grant(known.key, site, lost, now, again=bool(criteria.exclude))
+                        return self._grant(known.key, site, lost, criteria, now)
                     lost[known.key] = problem
                     self._require_soft(problem)
                 key = self._fall(session, known, criteria, barred)
@@ -108,12 +108,12 @@ class StickyLeases:
                 self.sessions.put(session, agreed)
         raise PoolEmpty("other processes keep moving this session to proxies that cannot serve here: try again later")
 
-    def _grant(self, key: str, site: Site | None, lost: dict[str, str], now: float, *, again: bool) -> Lease:
+    def _grant(self, key: str, site: Site | None, lost: dict[str, str], criteria: Criteria, now: float) -> Lease:
         before = next((other for other in lost if other != key), None) if lost else None
         moved = "" if before is None else f"moved away from {before}, since {lost[before]}"
         why: Because = ("session", 0, (), "", moved)
-        lease = self._chooser.begin(self._grantor, key, site, why, now)
-        lease.moved_from, lease.again = before, again
+        lease = self._chooser.begin(self._grantor, key, site, why, criteria, now)
+        lease.moved_from = before
         return lease
 
     def read(self, criteria: Criteria, name: str | None) -> tuple[str, Assignment | None]:

@@ -119,11 +119,14 @@ def destination(head: h11.Request) -> Destination | Refusal:
     rest = rest.partition(b"#")[0]
     written = _END_OF_AUTHORITY.split(rest, maxsplit=1)[0]
     authority = written.rpartition(b"@")[2]
+    path = rest[len(written) :]
     try:
-        target = Target.parse(f"http://{authority.decode('ascii')}")
+        target = Target.parse(
+            f"http://{authority.decode('ascii')}{path.decode('latin-1')}", method=head.method.decode()
+        )
     except ProxyURLError as exc:
         return Refusal(400, f"The request's URL names no target: {exc}.")
-    return Destination(target, authority, rest[len(written) :])
+    return Destination(target, authority, path)
 
 
 def _tunnel_destination(head: h11.Request) -> Destination | Refusal:

@@ -60,15 +60,17 @@ def read_wish(request: httpx2.Request) -> tuple[RequestOptions, bool]:
     return RequestOptions.of(filters.pop("session", None), filters), unsafe
 
 
-def target_of(url: httpx2.URL) -> Target:
+def target_of(request: httpx2.Request) -> Target:
     """Return where a request goes, its host as it is written on the wire.
 
     Raises:
         httpx2.UnsupportedProtocol: The URL is neither http:// nor https://, or names no host.
     """
+    url = request.url
     if url.scheme not in _SCHEMES:
         raise httpx2.UnsupportedProtocol(f"a request must be for an http:// or https:// URL, not {url.scheme!r}://")
     try:
-        return Target.parse(f"{url.scheme}://{url.netloc.decode('ascii')}")
+        where = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('latin-1')}"
+        return Target.parse(where, method=request.method)
     except ProxyURLError as exc:
         raise httpx2.UnsupportedProtocol(f"the URL names no target: {exc}") from exc

@@ -103,7 +103,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
                 ReadError, ReadTimeout, RemoteProtocolError… after. The message names the proxy.
         """
         wish, unsafe = read_wish(request)
-        target = target_of(request.url)
+        target = target_of(request)
         until = self._clock.monotonic() + self._total_timeout
         pursuit = Pursuit(self._policy, target, wish, request.method, until, unsafe=unsafe, clock=self._clock)
         sending = Sending(request, pursuit, target.site, self._identities, self._policy.classify, self._clock)

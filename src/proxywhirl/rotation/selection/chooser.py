@@ -139,10 +139,7 @@ class Chooser:
         chosen = self.choose(criteria, site, barred)
         if chosen is None:
             return None
-        lease = self.begin(grantor, chosen[0], site, chosen[1], now)
-        if criteria.exclude:
-            lease.again = True
-        return lease
+        return self.begin(grantor, chosen[0], site, chosen[1], criteria, now)
 
     def prepare(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
         """Bring back proxies that are due or free; return the site of a request, and the proxies barred from it.
@@ -263,12 +260,17 @@ class Chooser:
             return False
         return wanted is NO_FILTER or wanted.admits(self.states.known(key))
 
-    def begin(self, grantor: Grantor, key: str, site: Site | None, why: Because, now: float) -> Lease:
+    def begin(
+        self, grantor: Grantor, key: str, site: Site | None, why: Because, criteria: Criteria, now: float
+    ) -> Lease:
         """Grant a lease."""
         state = self.held[key]
         if type(state) is not ProxyState:
             state = self.states.open(key, aside=key in self._aside)
         lease = Lease(grantor, state, site, why)
+        lease.page = criteria.page
+        if criteria.exclude:
+            lease.again = True
         if self.unlimited and not state.failures:
             state.in_flight += 1
             if self._counting:

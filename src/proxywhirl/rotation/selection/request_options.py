@@ -26,13 +26,14 @@ _READ = 1024
 class Criteria:
     """Where a request goes (`Target.site`, None: not said), which keys it does not want, and what the proxy has to be.
 
-    `tunnels` says that it has to open a tunnel.
+    `tunnels` says that it has to open a tunnel. `page` is the target's, None where it is not known.
     """
 
     site: str | None = None
     exclude: Collection[str] = ()
     wanted: Filter = NO_FILTER
     tunnels: bool = False
+    page: int | None = None
 
     @classmethod
     def of(cls, target: Target | str | None, exclude: Collection[str], wishes: Mapping[str, Any]) -> Self:
@@ -47,22 +48,22 @@ class Criteria:
             _require_keys(exclude)
         else:
             exclude = ()
-        site, tunnels = None, False
+        site, tunnels, page = None, False, None
         if target is not None:
             if isinstance(target, str):
                 target = _read_url(target)
             try:
-                site, tunnels = target.site, target.scheme == "https"
+                site, tunnels, page = target.site, target.scheme == "https", target.page
             except AttributeError:  # to look for its type costs something where it is one
                 raise TypeError(f"target must be a URL or a Target, not {type(target).__name__}") from None
         if not wishes:
-            return cls(site, exclude, NO_FILTER, tunnels)
+            return cls(site, exclude, NO_FILTER, tunnels, page)
         told = tuple(wishes.items())
         try:
             wanted, connect = _read_wishes(told)
         except TypeError:  # a list among them cannot be remembered
             wanted, connect = _read_wishes.__wrapped__(told)
-        return cls(site, exclude, wanted, tunnels or connect)
+        return cls(site, exclude, wanted, tunnels or connect, page)
 
 
 ANYTHING = Criteria()
