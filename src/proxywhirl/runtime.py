@@ -132,6 +132,7 @@ class Runtime:
             portray=portray,
             limits=settings.limits(),
             sessions=settings.sessions(),
+            success_worth=settings.success_worth,
             ledger=self.knowledge,
         )
 

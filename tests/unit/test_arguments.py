@@ -131,6 +131,30 @@ def test_policies_are_numbers(kind: type, values: dict[str, Any], error: type[Ex
 
 
 @pytest.mark.parametrize(
+    ("within", "kind", "words"),
+    [
+        ("5", TypeError, "within must be a number of seconds, not str; leave it out for no deadline"),
+        (True, TypeError, "within must be a number of seconds, not bool"),
+        (0, ValueError, "within must be more than 0 seconds, not 0"),
+        (float("nan"), ValueError, "within must be more than 0 seconds, not nan"),
+    ],
+)
+def test_a_deadline_is_a_number_of_seconds(within: Any, kind: type[Exception], words: str) -> None:
+    """A pool refuses a time in which nothing can be answered, where a proxy is asked for and where it explains."""
+    pool = pool_of()
+    for ask in (pool.acquire, pool.explain):
+        with pytest.raises(kind, match=words):
+            ask(within=within)
+
+
+@pytest.mark.parametrize(("worth", "kind"), [("1", TypeError), (0, ValueError), (-1.0, ValueError)])
+def test_what_a_success_is_worth_is_an_amount(worth: Any, kind: type[Exception]) -> None:
+    """A success that is worth nothing would leave nothing to weigh a price against."""
+    with pytest.raises(kind, match="success_worth must be"):
+        Pool.of(URLS, success_worth=worth)
+
+
+@pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
         ({"pool": URLS}, TypeError, "pool must be a Pool, not list"),

@@ -237,6 +237,19 @@ def chosen(*tried: Proxy) -> Choose:
     return Choose(TARGET, frozenset(proxy.key for proxy in tried))
 
 
+def test_each_choice_is_told_how_long_the_request_has_left() -> None:
+    """The pool hears of the time from now to the deadline, at each attempt anew, and never of none."""
+    busy, steps, left = NoChoice("all are busy", 0.1, waits=True), begun().steps(), []
+    for answer, seconds in ((None, 0.0), (busy, 3.0), (busy, 56.0)):
+        CLOCK.time += seconds
+        command = steps.send(answer)
+        if isinstance(command, Wait):
+            command = steps.send(None)
+        assert isinstance(command, Choose)
+        left.append(command.within)
+    assert left == [60.0, 57.0, 1.0]
+
+
 def failed(proxy: Proxy, outcome: Outcome, *, final: bool) -> Publish:
     """Return the command that tells of a failed attempt."""
     return Publish(AttemptFailed(proxy, TARGET, outcome, final=final))

@@ -26,6 +26,7 @@ class Proxies:
 
     def __init__(self, seed: int = 1) -> None:
         self.rng = random.Random(seed)
+        self.success_worth: float | None = None
 
     def monotonic(self) -> float:
         """Stand still."""

@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from proxywhirl.errors import LeaseExpired, PoolEmpty, TierError
 from proxywhirl.rotation.affinity.ledger import Ledger
@@ -51,7 +52,7 @@ class ExclusiveLeases:
         seconds = _checked(session, ttl, exclusive=exclusive)
         tried = set(criteria.exclude)
         while True:
-            asked = Criteria(criteria.site, tried, criteria.wanted, criteria.tunnels, criteria.page)
+            asked = replace(criteria, exclude=tried)
             wall = self._clock.now()  # before the pool's own time is read, which keeps others off for as long
             lease = self._take(asked, seconds, tried, criteria)
             if lease is None:

@@ -32,7 +32,7 @@ from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.rotation.sites.learning import EVERYBODY
 from proxywhirl.rotation.sticky import StickyLeases
 from proxywhirl.urls import ProxyURL, parse
-from proxywhirl.validation import require
+from proxywhirl.validation import require, require_number
 
 _DEFAULT_POLICY = SessionPolicy()
 
@@ -68,11 +68,14 @@ class Pool:
         portray: Makes the value of a key and a sketch, for a pool that is filled with these. Must not wait.
         limits: How much one proxy may be used.
         sessions: How long a session lasts, and whether it may move.
+        success_worth: What a served request is worth, in the currency of `Attributes.price_per_gb`: `bandit` weighs it
+            against what a proxy's bytes cost. None: prices do not count, but for the strategy `cheapest`.
         ledger: What sessions and exclusive leases are agreed on through; None for one in memory.
 
     Raises:
         UnknownNameError: No strategy has that name.
         SettingsError: A wish of the strategy is wrong.
+        ValueError: `success_worth` is not more than 0.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Pool:
         portray: Callable[[str, Sketch], Proxy] | None = None,
         limits: Limits = NO_LIMITS,
         sessions: SessionPolicy = _DEFAULT_POLICY,
+        success_worth: float | None = None,
         ledger: Ledger | None = None,
     ) -> None:
         if rng is None:
@@ -94,9 +98,11 @@ class Pool:
         require("rng", rng, random.Random, "a random.Random")
         require("limits", limits, Limits, "a value of Limits")
         require("sessions", sessions, SessionPolicy, "a SessionPolicy")
+        if success_worth is not None:
+            require_number("success_worth", success_worth, more="; leave it out for prices not to count")
         agreed = MemoryLedger() if ledger is None else ledger
         self._options = PoolOptions.read(strategy)
-        self._chooser = Chooser(self._options, rng, clock, limits, portray)
+        self._chooser = Chooser(self._options, rng, clock, limits, portray, success_worth)
         self._lock = threading.Lock()
         self._sticky = StickyLeases(self, self._chooser, self._lock, agreed, sessions)
         self._exclusive = ExclusiveLeases(self, self._chooser, self._lock, agreed)
@@ -115,6 +121,7 @@ class Pool:
         clock: Clock = SYSTEM_CLOCK,
         limits: Limits = NO_LIMITS,
         sessions: SessionPolicy = _DEFAULT_POLICY,
+        success_worth: float | None = None,
     ) -> Self:
         """Build a pool in memory from proxy URLs; a repeated identity counts once, its last URL wins.
 
@@ -125,7 +132,15 @@ class Pool:
         if isinstance(urls, str | ProxyURL):
             raise TypeError("urls must be a list of proxy URLs, not one: put it in brackets")
         known = {url.key: url for url in map(_url, urls)}
-        pool = cls(strategy, resolve=known.get, rng=rng, clock=clock, limits=limits, sessions=sessions)
+        pool = cls(
+            strategy,
+            resolve=known.get,
+            rng=rng,
+            clock=clock,
+            limits=limits,
+            sessions=sessions,
+            success_worth=success_worth,
+        )
         pool.update(map(Proxy.of, known.values()))
         return pool
 
@@ -166,6 +181,7 @@ class Pool:
         exclude: Collection[str] = (),
         exclusive: bool = False,
         ttl: float | None = None,
+        within: float | None = None,
         **wishes: Unpack[Wishes],
     ) -> Lease:
         """Choose a proxy.
@@ -176,6 +192,8 @@ class Pool:
             exclude: Keys that are not wanted (a set, where there may be many).
             exclusive: Nobody else gets the proxy until the lease ends, in no process; see `Lease.token`.
             ttl: Seconds after which an exclusive lease ends by itself.
+            within: Seconds in which the request has to be answered. `bandit` leaves out proxies that are probably too
+                slow, as long as others can serve; no other strategy takes account of it.
             **wishes: What the proxy must be (see `Wishes`).
 
         Raises:
@@ -184,11 +202,12 @@ class Pool:
             SessionLost: The proxy of a hard session cannot serve it.
             ProxyURLError: `target` is a text and no absolute http or https URL.
             TypeError: An argument is of the wrong kind.
-            ValueError: A wish is unknown or impossible, `session` is no name, or `exclusive` and `ttl` do not fit.
+            ValueError: A wish is unknown or impossible, `session` is no name, `within` is not more than 0, or
+                `exclusive` and `ttl` do not fit.
             TierError: An exclusive lease cannot be agreed on, since the ledger cannot be read or written.
         """
-        anything = target is None and not wishes and not exclude
-        criteria = ANYTHING if anything else Criteria.of(target, exclude, wishes)
+        anything = target is None and not wishes and not exclude and within is None
+        criteria = ANYTHING if anything else Criteria.of(target, exclude, wishes, within)
         if exclusive or ttl is not None:
             return self._exclusive.acquire(criteria, session, ttl, exclusive=exclusive)
         if session is not None or self._options.sticky:
@@ -206,15 +225,16 @@ class Pool:
         *,
         session: str | None = None,
         exclude: Collection[str] = (),
+        within: float | None = None,
         **wishes: Unpack[Wishes],
     ) -> Explanation:
         """Tell which proxy `acquire` would choose now, why, and what keeps out the others. Grants nothing. O(n).
 
         Raises:
             ProxyURLError: `target` is a text and no absolute http or https URL.
-            ValueError: A wish is unknown or impossible.
+            ValueError: A wish is unknown or impossible, or `within` is not more than 0.
         """
-        criteria = Criteria.of(target, exclude, wishes)
+        criteria = Criteria.of(target, exclude, wishes, within)
         sticks = session is not None or self._options.sticky
         asked = self._sticky.read(criteria, session) if sticks else None
         with self._lock:

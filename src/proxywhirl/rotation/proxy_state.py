@@ -139,8 +139,15 @@ _TEXTS = 65_536  # texts of sketches that are remembered
 class ProxyStates:
     """Slots and sketches by key, in the order in which they came. Also the `Roster` of the strategies."""
 
-    def __init__(self, rng: random.Random, clock: Clock, portray: Callable[[str, Sketch], Proxy] | None) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        clock: Clock,
+        portray: Callable[[str, Sketch], Proxy] | None,
+        success_worth: float | None = None,
+    ) -> None:
         self.rng = rng
+        self.success_worth = success_worth
         self.monotonic = clock.monotonic
         self.held: dict[str, ProxyState | Sketch] = {}
         self._portray = portray

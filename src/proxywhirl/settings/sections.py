@@ -33,7 +33,8 @@ class PoolSettings(BaseModel):
 
     `strategy` is a name, built in or from an entry point, with wishes where it takes some
     (`rotation.selection.pool_options`). The limits are for each proxy; None is no limit: `requests_per_second`,
-    `in_flight` at once, and `cooldown` in seconds between two uses on one site.
+    `in_flight` at once, and `cooldown` in seconds between two uses on one site. `success_worth` is what a served
+    request is worth, in the currency of the prices of proxies.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,6 +46,7 @@ class PoolSettings(BaseModel):
     requests_per_second: Annotated[float, Field(gt=0)] | None = None
     in_flight: Annotated[int, Field(ge=1)] | None = None
     cooldown: Seconds | None = None
+    success_worth: Annotated[float, Field(gt=0)] | None = None
 
     def limits(self) -> Limits:
         """Return how much one proxy may be used."""

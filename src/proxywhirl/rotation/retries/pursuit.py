@@ -32,11 +32,15 @@ from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOpt
 
 @dataclass(frozen=True, slots=True)
 class Choose:
-    """Choose and lease a proxy for the target, as wished, and none whose key is in `exclude`."""
+    """Choose and lease a proxy for the target, as wished, and none whose key is in `exclude`.
+
+    `within` is how many seconds the request has left.
+    """
 
     target: Target
     exclude: frozenset[str]
     wish: RequestOptions = NO_OPTIONS
+    within: float | None = field(default=None, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,9 @@ def choose(pool: Pool, command: Choose) -> tuple[Lease | None, Proxy | Moved | N
     """Carry out a `Choose`: return the lease, None where there is no proxy, and the answer."""
     wish = command.wish
     try:
-        lease = pool.acquire(command.target, session=wish.session, exclude=command.exclude, **wish.wishes)
+        lease = pool.acquire(
+            command.target, session=wish.session, exclude=command.exclude, within=command.within, **wish.wishes
+        )
     except PoolEmpty as exc:
         return None, NoChoice(str(exc), exc.retry_after, waits=True, error=exc)
     except SiteResting as exc:
@@ -134,6 +140,7 @@ def choose(pool: Pool, command: Choose) -> tuple[Lease | None, Proxy | Moved | N
 
 
 _LEAST_WAIT = 0.01  # seconds: who is free again "now" may take a moment to be
+_LEAST_LEFT = 0.001  # seconds: a pool is not asked for less
 
 
 @dataclass(slots=True, eq=False)
@@ -201,7 +208,10 @@ class Pursuit:
         """Choose a proxy that was not tried in this round; wait for one, unless there is a response in hand."""
         failed, self._failed = self._failed, None
         while True:
-            answer: Proxy | Moved | NoChoice = yield Choose(self.target, frozenset(self.tried), self.wish)
+            within = max(self.until - self.clock.monotonic(), _LEAST_LEFT)
+            answer: Proxy | Moved | NoChoice = yield Choose(
+                self.target, frozenset(self.tried), self.wish, within=within
+            )
             if not isinstance(answer, NoChoice):
                 break
             seconds = self.pause(free_in=answer.free_in) if answer.waits and not self._held else None

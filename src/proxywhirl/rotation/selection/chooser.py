@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SiteResting
@@ -21,7 +22,7 @@ from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.site import Site, keeps_any
-from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, admitted
+from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, MeetsDeadlines, admitted
 from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
 
 OfHealth = tuple[bool, Sequence[str]]
@@ -46,9 +47,10 @@ class Chooser:
         clock: Clock,
         limits: Limits,
         portray: Callable[[str, Sketch], Proxy] | None,
+        success_worth: float | None = None,
     ) -> None:
         self.options = options
-        self.states = ProxyStates(rng, clock, portray)
+        self.states = ProxyStates(rng, clock, portray, success_worth)
         self.held = self.states.held
         self.index = Index(self.states.known)
         self.views = Views(options.factory, self.states, self._ready)
@@ -67,6 +69,7 @@ class Chooser:
         self.unlimited = limits.requests_per_second is None and limits.in_flight is None
         self._counting = isinstance(self.views.all, CountsUses)
         self._taught = isinstance(self.views.all, Learns)
+        self._meets_deadlines = isinstance(self.views.all, MeetsDeadlines)
         self._declines = self.views.all.declines if isinstance(self.views.all, Declines) else None
         self._how = f"{options.name}, one of {{}} ready"
 
@@ -207,7 +210,11 @@ class Chooser:
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
         for wanted in filters:
-            key = self.views.get(wanted).choose(exclude, barred, site)
+            view = self.views.get(wanted)
+            if criteria.within is None or not self._meets_deadlines:
+                key = view.choose(exclude, barred, site)
+            else:
+                key = cast("MeetsDeadlines", view).choose_within(exclude, barred, site, criteria.within)
             if wanted is not filters[0]:
                 instead = f"nobody ready fulfils {filters[0]}"
             if key is not None:

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from proxywhirl.models import Target
 from proxywhirl.rotation.affinity.sessions import require_name
 from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Wishes
+from proxywhirl.validation import require_number
 
 _READ = 1024
 
@@ -26,7 +27,8 @@ _READ = 1024
 class Criteria:
     """Where a request goes (`Target.site`, None: not said), which keys it does not want, and what the proxy has to be.
 
-    `tunnels` says that it has to open a tunnel. `page` is the target's, None where it is not known.
+    `tunnels` says that it has to open a tunnel. `page` is the target's, None where it is not known. `within` is in how
+    many seconds it has to be answered, None where that is not said.
     """
 
     site: str | None = None
@@ -34,16 +36,25 @@ class Criteria:
     wanted: Filter = NO_FILTER
     tunnels: bool = False
     page: int | None = None
+    within: float | None = None
 
     @classmethod
-    def of(cls, target: Target | str | None, exclude: Collection[str], wishes: Mapping[str, Any]) -> Self:
+    def of(
+        cls,
+        target: Target | str | None,
+        exclude: Collection[str],
+        wishes: Mapping[str, Any],
+        within: float | None = None,
+    ) -> Self:
         """Read what `Pool.acquire` was asked.
 
         Raises:
             ProxyURLError: the target is a text and no absolute http or https URL.
-            TypeError: `target` or `exclude` is of the wrong kind.
-            ValueError: there is no such wish, or its value is impossible.
+            TypeError: `target`, `exclude` or `within` is of the wrong kind.
+            ValueError: there is no such wish, or its value is impossible; or `within` is not more than 0.
         """
+        if within is not None:
+            require_number("within", within, "seconds", more="; leave it out for no deadline")
         if exclude:
             _require_keys(exclude)
         else:
@@ -57,13 +68,13 @@ class Criteria:
             except AttributeError:  # to look for its type costs something where it is one
                 raise TypeError(f"target must be a URL or a Target, not {type(target).__name__}") from None
         if not wishes:
-            return cls(site, exclude, NO_FILTER, tunnels, page)
+            return cls(site, exclude, NO_FILTER, tunnels, page, within)
         told = tuple(wishes.items())
         try:
             wanted, connect = _read_wishes(told)
         except TypeError:  # a list among them cannot be remembered
             wanted, connect = _read_wishes.__wrapped__(told)
-        return cls(site, exclude, wanted, tunnels or connect, page)
+        return cls(site, exclude, wanted, tunnels or connect, page, within)
 
 
 ANYTHING = Criteria()

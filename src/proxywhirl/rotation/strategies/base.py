@@ -32,9 +32,13 @@ def admitted(key: str, exclude: Collection[str], barred: Barred) -> bool:
 
 
 class Roster(Protocol):
-    """The pool, as a strategy sees it: facts about a proxy, chance and time."""
+    """The pool, as a strategy sees it: facts about a proxy, chance and time.
+
+    `success_worth` is what a served request is worth, in the currency of `Attributes.price_per_gb`; None: not said.
+    """
 
     rng: random.Random
+    success_worth: float | None
 
     def monotonic(self) -> float:
         """Return the pool's monotonic time in seconds."""
@@ -63,6 +67,14 @@ class Strategy(Protocol):
             barred: Keys that it may not have, such as those that are banned by the site; there may be many.
             site: What is known of where the request goes; None where that is not known.
         """
+
+
+@runtime_checkable
+class MeetsDeadlines(Protocol):
+    """A strategy that is told how long a request may take, where that is known."""
+
+    def choose_within(self, exclude: Collection[str], barred: Barred, site: Site | None, within: float) -> str | None:
+        """Do as `choose` for a request that has to be answered in so many seconds."""
 
 
 @runtime_checkable
