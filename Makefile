@@ -22,7 +22,7 @@ bench: $(BENCH_STAMP)       ## measure; results go to benchmarks/results and doc
 ifneq ($(ONLY),)
 	@$(BIN)/python -m benchmarks.cache --only $(ONLY)
 else
-	@status=0; for part in cache hit_ratio import_list probes choosing yield routes startup; do $(BIN)/python -m benchmarks.$$part || status=$$?; done; exit $$status
+	@status=0; for part in cache hit_ratio import_list probes choosing yield crawl routes startup; do $(BIN)/python -m benchmarks.$$part || status=$$?; done; exit $$status
 endif
 
 check: lint types layers
