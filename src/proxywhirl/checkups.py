@@ -43,7 +43,7 @@ from proxywhirl.health.outcome_history import History
 from proxywhirl.health.probe import TRIES, Prober
 from proxywhirl.health.recorder import Recorder
 from proxywhirl.models import Outcome, Target
-from proxywhirl.rotation.verdicts.response import SILENT
+from proxywhirl.rotation.verdicts.response import CUT, SILENT
 from proxywhirl.settings import Settings
 from proxywhirl.state.store import Store
 from proxywhirl.urls import ProxyURL
@@ -88,12 +88,12 @@ class Checkups:
         self._ready: deque[Report] = deque(maxlen=REPORTS_KEPT)  # to be recorded, by the monitor where it runs
 
     def note(self, key: str, outcome: Outcome | None) -> None:
-        """Keep the outcome of a request until `record`; None takes back the last failure, which was silence."""
+        """Keep the outcome of a request until `record`; None takes back the last failure that may be a page's."""
         if outcome is not None:
             self._noted.append(Report(key, outcome, self._clock.now()))
             return
         for report in reversed(self._noted.copy()):
-            if report.key == key and report.outcome.rule == SILENT:
+            if report.key == key and report.outcome.rule in (SILENT, CUT):
                 with contextlib.suppress(ValueError):  # it is being recorded meanwhile
                     self._noted.remove(report)
                 return

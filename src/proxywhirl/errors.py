@@ -158,12 +158,13 @@ class UpstreamError(ProxyWhirlError):
 
     `refusal` is the status and the headers with which the proxy refused a tunnel, None for any other failure. They may
     echo a credential: they are there to be decoded, never shown. `silent` says that the proxy was reached and no answer
-    came in time.
+    came in time, `cut` that it was sent the request, and what came is no whole answer.
     """
 
     blame: ClassVar[Blame] = Blame.PROXY
     refusal: tuple[int, tuple[tuple[bytes, bytes], ...]] | None = None
     silent = False
+    cut = False
 
     def __init_subclass__(cls, *, blame: Blame | None = None) -> None:
         """Keep who is to blame; a class that does not say so has the blame of its base."""
@@ -174,7 +175,7 @@ class UpstreamError(ProxyWhirlError):
     def about(self, proxy: str) -> Self:
         """Return the same error with the proxy's URL before its words."""
         named = type(self)(f"{proxy} {self}")
-        named.refusal, named.silent = self.refusal, self.silent
+        named.refusal, named.silent, named.cut = self.refusal, self.silent, self.cut
         return named
 
 

@@ -244,19 +244,40 @@ async def test_the_budget_holds_at_a_site_that_fails_through_everybody(sender: s
 
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_a_site_that_rests_is_said_to(sender: str) -> None:
-    """Once the site itself is found at fault, a request is refused at once, with the reason and when to come back."""
-    async with rig(sender, [FleetSpec()] * 12, limit=RateLimit(0, status=503, retry_after=60)) as running:
-        assert b"You ask too often" in (await running.send()).content  # the site's own words, through several proxies
+    """If the site rests for longer than a request may take, it is refused at once, with the reason and how long."""
+    async with rig(sender, [FleetSpec()] * 12, limit=RateLimit(0, status=503, retry_after=60), total=20) as running:
+        await _until_it_rests(running)
         asked = len(running.origin.requests)
         if sender == "gateway":
             answer = await running.send()
             assert (answer.status_code, "failed alike" in answer.text) == (503, True)
-            assert 1 < int(answer.headers["Retry-After"]) <= 61
+            assert 20 < int(answer.headers["Retry-After"]) <= 61
         else:
             with pytest.raises(SiteResting, match="failed alike") as caught:
                 await running.send()
-            assert 1 < caught.value.retry_after <= 61
+            assert 20 < caught.value.retry_after <= 61
         assert len(running.origin.requests) == asked, "the site was asked though it rests"
+
+
+async def _until_it_rests(running: Rig) -> None:
+    """Ask for page after page of a site that fails, until it is left alone; each answer is the site's own."""
+    for page in range(100):
+        try:
+            running.pool.acquire(running.origin.url).release()
+        except SiteResting:
+            return
+        assert b"You ask too often" in (await running.send(f"/{page}")).content
+    pytest.fail("the site was never left alone")
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_a_site_that_rests_is_waited_for(sender: str) -> None:
+    """Requests that come while the site rests are served once it is back."""
+    async with rig(sender, [FleetSpec()] * 12, limit=RateLimit(0, status=503)) as running:
+        await _until_it_rests(running)
+        running.origin.limit = None
+        answers = await asyncio.gather(*(running.send(f"/page/{number}") for number in range(8)))
+        assert [answer.status_code for answer in answers] == [200] * 8
 
 
 @pytest.mark.parametrize("sender", SENDERS)

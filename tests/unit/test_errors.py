@@ -51,10 +51,10 @@ def test_of_many_known_names_the_nearest_are_told(name: str, told: str) -> None:
 def test_a_failure_blames_by_its_type(kind: type[UpstreamError], blame: Blame) -> None:
     """With the proxy's name before its words it is the same failure, with all that it knows."""
     failure = kind("hung up")
-    failure.refusal, failure.silent = (503, ((b"x-error", b"busy"),)), True
+    failure.cut, failure.refusal, failure.silent = True, (503, ((b"x-error", b"busy"),)), True
     named = failure.about("http://192.0.2.1:80")
     assert (type(named), named.blame, str(named)) == (kind, blame, "http://192.0.2.1:80 hung up")
-    assert (named.refusal, named.silent) == (failure.refusal, True)
+    assert (named.refusal, named.silent, named.cut) == (failure.refusal, True, True)
     assert isinstance(named, ProxyWhirlError)
 
 

@@ -12,6 +12,7 @@ from proxywhirl.gateway.protocol.commands import (
     Dial,
     ReadClient,
     ReadUpstream,
+    Release,
     WriteClient,
     WriteUpstream,
 )
@@ -19,6 +20,7 @@ from proxywhirl.models import Proxy
 from proxywhirl.rotation.retries.pursuit import Moved, NoChoice, Wait
 from proxywhirl.rotation.retries.send_policy import RetryPolicy
 from proxywhirl.rotation.selection.request_options import RequestOptions
+from proxywhirl.rotation.verdicts.response import CUT
 from proxywhirl.urls import ProxyURL
 from tests.unit.gateway_transcript import EMPTY, FIRST, GET, OK, ONE, SECOND, SENT, SOCKS, TARGET, TWO, Transcript
 
@@ -136,6 +138,89 @@ def test_a_ban_that_is_too_long_to_hold_is_passed_on(play: Transcript) -> None:
     assert play.releases(ok=False).blame is Blame.TARGET_THROUGH_PROXY
 
 
+def test_an_answer_that_is_the_targets_own_is_handed_on_at_once(play: Transcript) -> None:
+    """Where the pool knows that all get it alike, no other proxy is tried, and the client has it as it came."""
+    play.request(GET).through(FIRST).told(None).told(BAN)
+    assert isinstance(play.command, Release)
+    play.told((True, False)).publishes()
+    assert play.answers() == BAN
+
+
+def test_a_page_that_breaks_off_through_several_proxies_is_502_and_says_so(play: Transcript) -> None:
+    """Where there is no answer to hand on, the client reads that it is not the last proxy's doing."""
+    play.request(GET).through(FIRST).told(None).told(b"")
+    play.told((True, False))
+    play.publishes()
+    play.publishes()
+    answer = play.answers()
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"several proxies met the same at this page" in answer
+
+
+def test_a_page_that_refuses_four_proxies_alike_is_tried_no_more(play: Transcript) -> None:
+    """Of a page that nobody was served the fourth answer is handed on, however many proxies there are."""
+    endpoints = [ProxyURL("http", f"{number}.test", 8080) for number in range(4)]
+    tried: list[Proxy] = []
+    play.request(GET)
+    for endpoint in endpoints:
+        play.chooses(*tried).told(Proxy.of(endpoint))
+        if tried:
+            play.publishes()
+        play.asks(Dial(None, 10.0)).told(endpoint).told(None).told(BAN)
+        play.releases(ok=False)
+        tried.append(Proxy.of(endpoint))
+    play.publishes()
+    assert play.answers() == BAN
+
+
+def test_a_page_that_others_were_served_is_tried_through_more_proxies(play: Transcript) -> None:
+    """Where the pool knows that somebody was served, refusals alike tell of the proxies."""
+    tried: list[Proxy] = []
+    play.request(GET)
+    for number in range(6):
+        endpoint = ProxyURL("http", f"{number}.test", 8080)
+        play.chooses(*tried).told(Proxy.of(endpoint))
+        if tried:
+            play.publishes()
+        play.asks(Dial(None, 10.0)).told(endpoint).told(None).told(BAN).told((False, True))
+        tried.append(Proxy.of(endpoint))
+    play.chooses(*tried)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [b""],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b""],
+        [b"HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n"],
+        [b"SSH-2.0-OpenSSH\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000],
+    ],
+)
+def test_what_is_no_whole_answer_is_reported_as_cut(play: Transcript, answers: list[bytes]) -> None:
+    """After the request was sent it may be the page that breaks off or talks nonsense: the pool is told."""
+    play.request(GET).through(FIRST).told(None)
+    for data in answers:
+        play.asks(ReadUpstream(10.0)).told(data)
+    outcome = play.releases(ok=False)
+    assert (outcome.blame, outcome.rule) == (Blame.PROXY, CUT)
+
+
+def test_a_body_that_breaks_off_when_it_was_handed_on_is_reported_as_cut(play: Transcript) -> None:
+    """What the client has seen does not change what the pool is told."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+    play.request(GET).through(FIRST).told(None).told(head + b"half").asks(WriteClient(head + b"half", 300.0)).told(None)
+    play.asks(ReadUpstream(300.0)).told(b"")
+    outcome = play.releases(ok=False)
+    assert (outcome.blame, outcome.rule, outcome.status) == (Blame.PROXY, CUT, 200)
+
+
+def test_a_failure_before_the_request_was_sent_has_no_sign_of_the_page(play: Transcript) -> None:
+    """That a proxy cannot be reached says nothing of the page that was to be asked for."""
+    play.request(GET).chooses().told(ONE).thrown(ProxyFailed("first.test refused"))
+    assert play.releases(ok=False).rule is None
+
+
 def test_a_stream_is_not_delayed_by_its_verdict(play: Transcript) -> None:
     """The head of a good response of unknown length goes to the client at once."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -182,13 +267,26 @@ def test_a_wait_past_the_deadline_is_503_with_the_time_to_come_back(play: Transc
     assert b"all are at their limits" in answer
 
 
-def test_a_resting_site_is_503_at_once(play: Transcript) -> None:
-    """A site that is left alone costs no wait and no proxy; the client is told when to come back."""
-    play.request(GET).chooses().told(NoChoice("t.test failed alike through several proxies", 12.3))
+def resting(seconds: float) -> NoChoice:
+    """Return the answer of a pool that leaves the site alone."""
+    return NoChoice("t.test failed alike through several proxies", seconds, waits=True, resting=True)
+
+
+def test_a_resting_site_is_waited_for_and_asked_again_soon(play: Transcript) -> None:
+    """Another request may find the site well at any moment: nobody sleeps for all of its rest."""
+    play.request(GET)
+    for _ in range(3):
+        play.chooses().told(resting(12.3)).asks(Wait(0.25)).after(0.25).told(None)
+    play.chooses().told(ONE).asks(Dial(None, 10.0))
+
+
+def test_a_rest_past_the_deadline_is_503_at_once(play: Transcript) -> None:
+    """A site that rests for longer than a request may take costs no wait and no proxy; the client is told how long."""
+    play.request(GET).chooses().told(resting(62.3))
     play.publishes()
     answer = play.answers()
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 13\r\n" in answer
+    assert b"Retry-After: 63\r\n" in answer
     assert b"failed alike" in answer
 
 
@@ -196,12 +294,12 @@ def test_a_site_found_at_fault_meanwhile_tells_the_failure_too(play: Transcript)
     """When the attempts of a request themselves show that the site is at fault, both are told."""
     play.request(GET).chooses().told(ONE).thrown(ProxyFailed("first.test hung"))
     play.releases(ok=False)
-    play.chooses(ONE).told(NoChoice("t.test failed alike", 3.0))
+    play.chooses(ONE).told(resting(63.0))
     play.publishes()
     play.publishes()
     answer = play.answers()
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: 3\r\n" in answer
+    assert b"Retry-After: 63\r\n" in answer
     assert b"first.test hung" in answer
 
 

@@ -15,6 +15,7 @@ from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_B
 from proxywhirl.rotation.retries.pursuit import Choose, Failed, NoChoice, Publish, Pursuit, Served, Stop, Try, Wait
 from proxywhirl.rotation.retries.send_policy import RetryBudget, RetryPolicy, SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS
+from proxywhirl.rotation.verdicts.response import CUT
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 
@@ -99,7 +100,7 @@ def stop(
 ) -> Stop | None:
     """Ask whether a failed attempt was the last."""
     CLOCK.time = now
-    return pursuit.stop(sent=sent, blame=blame, replayable=replayable)
+    return pursuit.stop(Failed(Outcome(False, blame=blame), sent=sent, replayable=replayable))
 
 
 def pause(pursuit: Pursuit, now: float, *, free_in: float | None) -> float | None:
@@ -158,6 +159,52 @@ def test_only_what_may_have_burdened_the_target_costs_the_budget(sent: bool, bla
     assert stop(begun(budget=budget), sent=sent, blame=blame) is (Stop.BUDGET if pays else None)
 
 
+def answer(status: int, rule: str | None = None, *, blame: Blame = Blame.TARGET_THROUGH_PROXY) -> Outcome:
+    """Return the outcome of an answer that is a failure."""
+    return Outcome(False, blame=blame, status=status, rule=rule)
+
+
+def last_of(outcomes: list[Outcome], *, page_served: bool = False) -> list[Stop | None]:
+    """Return what each failed attempt of a request is followed by; the budget allows all."""
+    pursuit = begun(budget=RetryBudget(floor=100, clock=ManualClock()))
+    return [pursuit.stop(Failed(outcome, page_served=page_served)) for outcome in outcomes]
+
+
+def test_four_answers_alike_are_the_answer_of_a_page_that_nobody_was_served() -> None:
+    """A page that refuses everybody costs four tries; where somebody was served it, the attempts decide."""
+    assert last_of([answer(403)] * 4) == [None, None, None, Stop.OWN]
+    assert last_of([answer(503, CUT, blame=Blame.PROXY)] * 4)[-1] is Stop.OWN
+    assert last_of([answer(403)] * 9, page_served=True) == [None] * 9
+
+
+def test_answers_that_differ_are_no_answer_of_the_page() -> None:
+    """Alike are those that one rule finds, or of one status without a rule."""
+    assert last_of([answer(403), answer(429)] * 3) == [None] * 6
+    assert last_of([answer(403, f"rule-{number}") for number in range(6)]) == [None] * 6
+    assert last_of([answer(status, "block-page") for status in (200, 403, 429, 503)])[-1] is Stop.OWN
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(False, blame=Blame.PROXY, rule=CUT),
+        Outcome(False, blame=Blame.TARGET_THROUGH_PROXY),
+        answer(511, "network-login", blame=Blame.PROXY),
+        answer(402, "vendor:quota", blame=Blame.ACCOUNT),
+    ],
+)
+def test_what_may_not_have_come_from_the_target_is_no_answer_of_the_page(outcome: Outcome) -> None:
+    """Proxies that fail, refuse their account or cannot reach the target leave the request to all the others."""
+    assert last_of([outcome] * 9) == [None] * 9
+
+
+def test_the_targets_own_answer_ends_a_request_at_once_and_costs_nothing() -> None:
+    """Where the pool knows that a page answers all alike, nothing is tried for a better answer."""
+    pursuit = begun()
+    assert pursuit.stop(Failed(answer(403), held=True, targets_own=True)) is Stop.OWN
+    assert pursuit.policy.budget.spent() == (0, 1)
+
+
 def test_what_is_not_spent_goes_back_once() -> None:
     """Where no proxy can be had for an allowed attempt, the budget gets it back, once."""
     budget = RetryBudget(share=0.0, floor=2, clock=ManualClock())
@@ -190,6 +237,16 @@ def test_after_an_attempt_a_busy_proxy_is_waited_for_too() -> None:
     assert pause(pursuit, 0.0, free_in=1.0) is not None
     assert pause(pursuit, 1.0, free_in=1.0) is not None
     assert pause(pursuit, 59.5, free_in=1.0) is None
+
+
+def test_a_site_that_rests_is_asked_for_often_within_the_deadline() -> None:
+    """It may be back before its time; no further round is begun to wait for a rest that is too long."""
+    pursuit = begun(RetryPolicy(rounds=3))
+    attempt(pursuit, "a")
+    CLOCK.time = 20.0
+    assert pursuit.pause(free_in=30.0, resting=True) == 0.25
+    assert pursuit.pause(free_in=0.1, resting=True) == pytest.approx(0.11)
+    assert pursuit.pause(free_in=40.0, resting=True) is None
 
 
 def test_a_further_round_goes_among_those_that_were_tried_and_waits() -> None:

@@ -190,7 +190,7 @@ class Driver:
                         moved = await relay(self._client.connection, upstream, idle_timeout=patience)
                         answer = moved.a_to_b, moved.b_to_a
                     case commands.Release(outcome):
-                        await self._release(outcome)
+                        answer = await self._release(outcome)
                     case Publish(event):
                         self._events.publish(event)
                     case _:
@@ -257,13 +257,14 @@ class Driver:
             return commands.FromClient(self._client.take())
         return commands.Nothing(blocked=upstream.blocked)
 
-    async def _release(self, outcome: Outcome | None) -> None:
+    async def _release(self, outcome: Outcome | None) -> tuple[bool, bool] | None:
         await self._hang_up()
         lease, self._lease = self._chosen, None
         if outcome is None:
             lease.release()
-        else:
-            lease.report(outcome)
+            return None
+        lease.report(outcome)
+        return lease.targets_own, lease.page_served
 
     async def _hang_up(self) -> None:
         """Close the connection to the upstream: it serves one request; later bytes are ignored."""
@@ -281,7 +282,9 @@ class Driver:
 
     def _broken(self, exc: OSError) -> ProxyFailed:
         cause = os.strerror(exc.errno) if exc.errno and not isinstance(exc, ssl.SSLError) else "cut off"
-        return ProxyFailed(f"{self._chosen.proxy.url} broke the connection: {cause}")
+        failure = ProxyFailed(f"{self._chosen.proxy.url} broke the connection: {cause}")
+        failure.cut = True
+        return failure
 
     @property
     def _dialled(self) -> Stream:

@@ -53,6 +53,7 @@ class Lease:
         token: The fencing token of an exclusive lease, greater than those of all before it; None for any other.
         moved_from: The key of the proxy that the session had until now; None where it did not move.
         page: The page that is asked for (`Target.page`).
+        page_served: Somebody was served this page before, as far as the pool knows.
         targets_own: What was reported is the target's own answer, since several proxies met it alike and nobody was
             served; known once it is reported.
     """
@@ -68,6 +69,7 @@ class Lease:
         "lapsed",
         "moved_from",
         "page",
+        "page_served",
         "site",
         "state",
         "targets_own",
@@ -88,6 +90,7 @@ class Lease:
         self.use: float | None = None
         self.again = False
         self.page: int | None = None
+        self.page_served = False
         self.targets_own = False
         self.token: int | None = None
         self.expires_at: float | None = None

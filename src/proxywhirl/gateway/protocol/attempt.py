@@ -93,7 +93,9 @@ class Tunnel(Attempt):
         up, self.record.bytes_down = yield commands.Relay(request.options.idle_timeout)
         self.record.bytes_up = len(early) + up
         if self.record.bytes_up and not self.record.bytes_down:
-            raise TargetUnreachable(f"{self.proxy.url} opened a tunnel through which nothing came back")
+            failure = TargetUnreachable(f"{self.proxy.url} opened a tunnel through which nothing came back")
+            failure.cut = True
+            raise failure
         return True
 
 
@@ -228,7 +230,9 @@ class Exchange(Attempt):
                 offence = "closed the connection before the end of its answer"
             elif exc.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
                 offence = f"answered with a head of more than {HEAD_LIMIT // 1024} KiB"
-            raise ProxyFailed(f"{self.proxy.url} {offence}") from exc
+            failure = ProxyFailed(f"{self.proxy.url} {offence}")
+            failure.cut = True
+            raise failure from exc
 
     def _next_event(self) -> Steps[h11.Event]:
         body = self._request.body

@@ -122,7 +122,10 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Close the upstream's connection and give the lease back, with a report unless `outcome` is None."""
+    """Close the upstream's connection and give the lease back, with a report unless `outcome` is None.
+
+    Answer: of a report what the pool knows of the page, (`Lease.targets_own`, `Lease.page_served`), else None.
+    """
 
     outcome: Outcome | None
 

@@ -87,7 +87,8 @@ class Failover:
             yield self._finished(attempt, ok=False)
             raise
         outcome = attempt.outcome(failure)
-        yield Release(outcome)
+        known: tuple[bool, bool] | None = yield Release(outcome)
+        targets_own, page_served = known or (False, False)
         if served:
             self._served = attempt
             return Served(outcome)
@@ -99,6 +100,8 @@ class Failover:
             held=failure is None,
             sent=attempt.sent and not isinstance(failure, AccountRefused),  # a 407: the proxy passed nothing on
             replayable=not request.answered and request.body.replayable,
+            targets_own=targets_own,
+            page_served=page_served,
         )
 
     def _finished(self, attempt: Attempt | None, *, ok: bool) -> Publish:
@@ -118,7 +121,7 @@ class Failover:
         request, attempts = self._request, self._pursuit.attempts
         why, wait, resting = stop.value if isinstance(stop, Stop) else stop.why, None, False
         if isinstance(stop, NoChoice):
-            wait, resting = stop.free_in, stop.free_in is not None and not stop.waits
+            wait, resting = stop.free_in, stop.resting
         told = request.own_fields
         later = told if wait is None else (*told, (b"Retry-After", str(max(1, math.ceil(wait))).encode()))
         if self._failure is None:

@@ -165,13 +165,13 @@ class Identities:
     def __len__(self) -> int:
         return len(self._known)
 
-    def check_out(self, key: str, endpoint: ProxyURL) -> Identity:
-        """Return the connections of a proxy: new ones where its credential has changed.
+    def check_out(self, key: str, endpoint: ProxyURL, *, anew: bool = False) -> Identity:
+        """Return the connections of a proxy: new ones where its credential has changed, or that is asked for.
 
         `key` is the proxy's, and may differ from the endpoint's: sessions of a vendor may differ in the password.
         """
         identity = self._known.get(key)
-        if identity is None or identity.endpoint != endpoint:
+        if identity is None or anew or identity.endpoint != endpoint:
             if identity is not None and not identity.users:
                 self._outdated.append(identity)
             identity = Identity(key, endpoint, Dialer(endpoint, self._timeout, self._proxy_tls), self._tls)

@@ -7,7 +7,7 @@ error are neither quoted nor chained.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 import httpcore2
@@ -21,7 +21,7 @@ from proxywhirl.models import Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.retries.pursuit import Failed, NoChoice, Pursuit, Stop
 from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE, AttemptRecord, Classify, is_repeated
-from proxywhirl.rotation.verdicts.response import SILENT, Verdict, sign_of
+from proxywhirl.rotation.verdicts.response import CUT, SILENT, Verdict, sign_of
 from proxywhirl.urls import ProxyURL
 from proxywhirl.vendors.decoding import classify_forwarded, decode_failure
 from proxywhirl.wire.http import authorization
@@ -57,17 +57,24 @@ class AttemptFailure:
     final: bool = False
     stale: bool = False
 
-    def error(self, proxies: int) -> httpx2.TransportError:
-        """Build the error that ends a request for which so many proxies were tried; raise it from `cause`."""
+    def error(self, proxies: int, why: object = None) -> httpx2.TransportError:
+        """Build the error that ends a request for which so many proxies were tried; raise it from `cause`.
+
+        `why` no further one was tried is told where that says who failed.
+        """
         before = "" if proxies <= 1 else f"{proxies} proxies were tried; the last: "
-        return self.kind(f"{before}{self.text}")
+        after = f"; {why}" if why is Stop.OWN else ""
+        return self.kind(f"{before}{self.text}{after}")
 
 
-def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_tls: bool) -> AttemptFailure:
+def diagnose(
+    exc: Exception, proxy: Proxy, *, sent: bool, answered: bool = False, reused: bool, tunnel_tls: bool
+) -> AttemptFailure:
     """Find out who is to blame for one of `NETWORK_ERRORS`.
 
-    `sent` says whether any byte of the request may have left, `reused` whether the connection had served another
-    request before, `tunnel_tls` whether the proxy only moved the TLS records of the target.
+    `sent` says whether any byte of the request may have left, `answered` whether the head of a response came, `reused`
+    whether the connection had served another request before, `tunnel_tls` whether the proxy only moved the TLS records
+    of the target.
     """
     if isinstance(exc, UpstreamError):
         reached = sent and not isinstance(exc, AccountRefused)
@@ -82,13 +89,15 @@ def diagnose(exc: Exception, proxy: Proxy, *, sent: bool, reused: bool, tunnel_t
         verdict = Verdict(Blame.PROXY, SILENT if sent else None)
         return AttemptFailure(kind, f"{proxy.url} gave no answer in time", verdict, sent, exc)
     blame = Blame.TARGET_THROUGH_PROXY if tunnel_tls else Blame.PROXY
-    if reused:
+    stale = reused and not answered
+    if stale:
         blame = Blame.US  # either side may close an idle connection at any moment; to reuse it was our risk
+    verdict = Verdict(blame, CUT if sent and not stale else None)
     kind = getattr(httpx2, type(exc).__name__)
     if isinstance(exc, httpcore2.ProtocolError):
         text = f"{proxy.url} closed the connection early or sent no valid HTTP"
-        return AttemptFailure(kind, text, Verdict(blame), sent, None, stale=reused)
-    return AttemptFailure(kind, f"{proxy.url} broke the connection", Verdict(blame), sent, exc, stale=reused)
+        return AttemptFailure(kind, text, verdict, sent, None, stale=stale)
+    return AttemptFailure(kind, f"{proxy.url} broke the connection", verdict, sent, exc, stale=stale)
 
 
 def _kind(exc: UpstreamError) -> type[httpx2.TransportError]:
@@ -123,6 +132,7 @@ class Sending:
     """One request on its way: what all attempts at it have in common.
 
     `lease` is of the proxy that was chosen last. `response` is the last one that there was, `failure` the last failure.
+    `anew` once a kept connection turned out to be closed: no other kept one is tried.
     """
 
     def __init__(
@@ -146,12 +156,24 @@ class Sending:
         self.lease: Lease | None = None
         self.response: httpx2.Response | None = None
         self.failure: AttemptFailure | None = None
+        self.anew = False
 
     def failed(self, failure: AttemptFailure, outcome: Outcome) -> Failed:
         """Note a failure; where it lies in the request itself, that cannot be sent again."""
         self.failure = failure
+        self.anew = self.anew or failure.stale
         replayable = self.body.replayable and not failure.final
-        return Failed(outcome, sent=failure.sent, replayable=replayable, counted=not failure.stale)
+        return self._reported(Failed(outcome, sent=failure.sent, replayable=replayable, counted=not failure.stale))
+
+    def refused(self, outcome: Outcome) -> Failed:
+        """Note that the response may be a better one through another proxy."""
+        return self._reported(Failed(outcome, held=True, replayable=self.body.replayable))
+
+    def _reported(self, attempt: Failed) -> Failed:
+        """Add what the pool knows of the page, now that the attempt is reported."""
+        if self.lease is None:
+            return attempt
+        return replace(attempt, targets_own=self.lease.targets_own, page_served=self.lease.page_served)
 
     def ended(self, why: NoChoice | Stop | None) -> httpx2.Response:
         """Return the last response; without any, raise the last failure."""
@@ -159,7 +181,7 @@ class Sending:
             self.response.extensions[EXTENSION]["moved_from"] = self.pursuit.moved_from
             return self.response
         if self.failure is not None:
-            raise self.failure.error(self.pursuit.attempts) from self.failure.cause
+            raise self.failure.error(self.pursuit.attempts, why) from self.failure.cause
         if isinstance(why, NoChoice) and why.error is not None:
             raise why.error
         raise RuntimeError("a request ended without an attempt")
@@ -179,7 +201,7 @@ class HttpxExchange(httpx2.AsyncByteStream):
         self._request = sending.request
         self._lease = lease
         self._told = {"proxy": lease.proxy.key, "why": lease.why}
-        self._identity = sending.identities.check_out(lease.proxy.key, endpoint)
+        self._identity = sending.identities.check_out(lease.proxy.key, endpoint, anew=sending.anew)
         self._forwarded = self._identity.forwards(self._request.url.scheme)
         self._reused = True  # the connection, unless one is dialled
         self._sent = False  # a byte of the request may have left
@@ -241,7 +263,14 @@ class HttpxExchange(httpx2.AsyncByteStream):
     async def fail(self, exc: Exception) -> AttemptFailure:
         """Report the failure, one of `NETWORK_ERRORS`, and end the attempt."""
         tunnel_tls = self._request.url.scheme == "https"
-        failure = diagnose(exc, self._lease.proxy, sent=self._sent, reused=self._reused, tunnel_tls=tunnel_tls)
+        failure = diagnose(
+            exc,
+            self._lease.proxy,
+            sent=self._sent,
+            answered=self._response is not None,
+            reused=self._reused,
+            tunnel_tls=tunnel_tls,
+        )
         await self._end(failure)
         return failure
 

@@ -155,7 +155,7 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
             await exchange.close()
             raise
         if exchange.held and is_repeated(exchange.record.verdict):
-            return Failed(exchange.outcome(None), held=True, replayable=sending.body.replayable)
+            return sending.refused(exchange.outcome(None))
         return Served()
 
     async def aclose(self) -> None:

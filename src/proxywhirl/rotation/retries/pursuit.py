@@ -15,6 +15,7 @@ It ends with None where the request is served, else with the `Stop` or the `NoCh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,8 @@ from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import IDEMPOTENT_METHODS, ROUND_BACKOFF, SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
+from proxywhirl.rotation.sites.site import alike
+from proxywhirl.rotation.verdicts.response import CUT, SILENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,14 @@ class NoChoice:
     """There is no proxy, and `why`; `error` is what the pool raised.
 
     `free_in` is in how many seconds there may be one, None where time does not help; `waits` says that it makes sense
-    to wait for that, and not to come back another time.
+    to wait for that, and not to come back another time. `resting` says that the site is left alone: one request tries
+    it meanwhile, and may end that sooner.
     """
 
     why: str
     free_in: float | None = None
     waits: bool = False
+    resting: bool = False
     error: Exception | None = field(default=None, repr=False, compare=False)
 
 
@@ -104,6 +109,8 @@ class Failed:
         sent: The target may have seen the request.
         replayable: The request, its body included, can be sent again.
         counted: The proxy was really tried, and is not tried again in this round.
+        targets_own: It is the target's own answer to all (`Lease.targets_own`).
+        page_served: Somebody was served this page (`Lease.page_served`).
     """
 
     outcome: Outcome
@@ -111,6 +118,8 @@ class Failed:
     sent: bool = True
     replayable: bool = True
     counted: bool = True
+    targets_own: bool = False
+    page_served: bool = False
 
 
 class Stop(StrEnum):
@@ -118,6 +127,7 @@ class Stop(StrEnum):
 
     UNSAFE = "the request may have had its effect, and is not sent twice"
     SPENT = "its body cannot be sent again"
+    OWN = "several proxies met the same at this page, and nobody was served"
     LATE = "its time was over"
     ATTEMPTS = "no more attempts are allowed"
     BUDGET = "the budget of retries is used up for the moment"
@@ -133,7 +143,7 @@ def choose(pool: Pool, command: Choose) -> tuple[Lease | None, Proxy | Moved | N
     except PoolEmpty as exc:
         return None, NoChoice(str(exc), exc.retry_after, waits=True, error=exc)
     except SiteResting as exc:
-        return None, NoChoice(str(exc), exc.retry_after, error=exc)
+        return None, NoChoice(str(exc), exc.retry_after, waits=True, resting=True, error=exc)
     except (SessionLost, CacheError) as exc:  # the store may have to agree on a session
         return None, NoChoice(str(exc), error=exc)
     return lease, lease.proxy if lease.moved_from is None else Moved(lease.proxy, lease.moved_from, lease.why)
@@ -141,6 +151,9 @@ def choose(pool: Pool, command: Choose) -> tuple[Lease | None, Proxy | Moved | N
 
 _LEAST_WAIT = 0.01  # seconds: who is free again "now" may take a moment to be
 _LEAST_LEFT = 0.001  # seconds: a pool is not asked for less
+_ASK_AGAIN = 0.25  # seconds after which to ask whether a site still rests
+_ANSWERED_ALIKE = 4  # tries that were answered alike tell what the target's answer is
+_OF_TARGET = (Blame.TARGET_THROUGH_PROXY, Blame.TARGET)
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +184,7 @@ class Pursuit:
     _held: bool = field(default=False, init=False)
     _paid: bool = field(default=False, init=False)
     _failed: tuple[Proxy, Outcome] | None = field(default=None, init=False)
+    _answered: Counter[str] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
         """Count the request."""
@@ -198,7 +212,7 @@ class Pursuit:
                 return None
             # Another proxy may do better.
             self._held = self._held or attempt.held
-            stop = self.stop(sent=attempt.sent, blame=attempt.outcome.blame, replayable=attempt.replayable)
+            stop = self.stop(attempt)
             if stop is not None:
                 yield self._published(proxy, attempt.outcome, final=True)
                 return stop
@@ -214,7 +228,9 @@ class Pursuit:
             )
             if not isinstance(answer, NoChoice):
                 break
-            seconds = self.pause(free_in=answer.free_in) if answer.waits and not self._held else None
+            seconds = None
+            if answer.waits and not self._held:
+                seconds = self.pause(free_in=answer.free_in, resting=answer.resting)
             if seconds is None:
                 self.forgo()
                 break
@@ -230,22 +246,38 @@ class Pursuit:
     def _published(self, proxy: Proxy, outcome: Outcome, *, final: bool) -> Publish:
         return Publish(AttemptFailed(proxy, self.target, outcome, final=final))
 
-    def stop(self, *, sent: bool, blame: Blame | None, replayable: bool) -> Stop | None:
+    def stop(self, attempt: Failed) -> Stop | None:
         """Tell why a failed attempt is the last, None where another one may follow: the budget has paid for it."""
         self._paid = False
-        if sent and not self.repeatable:
+        forbidden = self._forbidden(attempt)
+        if forbidden is None and (attempt.sent or attempt.outcome.blame in _OF_TARGET):  # the target may have had work
+            if not self.policy.budget.take():
+                return Stop.BUDGET
+            self._paid = True
+        return forbidden
+
+    def _forbidden(self, attempt: Failed) -> Stop | None:
+        """Tell which rule forbids another attempt, whatever the budget."""
+        if attempt.sent and not self.repeatable:
             return Stop.UNSAFE
-        if not replayable:
+        if not attempt.replayable:
             return Stop.SPENT
+        if attempt.targets_own or self._answers_all(attempt):
+            return Stop.OWN
         if self.clock.monotonic() >= self.until:
             return Stop.LATE
         if self.attempts >= self.policy.policy.attempts:
             return Stop.ATTEMPTS
-        if sent or blame in (Blame.TARGET_THROUGH_PROXY, Blame.TARGET):  # the target may have had work with it
-            if not self.policy.budget.take():
-                return Stop.BUDGET
-            self._paid = True
         return None
+
+    def _answers_all(self, attempt: Failed) -> bool:
+        """Count an answer; tell whether so many were alike that it is the page's, where nobody was served this page."""
+        outcome = attempt.outcome
+        if outcome.status is None or not (outcome.blame in _OF_TARGET or outcome.rule in (SILENT, CUT)):
+            return False
+        sign = alike(outcome)
+        self._answered[sign] += 1
+        return self._answered[sign] >= _ANSWERED_ALIKE and not attempt.page_served
 
     def forgo(self) -> None:
         """Give back the retry that the budget allowed: there is no proxy for it."""
@@ -253,17 +285,20 @@ class Pursuit:
             self.policy.budget.give_back()
             self._paid = False
 
-    def pause(self, *, free_in: float | None) -> float | None:
+    def pause(self, *, free_in: float | None, resting: bool = False) -> float | None:
         """Return how many seconds to wait where no proxy can be had now, None to give up.
 
         `free_in` says in how many seconds one may be free that was not tried, None where none will. It may be another
-        request's then, so that this may be asked again and again, until the deadline.
+        request's then, so that this may be asked again and again, until the deadline. A site that is `resting` may be
+        back before.
         """
         left = self.until - self.clock.monotonic()
         if free_in is not None:
             wait = max(free_in, _LEAST_WAIT) * self.policy.rng.uniform(1.0, 1.1)
             if wait < left:
-                return wait
+                return min(wait, _ASK_AGAIN) if resting else wait
+        if resting:
+            return None
         if self.tried and self._rounds < self.policy.policy.rounds and self.attempts < self.policy.policy.attempts:
             wait = ROUND_BACKOFF.jittered(self._rounds, self.policy.rng)
             if wait < left:

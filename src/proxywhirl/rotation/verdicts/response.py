@@ -63,6 +63,9 @@ NO_CONNECT = "no-connect"
 SILENT = "silent"
 """The proxy was reached and no answer came in time: it may be the site that hangs."""
 
+CUT = "cut"
+"""The proxy was reached, the request was sent, and what came is no whole answer: it may be the page that does that."""
+
 _NOT_OFFERED = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 
 
@@ -70,6 +73,8 @@ def sign_of(failure: UpstreamError) -> str | None:
     """Return the rule of a failure, None of one that has none."""
     if failure.silent:
         return SILENT
+    if failure.cut:
+        return CUT
     return NO_CONNECT if failure.refusal is not None and failure.refusal[0] in _NOT_OFFERED else None
 
 
