@@ -20,6 +20,8 @@ from typing import Any
 
 from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
+from benchmarks.yields.families import FAMILIES
+from benchmarks.yields.judge import entrants, family_runs, rows, table
 from benchmarks.yields.plot import write_plot
 from benchmarks.yields.report import FLOORS, contestants, markdown, measure, plain, shortfalls
 from benchmarks.yields.world import World
@@ -33,6 +35,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "yield.md"
 def main() -> int:
     """Race, print, write; fail where a floor is missed."""
     options = _options()
+    if options.families is not None:
+        return _families(options)
     load_before = os.getloadavg()[0]
     with ProcessPoolExecutor() as workers:
         results = measure(options.worlds, contestants(), workers)
@@ -54,6 +58,22 @@ def main() -> int:
     return 1 if missed else 0
 
 
+def _families(options: argparse.Namespace) -> int:
+    """Race through families of worlds."""
+    with ProcessPoolExecutor(options.jobs) as workers:
+        runs = family_runs(options.families, options.seeds, options.contestants, options.cache, workers)
+    print(table(rows(runs, options.contestants)))
+    if options.results is not None:
+        options.results.mkdir(parents=True, exist_ok=True)
+        (options.results / "families.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition("..")
+    return range(int(first), int(last or first) + 1)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.yield", description="Race the strategies.")
     parser.add_argument(
@@ -66,7 +86,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, metavar="N", help="how many requests arrive in each world, at most")
     parser.add_argument("--seed", type=int, metavar="N", help="another seed for each world")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--families", nargs="*", metavar="NAME", help="families of worlds, in place of worlds; all")
+    parser.add_argument("--seeds", type=_seeds, default=range(1, 5), metavar="A..B", help="the seeds of families")
+    parser.add_argument("--contestants", default="bandit,oracle", metavar="NAME,...", help="who takes part in families")
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many processes run at once in families")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where what the oracle reached is remembered")
     options = parser.parse_args()
+    if options.families is not None:
+        options.families = options.families or list(FAMILIES)
+        options.contestants = options.contestants.split(",")
+        for given, known in ((options.families, FAMILIES), (options.contestants, entrants())):
+            if unknown := [name for name in given if name not in known]:
+                parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
+        return options
     worlds = WORLDS
     try:
         if options.world:

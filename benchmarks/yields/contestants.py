@@ -6,9 +6,12 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks.yields.race import Arena, Choice, Contestant
+from benchmarks.yields.race import Arena, Choice, Contestant, Wait
+from benchmarks.yields.scenario import Arrival
+from proxywhirl.cache.change_feed import portray
+from proxywhirl.cache.record import encode_attributes
 from proxywhirl.errors import PoolEmpty, SiteResting
-from proxywhirl.models import Outcome
+from proxywhirl.models import Outcome, Proxy, Sketch
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.strategies.registry import strategy_names
 
@@ -19,40 +22,54 @@ Enter = Callable[[Arena], Contestant]
 BLIND = "blind round robin"
 ORACLE = "oracle"
 
+LOOKS_AGAIN = 0.25
+"""Seconds after which the oracle looks again where nobody can serve."""
+
 
 class PoolChoice:
-    """A pool with one of its strategies, as the library uses it."""
+    """A pool with one of its strategies, as the clients use it; `updated` fills it by `update` and not as they do."""
 
-    def __init__(self, arena: Arena, strategy: str) -> None:
-        proxies = arena.population.proxies
-        rng = random.Random(f"{strategy} of {arena.world.seed}")
-        self._pool = Pool(strategy, resolve=lambda _key: None, rng=rng, clock=arena.clock)
-        self._pool.update(true.value for true in proxies)
-        self._keys = [true.value.key for true in proxies]
+    def __init__(self, arena: Arena, strategy: str, *, updated: bool = False) -> None:
+        proxies = [true.value for true in arena.scenario.proxies]
+        rng = random.Random(f"{strategy} of {arena.scenario.seed}")
+        self._pool = Pool(strategy, resolve=lambda _key: None, rng=rng, clock=arena.clock, portray=portray)
+        if updated:
+            self._pool.update(proxies)
+        else:
+            self._pool.stock({proxy.key: sketch(proxy) for proxy in proxies})
+        self._keys = [proxy.key for proxy in proxies]
         self._places = {key: place for place, key in enumerate(self._keys)}
-        self._targets = [site.target for site in arena.population.sites]
+        self._sites = arena.scenario.sites
 
-    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:
+    def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | Wait | None:
         """Take a lease."""
+        target = self._sites[request.site].target_of(request.page)
         try:
-            lease = self._pool.acquire(self._targets[site], exclude={self._keys[place] for place in tried})
-        except (PoolEmpty, SiteResting):
-            return None
+            lease = self._pool.acquire(target, exclude={self._keys[place] for place in tried})
+        except (PoolEmpty, SiteResting) as exc:
+            return None if exc.retry_after is None else Wait(exc.retry_after)
         return self._places[lease.proxy.key], lease
 
-    def learn(self, choice: Choice, outcome: Outcome) -> None:
+    def learn(self, choice: Choice, outcome: Outcome) -> bool:
         """Report on the lease."""
-        choice[1].report(outcome)
+        lease = choice[1]
+        lease.report(outcome)
+        return bool(lease.targets_own)
+
+
+def sketch(proxy: Proxy) -> Sketch:
+    """Return what a store reads of a proxy that is new to it."""
+    return proxy.url, f"{proxy.status.value} {proxy.label is not None:d} {encode_attributes(proxy.attributes)}\n"
 
 
 class Blind:
     """Each proxy in turn, whatever came of it."""
 
     def __init__(self, arena: Arena) -> None:
-        self._count = len(arena.population.proxies)
+        self._count = len(arena.scenario.proxies)
         self._next = 0
 
-    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:  # noqa: ARG002  # the site is nothing to it
+    def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | None:  # noqa: ARG002  # the site is nothing to it
         """Take the next one that was not tried."""
         if len(tried) >= self._count:
             return None
@@ -66,26 +83,35 @@ class Blind:
 
 
 class Oracle:
-    """The best proxy that would not be refused at this very moment, the faster among equals.
+    """The proxy that would most likely serve at this very moment, the faster among equals.
 
-    It gives up a request that nobody can serve. What it reaches is the most that the world allows to anybody who
-    chooses for one request at a time.
+    It waits where nobody can serve, and gives up a request that nobody ever serves. What it reaches is the most that
+    the scenario allows to anybody who chooses for one request at a time.
     """
 
     def __init__(self, arena: Arena) -> None:
-        proxies = arena.population.proxies
+        proxies = arena.scenario.proxies
+        places = [place for place, true in enumerate(proxies) if true.success]
         self._arena = arena
-        self._best = sorted(range(len(proxies)), key=lambda place: (-proxies[place].success, proxies[place].latency))
+        self._best = sorted(places, key=lambda place: (-proxies[place].success, proxies[place].latency))
 
-    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:
+    def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | Wait | None:
         """Take the best."""
         reality, now = self._arena.reality, self._arena.clock.monotonic()
-        if self._arena.population.sites[site].is_down(now):
+        if reality.fails_always(request):
             return None
+        proxies = self._arena.scenario.proxies
+        best, chance = -1, 0.0
         for place in self._best:
-            if place not in tried and reality.chance(place, site, now) > 0.0:
-                return place, None
-        return None
+            true = proxies[place]
+            if true.success <= chance:
+                break  # all the others serve less often
+            if place in tried:
+                continue
+            here = reality.chance(place, request, now)
+            if here > chance:
+                best, chance = place, here
+        return Wait(LOOKS_AGAIN) if best < 0 else (best, None)
 
     def learn(self, choice: Choice, outcome: Outcome) -> None:
         """Learn nothing: it knows."""

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from benchmarks.yields.contestants import Enter
-from benchmarks.yields.population import PRICES, TrueProxy
+from benchmarks.yields.population import PRICES
 from benchmarks.yields.race import Arena, Choice
 from benchmarks.yields.reality import BROKEN
+from benchmarks.yields.scenario import Arrival, TrueProxy
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 
@@ -52,14 +53,14 @@ class ScrapyChoice:
     """
 
     def __init__(self, arena: Arena) -> None:
-        random.seed(f"{SCRAPY} of {arena.world.seed}")
+        random.seed(f"{SCRAPY} of {arena.scenario.seed}")
         self._clock = arena.clock
-        self._urls = [Address(true.url) for true in arena.population.proxies]
+        self._urls = [Address(true.url) for true in arena.scenario.proxies]
         self._places = {url: place for place, url in enumerate(self._urls)}
         self._proxies: Any = import_module("rotating_proxies.expire").Proxies(self._urls)
         self._look = self._clock.now() + 5.0
 
-    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:  # noqa: ARG002  # both are nothing to it
+    def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | None:  # noqa: ARG002  # both are nothing to it
         """Draw among those that are not dead."""
         now = self._clock.now()
         if now >= self._look:
@@ -88,10 +89,10 @@ class CrawleeChoice:
     """
 
     def __init__(self, arena: Arena, *, tiers: bool = False) -> None:
-        random.seed(f"{CRAWLEE} of {arena.world.seed}")
-        proxies = arena.population.proxies
+        random.seed(f"{CRAWLEE} of {arena.scenario.seed}")
+        proxies = arena.scenario.proxies
         self._places = {true.url: place for place, true in enumerate(proxies)}
-        self._hosts = [f"https://{site.target.host}/" for site in arena.population.sites]
+        self._hosts = [f"https://{site.target.host}/" for site in arena.scenario.sites]
         self._tiers = tiers
         urls = {"tiered_proxy_urls": _by_price(proxies)} if tiers else {"proxy_urls": [true.url for true in proxies]}
         self._configuration: Any = import_module("crawlee.proxy_configuration").ProxyConfiguration(**urls)
@@ -100,13 +101,13 @@ class CrawleeChoice:
         at_once(self._pool.__aenter__())
         self._last: dict[int, Any] = {}
 
-    def pick(self, site: int, tried: Sequence[int]) -> Choice | None:
+    def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | None:
         """Draw a session and take its proxy."""
         session = at_once(self._pool.get_session())
-        request = SimpleNamespace(url=self._hosts[site], last_proxy_tier=self._tier_of(tried), forefront=False)
-        info = at_once(self._configuration.new_proxy_info(session.id, request, None))
+        told = SimpleNamespace(url=self._hosts[request.site], last_proxy_tier=self._tier_of(tried), forefront=False)
+        info = at_once(self._configuration.new_proxy_info(session.id, told, None))
         place = self._places[info.url.rstrip("/")]
-        self._last[place] = request.last_proxy_tier
+        self._last[place] = told.last_proxy_tier
         return place, session
 
     def learn(self, choice: Choice, outcome: Outcome) -> None:

@@ -1,119 +1,165 @@
-"""What happens in a world when a proxy is used: the only code that decides it, for every contestant alike."""
+"""What happens when a proxy is used: the only code that decides it, for every contestant alike."""
 
 from __future__ import annotations
 
+import math
 import random
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import cache
 
-from benchmarks.yields.population import BanRule, Kind, Population
-from benchmarks.yields.world import World
+from benchmarks.yields.laws import CUT, Answer, FailingPages, RateLimit, Use
+from benchmarks.yields.scenario import Arrival, Kind, Scenario, TrueProxy
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
+from proxywhirl.rotation.retries.send_policy import as_forwarded
+from proxywhirl.rotation.verdicts.response import SILENT, Evidence, Verdict
+from proxywhirl.rotation.verdicts.rule_file import built_in_rules
+from proxywhirl.rotation.verdicts.rules import Classifier
 
-__all__ = ["BROKEN", "SILENT", "UNREACHABLE", "Reality", "Standing"]
+__all__ = ["BROKEN", "LATE", "UNREACHABLE", "Reality"]
 
 BROKEN = "closed the connection"
-SILENT = "gave no answer in time"
+LATE = "gave no answer in time"
 UNREACHABLE = "cannot reach the target"
 """How the edges' words for what went wrong begin."""
 
 REFUSED = 0.1
 """Seconds until a refused connection is noticed."""
 
-DOUBLINGS = 30
-"""More would make no ban longer: the longest one has been reached."""
+CUT_RULE = "cut"
+CAPTCHA_RULE = "captcha-page"
 
-
-@dataclass(slots=True)
-class Standing:
-    """How a proxy stands with a banning site: its last uses, and until when it is banned."""
-
-    used: deque[float] = field(default_factory=deque)
-    until: float = 0.0
-    bans: int = 0
-
-    def would_ban(self, rule: BanRule, now: float) -> bool:
-        """Whether a use at this moment would be one too many."""
-        while self.used and self.used[0] <= now - rule.window:
-            self.used.popleft()
-        return len(self.used) >= rule.uses
+_CLASSIFIER = Classifier(built_in_rules())
 
 
 class Reality:
-    """One run of a world. What a use leads to is told at once, and learnt by the contestant when it has taken its time.
+    """One run of a scenario. What a use leads to is told at once, and learnt when it has taken its time.
 
     Attributes:
-        bans: How many bans began.
+        reached: How many uses reached a site.
     """
 
-    def __init__(self, world: World, population: Population) -> None:
-        self.world = world
-        self.population = population
-        self.bans = 0
-        self._rng = random.Random(f"luck of {world.seed}")
-        self._standings: dict[tuple[int, int], Standing] = {}
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.reached = 0
+        self._rng = random.Random(f"luck of {scenario.seed}")
 
-    def use(self, proxy: int, site: int, now: float) -> Outcome:
+    @property
+    def bans(self) -> int:
+        """How many bans began."""
+        laws = (law for site in self.scenario.sites for law in site.laws)
+        return sum(law.bans for law in laws if isinstance(law, RateLimit))
+
+    def use(self, proxy: int, request: Arrival, now: float) -> Outcome:
         """Send a request; return what its edge will report, whose `latency` is how long that takes."""
-        true = self.population.proxies[proxy]
+        true = self.scenario.proxies[proxy]
+        timeout = self._timeout(request, now)
+        if self._is_away(now):
+            return _unreached(timeout) if true.silent else _broken(min(REFUSED, timeout))
         if not true.alive(now) or self._rng.random() >= true.success:
-            return self._fails(proxy, true.kind is Kind.DEAD or not true.alive(now))
-        latency = min(true.latency * self._rng.gammavariate(4.0, 0.25), self.world.timeout)
-        where = self.population.sites[site]
-        if where.is_down(now):
-            return self._down(latency, gone=where.gone)
-        refused = self._refusal(proxy, site, now, latency)
-        return refused or Outcome(ok=True, latency=latency, status=200)
+            return self._fails(true, true.kind is Kind.DEAD or not true.alive(now), timeout)
+        latency = self._latency(true)
+        self.reached += 1
+        use = Use(proxy, true.exit(now), true.network, request.page, now)
+        answer = None
+        for law in self.scenario.sites[request.site].laws:
+            answer = law.answer(use)
+            if answer is not None:
+                break
+        if latency > timeout:
+            return _late(timeout)
+        if answer is None:
+            return Outcome(ok=True, latency=latency, status=200, bytes_down=self.scenario.size)
+        return self._refused(answer, latency, forwarded=self.scenario.sites[request.site].target.scheme == "http")
 
-    def chance(self, proxy: int, site: int, now: float) -> float:
+    def chance(self, proxy: int, request: Arrival, now: float) -> float:
         """Return with which probability a use at this moment would succeed. Only the oracle may ask."""
-        true, where = self.population.proxies[proxy], self.population.sites[site]
-        if not true.alive(now) or where.is_down(now) or proxy in where.walls:
+        true = self.scenario.proxies[proxy]
+        if not true.alive(now) or self._is_away(now):
             return 0.0
-        if where.rule is not None:
-            standing = self._standings.get((proxy, site))
-            if standing is not None and (now < standing.until or standing.would_ban(where.rule, now)):
-                return 0.0
-        return true.success
+        chance = true.success
+        laws = self.scenario.sites[request.site].laws
+        if laws:
+            use = Use(proxy, true.exit(now), true.network, request.page, now)
+            for law in laws:
+                chance *= law.chance(use)
+                if not chance:
+                    return 0.0
+        if true.tail:
+            chance *= _within(true, self._timeout(request, now))
+        return chance
 
-    def _fails(self, proxy: int, away: bool) -> Outcome:
-        true = self.population.proxies[proxy]
+    def fails_always(self, request: Arrival) -> bool:
+        """Whether a request is for a page that fails whoever asks. Only the oracle and the tally may ask."""
+        laws = self.scenario.sites[request.site].laws
+        return any(isinstance(law, FailingPages) and law.way(request.page) is not None for law in laws)
+
+    def _timeout(self, request: Arrival, now: float) -> float:
+        """Return how long an attempt may take that begins now."""
+        timeout, longest = self.scenario.timeout, self.scenario.longest
+        return timeout if longest is None else max(0.0, min(timeout, request.at + longest - now))
+
+    def _is_away(self, now: float) -> bool:
+        return any(begins <= now < ends for begins, ends in self.scenario.away)
+
+    def _latency(self, true: TrueProxy) -> float:
+        if true.tail:
+            return true.latency * math.exp(self._rng.gauss(0.0, true.tail))
+        return true.latency * self._rng.gammavariate(4.0, 0.25)
+
+    def _fails(self, true: TrueProxy, away: bool, timeout: float) -> Outcome:
         if true.kind is Kind.FAST_FAILING:
-            return Outcome(
-                ok=False, blame=Blame.PROXY, latency=true.latency, status=502, error="answered with an error of its own"
-            )
+            words = "answered with an error of its own"
+            return Outcome(ok=False, blame=Blame.PROXY, latency=true.latency, status=502, error=words)
         if true.silent:
-            return Outcome(ok=False, blame=Blame.PROXY, latency=self.world.timeout, error=SILENT)
-        return Outcome(ok=False, blame=Blame.PROXY, latency=REFUSED if away else true.latency, error=BROKEN)
+            return _unreached(timeout)
+        return _broken(min(REFUSED if away else true.latency, timeout))
 
-    def _down(self, latency: float, *, gone: bool) -> Outcome:
-        if gone:
-            return Outcome(ok=False, blame=Blame.TARGET_THROUGH_PROXY, latency=latency, status=502, error=UNREACHABLE)
-        rule = "status-503"
-        return Outcome(ok=False, blame=Blame.TARGET_THROUGH_PROXY, latency=latency, status=503, rule=rule)
-
-    def _refusal(self, proxy: int, site: int, now: float, latency: float) -> Outcome | None:
-        """Count a use that reached a site; return how it refuses it, if it does."""
-        where = self.population.sites[site]
-        if where.rule is None:
-            return None
-        if proxy in where.walls:
-            return _refused(403, latency, None)
-        standing = self._standings.setdefault((proxy, site), Standing())
-        if now >= standing.until:
-            if not standing.would_ban(where.rule, now):
-                standing.used.append(now)
-                return None
-            standing.until = now + min(where.rule.ban * 2.0 ** min(standing.bans, DOUBLINGS), self.world.longest_ban)
-            standing.bans += 1
-            standing.used.clear()
-            self.bans += 1
-        return _refused(429, latency, standing.until - now) if where.rule.tells else _refused(403, latency, None)
+    def _refused(self, answer: Answer, latency: float, *, forwarded: bool) -> Outcome:
+        if answer.status == CUT:
+            return Outcome(ok=False, blame=Blame.PROXY, latency=latency, error=BROKEN, rule=CUT_RULE)
+        if answer.gone:
+            blame = Blame.TARGET_THROUGH_PROXY
+            return Outcome(ok=False, blame=blame, latency=latency, status=answer.status, error=UNREACHABLE)
+        if answer.soft:
+            verdict = Verdict(Blame.TARGET_THROUGH_PROXY, CAPTCHA_RULE)
+        else:
+            verdict = judged(answer.status, forwarded=forwarded, asks=answer.retry_after is not None)
+            if answer.through:
+                verdict = replace(verdict, blame=Blame.TARGET_THROUGH_PROXY)
+        return Outcome(
+            ok=verdict.blame is None,
+            blame=verdict.blame,
+            latency=latency,
+            status=answer.status,
+            rule=verdict.rule,
+            retry_after=answer.retry_after,
+            bytes_down=self.scenario.size // 10,  # a refusal is shorter than a page
+        )
 
 
-def _refused(status: int, latency: float, retry_after: float | None) -> Outcome:
-    blame = Blame.TARGET_THROUGH_PROXY
-    return Outcome(
-        ok=False, blame=blame, latency=latency, status=status, rule=f"status-{status}", retry_after=retry_after
-    )
+@cache
+def judged(status: int, *, forwarded: bool, asks: bool) -> Verdict:
+    """Judge a status by the built-in rules, as the edges do; `asks` says that it came with `Retry-After`."""
+    headers = ((b"retry-after", b"10"),) if asks else ()
+    verdict = _CLASSIFIER.verdict(Evidence("site.example", "GET", status, headers, length=1_000, latency=1.0))
+    return as_forwarded(verdict, status) if forwarded else verdict
+
+
+def _late(timeout: float) -> Outcome:
+    return Outcome(ok=False, blame=Blame.PROXY, latency=timeout, error=LATE, rule=SILENT)
+
+
+def _unreached(timeout: float) -> Outcome:
+    return Outcome(ok=False, blame=Blame.PROXY, latency=timeout, error=LATE)
+
+
+def _broken(latency: float) -> Outcome:
+    return Outcome(ok=False, blame=Blame.PROXY, latency=latency, error=BROKEN)
+
+
+def _within(true: TrueProxy, seconds: float) -> float:
+    """Return with which probability an answer comes within so many seconds."""
+    if seconds <= 0.0:
+        return 0.0
+    return 0.5 * (1.0 + math.erf(math.log(seconds / true.latency) / (true.tail * math.sqrt(2.0))))

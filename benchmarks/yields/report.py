@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.yields.contestants import BLIND, ORACLE, own_contestants
 from benchmarks.yields.peers import CRAWLEE, CRAWLEE_TIERS, SCRAPY, peer_contestants
+from benchmarks.yields.population import populate
 from benchmarks.yields.race import race
 from benchmarks.yields.world import World
 
@@ -45,7 +46,7 @@ def contestants() -> list[str]:
 def run(world: World, name: str) -> Result:
     """Let one contestant, by name, run through a world."""
     enter = (own_contestants() | peer_contestants())[name]
-    tally = race(world, enter)
+    tally = race(populate(world), enter)
     return {
         "whole": tally.whole().as_json(),
         "second_half": tally.second_half().as_json(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.yields.population import Kind, Population
-from benchmarks.yields.world import World
+from benchmarks.yields.reality import Reality
+from benchmarks.yields.scenario import Kind, Scenario
+from proxywhirl.models import Outcome
 
 __all__ = ["POINTS", "Summary", "Tally"]
 
@@ -51,43 +53,59 @@ class Tally:
     reserve; that is `idle` alone.
 
     Attributes:
+        first: Of each request, whether it was served at the first attempt.
+        served: Of each request, whether it was served.
+        took: Of each request, the seconds from its coming until it was served.
         lost: What made first attempts of the second half fail: how often, by cause.
+        money: What all attempts cost.
     """
 
-    def __init__(self, world: World, population: Population) -> None:
-        self._world = world
-        self._population = population
-        self._first = bytearray(world.requests)
-        self._served = bytearray(world.requests)
-        self._attempts = bytearray(world.requests)
+    def __init__(self, scenario: Scenario, reality: Reality) -> None:
+        self._scenario = scenario
+        self._reality = reality
+        count = len(scenario.arrivals)
+        self.first = bytearray(count)
+        self.served = bytearray(count)
+        self.took = array("f", bytes(4 * count))
+        self.money = 0.0
+        self.bans = 0
+        self.lost: Counter[str] = Counter()
+        self._attempts = bytearray(count)
         self._used: dict[int, float] = {}
         self._failed: set[int] = set()
         self._now = 0.0
-        self.bans = 0
-        self.lost: Counter[str] = Counter()
+
+    @property
+    def reached(self) -> int:
+        """How many attempts reached a site."""
+        return self._reality.reached
 
     def used(self, proxy: int, now: float) -> None:
         """Count the beginning of an attempt."""
         self._used[proxy] = self._now = now
 
-    def attempt(self, request: int, proxy: int, now: float, cause: str | None) -> None:
+    def attempt(self, request: int, proxy: int, now: float, outcome: Outcome, cause: str | None) -> None:
         """Count the end of an attempt; `cause` is why it failed."""
         self._now = now
         self._attempts[request] += 1
+        if outcome.bytes_down:
+            price = self._scenario.proxies[proxy].value.attributes.price_per_gb
+            self.money += (price or 0.0) * outcome.bytes_down / 1e9
         if cause is None:
-            if self._served[request]:
+            if self.served[request]:
                 raise RuntimeError(f"request {request} was served twice")
-            self._served[request] = 1
-            self._first[request] = self._attempts[request] == 1
+            self.served[request] = 1
+            self.first[request] = self._attempts[request] == 1
+            self.took[request] = now - self._scenario.arrivals[request].at
             self._failed.discard(proxy)
             return
         self._failed.add(proxy)
-        if self._attempts[request] == 1 and request >= self._world.requests // 2:
+        if self._attempts[request] == 1 and request >= len(self.first) // 2:
             self.lost[cause] += 1
 
     def refused(self, request: int) -> None:
         """Count a request for which no proxy was chosen."""
-        if not self._attempts[request] and request >= self._world.requests // 2:
+        if not self._attempts[request] and request >= len(self.first) // 2:
             self.lost["not sent"] += 1
 
     def close(self, bans: int) -> None:
@@ -102,25 +120,25 @@ class Tally:
 
     def second_half(self) -> Summary:
         """Sum up the requests of the second half."""
-        return self._over(self._world.requests // 2)
+        return self._over(len(self.first) // 2)
 
     def curve(self) -> list[float]:
         """Return the share of first attempts that succeeded, in each hundredth of the run."""
-        step = max(1, self._world.requests // POINTS)
-        starts = range(0, self._world.requests - step + 1, step)
-        return [round(sum(self._first[start : start + step]) / step, 4) for start in starts]
+        count = len(self.first)
+        step = max(1, count // POINTS)
+        return [round(sum(self.first[start : start + step]) / step, 4) for start in range(0, count - step + 1, step)]
 
     def _over(self, since: int) -> Summary:
-        requests, served = self._world.requests - since, sum(self._served[since:])
+        requests, served = len(self.first) - since, sum(self.served[since:])
         attempts = sum(self._attempts[since:]) / served if served else float("inf")
-        return Summary(sum(self._first[since:]) / requests, served / requests, attempts)
+        return Summary(sum(self.first[since:]) / requests, served / requests, attempts)
 
     def _left_alone(self) -> tuple[int, int]:
         end = self._now
         since = max(0.0, min(end - PATIENCE, 0.9 * end))
         left = [
             place
-            for place, true in enumerate(self._population.proxies)
+            for place, true in enumerate(self._scenario.proxies)
             if true.kind in (Kind.GOOD, Kind.RETURNING)
             and true.alive_throughout(since, end)
             and self._used.get(place, -1.0) < since

@@ -46,6 +46,7 @@ class World:
         rate: How many of them in a second, at random moments.
         attempts: How many proxies a request may try.
         timeout: After how many seconds an attempt is given up.
+        patience: For how many seconds a request waits, in all, where there is no proxy for it.
 
     Raises:
         ValueError: A number is out of its range, or there are more kinds of proxies or sites than these.
@@ -81,6 +82,7 @@ class World:
     rate: float = 20.0
     attempts: int = 5
     timeout: float = 10.0
+    patience: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no world can have."""
@@ -88,7 +90,7 @@ class World:
             self._check(name, getattr(self, name) > 0, "more than 0")
         for name in ("dead", "flaky", "fast_failing", "returning", "tells", "walled", "outage"):
             self._check(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        for name in ("banning", "outages"):
+        for name in ("banning", "outages", "patience"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for field in fields(self):
             value = getattr(self, field.name)

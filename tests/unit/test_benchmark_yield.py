@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from benchmarks.yields.contestants import BLIND, ORACLE, own_contestants
+from benchmarks.yields.laws import Law, Outage, RateLimit, Standing
 from benchmarks.yields.peers import ScrapyChoice, peer_contestants
-from benchmarks.yields.population import BanRule, Kind, Population, Site, TrueProxy, arrivals, populate
+from benchmarks.yields.population import populate
 from benchmarks.yields.race import Arena, Choice, race
-from benchmarks.yields.reality import Reality, Standing
+from benchmarks.yields.reality import Reality
 from benchmarks.yields.report import contestants, markdown, measure, plain, run, shortfalls
+from benchmarks.yields.scenario import Arrival, Kind, Scenario, Site, TrueProxy
 from benchmarks.yields.tally import Tally
 from benchmarks.yields.world import World
 from benchmarks.yields.worlds import STANDARD, WORLDS
@@ -30,12 +32,16 @@ from proxywhirl.urls import parse
 SMALL = World("small", proxies=60, sites=6, banning=2, outages=1, requests=1_500, rate=5.0)
 
 
-def lone(rule: BanRule | None = None, **about: object) -> Reality:
+ASKED = Arrival(0.0, 0)
+
+
+def lone(*laws: Law, **about: object) -> Reality:
     """Make the reality of one proxy that never fails and one site."""
     url = "http://198.18.0.0:8080"
     values: dict[str, object] = {"kind": Kind.GOOD, "success": 1.0, "latency": 0.5, "silent": False} | about
     proxy = TrueProxy(Proxy.of(parse(url)), url, **values)  # type: ignore[arg-type]  # the test names the fields
-    return Reality(World(), Population((proxy,), (Site(Target("https", "site.example", 443), 1.0, rule),)))
+    site = Site(Target("https", "site.example", 443), 1.0, laws)
+    return Reality(Scenario("lone", 1, (proxy,), (site,), (ASKED,)))
 
 
 def test_the_population_is_that_of_the_numbers() -> None:
@@ -46,25 +52,25 @@ def test_the_population_is_that_of_the_numbers() -> None:
     assert len({proxy.value.key for proxy in population.proxies}) == 1_000
     assert all(0.4 <= proxy.success <= 0.7 for proxy in population.proxies if proxy.kind is Kind.FLAKY)
     assert all(0.97 <= proxy.success <= 0.995 for proxy in population.proxies if proxy.kind is Kind.GOOD)
-    assert sum(site.rule is not None for site in population.sites) == 5
-    assert sum(site.down is not None for site in population.sites) == 2
+    assert sum(isinstance(law, RateLimit) for site in population.sites for law in site.laws) == 5
+    assert sum(isinstance(law, Outage) for site in population.sites for law in site.laws) == 2
 
 
 def test_arrivals_come_at_the_rate_asked_for() -> None:
     """All requests arrive, in order, in about the time that the rate says, and at sites by their share."""
-    drawn = list(arrivals(STANDARD, populate(STANDARD)))
+    drawn = populate(STANDARD).arrivals
     assert len(drawn) == STANDARD.requests
-    assert drawn == sorted(drawn, key=lambda arrival: arrival[0])
-    assert drawn[-1][0] == pytest.approx(STANDARD.duration, rel=0.02)
-    assert {site for _, site in drawn} == set(range(STANDARD.sites))
+    assert list(drawn) == sorted(drawn, key=lambda arrival: arrival.at)
+    assert drawn[-1].at == pytest.approx(STANDARD.duration, rel=0.02)
+    assert {arrival.site for arrival in drawn} == set(range(STANDARD.sites))
 
 
 def test_a_site_bans_exactly_by_its_rule() -> None:
     """One use too many in the window is refused, as is all until the ban is over; the next ban is twice as long."""
-    reality = lone(BanRule(2, 10.0, 60.0, tells=True))
+    reality = lone(RateLimit(2, 10.0, 60.0, tells=True))
 
     def use(now: float) -> tuple[int | None, float | None]:
-        outcome = reality.use(0, 0, now)
+        outcome = reality.use(0, ASKED, now)
         return outcome.status, outcome.retry_after
 
     assert [use(0.0), use(9.0)] == [(200, None), (200, None)]
@@ -79,16 +85,16 @@ def test_a_site_bans_exactly_by_its_rule() -> None:
 
 def test_what_never_reached_the_site_is_no_use_of_it() -> None:
     """A proxy that fails brings nobody nearer to a ban."""
-    reality = lone(BanRule(1, 10.0, 60.0, tells=False), success=0.0)
-    assert {reality.use(0, 0, 0.0).blame for _ in range(5)} == {Blame.PROXY}
+    reality = lone(RateLimit(1, 10.0, 60.0), success=0.0)
+    assert {reality.use(0, ASKED, 0.0).blame for _ in range(5)} == {Blame.PROXY}
     assert reality.bans == 0
 
 
 def test_a_proxy_dies_and_comes_back() -> None:
     """Between an odd and an even turn it cannot serve, and fails as a dead one does."""
     reality = lone(kind=Kind.RETURNING, turns=(10.0, 20.0, 30.0))
-    assert [reality.use(0, 0, now).ok for now in (9.9, 10.0, 19.9, 20.0, 30.0)] == [True, False, False, True, False]
-    true = reality.population.proxies[0]
+    assert [reality.use(0, ASKED, now).ok for now in (9.9, 10.0, 19.9, 20.0, 30.0)] == [True, False, False, True, False]
+    true = reality.scenario.proxies[0]
     assert true.alive_throughout(20.0, 29.0)
     assert not true.alive_throughout(5.0, 25.0)
     assert not true.alive_throughout(12.0, 15.0)
@@ -98,8 +104,8 @@ def test_standing_forgets_what_left_the_window() -> None:
     """Only uses within the window count."""
     standing = Standing()
     standing.used.extend((1.0, 2.0, 3.0))
-    assert standing.would_ban(BanRule(2, 2.0, 1.0, tells=False), 3.0) is True
-    assert standing.would_ban(BanRule(2, 2.0, 1.0, tells=False), 4.5) is False
+    assert standing.would_ban(2, 2.0, 3.0) is True
+    assert standing.would_ban(2, 2.0, 4.5) is False
 
 
 @pytest.mark.parametrize(
@@ -159,18 +165,18 @@ def test_each_request_ends_once() -> None:
             self.arena = arena
             self.turn = 0
 
-        def pick(self, site: int, tried: Sequence[int]) -> Choice | None:
+        def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | None:
             """Take the next one, but give up every tenth time."""
-            assert site < self.arena.world.sites
-            assert len(tried) < self.arena.world.attempts
+            assert request.site < len(self.arena.scenario.sites)
+            assert len(tried) < self.arena.scenario.attempts
             self.turn += 1
-            return None if self.turn % 10 == 0 else (self.turn % self.arena.world.proxies, self.turn)
+            return None if self.turn % 10 == 0 else (self.turn % len(self.arena.scenario.proxies), self.turn)
 
         def learn(self, choice: Choice, outcome: Outcome) -> None:
             """Take down the turn."""
             seen.append((choice[1], outcome.ok))
 
-    tally = race(SMALL, Noting)
+    tally = race(populate(SMALL), Noting)
     whole = tally.whole()
     assert len({turn for turn, _ in seen}) == len(seen)
     assert sum(ok for _, ok in seen) == round(whole.served * SMALL.requests)
@@ -180,12 +186,14 @@ def test_each_request_ends_once() -> None:
 def test_who_is_left_alone_after_a_failure_is_given_up() -> None:
     """A healthy proxy that is not used after a failure counts; one left after a success is idle alone."""
     world = World(proxies=3, dead=0.0, flaky=0.0, fast_failing=0.0, returning=0.0, requests=10)
-    tally = Tally(world, populate(world))
-    for proxy, cause in ((0, "bad luck"), (1, None)):
+    scenario = populate(world)
+    tally = Tally(scenario, Reality(scenario))
+    served, failed = Outcome(ok=True), Outcome(ok=False)
+    for proxy, outcome, cause in ((0, failed, "bad luck"), (1, served, None)):
         tally.used(proxy, 1.0)
-        tally.attempt(proxy, proxy, 1.0, cause)
+        tally.attempt(proxy, proxy, 1.0, outcome, cause)
     tally.used(2, 5_000.0)
-    tally.attempt(2, 2, 5_000.0, "bad luck")
+    tally.attempt(2, 2, 5_000.0, failed, "bad luck")
     whole = tally.whole()
     assert (whole.idle, whole.given_up) == (2, 1)
 
@@ -235,14 +243,14 @@ def test_worlds_differ() -> None:
 def test_a_peer_is_itself() -> None:
     """The peer's own container decides: who fails is among its dead ones, until it reanimates them."""
     population = populate(SMALL)
-    arena = Arena(SMALL, population, Reality(SMALL, population), ManualClock())
+    arena = Arena(population, Reality(population), ManualClock())
     peer = ScrapyChoice(arena)
-    choice = peer.pick(0, [])
+    choice = peer.pick(ASKED, [])
     assert choice is not None
     peer.learn(choice, Outcome(ok=False, blame=Blame.PROXY))
     assert peer._proxies.dead == {choice[1]}
     arena.clock.advance(3_600.0)
-    peer.pick(0, [])
+    peer.pick(ASKED, [])
     assert not peer._proxies.dead
     assert len(peer_contestants()) >= 1
 
