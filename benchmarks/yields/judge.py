@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.yields.contestants import ORACLE, Enter, PoolChoice, own_contestants
 from benchmarks.yields.families import FAMILIES
-from benchmarks.yields.learners import PacedRoundRobin
+from benchmarks.yields.learners import EpsilonGreedy, PacedRoundRobin, Thompson
 from benchmarks.yields.race import race
 from benchmarks.yields.scenario import Scenario
 
@@ -25,8 +25,10 @@ __all__ = ["Row", "entrants", "family_runs", "rows", "table"]
 Run = dict[str, Any]
 Row = dict[str, Any]
 
-PACED = "paced"
-REMEMBERED = (ORACLE, PACED)
+LEARNERS: dict[str, Enter] = {"paced": PacedRoundRobin, "epsilon": EpsilonGreedy, "thompson": Thompson}
+REMEMBERED = frozenset((ORACLE, *LEARNERS))
+
+_RUN_BY = ("scenario", "laws", "draws", "families", "reality", "race", "tally", "contestants", "learners")
 
 WINDOW, STEP = 60.0, 10.0
 """Seconds in which nearly nobody is served are a stall; where they are looked for, every so many seconds."""
@@ -39,7 +41,7 @@ RECOVERED_OVER, RECOVERED = 10, 0.9
 def entrants() -> dict[str, Enter]:
     """Return all who may take part, by name."""
     updated = partial(PoolChoice, strategy="bandit", updated=True)
-    return {**own_contestants(), "bandit, updated": updated, PACED: PacedRoundRobin}
+    return {**own_contestants(), "bandit, updated": updated, **LEARNERS}
 
 
 def family_runs(
@@ -89,8 +91,8 @@ def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
 
 @cache
 def _code() -> str:
-    """Return the hash of the benchmark's code: what was remembered of other code counts no more."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Return the hash of the code that a run depends on: what was remembered of other code counts no more."""
+    files = [Path(__file__).with_name(f"{name}.py") for name in _RUN_BY]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 

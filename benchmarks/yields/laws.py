@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = [
+    "CUT",
     "Answer",
     "FailingPages",
     "Law",
@@ -27,6 +28,7 @@ __all__ = [
     "Standing",
     "Taste",
     "Use",
+    "as_network",
     "as_proxy",
 ]
 
@@ -82,6 +84,11 @@ class Law(Protocol):
 def as_proxy(use: Use) -> int:
     """Return for whom a site counts, where it counts each proxy for itself."""
     return use.proxy
+
+
+def as_network(use: Use) -> int:
+    """Return for whom a site counts, where it counts those of a network together."""
+    return use.network
 
 
 @dataclass(slots=True)
