@@ -26,6 +26,7 @@ from proxywhirl.cli.output import (
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.affinity.sessions import require_name, session_id
 from proxywhirl.rotation.sites.bans import Ban
+from proxywhirl.rotation.sites.groups import EVERYWHERE, is_group
 from proxywhirl.rotation.sites.learning import EVERYBODY
 from proxywhirl.runtime import Runtime
 from proxywhirl.urls import ProxyURL
@@ -39,18 +40,24 @@ SESSION_COLUMNS = ("SESSION", "KEY", "PROXY", "LABEL", "SINCE", "USED", "MOVES")
 @click.command()
 @click.option("--site", type=SITE, metavar="SITE|URL", help="Only those on this site.")
 @click.option("--proxy", type=KEY_OR_PROXY, metavar="KEY|URL", help="Only those of this proxy.")
+@click.option("--group", metavar="GROUP", help="Only those of this group, such as 203.0.113.0/24.")
 @click.option("--lift", is_flag=True, help="Lift them, for every process that uses the store.")
 @json_option
 @home_option
-def bans(site: str | None, proxy: str | ProxyURL | None, lift: bool, as_json: bool, home: str | None) -> None:
-    """List the bans that hold: which proxies, on which sites.
+def bans(
+    site: str | None, proxy: str | ProxyURL | None, group: str | None, lift: bool, as_json: bool, home: str | None
+) -> None:
+    """List the bans that hold: which proxies and groups, on which sites.
 
-    A site that failed alike through several proxies is left alone itself, as if every proxy were banned there.
+    A site that failed alike through several proxies is left alone itself, as if every proxy were banned there. A group
+    is a network, an autonomous system, a provider, or a gateway that is down, on every site then.
     Bans end by themselves; --lift ends them now, and the strikes that make the next ban longer.
     """
     with open_runtime(home) as runtime:
         held = runtime.knowledge.bans()
         wanted = None if proxy is None else _keys(runtime, proxy, {key for key, _ in held})
+        if group is not None:
+            wanted = {group} if wanted is None else wanted & {group}
         found = {
             pair: ban
             for pair, ban in sorted(held.items(), key=lambda item: (item[0][1], item[1].until))
@@ -128,9 +135,10 @@ def _print(columns: tuple[str, ...], told: Iterator[Told], count: int, *, as_jso
 def _ban(runtime: Runtime, key: str, site: str, ban: Ban) -> Told:
     url, label = _named(runtime, key)
     fields = {"key": key, "proxy_url": url, "label": label, "site": site, "rule": ban.rule}
+    place = "every site" if site == EVERYWHERE else site
     return (
         {**fields, "until": _iso(ban.until), "strikes": ban.strikes},
-        (key, url, label, site, ban.rule, ahead(ban.until), str(ban.strikes)),
+        (key, url, label, place, ban.rule, ahead(ban.until), str(ban.strikes)),
     )
 
 
@@ -147,6 +155,8 @@ def _named(runtime: Runtime, key: str) -> tuple[str, str]:
     """Return address and label of a proxy, empty where it is not in the store."""
     if key == EVERYBODY:
         return "", "every proxy"
+    if is_group(key):
+        return "", "every proxy of it"
     entry = runtime.cache.look(key)
     return ("", "") if entry is None else (entry.proxy_url, label_of(entry))
 

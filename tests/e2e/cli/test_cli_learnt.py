@@ -117,6 +117,23 @@ def test_bans_are_lifted(run: Run, learnt: Path) -> None:
     assert run("bans").rows == []
 
 
+def test_groups_are_listed_and_lifted(run: Run, learnt: Path) -> None:
+    """A network at its site, a gateway that is down at every site; each can be named alone."""
+    with Runtime(Settings.load(learnt)) as runtime:
+        ban = Ban(time.time() + 60, 1, "proxy", time.time() + 6000)
+        barred = {("203.0.113.0/24", "shop.example"): ban, ("gateway gw.example", "*:group"): ban}
+        pool: Any = SimpleNamespace(collect_bans=lambda: barred, collect_uses=dict)
+        runtime.knowledge.save(pool)
+    rows = {row[0]: row[2:4] for row in run("bans").rows}
+    assert rows["203.0.113.0/24"] == ["every proxy of it", "shop.example"]
+    assert rows["gateway gw.example"] == ["every proxy of it", "every site"]
+    told = run("bans", "--json", "--group", "gateway gw.example").json
+    assert (told["key"], told["site"]) == ("gateway gw.example", "*:group")
+    assert run("bans", "--group", "203.0.113.0/24", "--lift").out == "lifted 1\n"
+    assert [row[0] for row in run("bans", "--group", "203.0.113.0/24").rows] == []
+    assert len(run("bans").rows) == 4
+
+
 def test_a_proxy_that_is_removed_takes_its_bans_along(run: Run, learnt: Path) -> None:
     """They do not come back with it."""
     run("remove", PLAIN.key)

@@ -3,6 +3,7 @@
 - `site`: one site. Who is barred from it, the run of failures alike that shows it to be at fault, its rest, and what
   each proxy achieved there.
 - `bans`: for how long one proxy is barred from one site, and which bans have changed and are to be written down.
+- `groups`: which proxies fail together, as those of a network or of a gateway do, and are barred together.
 - `rate_limit`: how often one proxy may come, learnt from the moments at which the site refused it.
 - `learning`: what an outcome changes in all of these.
 
