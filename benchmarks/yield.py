@@ -21,9 +21,10 @@ from typing import Any
 from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
 from benchmarks.yields.families import FAMILIES
-from benchmarks.yields.judge import entrants, family_runs, rows, table
+from benchmarks.yields.judge import aligned, judge, judgement_table, overall, rows, table
 from benchmarks.yields.plot import write_plot
 from benchmarks.yields.report import FLOORS, contestants, markdown, measure, plain, shortfalls
+from benchmarks.yields.runs import LEARNERS, entrants, family_runs
 from benchmarks.yields.world import World
 from benchmarks.yields.worlds import WORLDS
 from proxywhirl.settings.sections import PoolSettings
@@ -36,7 +37,7 @@ def main() -> int:
     """Race, print, write; fail where a floor is missed."""
     options = _options()
     if options.families is not None:
-        return _families(options)
+        return _judge(options) if options.judge else _families(options)
     load_before = os.getloadavg()[0]
     with ProcessPoolExecutor() as workers:
         results = measure(options.worlds, contestants(), workers)
@@ -64,9 +65,31 @@ def _families(options: argparse.Namespace) -> int:
         runs = family_runs(options.families, options.seeds, options.contestants, options.cache, workers)
     print(table(rows(runs, options.contestants)))
     if options.results is not None:
-        options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / "families.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+        _write_families({"families": runs}, options.results)
     return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    """Judge `bandit` in families of worlds, on other seeds than it was tuned on."""
+    load_before = os.getloadavg()[0]
+    with ProcessPoolExecutor(options.jobs) as workers:
+        tuned = family_runs(options.families, options.tuning, list(LEARNERS), options.cache, workers)
+        names = ["bandit", *LEARNERS, *options.contestants]
+        runs = family_runs(options.families, options.seeds, names, options.cache, workers)
+    judgements = judge(tuned, runs)
+    missed = [sentence for one in judgements for sentence in one["missed"]] + overall(judgements)
+    print(aligned(judgement_table(judgements)))
+    for sentence in missed:
+        print(f"missed in {sentence}")
+    if options.results is not None:
+        told = {"seeds": [*options.seeds], "tuning": [*options.tuning], "conditions": conditions(load_before)}
+        _write_families({"judgements": judgements, "missed": missed, **told, "families": runs}, options.results)
+    return 1 if missed else 0
+
+
+def _write_families(written: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "families.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def _seeds(text: str) -> range:
@@ -87,14 +110,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, metavar="N", help="another seed for each world")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="where the results go")
     parser.add_argument("--families", nargs="*", metavar="NAME", help="families of worlds, in place of worlds; all")
-    parser.add_argument("--seeds", type=_seeds, default=range(1, 5), metavar="A..B", help="the seeds of families")
-    parser.add_argument("--contestants", default="bandit,oracle", metavar="NAME,...", help="who takes part in families")
+    parser.add_argument("--judge", action="store_true", help="judge `bandit` in families, beside simple learners")
+    parser.add_argument("--seeds", type=_seeds, metavar="A..B", help="the seeds of families; those that judge")
+    parser.add_argument("--tuning", type=_seeds, default=range(1, 21), metavar="A..B", help="the seeds of tuning")
+    parser.add_argument("--contestants", metavar="NAME,...", help="who takes part in families")
     parser.add_argument("--jobs", type=int, metavar="N", help="how many processes run at once in families")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where what the oracle reached is remembered")
     options = parser.parse_args()
     if options.families is not None:
         options.families = options.families or list(FAMILIES)
-        options.contestants = options.contestants.split(",")
+        options.seeds = options.seeds or (range(1_001, 1_021) if options.judge else range(1, 5))
+        told = "" if options.judge else "bandit,oracle"
+        options.contestants = [name for name in (options.contestants or told).split(",") if name]
         for given, known in ((options.families, FAMILIES), (options.contestants, entrants())):
             if unknown := [name for name in given if name not in known]:
                 parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")

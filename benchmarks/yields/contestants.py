@@ -85,31 +85,35 @@ class Blind:
 class Oracle:
     """The proxy that would most likely serve at this very moment, the faster among equals.
 
-    It waits where nobody can serve, and gives up a request that nobody ever serves. What it reaches is the most that
-    the scenario allows to anybody who chooses for one request at a time.
+    Where a page has a price or a deadline, chances that differ by less than a hundredth count as equal, and the cheaper
+    or the faster proxy is taken. It waits where nobody can serve, and gives up a request that nobody ever serves. What
+    it reaches is the most that the scenario allows to anybody who chooses for one request at a time.
     """
 
     def __init__(self, arena: Arena) -> None:
-        proxies = arena.scenario.proxies
-        places = [place for place, true in enumerate(proxies) if true.success]
+        scenario = arena.scenario
         self._arena = arena
-        self._best = sorted(places, key=lambda place: (-proxies[place].success, proxies[place].latency))
+        self._digits = 2 if scenario.size or scenario.longest else 9
+        self._costs = [
+            ((true.value.attributes.price_per_gb or 0.0) if scenario.size else 0.0, true.latency)
+            for true in scenario.proxies
+        ]
+        places = [place for place, true in enumerate(scenario.proxies) if true.success]
+        self._best = sorted(places, key=lambda place: -scenario.proxies[place].success)
 
     def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | Wait | None:
         """Take the best."""
-        reality, now = self._arena.reality, self._arena.clock.monotonic()
-        if reality.fails_always(request):
+        reality, now, scenario = self._arena.reality, self._arena.clock.monotonic(), self._arena.scenario
+        if scenario.fails_always(request):
             return None
-        proxies = self._arena.scenario.proxies
         best, chance = -1, 0.0
         for place in self._best:
-            true = proxies[place]
-            if true.success <= chance:
+            if round(scenario.proxies[place].success, self._digits) < chance:
                 break  # all the others serve less often
             if place in tried:
                 continue
-            here = reality.chance(place, request, now)
-            if here > chance:
+            here = round(reality.chance(place, request, now), self._digits)
+            if here > chance or (best >= 0 and here == chance and self._costs[place] < self._costs[best]):
                 best, chance = place, here
         return Wait(LOOKS_AGAIN) if best < 0 else (best, None)
 

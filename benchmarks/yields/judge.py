@@ -1,149 +1,150 @@
-"""Run contestants through families of worlds, seed by seed, and set them beside the oracle.
+"""Judge `bandit` by its runs through families of worlds: beside the oracle, and beside the best simple learner.
 
-What the oracle and the simple learners reach is remembered in a folder, since it changes with the benchmark alone.
+The best simple learner of a family is the one that is best on the tuning seeds; it is compared on the judging seeds,
+pair by pair, which are the same world for both.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor
-from functools import cache, partial
-from pathlib import Path
-from statistics import fmean, median
+from itertools import zip_longest
+from statistics import fmean, median, stdev
 from typing import Any
 
-from benchmarks.yields.contestants import ORACLE, Enter, PoolChoice, own_contestants
-from benchmarks.yields.families import FAMILIES
-from benchmarks.yields.learners import EpsilonGreedy, PacedRoundRobin, Thompson
-from benchmarks.yields.race import race
-from benchmarks.yields.scenario import Scenario
+from benchmarks.yields.runs import LEARNERS, Run
 
-__all__ = ["Row", "entrants", "family_runs", "rows", "table"]
+__all__ = ["FLOORS", "Judgement", "Row", "aligned", "judge", "judgement_table", "overall", "rows", "table"]
 
-Run = dict[str, Any]
 Row = dict[str, Any]
+Judgement = dict[str, Any]
+Runs = Mapping[str, Sequence[Mapping[str, Run]]]
+"""By family, seed by seed, by contestant."""
 
-LEARNERS: dict[str, Enter] = {"paced": PacedRoundRobin, "epsilon": EpsilonGreedy, "thompson": Thompson}
-REMEMBERED = frozenset((ORACLE, *LEARNERS))
+JUDGED = "bandit"
 
-_RUN_BY = ("scenario", "laws", "draws", "families", "reality", "race", "tally", "contestants", "learners")
+FLOORS = {
+    "mean": 0.95,
+    "whole": 0.7,
+    "served": 0.97,
+    "behind": -0.02,
+    "recovery": 3.0,
+    "good pages": 0.99,
+    "tries": 1.0,
+}
+"""What is to be reached: the mean over families of first attempts in the second half beside the oracle's, these in the
+whole run, the share served beside the oracle's, first attempts beside those of the best simple learner, seconds until
+recovery, the share of the good pages that are served, and tries at the site for each one that is allowed. What a family
+has to reach in the second half, its scenario says."""
 
-WINDOW, STEP = 60.0, 10.0
-"""Seconds in which nearly nobody is served are a stall; where they are looked for, every so many seconds."""
+RECOVERING = ("gateways", "network-bans")
+"""Families in whose events a part of the proxies goes."""
 
-LEAST_IN_WINDOW = 5
-STALLED, GOES_ON = 0.1, 0.5
-RECOVERED_OVER, RECOVERED = 10, 0.9
+HALF, WHOLE, SERVED = "first/oracle second_half", "first/oracle whole", "served/oracle whole"
 
-
-def entrants() -> dict[str, Enter]:
-    """Return all who may take part, by name."""
-    updated = partial(PoolChoice, strategy="bandit", updated=True)
-    return {**own_contestants(), "bandit, updated": updated, **LEARNERS}
-
-
-def family_runs(
-    families: Sequence[str], seeds: Sequence[int], names: Sequence[str], cache_in: Path | None, workers: Executor
-) -> dict[str, list[dict[str, Run]]]:
-    """Let everybody run through each family; return the runs by family, seed by seed, by contestant."""
-    cells = [(family, seed) for family in families for seed in seeds]
-    done = iter(workers.map(partial(_runs_of, names=tuple(names), cache_in=cache_in), cells))
-    return {family: [next(done) for _ in seeds] for family in families}
-
-
-def _runs_of(cell: tuple[str, int], *, names: Sequence[str], cache_in: Path | None) -> dict[str, Run]:
-    family, seed = cell
-    runs = {name: _run(family, seed, name, cache_in) for name in dict.fromkeys((ORACLE, *names))}
-    scenario = FAMILIES[family](seed)
-    for run in runs.values():
-        _compare(scenario, run, runs[ORACLE])
-    return {name: {key: value for key, value in run.items() if key != "flags"} for name, run in runs.items()}
+_T95 = {2: 12.7, 3: 4.3, 4: 3.18, 5: 2.78, 8: 2.36, 10: 2.26, 15: 2.14, 20: 2.09, 30: 2.05}
+"""Student's t at 95 % for so many pairs."""
 
 
-def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
-    """Run one contestant, or read what it reached before."""
-    path = None
-    if cache_in is not None and name in REMEMBERED:
-        path = cache_in / f"{family}-{seed}-{name}-{_code()}.json"
-        if path.exists():
-            remembered: Run = json.loads(path.read_text(encoding="utf-8"))
-            return remembered
-    scenario = FAMILIES[family](seed)
-    tally = race(scenario, entrants()[name])
-    took = sorted(seconds for seconds, served in zip(tally.took, tally.served, strict=True) if served)
-    run: Run = {
-        "whole": tally.whole().as_json(),
-        "second_half": tally.second_half().as_json(),
-        "lost": dict(tally.lost.most_common()),
-        "p50": round(took[len(took) // 2], 4) if took else None,
-        "p95": round(took[len(took) * 95 // 100], 4) if took else None,
-        "money": tally.money,
-        "reached": tally.reached,
-        "flags": "".join(map(str, map(sum, zip(tally.first, tally.served, strict=True)))),
+def judge(tuned: Runs, judged: Runs) -> list[Judgement]:
+    """Return a judgement of each family: its figures, and in words what is missed."""
+    return [_family(family, tuned[family], runs) for family, runs in judged.items()]
+
+
+def overall(judgements: Sequence[Judgement]) -> list[str]:
+    """Say what is missed over all families."""
+    mean = fmean(one["second half"] for one in judgements)
+    return [f"all families: {mean:.3f} of the oracle's first attempts"] if mean < FLOORS["mean"] else []
+
+
+def _family(family: str, tuned: Sequence[Mapping[str, Run]], runs: Sequence[Mapping[str, Run]]) -> Judgement:
+    best = max(LEARNERS, key=lambda name: fmean(one[name][HALF] for one in tuned))
+    mine = [one[JUDGED] for one in runs]
+    behind = [one[JUDGED][HALF] - one[best][HALF] for one in runs]
+    recovery = [seconds for run in mine for seconds in run["recovery"]]
+    found: Judgement = {
+        "family": family,
+        "floor": mine[0]["floor"],
+        "second half": fmean(run[HALF] for run in mine),
+        "worst": min(run[HALF] for run in mine),
+        "whole": fmean(run[WHOLE] for run in mine),
+        "served": fmean(run[SERVED] for run in mine),
+        "best": best,
+        "of best": fmean(one[best][HALF] for one in runs),
+        "behind": fmean(behind),
+        "interval": _interval(behind),
+        "stalled": sum(run["stalls"] > 0 for run in mine),
+        "recovery": median(recovery) if recovery else None,
+        "good pages": _mean(mine, "good pages"),
+        "tries": _mean(mine, "tries"),
     }
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run), encoding="utf-8")
-    return run
+    return {**found, "missed": _missed(found)}
 
 
-@cache
-def _code() -> str:
-    """Return the hash of the code that a run depends on: what was remembered of other code counts no more."""
-    files = [Path(__file__).with_name(f"{name}.py") for name in _RUN_BY]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+def _mean(runs: Sequence[Run], figure: str) -> float | None:
+    values = [run[figure] for run in runs if figure in run]
+    return fmean(values) if values else None
 
 
-def _compare(scenario: Scenario, run: Run, best: Run) -> None:
-    """Set a run beside that of the oracle."""
-    for part in ("second_half", "whole"):
-        for figure in ("first", "served"):
-            run[f"{figure}/oracle {part}"] = _ratio(run[part][figure], best[part][figure])
-    run["stalls"] = _stalls(scenario, run["flags"], best["flags"])
-    run["recovery"] = _recovery(scenario, run["flags"], best["flags"])
+def _interval(values: Sequence[float]) -> float:
+    """Return the half width of the interval in which the mean is with 95 %."""
+    if len(values) < 2:  # noqa: PLR2004  # one alone has no spread
+        return math.inf
+    t = next((t for count, t in sorted(_T95.items(), reverse=True) if count <= len(values)), 12.7)
+    return t * stdev(values) / math.sqrt(len(values))
 
 
-def _ratio(reached: float, best: float) -> float:
-    return round(reached / best, 4) if best else 1.0
+def _missed(found: Judgement) -> list[str]:
+    sentences = {
+        f"{found['second half']:.3f} of the oracle's first attempts in the second half": found["second half"]
+        < found["floor"],
+        f"{found['whole']:.3f} of them in the whole run": found["whole"] < FLOORS["whole"],
+        f"{found['served']:.3f} of what the oracle serves": found["served"] < FLOORS["served"],
+        f"{found['behind']:+.3f} beside {found['best']}": found["behind"] < FLOORS["behind"],
+        f"{found['stalled']} runs with a stall": found["stalled"] > 0,
+        f"{found['recovery']} s to recover": found["family"] in RECOVERING and found["recovery"] > FLOORS["recovery"],
+        f"{found['good pages']} of the good pages served": (found["good pages"] or 1.0) < FLOORS["good pages"],
+        f"{found['tries']} of the tries that are allowed": (found["tries"] or 0.0) > FLOORS["tries"],
+    }
+    return [f"{found['family']}: {sentence}" for sentence, missed in sentences.items() if missed]
 
 
-def _stalls(scenario: Scenario, flags: str, best: str) -> int:
-    """Return in how many windows nearly nobody is served, though the oracle serves."""
-    last = scenario.arrivals[-1].at
-    bins = [[0, 0, 0] for _ in range(int(last / STEP) + 1)]
-    for arrival, flag, of_best in zip(scenario.arrivals, flags, best, strict=True):
-        counts = bins[int(arrival.at / STEP)]
-        counts[0] += 1
-        counts[1] += flag != "0"
-        counts[2] += of_best != "0"
-    found, width = 0, int(WINDOW / STEP)
-    for start in range(len(bins) - width + 1):
-        came, served, of_oracle = (sum(column) for column in zip(*bins[start : start + width], strict=True))
-        found += came >= LEAST_IN_WINDOW and served < STALLED * came and of_oracle > GOES_ON * came
-    return found
+def judgement_table(found: Sequence[Judgement]) -> list[tuple[str, ...]]:
+    """Return judgements as cells, the headings first."""
+    heads = (
+        "Family",
+        "Second half",
+        "worst seed",
+        "Whole run",
+        "Served",
+        "Best simple",
+        "reaches",
+        "Ahead of it",
+        "Stalled",
+        "Recovers in",
+        "Good pages",
+        "Tries",
+        "Missed",
+    )
+    return [heads, *map(_judgement_cells, found)]
 
 
-def _recovery(scenario: Scenario, flags: str, best: str) -> list[float]:
-    """Return for each event after how many seconds first attempts succeed again, of those that the oracle serves."""
-    found = []
-    for event in scenario.events:
-        after = [
-            (arrival.at, flag == "2")
-            for arrival, flag, of_best in zip(scenario.arrivals, flags, best, strict=True)
-            if arrival.at >= event.at and event.site in (None, arrival.site) and of_best != "0"
-        ]
-        for place in range(len(after) - RECOVERED_OVER + 1):
-            if sum(first for _, first in after[place : place + RECOVERED_OVER]) >= RECOVERED * RECOVERED_OVER:
-                found.append(round(max(0.0, after[place][0] - event.at), 3))
-                break
-        else:
-            found.append(after[-1][0] - event.at if after else 0.0)
-    return found
+def _judgement_cells(one: Judgement) -> tuple[str, ...]:
+    return (
+        one["family"],
+        *(f"{one[name]:.3f}" for name in ("second half", "worst", "whole", "served")),
+        one["best"],
+        f"{one['of best']:.3f}",
+        f"{one['behind']:+.3f} ± {one['interval']:.3f}",
+        f"{one['stalled']}",
+        "" if one["recovery"] is None else f"{one['recovery']:.1f} s",
+        "" if one["good pages"] is None else f"{one['good pages']:.3f}",
+        "" if one["tries"] is None else f"{one['tries']:.2f}",
+        f"{len(one['missed'])}",
+    )
 
 
-def rows(runs: Mapping[str, Sequence[Mapping[str, Run]]], names: Iterable[str]) -> list[Row]:
+def rows(runs: Runs, names: Iterable[str]) -> list[Row]:
     """Return the means over seeds: a row for each family and contestant."""
     return [
         _row(family, name, [one[name] for one in of_family]) for family, of_family in runs.items() for name in names
@@ -164,6 +165,9 @@ def _row(family: str, name: str, runs: Sequence[Run]) -> Row:
         "recovery": median(recovery) if recovery else None,
         "bans": fmean(run["whole"]["bans"] for run in runs),
         "p50": fmean(run["p50"] or 0.0 for run in runs),
+        "money": fmean(run["money for each"] for run in runs),
+        "good pages": _mean(runs, "good pages"),
+        "tries": _mean(runs, "tries"),
         "lost": _total([run["lost"] for run in runs]),
     }
 
@@ -174,18 +178,22 @@ def _total(lost: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
+HEADS = ("family", "contestant", "2nd half", "worst", "whole", "served", "1st", "stalls", "recov", "bans", "p50")
+FURTHER = ("money", "good", "tries")
+"""What a thousand served requests cost, the share of the good pages served, and tries for each that is allowed."""
+
+
 def table(found: Sequence[Row]) -> str:
     """Return rows in columns of equal width."""
-    heads = ("family", "contestant", "2nd half", "worst", "whole", "served", "1st", "stalls", "recov", "bans", "p50")
-    lines = [heads, *(_cells(row) for row in found)]
+    lines = [(*HEADS, *FURTHER), *(_cells(row) for row in found)]
+    return aligned(lines, ["lost first attempts of the second half", *(_lost(row) for row in found)])
+
+
+def aligned(lines: Sequence[Sequence[str]], ends: Sequence[str] = ()) -> str:
+    """Return cells in columns of equal width, and what stands at the end of each line."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    ends = ["lost first attempts of the second half", *(_lost(row) for row in found)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if n < 2 else cell.rjust(width) for n, (cell, width) in enumerate(cells))  # noqa: PLR2004
-        + f"  {end}"
-        for line, end in zip(lines, ends, strict=True)
-        for cells in [list(zip(line, widths, strict=True))]
-    )
+    texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(f"{text}  {end}".rstrip() for text, end in zip_longest(texts, ends, fillvalue=""))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -197,6 +205,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row["recovery"] is None else f"{row['recovery']:.1f}",
         f"{row['bans']:.0f}",
         f"{row['p50']:.2f}",
+        f"{1_000.0 * row['money']:.2f}" if row["money"] else "",
+        *("" if row[name] is None else f"{row[name]:.3f}" for name in ("good pages", "tries")),
     )
 
 

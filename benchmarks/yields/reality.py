@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 from functools import cache
 
-from benchmarks.yields.laws import CUT, Answer, FailingPages, RateLimit, Use
+from benchmarks.yields.laws import CUT, Answer, RateLimit, Use
 from benchmarks.yields.scenario import Arrival, Kind, Scenario, TrueProxy
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
@@ -88,11 +88,6 @@ class Reality:
         if true.tail:
             chance *= _within(true, self._timeout(request, now))
         return chance
-
-    def fails_always(self, request: Arrival) -> bool:
-        """Whether a request is for a page that fails whoever asks. Only the oracle and the tally may ask."""
-        laws = self.scenario.sites[request.site].laws
-        return any(isinstance(law, FailingPages) and law.way(request.page) is not None for law in laws)
 
     def _timeout(self, request: Arrival, now: float) -> float:
         """Return how long an attempt may take that begins now."""

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from benchmarks.yields.laws import Law
+from benchmarks.yields.laws import FailingPages, Law
 from proxywhirl.models import Proxy, Target, page_of
 
 __all__ = ["TUNNEL", "Arrival", "Event", "Kind", "Scenario", "Site", "TrueProxy"]
@@ -130,3 +130,8 @@ class Scenario:
     size: int = 0
     events: tuple[Event, ...] = field(default=())
     floor: float = 0.85
+
+    def fails_always(self, request: Arrival) -> bool:
+        """Whether a request is for a page that fails whoever asks."""
+        laws = self.sites[request.site].laws
+        return any(isinstance(law, FailingPages) and law.way(request.page) is not None for law in laws)

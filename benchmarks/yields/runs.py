@@ -1,0 +1,152 @@
+"""Run contestants through families of worlds, seed by seed, and set them beside the oracle.
+
+What the oracle and the simple learners reach is remembered in a folder, since it changes with the benchmark alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.yields.contestants import ORACLE, Enter, PoolChoice, own_contestants
+from benchmarks.yields.families import FAMILIES
+from benchmarks.yields.learners import EpsilonGreedy, PacedRoundRobin, Thompson
+from benchmarks.yields.race import race
+from benchmarks.yields.scenario import Scenario
+
+__all__ = ["LEARNERS", "Run", "entrants", "family_runs"]
+
+Run = dict[str, Any]
+
+LEARNERS: dict[str, Enter] = {"paced": PacedRoundRobin, "epsilon": EpsilonGreedy, "thompson": Thompson}
+REMEMBERED = frozenset((ORACLE, *LEARNERS))
+
+_RUN_BY = ("scenario", "laws", "draws", "families", "reality", "race", "tally", "contestants", "learners")
+
+WINDOW, STEP = 60.0, 10.0
+"""Seconds in which nearly nobody is served are a stall; where they are looked for, every so many seconds."""
+
+LEAST_IN_WINDOW = 5
+
+MOST_FOR_GOOD, MOST_FOR_FAILING = 1.3, 4.0
+"""Tries at a site that a page may cost which is there, and one that always fails."""
+
+STALLED, GOES_ON = 0.1, 0.5
+RECOVERED_OVER, RECOVERED = 10, 0.9
+
+
+def entrants() -> dict[str, Enter]:
+    """Return all who may take part, by name."""
+    updated = partial(PoolChoice, strategy="bandit", updated=True)
+    return {**own_contestants(), "bandit, updated": updated, **LEARNERS}
+
+
+def family_runs(
+    families: Sequence[str], seeds: Sequence[int], names: Sequence[str], cache_in: Path | None, workers: Executor
+) -> dict[str, list[dict[str, Run]]]:
+    """Let everybody run through each family; return the runs by family, seed by seed, by contestant."""
+    cells = [(family, seed) for family in families for seed in seeds]
+    done = iter(workers.map(partial(_runs_of, names=tuple(names), cache_in=cache_in), cells))
+    return {family: [next(done) for _ in seeds] for family in families}
+
+
+def _runs_of(cell: tuple[str, int], *, names: Sequence[str], cache_in: Path | None) -> dict[str, Run]:
+    family, seed = cell
+    runs = {name: _run(family, seed, name, cache_in) for name in dict.fromkeys((ORACLE, *names))}
+    scenario = FAMILIES[family](seed)
+    for run in runs.values():
+        _compare(scenario, run, runs[ORACLE])
+    return {name: {key: value for key, value in run.items() if key != "flags"} for name, run in runs.items()}
+
+
+def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
+    """Run one contestant, or read what it reached before."""
+    path = None
+    if cache_in is not None and name in REMEMBERED:
+        path = cache_in / f"{family}-{seed}-{name}-{_code()}.json"
+        if path.exists():
+            remembered: Run = json.loads(path.read_text(encoding="utf-8"))
+            return remembered
+    scenario = FAMILIES[family](seed)
+    tally = race(scenario, entrants()[name])
+    took = sorted(seconds for seconds, served in zip(tally.took, tally.served, strict=True) if served)
+    run: Run = {
+        "whole": tally.whole().as_json(),
+        "second_half": tally.second_half().as_json(),
+        "lost": dict(tally.lost.most_common()),
+        "p50": round(took[len(took) // 2], 4) if took else None,
+        "p95": round(took[len(took) * 95 // 100], 4) if took else None,
+        "money": tally.money,
+        "reached": tally.reached,
+        "flags": "".join(map(str, map(sum, zip(tally.first, tally.served, strict=True)))),
+    }
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run), encoding="utf-8")
+    return run
+
+
+@cache
+def _code() -> str:
+    """Return the hash of the code that a run depends on: what was remembered of other code counts no more."""
+    files = [Path(__file__).with_name(f"{name}.py") for name in _RUN_BY]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def _compare(scenario: Scenario, run: Run, best: Run) -> None:
+    """Set a run beside that of the oracle."""
+    for part in ("second_half", "whole"):
+        for figure in ("first", "served"):
+            run[f"{figure}/oracle {part}"] = _ratio(run[part][figure], best[part][figure])
+    run["stalls"] = _stalls(scenario, run["flags"], best["flags"])
+    run["recovery"] = _recovery(scenario, run["flags"], best["flags"])
+    run["floor"] = scenario.floor
+    run["money for each"] = run["money"] / max(1, run["flags"].count("1") + run["flags"].count("2"))
+    failing = sum(map(scenario.fails_always, scenario.arrivals))
+    if failing:
+        good = len(scenario.arrivals) - failing
+        run["good pages"] = sum(flag != "0" for flag in run["flags"]) / good
+        run["tries"] = run["reached"] / (MOST_FOR_GOOD * good + MOST_FOR_FAILING * failing)
+
+
+def _ratio(reached: float, best: float) -> float:
+    return round(reached / best, 4) if best else 1.0
+
+
+def _stalls(scenario: Scenario, flags: str, best: str) -> int:
+    """Return in how many windows nearly nobody is served, though the oracle serves."""
+    last = scenario.arrivals[-1].at
+    bins = [[0, 0, 0] for _ in range(int(last / STEP) + 1)]
+    for arrival, flag, of_best in zip(scenario.arrivals, flags, best, strict=True):
+        counts = bins[int(arrival.at / STEP)]
+        counts[0] += 1
+        counts[1] += flag != "0"
+        counts[2] += of_best != "0"
+    found, width = 0, int(WINDOW / STEP)
+    for start in range(len(bins) - width + 1):
+        came, served, of_oracle = (sum(column) for column in zip(*bins[start : start + width], strict=True))
+        found += came >= LEAST_IN_WINDOW and served < STALLED * came and of_oracle > GOES_ON * came
+    return found
+
+
+def _recovery(scenario: Scenario, flags: str, best: str) -> list[float]:
+    """Return for each event after how many seconds first attempts succeed again, of those that the oracle serves."""
+    found = []
+    for event in scenario.events:
+        after = [
+            (arrival.at, flag == "2")
+            for arrival, flag, of_best in zip(scenario.arrivals, flags, best, strict=True)
+            if arrival.at >= event.at and event.site in (None, arrival.site) and of_best != "0"
+        ]
+        for place in range(len(after) - RECOVERED_OVER + 1):
+            if sum(first for _, first in after[place : place + RECOVERED_OVER]) >= RECOVERED * RECOVERED_OVER:
+                found.append(round(max(0.0, after[place][0] - event.at), 3))
+                break
+        else:
+            found.append(after[-1][0] - event.at if after else 0.0)
+    return found
