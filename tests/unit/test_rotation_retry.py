@@ -341,6 +341,14 @@ def test_with_a_response_in_hand_no_proxy_is_waited_for() -> None:
     assert budget.spent() == (0, 1)
 
 
+def test_a_request_that_failed_at_the_site_itself_does_not_wait_for_its_rest() -> None:
+    """What it met is why the site is left alone; one whose proxy failed has learnt nothing of the site, and waits."""
+    first, *_ = PROXIES
+    resting = NoChoice("the site rests", 1.0, waits=True, resting=True)
+    assert played(begun(), first, Failed(BANNED, sent=False), resting, None)[-1] == resting
+    assert isinstance(played(begun(), first, Failed(REFUSED, sent=False), resting)[-1], Wait)
+
+
 def test_an_attempt_that_says_nothing_of_its_proxy_leaves_it_to_be_tried() -> None:
     """A kept connection that had been closed meanwhile costs its proxy no round."""
     first, *_ = PROXIES

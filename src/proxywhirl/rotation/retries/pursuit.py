@@ -182,6 +182,7 @@ class Pursuit:
     moved_from: str | None = field(default=None, init=False)
     _rounds: int = field(default=1, init=False)
     _held: bool = field(default=False, init=False)
+    _failed_there: bool = field(default=False, init=False)
     _paid: bool = field(default=False, init=False)
     _failed: tuple[Proxy, Outcome] | None = field(default=None, init=False)
     _answered: Counter[str] = field(default_factory=Counter, init=False)
@@ -212,6 +213,7 @@ class Pursuit:
                 return None
             # Another proxy may do better.
             self._held = self._held or attempt.held
+            self._failed_there = self._failed_there or attempt.outcome.blame in _OF_TARGET
             stop = self.stop(attempt)
             if stop is not None:
                 yield self._published(proxy, attempt.outcome, final=True)
@@ -219,7 +221,10 @@ class Pursuit:
             self._failed = proxy, attempt.outcome
 
     def _choose(self) -> Generator[Choose | Wait | Publish, Any, Proxy | NoChoice]:
-        """Choose a proxy that was not tried in this round; wait for one, unless there is a response in hand."""
+        """Choose a proxy that was not tried in this round; wait for one, unless there is a response in hand.
+
+        A site that rests is waited for by requests that did not find it at fault themselves.
+        """
         failed, self._failed = self._failed, None
         while True:
             within = max(self.until - self.clock.monotonic(), _LEAST_LEFT)
@@ -229,7 +234,7 @@ class Pursuit:
             if not isinstance(answer, NoChoice):
                 break
             seconds = None
-            if answer.waits and not self._held:
+            if answer.waits and not self._held and not (answer.resting and self._failed_there):
                 seconds = self.pause(free_in=answer.free_in, resting=answer.resting)
             if seconds is None:
                 self.forgo()
