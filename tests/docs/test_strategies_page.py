@@ -28,7 +28,7 @@ from proxywhirl.testing.clock import ManualClock
 
 PAGE = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
 PROGRAM, MODULE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-STRATEGY, LIMITS, REGISTRATION = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+STRATEGY, WORTH, LIMITS, REGISTRATION = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 (PRINTED,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
 (COMMANDS,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 (CONSOLE,) = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
@@ -69,16 +69,24 @@ def test_the_tables_are_complete() -> None:
     """Every strategy, every filter, and every method that a strategy may have besides the three."""
     assert sorted(rows("Strategy")) == sorted([*strategy_names(), *COMBINED])
     assert rows("Filter") == list(Wishes.__annotations__)
-    optional = [protocols.CountsUses, protocols.Learns, protocols.ReadsAttributes, protocols.Declines]
+    optional = [
+        protocols.MeetsDeadlines,
+        protocols.CountsUses,
+        protocols.Learns,
+        protocols.ReadsAttributes,
+        protocols.Declines,
+    ]
     methods = [name for each in optional for name in vars(each) if not name.startswith("_")]
     assert [row.partition("(")[0] for row in rows("Method")] == methods
 
 
 def test_the_settings_are_settings(tmp_path: Path) -> None:
-    """Both examples are read; the first is a strategy, the second has every limit."""
+    """All examples are read; the first is a strategy, the second has a worth, the third every limit."""
     (tmp_path / "settings.toml").write_text(STRATEGY)
     recipe = PoolOptions.read(Settings.load(tmp_path).pool.strategy)
     assert str(recipe.base) == "country=DE|FR,max_price=2"
+    (tmp_path / "settings.toml").write_text(WORTH)
+    assert Settings.load(tmp_path).pool.success_worth == 0.001
     (tmp_path / "settings.toml").write_text(LIMITS)
     pool = Settings.load(tmp_path).pool
     assert (pool.strategy, pool.limits()) == ("least_used", Limits(2.0, 8, 1.5))

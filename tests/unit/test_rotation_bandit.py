@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
 
 from proxywhirl.errors import Blame
-from proxywhirl.models import Outcome, Proxy
+from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.learning import Learning
@@ -96,6 +97,141 @@ def test_a_site_that_stops_to_ban_is_served_by_all_again() -> None:
     world.answer = lambda _number, _site, _rng: OK
     world.run(2 * 8640)
     assert set(range(5)) <= set(world.run(1000)[1])
+
+
+def taking(seconds: float) -> Outcome:
+    """Return a success that took so long."""
+    return Outcome(True, latency=seconds, status=200)
+
+
+def test_among_those_that_are_as_good_the_quicker_serve() -> None:
+    """Of twenty that always serve, five quick ones get nine in ten requests; each of the others is tried still."""
+    world = World(20, lambda number, _site, rng: taking(math.exp(rng.gauss(0.0, 0.3)) * (0.2 if number < 5 else 1.0)))
+    world.run(500)
+    _, served = world.run(4000)
+    assert sum(served[number] for number in range(5)) > 3600
+    assert len(served) == 20
+
+
+def test_a_quick_one_that_fails_is_not_as_good() -> None:
+    """Who fails one time in four is passed over, however quick it is."""
+    world = World(
+        20, lambda number, _site, rng: REFUSED if number < 5 and rng.random() < 0.25 else taking(0.1 + (number >= 5))
+    )
+    world.run(1000)
+    share, served = world.run(2000)
+    assert share > 0.95
+    assert sum(served[number] for number in range(5)) < 300
+
+
+def test_one_that_became_quicker_shows_it() -> None:
+    """The slowest of twenty becomes the quickest, and serves a quarter of the requests soon after."""
+    world = World(20, lambda number, _site, _rng: taking(3.0 if number == 0 else 1.0 + number / 20))
+    world.run(1000)
+    world.answer = lambda number, _site, _rng: taking(0.1 if number == 0 else 1.0 + number / 20)
+    world.run(4000)
+    assert world.run(1000)[1][0] > 250
+
+
+def test_a_site_that_bans_gets_the_load_spread() -> None:
+    """Once a site has banned, the quick ones get no more than their turn there, and go on to serve most elsewhere."""
+
+    def answer(number: int, site: str, _rng: random.Random) -> Outcome:
+        return BANNED if site == A and number == 19 else taking(0.1 if number < 4 else 1.0)
+
+    world = World(20, answer)
+    world.run(1000, B)
+    world.run(1000, A)
+    spread, quickest = world.run(2000, A)[1], world.run(2000, B)[1]
+    assert max(spread[number] for number in range(19)) < 2.0 * min(spread[number] for number in range(19))
+    assert sum(quickest[number] for number in range(4)) > 1600
+
+
+def test_a_slow_one_is_not_chosen_for_a_short_deadline() -> None:
+    """Of twenty that serve alike, those that take 5 s get none of the requests that have 1 s; alone, they serve."""
+    world = World(20, lambda number, _site, _rng: taking(5.0 if number < 15 else 0.8))
+    for _ in range(500):
+        with world.pool.acquire(A) as lease:
+            lease.report(world.answer(int(lease.proxy.key), A, world.rng))
+    chosen = Counter(int(world.pool.acquire(A, within=1.0).proxy.key) for _ in range(500))
+    assert sum(chosen[number] for number in range(15)) == 0
+    assert world.pool.explain(A, within=1.0).proxy is not None
+    slow = {str(number) for number in range(15)}
+    assert world.pool.acquire(A, within=1.0, exclude={str(number) for number in range(15, 20)}).proxy.key in slow
+
+
+def test_a_deadline_at_a_slow_site_is_that_of_the_site() -> None:
+    """Where a site takes ten times as long as the others, those that are quick elsewhere are in time there no more."""
+    world = World(20, lambda number, site, _rng: taking((1.0 if number < 10 else 0.2) * (10.0 if site == B else 1.0)))
+    for number in range(3000):
+        site = B if number % 2 else A
+        with world.pool.acquire(site) as lease:
+            lease.report(world.answer(int(lease.proxy.key), site, world.rng))
+    assert all(int(world.pool.acquire(B, within=3.0).proxy.key) >= 10 for _ in range(200))
+
+
+def priced(worth: float | None, clock: ManualClock) -> Pool:
+    """Return a pool of ten proxies that cost 8 for 10⁹ bytes, and ten that cost nothing."""
+    pool = Pool("bandit", resolve=lambda _key: None, rng=random.Random(1), clock=clock, success_worth=worth)
+    pool.update(
+        Proxy(str(n), "http", "192.0.2.1", 8080, attributes=Attributes(price_per_gb=8.0 if n < 10 else None))
+        for n in range(20)
+    )
+    return pool
+
+
+def dear_uses(pool: Pool, clock: ManualClock, cheap_serves: float, moved: int = 10**6) -> float:
+    """Let all be used for a while; return which part of the requests the dear ones get after that."""
+    rng, dear = random.Random(1), 0
+    for request in range(3000):
+        clock.advance(1.0)
+        with pool.acquire(A) as lease:
+            is_dear = int(lease.proxy.key) < 10
+            ok = is_dear or rng.random() < cheap_serves
+            dear += is_dear and request >= 1000
+            lease.report(Outcome(ok, latency=0.1, bytes_down=moved) if ok else REFUSED)
+    return dear / 2000
+
+
+def test_what_costs_more_than_it_brings_is_not_used() -> None:
+    """A megabyte costs 0.008: where a success is worth 0.02, the cheap serve, as long as they serve three in four."""
+    for cheap_serves, least, most in ((1.0, 0.0, 0.05), (0.85, 0.0, 0.2), (0.2, 0.8, 1.0)):
+        clock = ManualClock()
+        assert least <= dear_uses(priced(0.02, clock), clock, cheap_serves) <= most
+
+
+def test_without_a_worth_and_for_nothing_prices_do_not_count() -> None:
+    """Where nobody said what a success is worth, or where uses move next to nothing, the dear get their half."""
+    for worth, moved in ((None, 10**6), (0.02, 100)):
+        clock = ManualClock()
+        assert 0.35 < dear_uses(priced(worth, clock), clock, 1.0, moved) < 0.65
+
+
+def test_newcomers_are_alike_whichever_way_they_came() -> None:
+    """A pool that was filled by `update` chooses as one that was filled by `stock`, request by request."""
+    chosen = []
+    for sketched in (False, True):
+        clock, rng = ManualClock(), random.Random(1)
+        proxies = [Proxy(str(n), "http", "192.0.2.1", 8080) for n in range(40)]
+        pool = Pool(
+            "bandit",
+            resolve=lambda _key: None,
+            rng=random.Random(1),
+            clock=clock,
+            portray=lambda key, _sketch: Proxy(key, "http", "192.0.2.1", 8080),
+        )
+        if sketched:
+            pool.stock({proxy.key: (proxy.url, "") for proxy in proxies})
+        else:
+            pool.update(proxies)
+        keys = []
+        for _ in range(500):
+            clock.advance(1.0)
+            with pool.acquire(A) as lease:
+                keys.append(lease.proxy.key)
+                lease.report(OK if int(lease.proxy.key) < 10 or rng.random() < 0.5 else REFUSED)
+        chosen.append(keys)
+    assert chosen[0] == chosen[1]
 
 
 def test_what_is_known_of_pairs_is_bounded() -> None:

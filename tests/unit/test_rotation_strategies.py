@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from proxywhirl.errors import SettingsError, UnknownNameError
 from proxywhirl.models import Attributes
+from proxywhirl.rotation.answer_times import AnswerTimes
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.strategies.base import Strategy
 from proxywhirl.rotation.strategies.chance import RandomChoice
@@ -27,6 +28,7 @@ class Proxies:
     def __init__(self, seed: int = 1) -> None:
         self.rng = random.Random(seed)
         self.success_worth: float | None = None
+        self.times = AnswerTimes()
 
     def monotonic(self) -> float:
         """Stand still."""

@@ -28,6 +28,7 @@ from functools import lru_cache
 from proxywhirl.backoff import Backoff
 from proxywhirl.clock import Clock
 from proxywhirl.models import Attributes, Proxy, Sketch
+from proxywhirl.rotation.answer_times import AnswerTimes
 from proxywhirl.validation import require_number
 
 BACKOFF = Backoff(2.0, 300.0, growth=3.0)
@@ -87,6 +88,8 @@ class ProxyState:
             the first of them to fail counts.
         good: Successes, decayed by `HALF_LIFE` since `stamp`, as are the failures in `bad` that tell of the proxy.
         latency: A moving mean of its successes in seconds.
+        timed, log_latency, log_deviation: How many of its latencies count, decayed, and the mean and the deviation of
+            their logarithms (see `answer_times`).
         next_use: When the limit of requests per second allows the next one.
         withheld: The store has it retired or dead, and no request was served since then. It has failures then.
     """
@@ -102,6 +105,9 @@ class ProxyState:
     bad: float = 0.0
     stamp: float = 0.0
     latency: float | None = None
+    timed: float = 0.0
+    log_latency: float = 0.0
+    log_deviation: float = 0.0
     failed: int = 0
     next_use: float = 0.0
     withheld: bool = False
@@ -117,6 +123,7 @@ class ProxyState:
             kept = 0.5 ** ((now - self.stamp) / HALF_LIFE)
             self.good *= kept
             self.bad *= kept
+            self.timed *= kept
             self.stamp = now
 
     def learn(self, now: float, latency: float | None, *, ok: bool) -> None:
@@ -148,6 +155,7 @@ class ProxyStates:
     ) -> None:
         self.rng = rng
         self.success_worth = success_worth
+        self.times = AnswerTimes()
         self.monotonic = clock.monotonic
         self.held: dict[str, ProxyState | Sketch] = {}
         self._portray = portray

@@ -211,10 +211,10 @@ class Chooser:
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
         for wanted in filters:
             view = self.views.get(wanted)
-            if criteria.within is None or not self._meets_deadlines:
-                key = view.choose(exclude, barred, site)
-            else:
+            if self._meets_deadlines:
                 key = cast("MeetsDeadlines", view).choose_within(exclude, barred, site, criteria.within)
+            else:
+                key = view.choose(exclude, barred, site)
             if wanted is not filters[0]:
                 instead = f"nobody ready fulfils {filters[0]}"
             if key is not None:
@@ -310,7 +310,7 @@ class Chooser:
             self.end(lease, None, now)
             lease.lapsed = True
 
-    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> OfHealth:  # noqa: C901  # one step after the other
+    def end(self, lease: Lease, outcome: Outcome | None, now: float) -> OfHealth:  # noqa: C901, PLR0912  # one step after the other
         """Take back a lease, and learn from its outcome; a lapsed one was taken back before.
 
         Returns what the outcome says of the health of proxies.
@@ -336,6 +336,10 @@ class Chooser:
         if site is not None and self._cooldown is not None:
             site.cooling.put(state.key, now + self._cooldown)
         if outcome is not None:
+            if self._meets_deadlines:
+                self.states.times.learn(state, site, outcome)
+                if site is not None and self.states.success_worth is not None:
+                    site.note_bytes(outcome.bytes_up + outcome.bytes_down)
             return self._learn(lease, outcome, now)
         if lease.use is not None and site is not None:
             self.learning.ended(state, site, lease.use, came=True)

@@ -35,6 +35,7 @@ _SHORT_RUN, _LONG_RUN = 3, 12
 _CHANCE = 0.001  # the probability of so long a run by mere chance
 _RATE_WEIGHT = 0.05
 _FIRST_RATE = 0.1
+_BYTES_WEIGHT = 0.05
 _WINDOW = 300.0  # seconds within which failures belong to one run
 _WEAK = 0.5  # a proxy that never served and brought no answer is half a witness
 _REST = Backoff(1.0, 60.0)
@@ -128,6 +129,8 @@ class Site:
         trying: The key of the proxy that finds out whether a resting site is back.
         rate_limit: How often a proxy may come, as far as bans have taught that.
         first_ban: For how many seconds a first ban lasts, as far as bans have taught that.
+        log_slowness: By how much the logarithm of a latency is greater here than elsewhere (see `answer_times`).
+        bytes_of_use: A moving mean; None before the first use.
         closed: It was forgotten.
     """
 
@@ -145,6 +148,8 @@ class Site:
     trying: str = ""
     rate_limit: LearnedRateLimit = field(default_factory=LearnedRateLimit)
     first_ban: float = FIRST_BAN
+    log_slowness: float = 0.0
+    bytes_of_use: float | None = None
     closed: bool = False
 
     def succeed(self) -> None:
@@ -159,6 +164,11 @@ class Site:
             self.at_fault = ""
         if self.rests:
             self.recover()
+
+    def note_bytes(self, moved: int) -> None:
+        """Take note of how many bytes a use moved."""
+        known = self.bytes_of_use
+        self.bytes_of_use = moved if known is None else known + _BYTES_WEIGHT * (moved - known)
 
     def fail(self, failure: Failure, sign: str, now: float, *, proxies: int) -> list[Failure]:
         """Take note of a failure; return the run that shows the site to be at fault, once it is long enough."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
+from proxywhirl.rotation.answer_times import believed, in_time, log_deadline
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.site import Arm, Site, estimate
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
@@ -14,8 +15,8 @@ from proxywhirl.rotation.strategies.sampling import ScoredSampler
 _LOOKED_AT = 16
 """The most candidates for one request; mostly the first is taken, but all are looked at if most of a pool is unfit."""
 
-_LOOKED_AT_RESTING = 64
-"""The same at a site where a proxy has to rest between two uses: of 20 good ones 19 may be resting."""
+_LOOKED_AT_RARE = 64
+"""The same where few may fit: of 20 good ones 19 may have to rest between two uses of a site, or be too slow."""
 
 _TIRED = -1.0
 
@@ -25,12 +26,24 @@ _MARGIN = 0.05  # below what is usually chosen: one that comes up to that is tak
 _PAR_WEIGHT = 0.05  # weight of the newest choice in the usual chance
 
 _NEW = (-1.0, 0.0)
+_UNTIMED = (0.0, 0.0)
+_WIDTH = 4
+"""Numbers of a proxy: mean and spread of its chance; mean and deviation of its answer time (see `believed`)."""
+
 _ON_TRIAL = (2.0, 0.0)
 _ELSEWHERE = (1.2, 0.0)
 """A proxy that a site refused shows next on another one whether it was the site."""
 
 _NEWEST = 0.02  # weight of the newest first use in what is expected of one
 _FIRST_GUESS = 0.95
+
+_QUICK_SHARE = 0.125
+_QUICK_STEP = 0.05
+_WHOEVER = 0.05
+_AS_QUICK = 0.05
+
+_GB = 1e9
+_FIRST_BYTES = 50_000.0
 
 _RENEWED_EVERY = 8  # requests: one in so many makes a proxy's estimate anew
 _DEVIATIONS = 4096
@@ -57,7 +70,7 @@ class Bandit:
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._sampler = ScoredSampler(roster.rng, _NEW)
+        self._sampler = ScoredSampler(roster.rng, _NEW + _UNTIMED)
         self._random = roster.rng.random
         self._deviations = [max(roster.rng.gauss(0.0, 1.0), 0.0) for _ in range(_DEVIATIONS)]
         self._turn = -1
@@ -66,6 +79,10 @@ class Bandit:
         self._par = _FIRST_GUESS
         self._guess = _FIRST_GUESS
         self._newcomer = estimate(0.0, 0.0, guess=_FIRST_GUESS)
+        self._times = roster.times
+        self._quick = self._times.usual[0]
+        self._worth = roster.success_worth
+        self._bytes = _FIRST_BYTES
 
     def add(self, keys: Collection[str]) -> None:
         """Take in proxies, with what is known of them."""
@@ -73,7 +90,7 @@ class Bandit:
         for key in keys:
             state = self._roster.slot(key)
             if state is not None:
-                self._update_estimate(state)
+                self._update_estimate(state, self._sampler.places[key])
 
     def remove(self, key: str) -> None:
         """Take a proxy away."""
@@ -81,17 +98,30 @@ class Bandit:
 
     def learnt(self, state: ProxyState, outcome: Outcome) -> None:
         """See `Learns`; the state has learnt from it already."""
-        if state.served + state.failed == 1 and (state.key in self._sampler.places or not outcome.ok):
-            self._guess += _NEWEST * (outcome.ok - self._guess)
+        ok, place = outcome.ok, self._sampler.places.get(state.key)
+        if ok and place is None:
+            return  # it is none of these proxies
+        if state.served + state.failed == 1:
+            self._guess += _NEWEST * (ok - self._guess)
             self._newcomer = estimate(0.0, 0.0, guess=self._guess)
-        if outcome.ok or outcome.counts_against_proxy:
-            self._update_estimate(state)
+        if self._worth is not None:
+            self._bytes += _NEWEST * (outcome.bytes_up + outcome.bytes_down - self._bytes)
+        if place is None:
+            return
+        if ok or outcome.counts_against_proxy:
+            self._update_estimate(state, place)
         else:
             self._sampler.score(state.key, *_ELSEWHERE)
 
     def choose(self, exclude: Collection[str], barred: Barred, site: Site | None) -> str | None:
-        """Take the first in turn that comes up to what is usual, else the best of a few."""
-        best, chance, base = self._best(exclude, barred, site)
+        """Take the first in turn that comes up to what is usual, and is quick; else the best of a few."""
+        return self.choose_within(exclude, barred, site, None)
+
+    def choose_within(
+        self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
+    ) -> str | None:
+        """See `MeetsDeadlines`: the chance of success is that of one in time."""
+        best, chance, base = self._best(exclude, barred, site, within)
         if best is None:
             best, base = self._sampler.draw(exclude, barred), self._par
             if best is None:
@@ -108,18 +138,25 @@ class Bandit:
             self._renew(keys[self._renewed], site.arms if site is not None else None)
         return best
 
-    def _best(self, exclude: Collection[str], barred: Barred, site: Site | None) -> tuple[str | None, float, float]:
+    def _best(  # noqa: C901, PLR0912  # one look after the other: a call for each would cost more than the look
+        self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
+    ) -> tuple[str | None, float, float]:
         """Return who it is, with the chance on the site, and what the chance is for one that has rested."""
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
-        count, place = len(keys), self._turn
+        count, place, enough = len(keys), self._turn, self._par - _MARGIN
         arms = site.arms if site is not None else None
-        looks = _LOOKED_AT if site is None or not site.rate_limit.known else _LOOKED_AT_RESTING
-        refusing = bool(exclude or barred)
-        best, best_chance, best_base = None, -math.inf, 0.0
-        enough = self._par - _MARGIN
+        rests = site is not None and site.rate_limit.known
+        looks = _LOOKED_AT_RARE if rests or within is not None else _LOOKED_AT
+        in_turn = _IN_TURN if count > looks else count
+        refusing, weighed, deadline = bool(exclude or barred), self._worth is not None, None
+        if within is not None:
+            deadline, weighed = log_deadline(within, site), True
+            enough *= in_time(deadline, self._quick, self._times.usual[1])
+        any_will_do = bool(arms) or self._random() < _WHOEVER
+        best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
         for step in range(min(count, looks)):
-            if step < _IN_TURN:
+            if step < in_turn:
                 place = self._turn = place + 1 if place + 1 < count else 0
             else:
                 place = int(self._random() * count)
@@ -127,19 +164,53 @@ class Bandit:
             if refusing and not admitted(key, exclude, barred):
                 continue
             self._drawn = drawn = (self._drawn + 1) % _DEVIATIONS
-            mean = numbers[2 * place]
-            if mean == _NEW[0]:
+            at = _WIDTH * place
+            base = numbers[at]
+            if base == _NEW[0]:
                 base = newcomer + spread * deviations[drawn]
             else:
-                base = mean + numbers[2 * place + 1] * deviations[drawn]
+                base += numbers[at + 1] * deviations[drawn]
             chance = base
             if arms and site is not None and key in arms:
                 base, chance = self._on_site(key, base, deviations[drawn], site)
-            if chance > best_chance:
-                best, best_chance, best_base = key, chance, base
-                if chance >= enough:
+            if weighed:
+                base, chance = self._weighed(at, base, chance, site, deadline)
+            if chance >= enough:
+                if any_will_do:
+                    return key, chance, base
+                seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
+                if seconds < shortest:
+                    best, best_chance, best_base, shortest = key, chance, base, seconds
+                if self._is_quick(seconds):
                     break
+            elif chance > best_chance and shortest == math.inf:
+                best, best_chance, best_base = key, chance, base
         return best, best_chance, best_base
+
+    def _is_quick(self, seconds: float) -> bool:
+        """Whether one that is as good as usual is among the quickest of these; learn who they are."""
+        if seconds < self._quick:
+            self._quick -= _QUICK_STEP * (1.0 - _QUICK_SHARE)
+        elif seconds > self._quick + _AS_QUICK:
+            self._quick += _QUICK_STEP * _QUICK_SHARE
+            return False
+        return True
+
+    def _weighed(
+        self, at: int, base: float, chance: float, site: Site | None, deadline: float | None
+    ) -> tuple[float, float]:
+        """Return both, less what a use costs; the chance is that of an answer in time."""
+        cost = 0.0
+        if self._worth is not None and (
+            price := self._roster.attributes(self._sampler.keys[at // _WIDTH]).price_per_gb
+        ):
+            here = site.bytes_of_use if site is not None else None
+            cost = price * (self._bytes if here is None else here) / (_GB * self._worth)
+        if deadline is not None and chance > 0.0:
+            numbers = self._sampler.numbers
+            mean, deviation = (numbers[at + 2], numbers[at + 3]) if numbers[at + 3] else self._times.usual
+            chance *= in_time(deadline, mean, deviation)
+        return base - cost, chance - cost
 
     def _renew(self, key: str, arms: dict[str, Arm] | None) -> None:
         """Let old outcomes weigh less, so that a proxy that became better is not given up for ever."""
@@ -147,21 +218,24 @@ class Bandit:
         if state is not None and not state.failures:
             now = self._roster.monotonic()
             state.age(now)
-            self._update_estimate(state)
+            self._update_estimate(state, self._sampler.places[key])
             arm = arms.get(key) if arms else None
             if arm is not None:
                 arm.age(now)
                 arm.update_estimate(state.good, state.bad)
 
-    def _update_estimate(self, state: ProxyState) -> None:
+    def _update_estimate(self, state: ProxyState, place: int) -> None:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
         if state.failures:
             numbers = _ON_TRIAL
         elif state.served or state.failed:
             numbers = estimate(state.good, state.bad, guess=self._guess)
-        else:  # all that is known of it is that some sites refused it
-            numbers = _ELSEWHERE
-        self._sampler.score(state.key, *numbers)
+        else:
+            return  # it is new, or all that is known of it is that some sites refused it
+        at, held = _WIDTH * place, self._sampler.numbers
+        held[at], held[at + 1] = numbers
+        if state.timed:
+            held[at + 2], held[at + 3] = believed(state)
 
     def _on_site(self, key: str, base: float, deviation: float, site: Site) -> tuple[float, float]:
         """Return a drawn chance on a site for one that has rested, and the chance now: below 0 for one that has not."""

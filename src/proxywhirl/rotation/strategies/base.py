@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from proxywhirl.models import Attributes, Outcome
 
 if TYPE_CHECKING:
+    from proxywhirl.rotation.answer_times import AnswerTimes
     from proxywhirl.rotation.proxy_state import ProxyState
     from proxywhirl.rotation.sites.site import Site
 
@@ -35,10 +36,12 @@ class Roster(Protocol):
     """The pool, as a strategy sees it: facts about a proxy, chance and time.
 
     `success_worth` is what a served request is worth, in the currency of `Attributes.price_per_gb`; None: not said.
+    `times` has how soon proxies usually answer; it is learnt for strategies that meet deadlines alone.
     """
 
     rng: random.Random
     success_worth: float | None
+    times: AnswerTimes
 
     def monotonic(self) -> float:
         """Return the pool's monotonic time in seconds."""
@@ -71,10 +74,12 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class MeetsDeadlines(Protocol):
-    """A strategy that is told how long a request may take, where that is known."""
+    """A strategy that is told how long a request may take."""
 
-    def choose_within(self, exclude: Collection[str], barred: Barred, site: Site | None, within: float) -> str | None:
-        """Do as `choose` for a request that has to be answered in so many seconds."""
+    def choose_within(
+        self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
+    ) -> str | None:
+        """Do as `choose`, in its place, for a request that has to be answered in so many seconds; None: not known."""
 
 
 @runtime_checkable

@@ -81,24 +81,25 @@ class Sampler:
 
 
 class ScoredSampler(Sampler):
-    """a sampler in which each key has two numbers: those of the key at place p are at 2p and 2p + 1 of `numbers`.
+    """A sampler in which each key has `width` numbers: those of the key at place p begin at p * width of `numbers`.
 
     They are side by side, and short: at 100,000 keys most of the time of a choice is spent on waiting for memory. For
     the same reason `seen` has the places of those that were chosen of late: a small table in the place of a large one.
     """
 
-    __slots__ = ("_standard", "numbers", "seen")
+    __slots__ = ("_standard", "numbers", "seen", "width")
 
-    def __init__(self, rng: random.Random, standard: tuple[float, float]) -> None:
+    def __init__(self, rng: random.Random, standard: tuple[float, ...]) -> None:
         super().__init__(rng)
         self._standard = standard
+        self.width = len(standard)
         self.numbers = array("f")
         self.seen: dict[str, int] = {}
 
     def add(self, keys: Collection[str]) -> None:
         """Put keys in, with the standard numbers."""
         super().add(keys)
-        self.numbers.extend(array("f", self._standard) * (len(self.keys) - len(self.numbers) // 2))
+        self.numbers.extend(array("f", self._standard) * (len(self.keys) - len(self.numbers) // self.width))
 
     def remove(self, key: str) -> bool:
         """Take a key out with its numbers."""
@@ -106,18 +107,19 @@ class ScoredSampler(Sampler):
         if place is None:
             return False
         super().remove(key)
-        numbers = self.numbers
-        second, first = numbers.pop(), numbers.pop()
+        numbers, width = self.numbers, self.width
+        last = numbers[-width:]
+        del numbers[-width:]
         if place < len(self.keys):
-            numbers[2 * place], numbers[2 * place + 1] = first, second
+            numbers[place * width : (place + 1) * width] = last
         return True
 
-    def score(self, key: str, first: float, second: float) -> None:
-        """Give a key other numbers, where it is in."""
+    def score(self, key: str, *others: float) -> None:
+        """Give a key other numbers, where it is in: the first ones, and no more than there are."""
         place = self.place(key)
         if place is not None:
-            self.numbers[2 * place] = first
-            self.numbers[2 * place + 1] = second
+            begin = place * self.width
+            self.numbers[begin : begin + len(others)] = array("f", others)
 
     def take(self, place: int) -> str:
         """Return the key at a place, which is soon asked for again."""
