@@ -22,17 +22,29 @@ Enter = Callable[[Arena], Contestant]
 BLIND = "blind round robin"
 ORACLE = "oracle"
 
+LEAST_LEFT = 0.001
+"""Seconds: a pool is not asked for less."""
+
 LOOKS_AGAIN = 0.25
 """Seconds after which the oracle looks again where nobody can serve."""
 
 
 class PoolChoice:
-    """A pool with one of its strategies, as the clients use it; `updated` fills it by `update` and not as they do."""
+    """A pool with one of its strategies, as the clients use it.
 
-    def __init__(self, arena: Arena, strategy: str, *, updated: bool = False) -> None:
+    `updated` fills it by `update` and not as they do; with `priced` it is told what a success is worth.
+    """
+
+    def __init__(self, arena: Arena, strategy: str, *, updated: bool = False, priced: bool = False) -> None:
         proxies = [true.value for true in arena.scenario.proxies]
-        rng = random.Random(f"{strategy} of {arena.scenario.seed}")
-        self._pool = Pool(strategy, resolve=lambda _key: None, rng=rng, clock=arena.clock, portray=portray)
+        self._pool = Pool(
+            strategy,
+            resolve=lambda _key: None,
+            rng=random.Random(f"{strategy} of {arena.scenario.seed}"),
+            clock=arena.clock,
+            portray=portray,
+            success_worth=arena.scenario.worth if priced else None,
+        )
         if updated:
             self._pool.update(proxies)
         else:
@@ -40,14 +52,21 @@ class PoolChoice:
         self._keys = [proxy.key for proxy in proxies]
         self._places = {key: place for place, key in enumerate(self._keys)}
         self._sites = arena.scenario.sites
+        self._longest = arena.scenario.longest
+        self._clock = arena.clock
 
     def pick(self, request: Arrival, tried: Sequence[int]) -> Choice | Wait | None:
         """Take a lease."""
         target = self._sites[request.site].target_of(request.page)
+        within = None
+        if self._longest is not None:
+            within = max(request.at + self._longest - self._clock.monotonic(), LEAST_LEFT)
         try:
-            lease = self._pool.acquire(target, exclude={self._keys[place] for place in tried})
-        except (PoolEmpty, SiteResting) as exc:
+            lease = self._pool.acquire(target, exclude={self._keys[place] for place in tried}, within=within)
+        except PoolEmpty as exc:
             return None if exc.retry_after is None else Wait(exc.retry_after)
+        except SiteResting as exc:
+            return None if exc.retry_after is None else Wait(exc.retry_after, resting=True)
         return self._places[lease.proxy.key], lease
 
     def learn(self, choice: Choice, outcome: Outcome) -> bool:

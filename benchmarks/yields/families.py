@@ -21,7 +21,7 @@ from benchmarks.yields.draws import (
     steadily,
 )
 from benchmarks.yields.laws import (
-    CUT,
+    BREAKS_OFF,
     FailingPages,
     Law,
     Outage,
@@ -223,7 +223,9 @@ def prices(seed: int) -> Scenario:
         proxies.append(draw_proxy(rng, place, success, (0.3, 1.5), attributes=known))
     sites = draw_sites(rng, rng.randint(1, 3), lambda _: ())
     arrivals = draw_arrivals(rng, sites, steadily(rng, rng.uniform(2.0, 5.0), 8_000))
-    return Scenario("prices", seed, tuple(proxies), sites, arrivals, size=1_000_000)
+    return Scenario(
+        "prices", seed, tuple(proxies), sites, arrivals, size=1_000_000, worth=rng.choice((0.01, 0.05, 0.25))
+    )
 
 
 def bursts(seed: int) -> Scenario:
@@ -310,7 +312,7 @@ def pages(seed: int) -> Scenario:
     """A share of the pages always fails, whoever asks; the proxies are good. Some of the sites limit the rate."""
     rng = source("pages that fail", seed)
     many = rng.choice((3, 5, 10, 25, 50))
-    ways = tuple(rng.sample((403, 404, 429, 451, 500, 502, 503, 999, CUT), rng.randint(1, 4)))
+    ways = tuple(rng.sample((403, 404, 429, 451, 500, 502, 503, 999, BREAKS_OFF), rng.randint(1, 4)))
     uses, window = rng.choice(((1, 1.0), (5, 10.0), (20, 60.0)))
     limited = rng.random() < 0.4  # noqa: PLR2004  # of the runs
     share = rng.uniform(0.05, 0.5)

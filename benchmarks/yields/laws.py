@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = [
-    "CUT",
+    "BREAKS_OFF",
     "Answer",
     "FailingPages",
     "Law",
@@ -35,7 +35,7 @@ __all__ = [
 DOUBLINGS = 30
 """More would make no ban longer: the longest one has been reached."""
 
-CUT = 0
+BREAKS_OFF = 0
 """Stands for a status where the page breaks off instead of being answered."""
 
 
@@ -52,7 +52,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a use is refused: a status, or `CUT`; a `soft` one says 200 and has a captcha in its body.
+    """How a use is refused: a status, or `BREAKS_OFF`; a `soft` one says 200 and has a captcha in its body.
 
     Attributes:
         retry_after: Seconds that the site asks to be left alone for.

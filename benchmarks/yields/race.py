@@ -32,12 +32,16 @@ Choice = tuple[int, Any]
 LEAST_WAIT = 0.01
 """Seconds: who is free again "now" may take a moment to be."""
 
+ASKS_AGAIN = 0.25
+"""Seconds after which a client asks whether a site still rests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """There is no proxy now, but may be one in so many seconds."""
+    """There is no proxy now, but may be one in so many seconds; `resting` says that the site may be back before."""
 
     seconds: float
+    resting: bool = False
 
 
 class Contestant(Protocol):
@@ -106,7 +110,8 @@ class _Run:
         if isinstance(choice, Wait):
             seconds = max(choice.seconds, LEAST_WAIT) * self._rng.uniform(1.0, 1.1)
             if self._now + seconds <= request.about.at + self._arena.scenario.patience:
-                heappush(self._ends, (self._now + seconds, next(self._order), request, None, None))
+                ends = self._now + (min(seconds, ASKS_AGAIN) if choice.resting else seconds)
+                heappush(self._ends, (ends, next(self._order), request, None, None))
                 return
             choice = None
         if choice is None:

@@ -7,12 +7,12 @@ import random
 from dataclasses import replace
 from functools import cache
 
-from benchmarks.yields.laws import CUT, Answer, RateLimit, Use
+from benchmarks.yields.laws import BREAKS_OFF, Answer, RateLimit, Use
 from benchmarks.yields.scenario import Arrival, Kind, Scenario, TrueProxy
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.retries.send_policy import as_forwarded
-from proxywhirl.rotation.verdicts.response import SILENT, Evidence, Verdict
+from proxywhirl.rotation.verdicts.response import CUT, SILENT, Evidence, Verdict
 from proxywhirl.rotation.verdicts.rule_file import built_in_rules
 from proxywhirl.rotation.verdicts.rules import Classifier
 
@@ -26,7 +26,6 @@ UNREACHABLE = "cannot reach the target"
 REFUSED = 0.1
 """Seconds until a refused connection is noticed."""
 
-CUT_RULE = "cut"
 CAPTCHA_RULE = "captcha-page"
 
 _CLASSIFIER = Classifier(built_in_rules())
@@ -111,8 +110,8 @@ class Reality:
         return _broken(min(REFUSED if away else true.latency, timeout))
 
     def _refused(self, answer: Answer, latency: float, *, forwarded: bool) -> Outcome:
-        if answer.status == CUT:
-            return Outcome(ok=False, blame=Blame.PROXY, latency=latency, error=BROKEN, rule=CUT_RULE)
+        if answer.status == BREAKS_OFF:
+            return Outcome(ok=False, blame=Blame.PROXY, latency=latency, error=BROKEN, rule=CUT)
         if answer.gone:
             blame = Blame.TARGET_THROUGH_PROXY
             return Outcome(ok=False, blame=blame, latency=latency, status=answer.status, error=UNREACHABLE)

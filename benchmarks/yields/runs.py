@@ -19,7 +19,7 @@ from benchmarks.yields.learners import EpsilonGreedy, PacedRoundRobin, Thompson
 from benchmarks.yields.race import race
 from benchmarks.yields.scenario import Scenario
 
-__all__ = ["LEARNERS", "Run", "entrants", "family_runs"]
+__all__ = ["LEARNERS", "Run", "entrants", "family_runs", "recovery", "stalls"]
 
 Run = dict[str, Any]
 
@@ -43,7 +43,8 @@ RECOVERED_OVER, RECOVERED = 10, 0.9
 def entrants() -> dict[str, Enter]:
     """Return all who may take part, by name."""
     updated = partial(PoolChoice, strategy="bandit", updated=True)
-    return {**own_contestants(), "bandit, updated": updated, **LEARNERS}
+    priced = partial(PoolChoice, strategy="bandit", priced=True)
+    return {**own_contestants(), "bandit-updated": updated, "bandit-priced": priced, **LEARNERS}
 
 
 def family_runs(
@@ -103,8 +104,8 @@ def _compare(scenario: Scenario, run: Run, best: Run) -> None:
     for part in ("second_half", "whole"):
         for figure in ("first", "served"):
             run[f"{figure}/oracle {part}"] = _ratio(run[part][figure], best[part][figure])
-    run["stalls"] = _stalls(scenario, run["flags"], best["flags"])
-    run["recovery"] = _recovery(scenario, run["flags"], best["flags"])
+    run["stalls"] = stalls(scenario, run["flags"], best["flags"])
+    run["recovery"] = recovery(scenario, run["flags"], best["flags"])
     run["floor"] = scenario.floor
     run["money for each"] = run["money"] / max(1, run["flags"].count("1") + run["flags"].count("2"))
     failing = sum(map(scenario.fails_always, scenario.arrivals))
@@ -118,7 +119,7 @@ def _ratio(reached: float, best: float) -> float:
     return round(reached / best, 4) if best else 1.0
 
 
-def _stalls(scenario: Scenario, flags: str, best: str) -> int:
+def stalls(scenario: Scenario, flags: str, best: str) -> int:
     """Return in how many windows nearly nobody is served, though the oracle serves."""
     last = scenario.arrivals[-1].at
     bins = [[0, 0, 0] for _ in range(int(last / STEP) + 1)]
@@ -134,7 +135,7 @@ def _stalls(scenario: Scenario, flags: str, best: str) -> int:
     return found
 
 
-def _recovery(scenario: Scenario, flags: str, best: str) -> list[float]:
+def recovery(scenario: Scenario, flags: str, best: str) -> list[float]:
     """Return for each event after how many seconds first attempts succeed again, of those that the oracle serves."""
     found = []
     for event in scenario.events:

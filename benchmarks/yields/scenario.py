@@ -113,6 +113,7 @@ class Scenario:
         longest: Seconds from its coming after which a request is worth nothing, None where it may take its time.
         away: Spans in which our own network is away, so that nothing can be connected to.
         size: Bytes of a page.
+        worth: What a served request is worth, in the currency of the prices; None where these do not count.
         events: The moments after which recovery is measured.
         floor: Share of the oracle's first attempts that `bandit` must reach in the second half.
     """
@@ -128,6 +129,7 @@ class Scenario:
     longest: float | None = None
     away: tuple[tuple[float, float], ...] = ()
     size: int = 0
+    worth: float | None = None
     events: tuple[Event, ...] = field(default=())
     floor: float = 0.85
 
