@@ -3,7 +3,8 @@
 Prints a table for each world, writes them into `docs/yield.md` and, with the curves, into
 `benchmarks/results/yield.json` and `yield.svg`, and ends with 1 where a floor is missed in the standard world. `--world
 FILE` runs a world of yours, which is a TOML file as `docs/yield.md` tells, and holds it to the floors too; it writes
-nothing unless `--results` says where.
+nothing unless `--results` says where. `--families` races through families of worlds, and `--judge` judges `bandit` in
+them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import Any
 from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
 from benchmarks.yields.families import FAMILIES
-from benchmarks.yields.judge import aligned, judge, judgement_table, overall, rows, table
+from benchmarks.yields.judge import FLOORS as FAMILY_FLOORS
+from benchmarks.yields.judge import JUDGEMENT_BEGIN, aligned, judge, judgement_table, overall, rows, table
 from benchmarks.yields.plot import write_plot
-from benchmarks.yields.report import FLOORS, contestants, markdown, measure, plain, shortfalls
+from benchmarks.yields.report import FLOORS, contestants, markdown, markdown_cells, measure, plain, shortfalls
 from benchmarks.yields.runs import LEARNERS, entrants, family_runs
 from benchmarks.yields.world import World
 from benchmarks.yields.worlds import WORLDS
@@ -83,7 +85,9 @@ def _judge(options: argparse.Namespace) -> int:
         print(f"missed in {sentence}")
     if options.results is not None:
         told = {"seeds": [*options.seeds], "tuning": [*options.tuning], "conditions": conditions(load_before)}
-        _write_families({"judgements": judgements, "missed": missed, **told, "families": runs}, options.results)
+        _write_families({"judgements": judgements, "missed": missed, "floors": FAMILY_FLOORS, **told}, options.results)
+        if options.results.resolve() == RESULTS:
+            between_marks(PAGE, markdown_cells(judgement_table(judgements)).rstrip("\n"), JUDGEMENT_BEGIN)
     return 1 if missed else 0
 
 

@@ -14,7 +14,18 @@ from typing import Any
 
 from benchmarks.yields.runs import LEARNERS, Run
 
-__all__ = ["FLOORS", "Judgement", "Row", "aligned", "judge", "judgement_table", "overall", "rows", "table"]
+__all__ = [
+    "FLOORS",
+    "JUDGEMENT_BEGIN",
+    "Judgement",
+    "Row",
+    "aligned",
+    "judge",
+    "judgement_table",
+    "overall",
+    "rows",
+    "table",
+]
 
 Row = dict[str, Any]
 Judgement = dict[str, Any]
@@ -22,6 +33,9 @@ Runs = Mapping[str, Sequence[Mapping[str, Run]]]
 """By family, seed by seed, by contestant."""
 
 JUDGED = "bandit"
+
+JUDGEMENT_BEGIN = "<!-- the judgement is written by `benchmarks.yield --judge` -->\n"
+"""Where the judgement begins in the page."""
 
 FLOORS = {
     "mean": 0.95,
@@ -73,6 +87,7 @@ def _family(family: str, tuned: Sequence[Mapping[str, Run]], runs: Sequence[Mapp
         "of best": fmean(one[best][HALF] for one in runs),
         "behind": fmean(behind),
         "interval": _interval(behind),
+        "pairs": [[one[JUDGED][HALF], one[best][HALF]] for one in runs],
         "stalled": sum(run["stalls"] > 0 for run in mine),
         "recovery": median(recovery) if recovery else None,
         "good pages": _mean(mine, "good pages"),

@@ -13,7 +13,7 @@ from benchmarks.yields.population import populate
 from benchmarks.yields.race import race
 from benchmarks.yields.world import World
 
-__all__ = ["FLOORS", "contestants", "markdown", "measure", "plain", "run", "shortfalls"]
+__all__ = ["FLOORS", "contestants", "markdown", "markdown_cells", "measure", "plain", "run", "shortfalls"]
 
 FLOORS = {"first_of_oracle": 0.9, "attempts_of_oracle": 1.15, "behind_the_best": 0.003}
 """What `bandit` must reach in the second half, and by how much the default may fall short of the best strategy of ours:
@@ -84,8 +84,14 @@ def shortfalls(result: Result, default: str) -> list[str]:
 
 def markdown(result: Result) -> str:
     """Return the table of a world as Markdown."""
-    lines = [HEADINGS, ("---", *["--:"] * (len(HEADINGS) - 1)), *_lines(result)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_cells([HEADINGS, *_lines(result)])
+
+
+def markdown_cells(lines: Sequence[Sequence[str]]) -> str:
+    """Return cells, the headings first, as a table in Markdown."""
+    heads, *others = lines
+    rule = ("---", *["--:"] * (len(heads) - 1))
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heads, rule, *others))
 
 
 def plain(result: Result) -> str:

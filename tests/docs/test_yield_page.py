@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cache.table import BEGIN, END
+from benchmarks.yields.families import FAMILIES
+from benchmarks.yields.judge import FLOORS as FAMILY_FLOORS
 from benchmarks.yields.report import FLOORS, markdown, shortfalls
 from benchmarks.yields.world import World
 from benchmarks.yields.worlds import STANDARD, WORLDS
@@ -89,3 +91,25 @@ def test_a_bad_world_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "the world 'bad' is impossible: dead is 2, must be from 0 to 1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_family_is_described() -> None:
+    """The table has each family, and no other."""
+    table = PAGE.partition("| family |")[2].partition("\n\n")[0]
+    named = [
+        name for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE) for name in re.findall(r"`([\w-]+)`", row)
+    ]
+    assert sorted(named) == sorted(FAMILIES)
+
+
+def test_the_floors_of_families_are_told() -> None:
+    """The numbers in the words are those that the command judges by."""
+    judged = PAGE.partition("**What is judged**")[2]
+    assert f"at least {FAMILY_FLOORS['mean']} of the oracle's in the mean" in judged
+    assert f"In the whole run: at least {FAMILY_FLOORS['whole']}" in judged
+    assert f"behind by more than {-FAMILY_FLOORS['behind']}" in judged
+    assert f"served: at least {FAMILY_FLOORS['served']} of" in judged
+    assert f"at most {FAMILY_FLOORS['recovery']:g} seconds" in judged
+    assert f"at least {FAMILY_FLOORS['good pages']} of the good pages" in judged
+    assert {FAMILIES[name](1).floor for name in ("dc-90", "pages")} == {0.85}
+    assert FAMILIES["dc-90-30min"](1).floor == 0.7
