@@ -45,6 +45,8 @@ FLOORS = {
     "recovery": 3.0,
     "good pages": 0.99,
     "tries": 1.0,
+    "slower 50": 1.25,
+    "slower 95": 2.0,
 }
 """What is to be reached: the mean over families of first attempts in the second half beside the oracle's, these in the
 whole run, the share served beside the oracle's, first attempts beside those of the best simple learner, seconds until
@@ -92,6 +94,8 @@ def _family(family: str, tuned: Sequence[Mapping[str, Run]], runs: Sequence[Mapp
         "recovery": median(recovery) if recovery else None,
         "good pages": _mean(mine, "good pages"),
         "tries": _mean(mine, "tries"),
+        "slower 50": _mean(mine, "slower 50"),
+        "slower 95": _mean(mine, "slower 95"),
     }
     return {**found, "missed": _missed(found)}
 
@@ -120,6 +124,8 @@ def _missed(found: Judgement) -> list[str]:
         f"{found['recovery']} s to recover": found["family"] in RECOVERING and found["recovery"] > FLOORS["recovery"],
         f"{found['good pages']} of the good pages served": (found["good pages"] or 1.0) < FLOORS["good pages"],
         f"{found['tries']} of the tries that are allowed": (found["tries"] or 0.0) > FLOORS["tries"],
+        f"{found['slower 50']} times the median time": (found["slower 50"] or 0.0) > FLOORS["slower 50"],
+        f"{found['slower 95']} times the time at 95 %": (found["slower 95"] or 0.0) > FLOORS["slower 95"],
     }
     return [f"{found['family']}: {sentence}" for sentence, missed in sentences.items() if missed]
 
@@ -139,6 +145,7 @@ def judgement_table(found: Sequence[Judgement]) -> list[tuple[str, ...]]:
         "Recovers in",
         "Good pages",
         "Tries",
+        "Slower",
         "Missed",
     )
     return [heads, *map(_judgement_cells, found)]
@@ -155,6 +162,7 @@ def _judgement_cells(one: Judgement) -> tuple[str, ...]:
         "" if one["recovery"] is None else f"{one['recovery']:.1f} s",
         "" if one["good pages"] is None else f"{one['good pages']:.3f}",
         "" if one["tries"] is None else f"{one['tries']:.2f}",
+        "" if one["slower 50"] is None else f"{one['slower 50']:.2f}, {one['slower 95']:.2f}",
         f"{len(one['missed'])}",
     )
 

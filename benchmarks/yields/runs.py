@@ -9,15 +9,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.yields.contestants import ORACLE, Enter, PoolChoice, own_contestants
 from benchmarks.yields.families import FAMILIES
+from benchmarks.yields.laws import FailingPages
 from benchmarks.yields.learners import EpsilonGreedy, PacedRoundRobin, Thompson
 from benchmarks.yields.race import race
 from benchmarks.yields.scenario import Scenario
+from benchmarks.yields.sharing import Restarted, SideBySide
+from benchmarks.yields.tally import Tally
 
 __all__ = ["LEARNERS", "Run", "entrants", "family_runs", "recovery", "stalls"]
 
@@ -25,6 +29,9 @@ Run = dict[str, Any]
 
 LEARNERS: dict[str, Enter] = {"paced": PacedRoundRobin, "epsilon": EpsilonGreedy, "thompson": Thompson}
 REMEMBERED = frozenset((ORACLE, *LEARNERS))
+
+TIMED = "bandit"
+"""Whose times are set beside those of the same run without failing pages."""
 
 _RUN_BY = ("scenario", "laws", "draws", "families", "reality", "race", "tally", "contestants", "learners")
 
@@ -44,7 +51,13 @@ def entrants() -> dict[str, Enter]:
     """Return all who may take part, by name."""
     updated = partial(PoolChoice, strategy="bandit", updated=True)
     priced = partial(PoolChoice, strategy="bandit", priced=True)
-    return {**own_contestants(), "bandit-updated": updated, "bandit-priced": priced, **LEARNERS}
+    variants: dict[str, Enter] = {
+        "bandit-updated": updated,
+        "bandit-priced": priced,
+        "bandit-two": SideBySide,
+        "bandit-restarted": Restarted,
+    }
+    return {**own_contestants(), **variants, **LEARNERS}
 
 
 def family_runs(
@@ -75,6 +88,7 @@ def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
             return remembered
     scenario = FAMILIES[family](seed)
     tally = race(scenario, entrants()[name])
+    slower = _slower(FAMILIES[family](seed), tally, entrants()[name]) if name == TIMED and family == "pages" else {}
     took = sorted(seconds for seconds, served in zip(tally.took, tally.served, strict=True) if served)
     run: Run = {
         "whole": tally.whole().as_json(),
@@ -85,11 +99,27 @@ def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
         "money": tally.money,
         "reached": tally.reached,
         "flags": "".join(map(str, map(sum, zip(tally.first, tally.served, strict=True)))),
+        **slower,
     }
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run), encoding="utf-8")
     return run
+
+
+def _slower(scenario: Scenario, tally: Tally, enter: Enter) -> Run:
+    """Return how many times longer good pages take than they take where no page fails: the median, and at 95 %."""
+    good = [place for place, request in enumerate(scenario.arrivals) if not scenario.fails_always(request)]
+    laws = [tuple(law for law in site.laws if not isinstance(law, FailingPages)) for site in scenario.sites]
+    sites = tuple(replace(site, laws=kept) for site, kept in zip(scenario.sites, laws, strict=True))
+    whole = race(replace(scenario, sites=sites), enter)
+    mine, others = (sorted(one.took[place] for place in good if one.served[place]) for one in (tally, whole))
+    if not mine or not others:
+        return {}
+    return {
+        f"slower {part}": round(mine[int(len(mine) * part / 100)] / others[int(len(others) * part / 100)], 3)
+        for part in (50, 95)
+    }
 
 
 @cache

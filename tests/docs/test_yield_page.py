@@ -111,5 +111,7 @@ def test_the_floors_of_families_are_told() -> None:
     assert f"served: at least {FAMILY_FLOORS['served']} of" in judged
     assert f"at most {FAMILY_FLOORS['recovery']:g} seconds" in judged
     assert f"at least {FAMILY_FLOORS['good pages']} of the good pages" in judged
+    assert f"at most {FAMILY_FLOORS['slower 50']} times as long" in judged
+    assert f"and {FAMILY_FLOORS['slower 95']:g} times at 95 %" in judged
     assert {FAMILIES[name](1).floor for name in ("dc-90", "pages")} == {0.85}
     assert FAMILIES["dc-90-30min"](1).floor == 0.7

@@ -227,6 +227,20 @@ def test_nobody_beats_the_oracle_of_a_family(name: str) -> None:
     assert race(FAMILIES[QUICK](3), entrants()[name]).whole().first <= best.first + 0.02
 
 
+@pytest.mark.parametrize("name", ["bandit-two", "bandit-restarted", "bandit-updated", "bandit-priced"])
+def test_variants_serve_as_one_pool_does(name: str) -> None:
+    """Two processes, one after another, filled in another way or told a worth: nothing is lost where nobody bans."""
+    served = race(FAMILIES[QUICK](3), entrants()[name]).whole().served
+    assert served == pytest.approx(race(FAMILIES[QUICK](3), entrants()["bandit"]).whole().served, abs=0.02)
+
+
+def test_a_ban_is_known_to_the_other_process() -> None:
+    """A proxy that one of the two was banned through is not tried by the other."""
+    made = scenario(Refusals(frozenset({0})), count=2, moments=[float(second) for second in range(400)])
+    tally = race(made, entrants()["bandit-two"])
+    assert tally.whole().first > 0.97
+
+
 def test_the_oracle_meets_no_limit() -> None:
     """It never comes too early, and serves nearly all though the load is near the limit."""
     tally = race(FAMILIES["dc-90-30min"](1), own_contestants()[ORACLE])
