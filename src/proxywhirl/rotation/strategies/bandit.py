@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
@@ -21,6 +22,9 @@ _LOOKED_AT_RARE = 64
 _TIRED = -1.0
 
 _IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
+
+_SERVED_LAST = 64
+"""If none of these comes up to what is usual, so many are looked at again that have served last: most may be unfit."""
 
 _MARGIN = 0.05  # below what is usually chosen: one that comes up to that is taken, others are spared for their turn
 _PAR_WEIGHT = 0.05  # weight of the newest choice in the usual chance
@@ -81,6 +85,7 @@ class Bandit:
         self._newcomer = estimate(0.0, 0.0, guess=_FIRST_GUESS)
         self._times = roster.times
         self._quick = self._times.usual[0]
+        self._served_last: deque[str] = deque(maxlen=_SERVED_LAST)
         self._worth = roster.success_worth
         self._bytes = _FIRST_BYTES
 
@@ -108,6 +113,8 @@ class Bandit:
             self._bytes += _NEWEST * (outcome.bytes_up + outcome.bytes_down - self._bytes)
         if place is None:
             return
+        if ok:
+            self._served_last.append(state.key)
         if ok or outcome.counts_against_proxy:
             self._update_estimate(state, place)
         else:
@@ -147,7 +154,7 @@ class Bandit:
         arms = site.arms if site is not None else None
         rests = site is not None and site.rate_limit.known
         looks = _LOOKED_AT_RARE if rests or within is not None else _LOOKED_AT
-        in_turn = _IN_TURN if count > looks else count
+        in_turn, again = (_IN_TURN, _LOOKED_AT) if count > looks else (count, 0)
         refusing, weighed, deadline = bool(exclude or barred), self._worth is not None, None
         if within is not None:
             deadline, weighed = log_deadline(within, site), True
@@ -155,11 +162,16 @@ class Bandit:
         any_will_do = bool(arms) or self._random() < _WHOEVER
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
-        for step in range(min(count, looks)):
+        served_last = self._served_last
+        for step in range(min(count, looks) + again):
             if step < in_turn:
                 place = self._turn = place + 1 if place + 1 < count else 0
-            else:
+            elif step < looks:
                 place = int(self._random() * count)
+            elif served_last and shortest == math.inf:
+                place = self._sampler.places.get(served_last[int(self._random() * len(served_last))], place)
+            else:
+                break
             key = keys[place]
             if refusing and not admitted(key, exclude, barred):
                 continue
