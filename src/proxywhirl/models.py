@@ -232,7 +232,8 @@ class Outcome:
     """What became of one use of a proxy. `latency` is in seconds, `bytes_*` count payload bytes.
 
     `rule` names what a verdict was found by, such as a ban rule; failures of the same rule are alike. `retry_after`
-    is for how many seconds the target asked to be left alone.
+    is for how many seconds the target asked to be left alone. `reached` says of a failure that the proxy did its part:
+    a tunnel to the target was open, or an answer of it had begun.
 
     Raises:
         TypeError: a field is of another kind.
@@ -248,11 +249,12 @@ class Outcome:
     retry_after: float | None = field(default=None, kw_only=True)
     bytes_up: int = field(default=0, kw_only=True)
     bytes_down: int = field(default=0, kw_only=True)
+    reached: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse values that would be learnt wrongly, and for long; most are seen to be well at once."""
         if not (
-            type(self.ok) is bool
+            type(self.ok) is type(self.reached) is bool
             and (self.latency is None or (type(self.latency) is float and 0.0 <= self.latency <= _FINITE))
             and (self.blame is None or type(self.blame) is Blame)
             and (self.status is None or (type(self.status) is int and 0 <= self.status <= LARGEST))
@@ -266,6 +268,7 @@ class Outcome:
 
     def _check(self) -> None:
         require("ok", self.ok, bool, "True or False")
+        require("reached", self.reached, bool, "True or False")
         if self.blame is not None:
             require("blame", self.blame, Blame, "a Blame, such as Blame.PROXY, or None")
         if self.status is not None:

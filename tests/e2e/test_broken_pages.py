@@ -14,7 +14,7 @@ import pytest
 from proxywhirl.errors import Blame
 from proxywhirl.rotation.retries.send_policy import HELD_RESPONSE
 from proxywhirl.rotation.verdicts.response import CUT, SILENT
-from proxywhirl.testing import FleetSpec
+from proxywhirl.testing import Fault, FleetSpec
 from tests.senders import SENDERS, Rig, rig
 
 TUNNELS = [FleetSpec("socks5")] * 6  # what a proxy itself says is not in these: what comes is the page's
@@ -81,16 +81,21 @@ async def test_a_page_that_is_no_whole_answer_is_told_apart_from_a_proxy_that_fa
         assert (
             "closed the connection" in (words := await fails(running, pages.url)) or "broke" in words or "HTTP" in words
         )
-        assert {(outcome.blame, outcome.rule) for outcome in running.reports} == {(Blame.PROXY, CUT)}
+        told = {(outcome.blame, outcome.rule, outcome.reached) for outcome in running.reports}
+        assert told == {(Blame.PROXY, CUT, True)}
         assert pages.asked == len(running.reports)
 
 
 @pytest.mark.parametrize("sender", SENDERS)
-async def test_a_body_that_is_cut_through_all_costs_four_tries_and_says_so(sender: str) -> None:
-    """The target was reached and answered alike: the caller reads that it is not the last proxy's doing."""
-    async with rig(sender, TUNNELS) as running, Pages.start(HALF) as pages:
-        assert "several proxies met the same at this page" in await fails(running, pages.url)
-        assert pages.asked <= 4
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_proxy_that_breaks_off_has_reached_the_target_only_where_that_is_seen(sender: str, scheme: str) -> None:
+    """Where a proxy is asked for the page itself, nothing tells whether the target heard of it; a tunnel tells."""
+    async with rig(sender, [FleetSpec(scheme, fault=Fault.RESET)]) as running:
+        await fails(running, running.origin.url)
+        assert [outcome.reached for outcome in running.reports] == [False]
+    async with rig(sender, [FleetSpec(scheme, fault=Fault.TRUNCATE)]) as running:
+        await fails(running, running.origin.url)
+        assert [outcome.reached for outcome in running.reports] == [True]
 
 
 @pytest.mark.parametrize("sender", SENDERS)

@@ -123,6 +123,7 @@ class Exchange(Attempt):
             None if self._absolute else request.destination.target, self._patience()
         )
         via = endpoint if self._absolute else None
+        self.record.reached = not self._absolute
         head = request_upstream(request.head, request.destination, via=via, expect=self._expecting)
         self._until_continue = self._clock.monotonic() + _EXPECT_SECONDS
         yield from self._send(self._upstream.send(head), request.body.replay())
@@ -134,7 +135,7 @@ class Exchange(Attempt):
             response = yield from self._next_event()
         self.record.answered(response.status_code, response.headers)
         if response.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._absolute:
-            self.record.status = None  # not the status of a response of the target
+            self.record.status, self.record.reached = None, False  # it is no response of the target
             raise AccountRefused(f"{self.proxy.url} answered 407: its credentials are missing or wrong")
         self._response = response
         self._events.append(response)

@@ -219,6 +219,7 @@ class HttpxExchange(httpx2.AsyncByteStream):
         response = self._response = await self._identity.pool.handle_async_request(self._outgoing())
         self.record.answered(response.status, ((name.lower(), value) for name, value in response.headers))
         if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._forwarded:
+            self.record.reached = False
             raise AccountRefused(f"{self._lease.proxy.url} does not accept the account, or asks for one (407)")
         self._classify(response)
         length = _declared(response)
@@ -323,6 +324,7 @@ class HttpxExchange(httpx2.AsyncByteStream):
             self._reused = False
         elif name == "http11.send_request_headers.started":
             self._sent = True
+            self.record.reached = not self._forwarded
         onward = self._request.extensions.get("trace")
         if onward is not None:
             await onward(name, info)

@@ -30,7 +30,7 @@ from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.retries.send_policy import IDEMPOTENT_METHODS, ROUND_BACKOFF, SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS, RequestOptions
 from proxywhirl.rotation.sites.site import alike
-from proxywhirl.rotation.verdicts.response import CUT, SILENT
+from proxywhirl.rotation.verdicts.response import CUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +276,12 @@ class Pursuit:
         return None
 
     def _answers_all(self, attempt: Failed) -> bool:
-        """Count an answer; tell whether so many were alike that it is the page's, where nobody was served this page."""
+        """Count a whole answer; tell whether it is the page's: so many were alike, and nobody was served this page.
+
+        What is cut or silent may be the proxy's doing, and is no answer to hand on: there the pool alone tells.
+        """
         outcome = attempt.outcome
-        if outcome.status is None or not (outcome.blame in _OF_TARGET or outcome.rule in (SILENT, CUT)):
+        if outcome.status is None or outcome.blame not in _OF_TARGET or outcome.rule == CUT:
             return False
         sign = alike(outcome)
         self._answered[sign] += 1

@@ -175,7 +175,7 @@ class AttemptRecord:
     """The record of one attempt: the evidence for its verdict, and the outcome to report.
 
     `latency` is in seconds to the head of the response, or to the tunnel. Of the response's body the first bytes are
-    kept, as they came: a page in a content coding stays in it.
+    kept, as they came: a page in a content coding stays in it. `reached` once the target was (see `Outcome`).
     """
 
     def __init__(self, site: str, method: str, clock: Clock) -> None:
@@ -183,6 +183,7 @@ class AttemptRecord:
         self.status: int | None = None
         self.latency: float | None = None
         self.bytes_up = self.bytes_down = 0
+        self.reached = False
         self._site = site
         self._method = method
         self._clock = clock
@@ -195,6 +196,7 @@ class AttemptRecord:
         """Note the head of the final response, names in lower case."""
         self.latency, self._at = self._clock.monotonic() - self._began, self._clock.now()
         self.status, self._headers = status, tuple(headers)
+        self.reached = True
 
     def received(self, data: bytes) -> None:
         """Note a piece of the response's body."""
@@ -226,4 +228,5 @@ class AttemptRecord:
             retry_after=told.retry_after,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
+            reached=self.reached and told.blame is not None,
         )
