@@ -13,9 +13,9 @@ from proxywhirl.events import AttemptFailed
 from proxywhirl.models import Outcome, Proxy, Target
 from proxywhirl.rotation.proxy_state import BACKOFF, FAILURES_TO_CAP, HOPELESS_BACKOFF
 from proxywhirl.rotation.retries.pursuit import Choose, Failed, NoChoice, Publish, Pursuit, Served, Stop, Try, Wait
-from proxywhirl.rotation.retries.send_policy import RetryBudget, RetryPolicy, SendPolicy
+from proxywhirl.rotation.retries.send_policy import AttemptRecord, RetryBudget, RetryPolicy, SendPolicy
 from proxywhirl.rotation.selection.request_options import NO_OPTIONS
-from proxywhirl.rotation.verdicts.response import CUT
+from proxywhirl.rotation.verdicts.response import CUT, SILENT, Verdict
 from proxywhirl.testing import ManualClock
 from proxywhirl.urls import ProxyURL
 
@@ -362,3 +362,12 @@ def test_a_response_that_was_handed_on_and_is_a_failure_is_told_so() -> None:
     """The client has a ban that came too late to try again: the event says that it was the last attempt."""
     first, *_ = PROXIES
     assert played(begun(), first, Served(BANNED), None)[2:] == [failed(first, BANNED, final=True), None]
+
+
+def test_how_long_a_silent_attempt_was_waited_for_is_reported() -> None:
+    """The pool learns from it how slow a proxy may be; of one that broke it learns nothing by that."""
+    for rule, latency in ((SILENT, 3.0), (None, None)):
+        clock = ManualClock()
+        record = AttemptRecord("a.example", "GET", clock)
+        clock.advance(3.0)
+        assert record.outcome(Verdict(Blame.PROXY, rule)).latency == latency

@@ -19,7 +19,7 @@ from proxywhirl.backoff import Backoff
 from proxywhirl.clock import SYSTEM_CLOCK, Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
-from proxywhirl.rotation.verdicts.response import Evidence, Verdict, plain_verdict
+from proxywhirl.rotation.verdicts.response import SILENT, Evidence, Verdict, plain_verdict
 from proxywhirl.validation import require
 
 Classify = Callable[[Evidence], Verdict]
@@ -217,11 +217,15 @@ class AttemptRecord:
         )
 
     def outcome(self, told: Verdict, error: str | None = None) -> Outcome:
-        """Return the outcome to report: who is to blame, for the response or for a failure."""
+        """Return the outcome to report: who is to blame, for the response or for a failure.
+
+        The latency of an attempt that stayed silent is how long it was waited for.
+        """
+        silent = self.latency is None and told.rule == SILENT
         return Outcome(
             ok=told.blame is None,
             blame=told.blame,
-            latency=self.latency,
+            latency=self._clock.monotonic() - self._began if silent else self.latency,
             status=self.status,
             error=error,
             rule=told.rule,
