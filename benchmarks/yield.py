@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
+from benchmarks.yields.contestants import ORACLE
 from benchmarks.yields.families import FAMILIES
 from benchmarks.yields.judge import FLOORS as FAMILY_FLOORS
 from benchmarks.yields.judge import JUDGEMENT_BEGIN, aligned, judge, judgement_table, overall, rows, table
@@ -41,8 +42,8 @@ def main() -> int:
     if options.families is not None:
         return _judge(options) if options.judge else _families(options)
     load_before = os.getloadavg()[0]
-    with ProcessPoolExecutor() as workers:
-        results = measure(options.worlds, contestants(), workers)
+    with ProcessPoolExecutor(options.jobs) as workers:
+        results = measure(options.worlds, options.contestants, workers)
     for result in results:
         print(f"{result['world']['name']}\n{plain(result)}")
     judged = results if options.world else results[:1]
@@ -50,6 +51,7 @@ def main() -> int:
         f"{result['world']['name']}: {sentence}"
         for result in judged
         for sentence in shortfalls(result, PoolSettings().strategy)
+        if {"bandit", ORACLE} <= result["contestants"].keys()
     ]
     written = {"worlds": results, "floors": FLOORS, "missed": missed, "conditions": conditions(load_before)}
     if options.results is not None:
@@ -105,10 +107,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.yield", description="Race the strategies.")
     parser.add_argument(
         "--world",
-        type=Path,
         action="append",
-        metavar="FILE",
-        help="a world of yours, in place of those of the benchmark",
+        metavar="NAME|FILE",
+        help="a world of the benchmark or of yours, in place of all of the benchmark",
     )
     parser.add_argument("--requests", type=int, metavar="N", help="how many requests arrive in each world, at most")
     parser.add_argument("--seed", type=int, metavar="N", help="another seed for each world")
@@ -117,33 +118,42 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--judge", action="store_true", help="judge `bandit` in families, beside simple learners")
     parser.add_argument("--seeds", type=_seeds, metavar="A..B", help="the seeds of families; those that judge")
     parser.add_argument("--tuning", type=_seeds, default=range(1, 21), metavar="A..B", help="the seeds of tuning")
-    parser.add_argument("--contestants", metavar="NAME,...", help="who takes part in families")
-    parser.add_argument("--jobs", type=int, metavar="N", help="how many processes run at once in families")
+    parser.add_argument("--contestants", metavar="NAME,...", help="who takes part")
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many processes run at once")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where what the oracle reached is remembered")
     options = parser.parse_args()
+    everything = not (options.world or options.requests or options.seed or options.contestants)
+    named = [name for name in (options.contestants or "").split(",") if name]
     if options.families is not None:
         options.families = options.families or list(FAMILIES)
         options.seeds = options.seeds or (range(1_001, 1_021) if options.judge else range(1, 5))
-        told = "" if options.judge else "bandit,oracle"
-        options.contestants = [name for name in (options.contestants or told).split(",") if name]
-        for given, known in ((options.families, FAMILIES), (options.contestants, entrants())):
-            if unknown := [name for name in given if name not in known]:
-                parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
-        return options
-    worlds = WORLDS
-    try:
-        if options.world:
-            worlds = tuple(map(World.read, options.world))
-        if options.requests is not None:
-            worlds = tuple(replace(world, requests=min(options.requests, world.requests)) for world in worlds)
-    except (OSError, ValueError) as exc:
-        parser.error(str(exc))
+        options.contestants = named or ([] if options.judge else ["bandit", ORACLE])
+        asked = [(options.families, list(FAMILIES)), (options.contestants, list(entrants()))]
+    else:
+        options.contestants = named or contestants()
+        asked = [(named, contestants())]
+    for given, known in asked:
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.families is None:
+        try:
+            options.worlds = _worlds(options)
+        except (OSError, ValueError) as exc:
+            parser.error(str(exc))
+        if options.results is None and everything:
+            options.results = RESULTS
+    return options
+
+
+def _worlds(options: argparse.Namespace) -> tuple[World, ...]:
+    """Return the worlds that were asked for, by name or by file; all where none was."""
+    known = {world.name: world for world in WORLDS}
+    worlds = tuple(known.get(one) or World.read(Path(one)) for one in options.world or known)
+    if options.requests is not None:
+        worlds = tuple(replace(world, requests=min(options.requests, world.requests)) for world in worlds)
     if options.seed is not None:
         worlds = tuple(replace(world, seed=options.seed) for world in worlds)
-    if options.results is None and not (options.world or options.requests or options.seed):
-        options.results = RESULTS
-    options.worlds = worlds
-    return options
+    return worlds
 
 
 def _write(written: dict[str, Any], folder: Path) -> None:
