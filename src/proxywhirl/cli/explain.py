@@ -21,6 +21,12 @@ from proxywhirl.urls import SCHEMES
 @click.command()
 @click.option("--target", metavar="URL", help="Where the request goes: who is banned there is not chosen.")
 @click.option("--session", metavar="NAME", help="The session that it belongs to.")
+@click.option(
+    "--within",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="In how many seconds it has to be answered.",
+)
 @click.option("--strategy", metavar="NAME", help="How a proxy is chosen. [default: the setting pool.strategy]")
 @click.option("--scheme", type=click.Choice(list(SCHEMES)), help="Only proxies of this scheme.")
 @click.option("--country", type=COUNTRY, metavar="CC", help="Only in this country.")
@@ -36,7 +42,13 @@ from proxywhirl.urls import SCHEMES
 @json_option
 @home_option
 def explain(
-    target: str | None, session: str | None, strategy: str | None, as_json: bool, home: str | None, **wishes: Any
+    target: str | None,
+    session: str | None,
+    within: float | None,
+    strategy: str | None,
+    as_json: bool,
+    home: str | None,
+    **wishes: Any,
 ) -> None:
     """Explain which proxy a request would get, and why.
 
@@ -52,7 +64,7 @@ def explain(
         asked = {name: wish for name, wish in wishes.items() if not (wish is None or wish is False or wish == ())}
         try:
             RequestOptions.of(session, asked)
-            told = runtime.pool.explain(target, session=session, **asked)
+            told = runtime.pool.explain(target, session=session, within=within, **asked)
         except ValueError as exc:
             raise click.UsageError(f"{exc}.") from exc
         if as_json:

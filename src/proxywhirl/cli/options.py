@@ -173,7 +173,7 @@ def attribute_options(command: Command) -> Command:
         return command(*args, said=Said(tags, country, weight, price), **rest)
 
     for option in (
-        click.option("--price", type=AMOUNT, metavar="PRICE", help="What 10⁹ bytes cost (strategy cheapest)."),
+        click.option("--price", type=AMOUNT, metavar="PRICE", help="What 10⁹ bytes cost (bandit, cheapest)."),
         click.option("--weight", type=AMOUNT, metavar="WEIGHT", help="Their share, 0 for never (strategy weighted)."),
         click.option("--country", type=COUNTRY, metavar="CC", help="Their country, such as DE."),
         click.option(
