@@ -24,7 +24,16 @@ from benchmarks.conditions import conditions
 from benchmarks.yields.contestants import ORACLE
 from benchmarks.yields.families import FAMILIES
 from benchmarks.yields.judge import FLOORS as FAMILY_FLOORS
-from benchmarks.yields.judge import JUDGEMENT_BEGIN, aligned, judge, judgement_table, overall, rows, table
+from benchmarks.yields.judge import (
+    JUDGEMENT_BEGIN,
+    aligned,
+    best_learners,
+    judge,
+    judgement_table,
+    overall,
+    rows,
+    table,
+)
 from benchmarks.yields.plot import write_plot
 from benchmarks.yields.report import FLOORS, contestants, markdown, markdown_cells, measure, plain, shortfalls
 from benchmarks.yields.runs import LEARNERS, entrants, family_runs
@@ -66,7 +75,8 @@ def main() -> int:
 def _families(options: argparse.Namespace) -> int:
     """Race through families of worlds."""
     with ProcessPoolExecutor(options.jobs) as workers:
-        runs = family_runs(options.families, options.seeds, options.contestants, options.cache, workers)
+        named = dict.fromkeys(options.families, options.contestants)
+        runs = family_runs(named, options.seeds, options.cache, workers)
     print(table(rows(runs, options.contestants)))
     if options.results is not None:
         _write_families({"families": runs}, options.results)
@@ -77,10 +87,11 @@ def _judge(options: argparse.Namespace) -> int:
     """Judge `bandit` in families of worlds, on other seeds than it was tuned on."""
     load_before = os.getloadavg()[0]
     with ProcessPoolExecutor(options.jobs) as workers:
-        tuned = family_runs(options.families, options.tuning, list(LEARNERS), options.cache, workers)
-        names = ["bandit", *LEARNERS, *options.contestants]
-        runs = family_runs(options.families, options.seeds, names, options.cache, workers)
-    judgements = judge(tuned, runs)
+        learners = {family: list(LEARNERS) for family in options.families}
+        best = best_learners(family_runs(learners, options.tuning, options.cache, workers))
+        named = {family: ["bandit", best[family]] for family in options.families}
+        runs = family_runs(named, options.seeds, options.cache, workers)
+    judgements = judge(runs, best)
     missed = [sentence for one in judgements for sentence in one["missed"]] + overall(judgements)
     print(aligned(judgement_table(judgements)))
     for sentence in missed:
@@ -117,7 +128,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--families", nargs="*", metavar="NAME", help="families of worlds, in place of worlds; all")
     parser.add_argument("--judge", action="store_true", help="judge `bandit` in families, beside simple learners")
     parser.add_argument("--seeds", type=_seeds, metavar="A..B", help="the seeds of families; those that judge")
-    parser.add_argument("--tuning", type=_seeds, default=range(1, 21), metavar="A..B", help="the seeds of tuning")
+    parser.add_argument(
+        "--tuning",
+        type=_seeds,
+        default=range(1, 6),
+        metavar="A..B",
+        help="seeds on which the best simple learner is found",
+    )
     parser.add_argument("--contestants", metavar="NAME,...", help="who takes part")
     parser.add_argument("--jobs", type=int, metavar="N", help="how many processes run at once")
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="where what the oracle reached is remembered")

@@ -20,6 +20,7 @@ __all__ = [
     "Judgement",
     "Row",
     "aligned",
+    "best_learners",
     "judge",
     "judgement_table",
     "overall",
@@ -62,9 +63,17 @@ _T95 = {2: 12.7, 3: 4.3, 4: 3.18, 5: 2.78, 8: 2.36, 10: 2.26, 15: 2.14, 20: 2.09
 """Student's t at 95 % for so many pairs."""
 
 
-def judge(tuned: Runs, judged: Runs) -> list[Judgement]:
-    """Return a judgement of each family: its figures, and in words what is missed."""
-    return [_family(family, tuned[family], runs) for family, runs in judged.items()]
+def best_learners(tuned: Runs) -> dict[str, str]:
+    """Return for each family the simple learner that is best on the tuning seeds."""
+    return {
+        family: max(LEARNERS, key=lambda name: fmean(one[name][HALF] for one in runs))  # used at once
+        for family, runs in tuned.items()
+    }
+
+
+def judge(judged: Runs, best: Mapping[str, str]) -> list[Judgement]:
+    """Return a judgement of each family: its figures, and in words what is missed; `best` are the best learners."""
+    return [_family(family, best[family], runs) for family, runs in judged.items()]
 
 
 def overall(judgements: Sequence[Judgement]) -> list[str]:
@@ -73,8 +82,7 @@ def overall(judgements: Sequence[Judgement]) -> list[str]:
     return [f"all families: {mean:.3f} of the oracle's first attempts"] if mean < FLOORS["mean"] else []
 
 
-def _family(family: str, tuned: Sequence[Mapping[str, Run]], runs: Sequence[Mapping[str, Run]]) -> Judgement:
-    best = max(LEARNERS, key=lambda name: fmean(one[name][HALF] for one in tuned))
+def _family(family: str, best: str, runs: Sequence[Mapping[str, Run]]) -> Judgement:
     mine = [one[JUDGED] for one in runs]
     behind = [one[JUDGED][HALF] - one[best][HALF] for one in runs]
     recovery = [seconds for run in mine for seconds in run["recovery"]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache, partial
@@ -61,16 +61,16 @@ def entrants() -> dict[str, Enter]:
 
 
 def family_runs(
-    families: Sequence[str], seeds: Sequence[int], names: Sequence[str], cache_in: Path | None, workers: Executor
+    families: Mapping[str, Sequence[str]], seeds: Sequence[int], cache_in: Path | None, workers: Executor
 ) -> dict[str, list[dict[str, Run]]]:
-    """Let everybody run through each family; return the runs by family, seed by seed, by contestant."""
-    cells = [(family, seed) for family in families for seed in seeds]
-    done = iter(workers.map(partial(_runs_of, names=tuple(names), cache_in=cache_in), cells))
+    """Let those who are named run through each family; return the runs by family, seed by seed, by contestant."""
+    cells = [(family, seed, tuple(names)) for family, names in families.items() for seed in seeds]
+    done = iter(workers.map(partial(_runs_of, cache_in=cache_in), cells))
     return {family: [next(done) for _ in seeds] for family in families}
 
 
-def _runs_of(cell: tuple[str, int], *, names: Sequence[str], cache_in: Path | None) -> dict[str, Run]:
-    family, seed = cell
+def _runs_of(cell: tuple[str, int, tuple[str, ...]], *, cache_in: Path | None) -> dict[str, Run]:
+    family, seed, names = cell
     runs = {name: _run(family, seed, name, cache_in) for name in dict.fromkeys((ORACLE, *names))}
     scenario = FAMILIES[family](seed)
     for run in runs.values():

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.yields.contestants import BLIND, ORACLE, own_contestants
 from benchmarks.yields.families import FAMILIES
-from benchmarks.yields.judge import FLOORS, aligned, judge, judgement_table, overall, rows, table
+from benchmarks.yields.judge import FLOORS, aligned, best_learners, judge, judgement_table, overall, rows, table
 from benchmarks.yields.laws import (
     BREAKS_OFF,
     FailingPages,
@@ -280,10 +280,11 @@ def _runs(mine: float, best: float) -> Run:
 
 def test_what_is_missed_is_said() -> None:
     """Each floor that is missed makes a sentence; where none is, there is none."""
-    fine = judge({"dc-90": [_runs(0.97, 0.96)]}, {"dc-90": [_runs(0.97, 0.96), _runs(0.96, 0.97)]})
+    best = {"dc-90": "paced"}
+    fine = judge({"dc-90": [_runs(0.97, 0.96), _runs(0.96, 0.97)]}, best)
     assert [one["missed"] for one in fine] == [[]]
     assert overall(fine) == []
-    poor = judge({"dc-90": [_runs(0.97, 0.96)]}, {"dc-90": [_runs(0.6, 0.9), _runs(0.62, 0.9)]})
+    poor = judge({"dc-90": [_runs(0.6, 0.9), _runs(0.62, 0.9)]}, best)
     assert len(poor[0]["missed"]) == 3
     assert poor[0]["behind"] == pytest.approx(-0.29)
     assert len(overall(poor)) == 1
@@ -291,12 +292,19 @@ def test_what_is_missed_is_said() -> None:
     assert FLOORS["behind"] == -0.02
 
 
+def test_the_best_learner_is_found_on_the_tuning_seeds() -> None:
+    """The one whose mean is the highest there."""
+    runs = _runs(0.9, 0.5)
+    runs["epsilon"] = {"first/oracle second_half": 0.8}
+    assert best_learners({"dc-90": [runs, _runs(0.9, 0.6)]}) == {"dc-90": "epsilon"}
+
+
 def test_what_the_oracle_reached_is_remembered(tmp_path: Path) -> None:
     """The second time it is read, and the figures are the same."""
     with ThreadPoolExecutor(1) as workers:
-        first = family_runs([QUICK], [5], [ORACLE, BLIND], tmp_path, workers)
+        first = family_runs({QUICK: [ORACLE, BLIND]}, [5], tmp_path, workers)
         assert len(list(tmp_path.iterdir())) == 1
-        again = family_runs([QUICK], [5], [ORACLE, BLIND], tmp_path, workers)
+        again = family_runs({QUICK: [ORACLE, BLIND]}, [5], tmp_path, workers)
     assert first == again
     assert table(rows(first, [ORACLE, BLIND])).splitlines()[1].split()[:3] == [QUICK, ORACLE, "1.000"]
 
