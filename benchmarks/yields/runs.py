@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -103,7 +104,9 @@ def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
     }
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run), encoding="utf-8")
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        unfinished.write_text(json.dumps(run), encoding="utf-8")
+        unfinished.replace(path)  # others may read it
     return run
 
 
