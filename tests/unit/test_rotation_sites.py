@@ -10,7 +10,8 @@ from proxywhirl.errors import Blame, PoolEmpty, SiteResting
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
-from proxywhirl.rotation.sites.site import Site, witnesses_needed
+from proxywhirl.rotation.sites.pages import needed_at as witnesses_needed
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.testing.clock import ManualClock
 
 SHOP = "http://shop.example/x"

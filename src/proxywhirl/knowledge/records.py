@@ -3,7 +3,8 @@
 =======  =======================  ====================================  ================================
 kind     key                      value                                 when it may be deleted
 =======  =======================  ====================================  ================================
-ban      proxy ``@`` site         [until, strikes, rule, forget_at]     at `forget_at`
+ban      proxy ``@`` site         [until, strikes, rule, forget_at,     at `forget_at`
+                                  since]; older ones without `since`
 session  its id                   [proxy, since, used, moves]           7 days after it was used
 hold     proxy                    [token, until]                        an hour after `until`
 hold     ``""``                   the last token                        never
@@ -284,15 +285,16 @@ def pair_of(text: str) -> Pair:
 
 def ban_text(ban: Ban) -> str:
     """Return the text of a ban; JSON has no infinity for one that is for ever."""
-    return _ENCODER.encode((min(ban.until, LAST_MOMENT), ban.strikes, ban.rule, min(ban.forget_at, LAST_MOMENT)))
+    row = (min(ban.until, LAST_MOMENT), ban.strikes, ban.rule, min(ban.forget_at, LAST_MOMENT))
+    return _ENCODER.encode((*row, ban.since) if ban.since else row)
 
 
 def ban_of(text: str) -> Ban:
     """Return the ban of a text."""
-    until, strikes, rule, forget_at = _row(text, 4)
+    until, strikes, rule, forget_at, *since = _row(text, 4, 5)
     if not isinstance(rule, str):
         raise ValueError("the rule of a ban is no text")  # noqa: TRY004  # the value is wrong, not the caller
-    return Ban(_seconds(until), _number(strikes), rule, _seconds(forget_at))
+    return Ban(_seconds(until), _number(strikes), rule, _seconds(forget_at), *map(_seconds, since))
 
 
 def session_text(assignment: Assignment | None) -> str:
@@ -339,13 +341,13 @@ def _quoted(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else quote(text, safe=":[]*", errors="surrogatepass")
 
 
-def _row(text: str, length: int) -> list[object]:
+def _row(text: str, *lengths: int) -> list[object]:
     try:
         row = json.loads(text)
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
-    if not isinstance(row, list) or len(row) != length:
-        raise ValueError(f"not a row of {length} fields")
+    if not isinstance(row, list) or len(row) not in lengths:
+        raise ValueError(f"not a row of {lengths[0]} fields")
     return row
 
 

@@ -320,14 +320,12 @@ class Pool:
             if lease.ended:
                 return False
             lease.ended = True
-            tells, pardoned = self._chooser.end(lease, outcome, self._clock.monotonic())
+            told = self._chooser.end(lease, outcome, self._clock.monotonic())
         if lease.token is not None:
             self._exclusive.free(lease)
         if self._on_health is not None:
-            if tells:
-                self._on_health(lease.state.key, outcome)
-            for key in pardoned:
-                self._on_health(key, None)
+            for key, of_health in told:
+                self._on_health(key, of_health)
         if outcome is not None and self._on_report is not None:
             self._on_report(lease.proxy, outcome)
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
 from proxywhirl.clock import Clock
@@ -21,17 +21,20 @@ from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.learning import Learning
+from proxywhirl.rotation.sites.pages import Failure
 from proxywhirl.rotation.sites.site import Site, keeps_any
-from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, MeetsDeadlines, admitted
-from proxywhirl.rotation.verdicts.response import NO_CONNECT, SILENT
+from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, MeetsDeadlines, Strategy, admitted
+from proxywhirl.rotation.verdicts.response import CUT, NO_CONNECT, SILENT
 
-OfHealth = tuple[bool, Sequence[str]]
-"""Whether an outcome tells of the health of the proxy that was used, and whose last failure was none of its own.
+OfHealth = Sequence[tuple[str, Outcome | None]]
+"""What an outcome tells of the health of proxies, by key; None takes back the last failure of one: it was not its own.
 
 Of leases that were out together when a proxy failed only the first failure tells.
 """
-NOTHING: OfHealth = (False, ())
-ITS_OWN: OfHealth = (True, ())
+NOTHING: OfHealth = ()
+
+UNCLEAR = (SILENT, CUT)
+"""The rules of failures that may be the proxy's or the page's: it was reached, and no whole answer came."""
 
 _KNOWN_TO_WORK = 0.5  # successes, decayed
 _HOPELESS = 2  # failures in a row
@@ -179,7 +182,7 @@ class Chooser:
     def barred(self, site: Site | None, criteria: Criteria, now: float) -> Barred:
         """Return the tables of proxies that may not serve a request, for reasons other than its own."""
         barred: Barred = ()
-        if site is not None and site.barred.at and keeps_any(site.barred, now):
+        if site is not None and site.barred.at and site.bars_any(now):
             barred = (site.barred.at,)
         if site is not None and site.cooling.at and keeps_any(site.cooling, now):
             barred = (*barred, site.cooling.at)
@@ -209,12 +212,13 @@ class Chooser:
         """
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
+        avoided = site.avoided(self.clock.monotonic()) if site is not None and site.evidence.suspects else None
         for wanted in filters:
-            view = self.views.get(wanted)
-            if self._meets_deadlines:
-                key = cast("MeetsDeadlines", view).choose_within(exclude, barred, site, criteria.within)
-            else:
-                key = view.choose(exclude, barred, site)
+            view, key = self.views.get(wanted), None
+            if avoided:
+                key = self._pick(view, exclude, (*barred, avoided), site, criteria)
+            if key is None and not (avoided and site is not None and site.evidence.suspects_are_refused):
+                key = self._pick(view, exclude, barred, site, criteria)
             if wanted is not filters[0]:
                 instead = f"nobody ready fulfils {filters[0]}"
             if key is not None:
@@ -237,6 +241,13 @@ class Chooser:
             self.availability.grant()
             return None
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
+
+    def _pick(
+        self, view: Strategy, exclude: Collection[str], barred: Barred, site: Site | None, criteria: Criteria
+    ) -> str | None:
+        if self._meets_deadlines:
+            return cast("MeetsDeadlines", view).choose_within(exclude, barred, site, criteria.within)
+        return view.choose(exclude, barred, site)
 
     def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
         """Whether a barred proxy would serve: it fits, and is not set aside."""
@@ -287,9 +298,11 @@ class Chooser:
         if site is not None:
             if site.rests:
                 site.try_out(key, now)
+            if key in site.returning:
+                site.begin_return(key, now)
+            lease.use = now
             if site.arms:
                 self.learning.used(state, site, now)
-                lease.use = now
             if self._cooldown is not None:
                 site.cooling.put(key, now + self._cooldown)
         return lease
@@ -346,48 +359,83 @@ class Chooser:
         return NOTHING
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
-        state, site, told = lease.state, lease.site, NOTHING
         if now - self._tick > DECAY_STEP:
             self._tick = now  # one number for all that learn in this second
-        if outcome.ok:
-            told = ITS_OWN
-            state.served += 1
-            state.learn(self._tick, outcome.latency, ok=True)
-            if state.failures:
-                self.availability.succeeded(state, lease.trial)
-            if site is not None:
-                self.learning.served(state, site, now, lease.use)
-        elif outcome.rule == NO_CONNECT:
+        told = self._learn_success(lease, outcome, now) if outcome.ok else self._learn_no_success(lease, outcome, now)
+        if self._taught:
+            self.views.learnt(lease.state, outcome)
+        return told
+
+    def _learn_success(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
+        state, site = lease.state, lease.site
+        state.served += 1
+        state.learn(self._tick, outcome.latency, ok=True)
+        if state.failures:
+            self.availability.succeeded(state, lease.trial)
+        told = ((state.key, outcome),)
+        if site is not None and (found := self.learning.served(state, site, now, page=lease.page, use=lease.use)):
+            return (*told, *self._convict(found, now))
+        return told
+
+    def _learn_no_success(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
+        state, site, told = lease.state, lease.site, NOTHING
+        if outcome.rule == NO_CONNECT:
             self.learning.opens_no_tunnels(state, outcome)
         elif outcome.counts_against_proxy:
             told = self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
-            self.learning.failed(state, site, outcome, now, proxies=len(self.held), use=lease.use, again=lease.again)
-        if not outcome.ok and site is not None and site.arms:
-            self.learning.ended(state, site, lease.use, came=False)
-        if self._taught:
-            self.views.learnt(state, outcome)
+            told = self._learn_refusal(lease, site, outcome, now)
+        if site is not None:
+            site.end_return(state.key)
+            if site.arms:
+                self.learning.ended(state, site, lease.use, came=not outcome.counts_against_proxy)
         return told
 
     def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
-        """Set a proxy aside; if several that are known to work stay silent on a site, the site hangs."""
-        state, site, told = lease.state, lease.site, NOTHING
-        silent = site is not None and outcome.rule == SILENT and state.good > _KNOWN_TO_WORK and not state.failures
-        if not (silent and site is not None and site.at_fault == SILENT):
-            state.failed += 1
-            state.learn(self._tick, None, ok=False)
-            if lease.incident == state.incident:
-                told = ITS_OWN
-                self.availability.set_aside(state, lease.trial, now)
-        if silent and site is not None:
-            run = self.learning.failed(state, site, outcome, now, proxies=len(self.held), use=lease.use)
-            for failure in run:
-                pardoned = self.states.slot(failure.key)
-                if pardoned is not None:
-                    self.availability.pardon(pardoned)
-            if run:
-                return False, [failure.key for failure in run if failure.key != state.key]
+        """Set a proxy aside, unless it is known to work and brought no answer: that may be the page's or the site's."""
+        state, site = lease.state, lease.site
+        unclear = outcome.rule in UNCLEAR and state.good > _KNOWN_TO_WORK and not state.failures
+        if unclear and site is not None:
+            return self._learn_refusal(lease, site, outcome, now)
+        return self._set_aside(state, lease.incident, outcome, now, lease.trial)
+
+    def _learn_refusal(self, lease: Lease, site: Site, outcome: Outcome, now: float) -> OfHealth:
+        """Learn from what may be the proxy's, the page's or the site's failure."""
+        own, found = self.learning.failed(
+            lease.state,
+            site,
+            outcome,
+            now,
+            proxies=len(self.held),
+            page=lease.page,
+            use=lease.use,
+            again=lease.again,
+        )
+        lease.targets_own, lease.page_served = own, site.evidence.was_served(lease.page)
+        if not own:
+            return self._convict(found, now)
+        pardoned = [one for one in found if one.convicted and one.outcome.counts_against_proxy]
+        for failure in pardoned:
+            self.availability.pardon(failure.state)
+        return [(failure.state.key, None) for failure in pardoned]
+
+    def _convict(self, found: Sequence[Failure], now: float) -> OfHealth:
+        """Let failures count against their proxies that were unclear, and are their own."""
+        told: list[tuple[str, Outcome | None]] = []
+        for failure in found:
+            if failure.outcome.counts_against_proxy and self.held.get(failure.state.key) is failure.state:
+                told.extend(self._set_aside(failure.state, failure.incident, failure.outcome, now, None))
         return told
+
+    def _set_aside(
+        self, state: ProxyState, incident: int, outcome: Outcome, now: float, trial: float | None
+    ) -> OfHealth:
+        state.failed += 1
+        state.learn(self._tick, None, ok=False)
+        if incident != state.incident:
+            return NOTHING
+        self.availability.set_aside(state, trial, now)
+        return ((state.key, outcome),)
 
 
 def _facts(proxy: Proxy) -> tuple[object, ...]:
@@ -396,4 +444,6 @@ def _facts(proxy: Proxy) -> tuple[object, ...]:
 
 
 def _tells_of_site(outcome: Outcome) -> bool:
-    return outcome.ok or (outcome.rule != NO_CONNECT and outcome.blame in (Blame.TARGET, Blame.TARGET_THROUGH_PROXY))
+    if outcome.ok or outcome.rule in UNCLEAR:
+        return True
+    return outcome.rule != NO_CONNECT and outcome.blame in (Blame.TARGET, Blame.TARGET_THROUGH_PROXY)

@@ -101,6 +101,7 @@ def _passing(chooser: Chooser, criteria: Criteria, site: Site | None) -> list[Ob
         name = site.name
         passing = [
             Obstacle(f"banned by {name}", "it is banned by the site", f"barred from {name}", site.barred),
+            Obstacle(f"refused by {name} just now", "", f"refused by {name} just now", _suspects(site)),
             Obstacle(f"cooling down from {name}", COOLING, "cooling down from the site", site.cooling),
         ]
     if criteria.tunnels:
@@ -111,6 +112,10 @@ def _passing(chooser: Chooser, criteria: Criteria, site: Site | None) -> list[Ob
         Obstacle("set aside after failures", SET_ASIDE, "set aside after failures", availability.aside),
         Obstacle("at its limit of requests", "", "at their limit of requests", availability.limited),
     ]
+
+
+def _suspects(site: Site) -> Timetable[str]:
+    return site.evidence.avoided if site.evidence.suspects_are_refused else Timetable()
 
 
 def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence[Obstacle]) -> Iterator[Obstacle]:

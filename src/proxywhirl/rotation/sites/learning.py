@@ -3,23 +3,26 @@
 =================================  ==============================================================================
 what came                          what follows
 =================================  ==============================================================================
-the site served                    the ban ends and loses a strike; a site that was left alone is back
-a refusal of this proxy            a ban (`bans`), from which is learnt how often a proxy may come (`rate_limit`)
-several failures alike in a row    the site is at fault (`site`): the bans are taken back
-the same of a site at fault        no ban of the proxy
-a site out of order, at fault      it is left alone for a while, by all
+the site served                    the ban ends and loses a strike; who failed at this page is convicted; a site that
+                                   rested is back
+a refusal, the proxy's own         a ban (`bans`), from which is learnt how often a proxy may come (`rate_limit`), and
+                                   how long bans last
+a refusal, the page's own          nobody is banned; the answer is the target's own, and is passed on
+a refusal, not known whose         others are chosen before this proxy until that is known (`pages`)
+a site out of order                it rests: one request at a time tries it
 a refusal to open tunnels          the proxy is barred from what needs one, everywhere
 =================================  ==============================================================================
 
 Where a site limits each proxy by itself (`site.limits_each`) the bans stand, whatever it does to the others. A proxy
-that comes back from a ban, or too early, is refused for what it did itself (`_expected`): that tells nothing of the
+that comes back from a ban, or too early, is refused for what it did itself (`_weight`): that tells nothing of the
 site.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from http import HTTPStatus
 from itertools import islice
@@ -28,8 +31,9 @@ from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.bans import FIRST_BAN, GROWTH, MOST_BANS, Ban, BanBook, Pair
-from proxywhirl.rotation.sites.site import Arm, Failure, Site, alike, limits_each, out_of_order, weight_of
+from proxywhirl.rotation.sites.bans import MOST_BANS, Ban, BanBook, Pair
+from proxywhirl.rotation.sites.pages import Failure, Place
+from proxywhirl.rotation.sites.site import TRIAL_SECONDS, Arm, Site, alike, limits_each, out_of_order, weight_of
 
 MOST_SITES = 4096
 """Sites that are known at once; the one asked for longest ago is forgotten first. Its bans stay in the book."""
@@ -47,8 +51,12 @@ MOST_ARMS = 300_000
 
 _ARMS_AT_ONCE = 1024  # how many are dropped together
 
-_LONGER, _SHORTER = 1.5, 0.97  # then one in 14 comes back from a ban too early
-_LONGEST_FIRST = 3600.0  # seconds; the ban of one that came too early doubles beside it
+_MOST_RECENT = 65_536
+"""Uses that were served by sites which refused nobody yet, for when they do: some 8 MB."""
+
+_MOST_REPLAYED = 4096
+_LONG_IDLE = 600.0  # seconds since its last use there, after which a limit by rate explains no refusal
+_WORKS = 0.5  # successes, decayed: it is known to work
 
 
 class Learning:
@@ -70,6 +78,7 @@ class Learning:
         self._rng = rng
         self._clock = clock
         self._with_arms = arms
+        self._recent: deque[tuple[ProxyState, Site, float]] = deque(maxlen=_MOST_RECENT)
         self._arms = 0
         self._most_arms = most_arms
         self._most_sites = most_sites
@@ -108,24 +117,49 @@ class Learning:
         if use is not None and arm is not None and arm.uses.end(use) and came:
             arm.uses.count(use)
 
-    def served(self, state: ProxyState, site: Site, now: float, use: float | None = None) -> None:
-        """Take note that a proxy has served a site."""
-        rested = site.rests
-        if site.run or site.at_fault or rested or site.rate > 0.001:  # noqa: PLR2004  # below, there is nothing to learn
-            site.succeed()
-        if rested:
+    def served(
+        self, state: ProxyState, site: Site, now: float, *, page: Place = None, use: float | None = None
+    ) -> list[Failure]:
+        """Take note that a proxy has served a page of a site.
+
+        Returns the failures of others at this page that turn out to be their own, and count against them everywhere.
+        """
+        found, cleared = site.evidence.serve(page, state.key)
+        if site.at_fault:
+            site.at_fault = ""
+        if site.rests:
+            site.recover()
             self._note_awake(site)
-        pair = (state.key, site.name)
-        if self.book and self.book.get(pair) is not None:
-            self.book.forgive(pair, now=self._clock.now())
-            site.first_ban = max(site.first_ban * _SHORTER, FIRST_BAN)
-            site.barred.discard(state.key)
+        for failure in cleared:
+            self._take_back(failure, site)
+        for failure in found:
+            self._convict(failure, site, now)
+        if self.book:
+            self._end_ban(state, site)
         if site.arms:
-            arm = self._count(state, site, now, ok=True)
-            if use is not None and arm.uses.end(use):
-                before = arm.uses.count(use)
-                if site.rate_limit.known:
-                    site.rate_limit.served(before, use)
+            self._count_use(state, site, now, use)
+        elif self._with_arms:
+            self._recent.append((state, site, now if use is None else use))
+        return [failure for failure in found if failure.outcome.counts_against_proxy]
+
+    def _end_ban(self, state: ProxyState, site: Site) -> None:
+        pair = (state.key, site.name)
+        ban = self.book.get(pair)
+        if ban is not None:
+            wall = self._clock.now()
+            if ban.since and ban.until <= wall:
+                self._returned(state, site, wall - ban.since, served=True)
+            self.book.forgive(pair, now=wall)
+            site.let_in(state.key)
+
+    def _count_use(self, state: ProxyState, site: Site, now: float, use: float | None) -> None:
+        arm = self._count(state, site, now, ok=True)
+        if use is not None and arm.uses.end(use):
+            before = arm.uses.count(use)
+            if site.rate_limit.known:
+                site.rate_limit.served(before, use)
+            else:
+                site.rate_limit.welcomed(before, use)
 
     def failed(
         self,
@@ -135,82 +169,139 @@ class Learning:
         now: float,
         *,
         proxies: int,
+        page: Place = None,
         use: float | None = None,
         again: bool = False,
-    ) -> list[Failure]:
-        """Take note that a proxy was refused by a site, or that the site itself failed.
+    ) -> tuple[bool, list[Failure]]:
+        """Take note that a proxy was refused by a site, or that the site or a page of it failed.
 
-        `use` is when the use began, where that counts; `again` says that the request was tried before. Returns the
-        failures, this one among them, that turn out to be the site's; their bans are taken back already, but for those
-        that the site asked each of them for.
+        `page` is what was asked for, None where that is not known; `use` is when the use began, where that counts;
+        `again` says that the request was tried before. Returns whether that is the page's or the site's own answer, and
+        the failures that are resolved by it. The bans for them are given, or taken back, but for those that the site
+        asked each of them for.
         """
         sign = alike(outcome)
         tried = site.trying == state.key
         if tried and not out_of_order(outcome):
             site.recover()  # a site that refuses is up
             self._note_awake(site)
-        if site.at_fault == sign or tried:
+        if site.rests and out_of_order(outcome):
+            self._rest(site, state.key, outcome, now)
+            return True, []
+        if self._with_arms and not site.arms:
+            self._open_arms(site)
+            if use is not None:
+                self.used(state, site, use)
+        failure = self._failure(state, site, outcome, now, page=page, use=use, again=again)
+        own, found = site.evidence.fail(failure, proxies=proxies)
+        if site.evidence.note_run(failure, proxies=proxies) or (own and page is None):
+            site.at_fault = sign
             if out_of_order(outcome):
-                self._rest(site, sign, outcome, now)
-            if site.at_fault == sign or site.rests:
-                self._refused_alike(state, site, outcome, now, use, again=again)
-                return []
-        before = self.book.get((state.key, site.name))
-        expected = self._expected(state, site, use, before)
-        banned = outcome.blame is Blame.TARGET_THROUGH_PROXY
-        if banned:
-            self._ban(state, site, outcome, now, use, again=again)
-            if expected:
-                return []
-        reversible = banned and not limits_each(outcome)
-        failure = Failure(state.key, before, reversible, weight_of(outcome, proven=state.good > 0.5))  # noqa: PLR2004  # a success
-        run = site.fail(failure, sign, now, proxies=proxies)
-        if run:
-            self._take_back(run, site)
-            if out_of_order(outcome):
-                self._rest(site, sign, outcome, now)
-        return run
+                self._rest(site, state.key, outcome, now)
+        elif site.evidence.runs_long and not out_of_order(outcome):
+            found = [*found, *site.evidence.convict_suspects(sign)]
+        for one in found:
+            if own and one.convicted and one is not failure and one.page == page and not limits_each(one.outcome):
+                self._take_back(one, site)
+            else:
+                self._convict(one, site, now)
+        self._suspect(failure, site, now)
+        return own or site.at_fault == sign, found
 
-    def _refused_alike(
-        self, state: ProxyState, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
-    ) -> None:
-        """Take note that a site refused a proxy as it refuses all; the proxy may have been banned all the same."""
-        if limits_each(outcome):
-            self._ban(state, site, outcome, now, use, again=again)
-        elif not out_of_order(outcome) and (arm := site.arms.get(state.key)) is not None:
-            arm.uses.begin_anew()
+    def _suspect(self, failure: Failure, site: Site, now: float) -> None:
+        """Note what follows from a failure for the time until it is known whose it is."""
+        key, outcome = failure.state.key, failure.outcome
+        if key in site.evidence.suspects:
+            if outcome.blame is Blame.TARGET_THROUGH_PROXY:
+                self._strike(failure, site, now)
+            else:
+                site.evidence.avoided.put(key, now + TRIAL_SECONDS)
+        if not failure.convicted and self._with_arms and not out_of_order(outcome) and site.at_fault == failure.sign:
+            self._count(failure.state, site, now, ok=False)
 
-    def _expected(self, state: ProxyState, site: Site, use: float | None, ban: Ban | None) -> bool:
-        """Whether a proxy is refused for its own past, which says nothing of the others.
+    def _failure(
+        self,
+        state: ProxyState,
+        site: Site,
+        outcome: Outcome,
+        now: float,
+        *,
+        page: Place,
+        use: float | None,
+        again: bool,
+    ) -> Failure:
+        arm, before = site.arms.get(state.key), self.book.get((state.key, site.name))
+        failure = Failure(state, page, alike(outcome), outcome, now, before=before, use=use, incident=state.incident)
+        if arm is not None and use is not None and use in arm.uses.open:
+            failure.whole, failure.uses_before = arm.uses.whole, arm.uses.before(use)
+        if failure.use not in (arm.uses.open if arm is not None else ()) or state.key in site.evidence.suspects:
+            failure.use = None  # it was under way when another one was refused, or it was refused before
+        failure.of_site = self._weight(failure, site)
+        if out_of_order(outcome):
+            failure.weight = failure.of_site
+        elif site.evidence.was_served(page):
+            failure.weight = failure.of_site if again else 0.0
+        failure.suspicious = site.at_fault != failure.sign
+        return failure
 
-        It comes back from a ban, or too early for what is known of the site's limit.
+    def _weight(self, failure: Failure, site: Site) -> float:
+        """Return how much a failure says of the site; little where the proxy's own past may explain it.
+
+        It comes back from a ban, or it came too early for what is known of the site's limit, or it was used there a
+        while ago, and nobody knows yet how often it may come.
         """
-        arm = site.arms.get(state.key)
-        if ban is not None and ban.strikes > 0 and not (arm is not None and arm.served):
-            return True
-        if use is None or arm is None or not site.rate_limit.known:
-            return False
-        return site.rate_limit.explains(arm.uses.before(use), use)
+        outcome, ban, use = failure.outcome, failure.before, failure.use
+        if failure.state.key in site.refused_at or (ban is not None and ban.since):
+            return 0.0
+        weight = weight_of(outcome, proven=failure.state.good > _WORKS)
+        if out_of_order(outcome):
+            return weight
+        if use is not None and site.rate_limit.known and site.rate_limit.explains(failure.uses_before, use):
+            return 0.0
+        idle = failure.at - failure.uses_before[-1] if failure.uses_before else math.inf
+        return weight * min(idle / _LONG_IDLE, 1.0)
 
-    def _ban(
-        self, state: ProxyState, site: Site, outcome: Outcome, now: float, use: float | None, *, again: bool
-    ) -> None:
-        wall = self._clock.now()
-        arm = site.arms.get(state.key)
-        unwanted = self._with_arms and (arm is None or not arm.good)
-        pair, asked = (state.key, site.name), outcome.retry_after
-        known = self.book.get(pair)
-        returned = known is not None and known.strikes > 0 and known.until <= wall and asked is None
-        if known is not None and returned and arm is not None and arm.good and not arm.served:
-            too_short = arm.banned_for / GROWTH ** (known.strikes - 1)  # the others of its wave tell the same
-            site.first_ban = min(max(site.first_ban, too_short * _LONGER), _LONGEST_FIRST)
-        first = site.first_ban
-        ban = self.book.strike(pair, alike(outcome), now=wall, retry_after=asked, unwanted=unwanted, first=first)
-        self._apply(site, state.key, ban)
+    def _convict(self, failure: Failure, site: Site, now: float) -> None:
+        """Ban a proxy for a refusal of its own, and learn from that how often it may come and how long bans last."""
+        if failure.outcome.blame is not Blame.TARGET_THROUGH_PROXY:
+            return
+        pair = (failure.state.key, site.name)
+        if not failure.banned:
+            self._strike(failure, site, now)
+        self.book.tell(pair)
+        site.evidence.avoided.discard(failure.state.key)
+        self._apply(site, failure.state.key, self.book.get(pair))
         if self._with_arms:
-            arm = self._count(state, site, now, ok=False)
-            arm.banned_for = ban.until - wall
-            self._learn_limit(arm, site, outcome, use, again=again)
+            arm = self._count(failure.state, site, now, ok=False)
+            self._learn_limit(failure, arm, site)
+
+    def _strike(self, failure: Failure, site: Site, now: float) -> None:
+        """Note a ban of a proxy, which others are told of once it is known to be deserved."""
+        outcome, key, wall = failure.outcome, failure.state.key, self._clock.now()
+        failure.banned = True
+        before, at = failure.before, wall - (now - failure.at)
+        if before is not None and before.since and before.until <= at and outcome.retry_after is None:
+            self._returned(failure.state, site, at - before.since, served=False)
+        arm = site.arms.get(key)
+        unwanted = self._with_arms and (arm is None or not arm.good)
+        if outcome.retry_after is not None:
+            site.lengths.was_asked(outcome.retry_after)
+        prober, until = site.prober
+        tests = not unwanted and (not prober or prober == key or now >= until)
+        ban = self.book.strike(
+            (key, site.name),
+            alike(outcome),
+            now=wall,
+            retry_after=outcome.retry_after,
+            refused_at=wall - (now - failure.at),
+            unwanted=unwanted,
+            lengths=site.lengths if self._with_arms else None,
+            tests=tests,
+            quiet=True,
+        )
+        if tests:
+            site.prober = key, now + ban.until - wall + TRIAL_SECONDS
+        site.evidence.avoided.put(key, now + ban.until - wall)
 
     def opens_no_tunnels(self, state: ProxyState, outcome: Outcome) -> None:
         """Take note that a proxy refuses to open tunnels: however many do, that is no site's fault."""
@@ -233,14 +324,15 @@ class Learning:
         if key == EVERYBODY and ban is not None:
             self._learn_rest(site, ban, now, wall)
         elif ban is not None and ban.until > wall:
-            site.barred.put(key, now + ban.until - wall)
+            site.bar(key, now + ban.until - wall, now + (ban.since or wall) - wall)
         else:
-            site.barred.discard(key)
+            site.let_in(key)
 
     # That a site is left alone is written down as a ban of everybody, so that it outlives the process too.
 
-    def _rest(self, site: Site, sign: str, outcome: Outcome, now: float) -> None:
-        site.rest(now, self._rng, None if limits_each(outcome) else outcome.retry_after)
+    def _rest(self, site: Site, key: str, outcome: Outcome, now: float) -> None:
+        sign = alike(outcome)
+        site.rest(key, now, self._rng, None if limits_each(outcome) else outcome.retry_after)
         wall = self._clock.now()
         until = wall + site.rest_until - now
         self.book.note((EVERYBODY, site.name), Ban(until, site.rests, sign, until + _REST_REMEMBERED), wall)
@@ -262,15 +354,31 @@ class Learning:
     def _let_in(self, pair: Pair) -> None:
         site = self._known(pair[1])
         if site is not None:
-            site.barred.discard(pair[0])
+            site.let_in(pair[0])
 
-    def _take_back(self, run: list[Failure], site: Site) -> None:
-        wall = self._clock.now()
-        for failure in run:
-            if failure.banned:
-                pair = (failure.key, site.name)
-                self.book.restore(pair, failure.before, now=wall)
-                self._apply(site, failure.key, self.book.get(pair))
+    def _returned(self, state: ProxyState, site: Site, elapsed: float, *, served: bool) -> None:
+        """Learn from a proxy that came back how long bans last; one that never served there tells nothing of that."""
+        arm = site.arms.get(state.key)
+        if arm is not None and arm.good:
+            refused = (arm.bad + 1.0) / (arm.good + arm.bad + 10.0)
+            site.lengths.returned(elapsed, served=served, refused=refused)
+
+    def _take_back(self, failure: Failure, site: Site) -> None:
+        """Take back the ban for a failure that is the page's own."""
+        if not failure.banned:
+            return
+        pair, wall = (failure.state.key, site.name), self._clock.now()
+        self.book.restore(pair, failure.before, now=wall, quiet=not failure.convicted)
+        self._apply(site, failure.state.key, self.book.get(pair))
+
+    def _open_arms(self, site: Site) -> None:
+        """Begin to tell the proxies of a site apart, with what it served of late."""
+        whole = len(self._recent) < _MOST_RECENT
+        uses = [(state, use) for state, where, use in self._recent if where is site]
+        for state, use in uses[-_MOST_REPLAYED:]:
+            arm = site.arms.get(state.key) or self._new_arm(state, site)
+            arm.good, arm.served, arm.uses.whole = arm.good + 1.0, True, whole
+            site.rate_limit.welcomed(arm.uses.count(use), use)
 
     def _count(self, state: ProxyState, site: Site, now: float, *, ok: bool) -> Arm:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
@@ -283,14 +391,14 @@ class Learning:
         arm.update_estimate(state.good, state.bad)
         return arm
 
-    def _learn_limit(self, arm: Arm, site: Site, outcome: Outcome, use: float | None, *, again: bool) -> None:
+    def _learn_limit(self, failure: Failure, arm: Arm, site: Site) -> None:
         """Learn from a ban how often a proxy may come; what it was used for before counts no more."""
-        if use is None or use not in arm.uses.open:
-            return  # it was under way when another one was refused
-        whole, before = arm.uses.whole, arm.uses.before(use)
+        if failure.use is None:
+            return
         arm.uses.begin_anew()
+        outcome = failure.outcome
         if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
-            site.rate_limit.refused(before, use, whole=whole, again=again)
+            site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:
         arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic())

@@ -5,12 +5,19 @@ keeps how many seconds have to lie between a use and the n-th use before it: a b
 that was served that they were enough. For the site's own n both agree; for any other they contradict each other again
 and again.
 
-A site may refuse for another reason, such as a page that is closed to all. So a limit is obeyed (`kept`) only if early
-proxies are nearly always refused; now and then one comes early, to find out whether that is still so.
+A site may refuse for another reason, such as a page that is closed to all. So the odds are kept that there is a limit:
+each early use that is refused speaks for it, and the more so the seldomer proxies are refused that had their rest; each
+one that is served speaks against it. An early use is the less likely to be chosen the more likely it is refused. From
+some odds on the limit is obeyed (`kept`): nobody comes early any more, except to find out whether that is still so.
+
+Such a test is paid for by time, and not by how often somebody asks: if it is refused the site loses one proxy for the
+length of a ban. So tests are spaced to cost at most a small share of all proxies (`tests_every`); one that is served
+allows the next.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -24,18 +31,28 @@ _FADING = 0.99  # a site may count in another way from some day on
 _LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
 _LIKELY = 0.3  # contradictions: a number with so many more than the best one is as likely
 
-_DARING, _DARING_AT_REST = 0.005, 0.002
-"""How many early uses are allowed for each use that is served, and for each request while all have to rest. An early
-use tells whether a wait is too long, and may cost a proxy for as long as hundreds of requests take."""
-
 _MUCH_TOO_EARLY = 0.8  # part of the rest: a use served so early shows that the wait is much too long
-_MEMORY = 0.9  # decay of the outcomes of early uses: about the last ten count
-_ENOUGH, _ENOUGH_AT_MOST, _MOSTLY = 3.0, 9.0, 4.0
-"""A limit is obeyed after so many refusals, so many times the early uses that were served; more after a wrong limit."""
 
-_FIRST_TEST, _RAREST_TEST = 16.0, 4096.0
-"""After so many requests while all have to rest, one comes much too early as a test; twice as many after each refusal.
-A wrong limit is found out by that, and a right one costs hardly any proxy."""
+_FIRST_ODDS = math.log(0.1)  # of a limit, when the first ban has shown a rest that it would ask for
+_KEPT, _LOST = math.log(9.0), math.log(1.0)
+_SURE = math.log(1000.0)  # at most, so that a limit that has gone is found out by a few tests
+_MISTAKEN = 0.12  # share of early uses that a true limit serves: the rest is known but roughly
+
+_COST = 0.05
+"""Share of the proxies that tests may keep banned."""
+
+_MEMORY = 200.0  # rested uses that count
+_WIDE = 1.5  # times: if no rest between refused and served ones is known, it is taken for their geometric mean
+_FADES = 1.002  # of the shortest rest that was served, at each use: a site may become stricter
+
+
+def tests_every(ban: float, proxies: int) -> float:
+    """Return how many seconds lie between two tests where a ban lasts so long.
+
+    >>> tests_every(1800.0, 20), tests_every(5.0, 20)
+    (1800.0, 5.0)
+    """
+    return ban / (_COST * max(proxies, 1))
 
 
 class SiteUses:
@@ -88,6 +105,11 @@ class SiteUses:
         self.whole = True
 
 
+def _refused_early(rested: float) -> float:
+    """Return how probably a limit refuses a use that had this part of its rest: the rest is known but roughly."""
+    return 1.0 - _MISTAKEN if rested < _MUCH_TOO_EARLY else 0.5
+
+
 class LearnedRateLimit:
     """What is known of a site's limit by rate: something (`known`) from the first ban on that tells of it.
 
@@ -97,14 +119,13 @@ class LearnedRateLimit:
     """
 
     __slots__ = (
-        "_chosen",
-        "_credit",
         "_doubts",
-        "_early_refused",
-        "_early_served",
-        "_held_back",
-        "_needed",
-        "_test_after",
+        "_enough",
+        "_likely",
+        "_odds",
+        "_rested",
+        "_rested_refused",
+        "_test_at",
         "_waits",
         "kept",
         "known",
@@ -112,80 +133,100 @@ class LearnedRateLimit:
 
     def __init__(self) -> None:
         self.known = self.kept = False
-        self._early_refused = self._early_served = 0.0
-        self._needed = _ENOUGH
-        self._held_back, self._test_after = 0.0, _FIRST_TEST
         self._waits = [0.0] * len(_USES)
+        self._enough = [math.inf] * len(_USES)  # the shortest rests that were served
         self._doubts = [0.0] * len(_USES)
-        self._chosen = 0
-        self._credit = 0.0
+        self._likely: tuple[tuple[int, float], ...] = ()
+        self._odds = _FIRST_ODDS
+        self._rested, self._rested_refused = 0.0, 0.0
+        self._test_at: float | None = None
+
+    @property
+    def refuses_early(self) -> float:
+        """The chance in 0..1 that an early use is refused for coming early."""
+        return (1.0 - _MISTAKEN) / (1.0 + math.exp(-self._odds))
 
     @property
     def gap(self) -> float:
         """Seconds between two uses of a proxy that keeps an even pace; 0 where no limit is known."""
-        return self._waits[self._chosen] / _USES[self._chosen]
+        return max((wait / uses for uses, wait in self._likely), default=0.0)
 
     def rested(self, times: Sequence[float], now: float) -> float:
         """Return which part of its rest a proxy has had that was used at these times: 1 or more is all of it."""
-        count = _USES[self._chosen]
-        wait = self._waits[self._chosen]
-        if len(times) < count or not wait:
-            return 1.0
-        return (now - times[-count]) / wait
+        part, count = 1.0, len(times)
+        for uses, wait in self._likely:
+            if uses <= count:
+                had = (now - times[-uses]) / wait
+                part = min(part, had)
+        return part
 
-    def dares(self) -> bool:
-        """Whether to let a proxy come too early, as a test: seldom, since it may be banned for long."""
-        self._credit += _DARING_AT_REST
-        if self._credit < 1.0:
-            return False
-        self._credit -= 1.0
-        return True
-
-    def tests(self) -> bool:
-        """Whether to let any proxy come, however early, while all have to rest: as a test of the limit itself."""
-        self._held_back += 1.0
-        if self._held_back < self._test_after:
-            return False
-        self._held_back = 0.0
-        return True
+    def may_test(self, now: float, every: float) -> bool:
+        """Whether to let a proxy come too early, as a test of the limit; at most once in so many seconds."""
+        if self._test_at is not None and now >= self._test_at:
+            self._test_at = now + every
+            return True
+        if self._test_at is None:
+            self._test_at = now + every
+        return False
 
     def explains(self, times: Sequence[float], use: float) -> bool:
         """Whether a refusal is probably for coming too early."""
-        return self._early_refused >= self._early_served and self.rested(times, use) < 1.0
+        return self._odds > _LOST and self.rested(times, use) < 1.0
 
-    def refused(self, times: Sequence[float], use: float, *, whole: bool, again: bool = False) -> None:
+    def refused(self, times: Sequence[float], use: float, *, whole: bool) -> None:
         """Learn from a ban of a use that had others before it; `whole` says that none of these is missing.
 
         Of those before it that are not told of yet, some may not have come to the site: what is taken for a wait that
-        is too short is rather shorter than it was. `again` says that the request was refused to another proxy before:
-        it may be the request that the site refuses.
+        is too short is rather shorter than it was.
         """
         before = len(times)
         if not before:
             return  # no success since the last ban: it has not ended, or the site wants it never
-        if self.known and not again and self.rested(times, use) < 1.0:
-            self._note_early(served=False)
-        doubts = self._doubts
+        if self.known:
+            rested = self.rested(times, use)
+            if rested < 1.0:
+                self._speak(_refused_early(rested) / self._refused_anyway)
+            elif rested > _WIDE:
+                self._rested_refused += 1.0
+        doubts, waits = self._doubts, self._waits
         for place, uses in enumerate(_USES):
             doubts[place] *= _FADING
             if uses > before:
                 doubts[place] += whole
                 continue
-            rest, wait = min(use - times[-uses], _LONGEST), self._waits[place]
+            rest, wait = min(use - times[-uses], _LONGEST), waits[place]
+            if rest > self._enough[place]:
+                doubts[place] += 1.0 - self._enough[place] / rest
+                self._enough[place] = math.inf
             if rest >= wait and rest:
+                longer = self._longer(place, rest)
                 if wait:
-                    doubts[place] += 1.0 - wait / (rest * _MARGIN)
-                self._waits[place] = rest * _MARGIN
+                    doubts[place] += 1.0 - wait / longer
+                waits[place] = longer
         self._choose()
+
+    def _longer(self, place: int, rest: float) -> float:
+        """Return a wait that is probably enough where a rest was not."""
+        enough = self._enough[place]
+        if enough == math.inf:
+            return rest * _MARGIN
+        return min(enough, max(rest * _MARGIN, math.sqrt(rest * enough))) if enough > _WIDE * rest else enough
 
     def served(self, times: Sequence[float], use: float) -> None:
         """Learn that a use was served that had others before it that were served."""
-        self._credit = min(self._credit + _DARING, 1.0)
-        if self.rested(times, use) < _MUCH_TOO_EARLY:
-            self._note_early(served=True)
-        before, wrong = len(times), False
+        rested = self.rested(times, use)
+        if rested < 1.0:
+            self._speak((1.0 - _refused_early(rested)) / (1.0 - self._refused_anyway))
+            if rested < _MUCH_TOO_EARLY:
+                self._test_at = 0.0
+        else:
+            self._rested += 1.0
+            if self._rested > _MEMORY:
+                self._rested, self._rested_refused = 0.5 * self._rested, 0.5 * self._rested_refused
+        self.welcomed(times, use)
+        wrong = False
         for place, uses in enumerate(_USES):
-            if uses > before:
+            if uses > len(times):
                 break
             rest, wait = use - times[-uses], self._waits[place]
             if rest < wait:
@@ -195,30 +236,33 @@ class LearnedRateLimit:
         if wrong:
             self._choose()
 
-    def _note_early(self, *, served: bool) -> None:
-        self._early_refused = self._early_refused * _MEMORY + (not served)
-        self._early_served = self._early_served * _MEMORY + served
-        before = self.kept
-        self.kept = self._early_refused > self._needed and self._early_refused > _MOSTLY * self._early_served
-        if not before:
-            self._test_after = _FIRST_TEST
-        elif served:
-            self._test_after = 1.0
-            if not self.kept:
-                self._needed = min(2.0 * self._needed, _ENOUGH_AT_MOST)
-        else:
-            self._test_after = min(max(self._test_after, _FIRST_TEST) * 2.0, _RAREST_TEST)
-            self._needed = _ENOUGH
+    def welcomed(self, times: Sequence[float], use: float) -> None:
+        """Note the rests of a use that was served, before there is a limit to learn about."""
+        enough, count = self._enough, len(times)
+        for place, uses in enumerate(_USES):
+            if uses > count:
+                break
+            rest = use - times[-uses]
+            enough[place] = rest if rest < enough[place] else enough[place] * _FADES
+
+    @property
+    def _refused_anyway(self) -> float:
+        """How often a proxy is refused that has had its rest."""
+        return min((self._rested_refused + 1.0) / (self._rested + self._rested_refused + 20.0), 0.8)
+
+    def _speak(self, likelihood: float) -> None:
+        """Take in how many times likelier an early use's outcome is with a limit than without."""
+        self._odds = min(max(self._odds + math.log(likelihood), -_SURE), _SURE)
+        kept = self._odds > (_LOST if self.kept else _KEPT)
+        if kept and not self.kept:
+            self._test_at = None
+        self.kept = kept
 
     def _choose(self) -> None:
-        """Choose among the numbers with the fewest contradictions the one that lets a proxy come most often.
-
-        If it is wrong, bans tell so; a number with too much rest would not be found out for long.
-        """
+        """Keep to all numbers with the fewest contradictions, since each that is wrong is found out by bans."""
         waits, doubts = self._waits, self._doubts
         told = [place for place, wait in enumerate(waits) if wait]
         if told:
             most = min(doubts[place] for place in told) + _LIKELY
-            likely = (place for place in told if doubts[place] <= most)
-            self._chosen = min(likely, key=lambda place: waits[place] / _USES[place])
+            self._likely = tuple((_USES[place], waits[place]) for place in told if doubts[place] <= most)
             self.known = True

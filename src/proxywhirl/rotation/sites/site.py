@@ -3,23 +3,21 @@
 Rules:
 
 - a ban bars one proxy from one site, and from no other; so does a cool-down, which is no ban and is kept apart;
-- when several distinct proxies fail alike there, one after another, and none serves in between, the site is at fault:
-  the bans of that run are taken back, and while the site is at fault nobody is banned for failing in the same way;
-- a 429 with Retry-After limits the proxy that met it (RFC 6585 section 4): it stays banned for so long. The site rests
-  no longer than any other, so that proxies which it does serve are found soon;
-- a proxy that was banned there before, or came too early for what is known of the site's limit, is no witness against
-  it: its own past explains that it is refused;
-- how many make "several" depends on how often requests to the site fail anyway: as many as chance would hardly bring;
-- a site that is out of order (it fails, is overloaded or cannot be reached) is also left alone, for a time that
-  doubles; then one request at a time tries it, and a success ends all. What was sent before it was left alone tells
-  nothing new. One that answers and refuses (403 and the like) is not out of order: to everybody's 403 the answer is a
-  403.
+- a proxy comes back from a ban with one request. Until that is told of it gets no other. If nobody knows whether so
+  short a ban is over, one proxy at a time finds out, and the others wait for what it finds;
+- who fails is found out in `pages`: a failure is the proxy's, the page's or the site's;
+- a 429 limits the proxy that met it (RFC 6585 section 4), and says nothing of the site. With Retry-After it stays
+  banned for so long, whoever else is refused;
+- a site that is out of order (it fails, is overloaded or cannot be reached) rests: one request at a time tries it, at
+  once and then after waits that double, and a success ends all. What was sent before it rested tells nothing new. One
+  that answers and refuses (403 and the like) is not out of order: to everybody's 403 the answer is a 403.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -27,23 +25,21 @@ from proxywhirl.backoff import Backoff
 from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import DECAY_STEP, HALF_LIFE
-from proxywhirl.rotation.sites.bans import FIRST_BAN, Ban
+from proxywhirl.rotation.sites.bans import EVEN, SURELY, BanLengths
+from proxywhirl.rotation.sites.pages import Evidence
 from proxywhirl.rotation.sites.rate_limit import LearnedRateLimit, SiteUses
 from proxywhirl.timetable import Timetable
 
-_SHORT_RUN, _LONG_RUN = 3, 12
-_CHANCE = 0.001  # the probability of so long a run by mere chance
-_RATE_WEIGHT = 0.05
-_FIRST_RATE = 0.1
 _BYTES_WEIGHT = 0.05
-_WINDOW = 300.0  # seconds within which failures belong to one run
 _WEAK = 0.5  # a proxy that never served and brought no answer is half a witness
 _REST = Backoff(1.0, 60.0)
 _LONGEST_ASKED = 3600.0
 _RETURNS_AT_ONCE = 64
-_TRIAL = 10.0  # seconds that a request may take to find out whether a resting site is back
+TRIAL_SECONDS = 10.0
+"""Seconds that a request may take to find out whether a resting site is back, or a ban is over."""
 
-_OVERLOADED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
+_NEARLY = 0.9
+_AGAIN = 0.25  # seconds after which to ask whether a trial has ended
 
 _LEAST_SPREAD = 0.02
 _WIDTH = 0.3  # a narrower one than Bayes' explores less, and is paid back sooner: section 3 of Chapelle and Li, 2011
@@ -83,7 +79,6 @@ class Arm:
     Attributes:
         uses: Its last ones there.
         served: Whether its last outcome there was a success.
-        banned_for: How many seconds its last ban was to last.
         mean: What to believe of it, with `spread` (see `estimate`), as of its last outcome there or a little longer.
     """
 
@@ -92,7 +87,6 @@ class Arm:
     stamp: float = 0.0
     uses: SiteUses = field(default_factory=SiteUses)
     served: bool = False
-    banned_for: float = 0.0
     mean: float = 0.0
     spread: float = 0.0
 
@@ -109,26 +103,22 @@ class Arm:
         self.mean, self.spread = estimate(good, bad, self.good, self.bad)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A failure of a run: whose, what its ban was before it, and whether it was `banned` for what may be the site's."""
-
-    key: str
-    before: Ban | None
-    banned: bool
-    weight: float
-
-
 @dataclass(slots=True, eq=False)
 class Site:
     """One site. Times are on the pool's monotonic clock.
 
     Attributes:
         barred: The keys that are banned there, with the moment at which that ends.
+        returning: Those whose ban is over, until they were served there again.
+        refused_at: When each of those that are barred or returning was refused first.
+        lengths: How long bans last there.
+        prober: The key of the proxy that finds out whether so short a ban is over, and until when it may.
         cooling: The keys that were used there a moment ago.
+        evidence: Whose failures those there are.
+        at_fault: The sign by which all fail there; empty where they do not.
+        rests: How often the site was tried while it is out of order, and one more; 0 where it is not.
         trying: The key of the proxy that finds out whether a resting site is back.
         rate_limit: How often a proxy may come, as far as bans have taught that.
-        first_ban: For how many seconds a first ban lasts, as far as bans have taught that.
         log_slowness: By how much the logarithm of a latency is greater here than elsewhere (see `answer_times`).
         bytes_of_use: A moving mean; None before the first use.
         closed: It was forgotten.
@@ -136,59 +126,97 @@ class Site:
 
     name: str
     barred: Timetable[str] = field(default_factory=Timetable)
+    returning: set[str] = field(default_factory=set)
+    refused_at: dict[str, float] = field(default_factory=dict)
+    lengths: BanLengths = field(default_factory=BanLengths)
+    prober: tuple[str, float] = ("", 0.0)
     cooling: Timetable[str] = field(default_factory=Timetable)
     arms: dict[str, Arm] = field(default_factory=dict)
-    run: dict[str, Failure] = field(default_factory=dict)
-    run_of: str = ""
-    run_began: float = 0.0
-    rate: float = _FIRST_RATE
+    evidence: Evidence = field(default_factory=Evidence)
     at_fault: str = ""
     rests: int = 0
     rest_until: float = 0.0
     trying: str = ""
     rate_limit: LearnedRateLimit = field(default_factory=LearnedRateLimit)
-    first_ban: float = FIRST_BAN
     log_slowness: float = 0.0
     bytes_of_use: float | None = None
     closed: bool = False
 
-    def succeed(self) -> None:
-        """Take note of a success: failures before it say nothing of the site any more."""
-        rate = self.rate
-        for _ in range(len(self.run)):
-            rate += _RATE_WEIGHT * (1.0 - rate)
-        self.rate = rate - _RATE_WEIGHT * rate
-        if self.run:
-            self.run.clear()
-        if self.at_fault:
-            self.at_fault = ""
-        if self.rests:
-            self.recover()
+    # Bans.
 
     def note_bytes(self, moved: int) -> None:
         """Take note of how many bytes a use moved."""
         known = self.bytes_of_use
         self.bytes_of_use = moved if known is None else known + _BYTES_WEIGHT * (moved - known)
 
-    def fail(self, failure: Failure, sign: str, now: float, *, proxies: int) -> list[Failure]:
-        """Take note of a failure; return the run that shows the site to be at fault, once it is long enough."""
-        if sign != self.run_of or now - self.run_began > _WINDOW:
-            self.run.clear()
-            self.run_of, self.run_began = sign, now
-        self.run.setdefault(failure.key, failure)
-        needed = min(witnesses_needed(self.rate), max(2, proxies))
-        if sum(f.weight for f in self.run.values()) < needed:
-            return []
-        self.at_fault = sign
-        ended, self.run = list(self.run.values()), {}
-        return ended
+    def bar(self, key: str, until: float, since: float) -> None:
+        """Keep a proxy out that was refused first at `since`."""
+        self.barred.put(key, until)
+        self.refused_at[key] = since
+        self.returning.discard(key)
 
-    def rest(self, now: float, rng: random.Random, retry_after: float | None) -> None:
-        """Leave the site alone for a time that doubles, or for as long as it asked for."""
-        if self.trying or now >= self.rest_until:
+    def let_in(self, key: str) -> None:
+        """Let a proxy in as any other."""
+        self.barred.discard(key)
+        self.returning.discard(key)
+        self.refused_at.pop(key, None)
+        if self.prober[0] == key:
+            self.prober = ("", 0.0)
+
+    def bars_any(self, now: float) -> bool:
+        """Whether any proxy is barred, once those have left whose time is over.
+
+        Thousands may be due at once: no single request pays for the return of them all.
+        """
+        barred = self.barred
+        for _ in range(_RETURNS_AT_ONCE):
+            key = barred.pop_due(now) if barred.at else None
+            if key is None:
+                break
+            self._come_back(key, now)
+        return bool(barred.at)
+
+    def _come_back(self, key: str, now: float) -> None:
+        """Let a proxy return, unless others find out or have found out that it is too early."""
+        since = self.refused_at.get(key)
+        if since is None:
+            return
+        lengths, elapsed = self.lengths, now - since
+        if lengths.over(elapsed) < SURELY:
+            prober, until = self.prober
+            if prober and prober != key and now < until:
+                at = min(until, since + lengths.wait(elapsed, SURELY))
+                self.barred.put(key, max(at, now + _AGAIN))
+                return
+            least = lengths.wait(0.0, EVEN)
+            if elapsed < _NEARLY * least:
+                self.barred.put(key, since + least)
+                return
+            self.prober = key, now + TRIAL_SECONDS
+        self.returning.add(key)
+
+    def begin_return(self, key: str, now: float) -> None:
+        """Keep others from a returning proxy while its first request is under way."""
+        self.barred.put(key, now + TRIAL_SECONDS)
+
+    def end_return(self, key: str) -> None:
+        """Let a returning proxy be tried again: its request told nothing of the site."""
+        if key in self.returning:
+            self.barred.discard(key)
+
+    def avoided(self, now: float) -> Collection[str]:
+        """Return the keys of those that others are chosen before, since failures of theirs are not resolved."""
+        table = self.evidence.avoided
+        return table.at if keeps_any(table, now) else ()
+
+    # Rests.
+
+    def rest(self, key: str, now: float, rng: random.Random, retry_after: float | None) -> None:
+        """Let the site rest: the first trial comes at once, further ones after a time that doubles, or as it asked."""
+        if not self.rests or self.trying == key:
             self.rests += 1
             self.trying = ""
-            self.rest_until = now + _REST.jittered(self.rests, rng, least=0.5)
+            self.rest_until = now + (_REST.jittered(self.rests - 1, rng, least=0.5) if self.rests > 1 else 0.0)
         if retry_after is not None:
             self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
 
@@ -199,12 +227,14 @@ class Site:
 
     def resting(self, now: float) -> float:
         """Return for how many seconds to leave the site alone; 0 where a request may try it."""
-        return max(self.rest_until - now, 0.0)
+        if self.rest_until <= now:
+            return 0.0
+        return _AGAIN if self.trying else self.rest_until - now
 
     def try_out(self, key: str, now: float) -> None:
         """Let one request find out whether the site is back; no other may until it tells, or for a while."""
         self.trying = key
-        self.rest_until = now + _TRIAL
+        self.rest_until = now + TRIAL_SECONDS
 
     def untried(self, now: float) -> None:
         """Let another request try: the last trial told nothing of the site."""
@@ -217,24 +247,11 @@ class Site:
 
 
 def keeps_any(table: Timetable[str], now: float) -> bool:
-    """Whether a table has any key, once those have left whose time is over.
-
-    Thousands may be due at once: no single request pays for the return of them all.
-    """
+    """Whether a table has any key, once those have left whose time is over; see `Site.bars_any`."""
     for _ in range(_RETURNS_AT_ONCE):
         if not table.at or table.pop_due(now) is None:
             break
     return bool(table.at)
-
-
-def witnesses_needed(rate: float) -> int:
-    """Return how many distinct proxies have to fail in a row where requests fail at a rate in 0..1 anyway.
-
-    >>> witnesses_needed(0.1), witnesses_needed(0.5)
-    (3, 10)
-    """
-    bounded = min(max(rate, 0.01), 0.9)
-    return min(max(math.ceil(math.log(_CHANCE) / math.log(bounded)), _SHORT_RUN), _LONG_RUN)
 
 
 def alike(outcome: Outcome) -> str:
@@ -244,9 +261,9 @@ def alike(outcome: Outcome) -> str:
 
 def out_of_order(outcome: Outcome) -> bool:
     """Whether a failure that everybody meets says that the site fails, not that it refuses."""
-    if outcome.blame is Blame.TARGET or outcome.status is None or outcome.retry_after is not None:
+    if outcome.blame is Blame.TARGET or outcome.status is None:
         return True
-    return outcome.status >= HTTPStatus.INTERNAL_SERVER_ERROR or outcome.status in _OVERLOADED
+    return outcome.status >= HTTPStatus.INTERNAL_SERVER_ERROR or outcome.status == HTTPStatus.REQUEST_TIMEOUT
 
 
 def limits_each(outcome: Outcome) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.answer_times import believed, in_time, log_deadline
 from proxywhirl.rotation.proxy_state import ProxyState
+from proxywhirl.rotation.sites.rate_limit import tests_every
 from proxywhirl.rotation.sites.site import Arm, Site, estimate
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
@@ -134,16 +135,19 @@ class Bandit:
             if best is None:
                 return None
             chance = _TIRED if site is not None and site.tired(best, self._roster.monotonic()) else 0.0
-        if chance < 0.0 and site is not None and site.rate_limit.kept and not site.rate_limit.dares():
-            if not site.rate_limit.tests():
-                return None
-            best = self._sampler.draw(exclude, barred) or best
+        if chance < 0.0 and site is not None and not self._tests_limit(site):
+            return None
         self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
             keys = self._sampler.keys
             self._renewed = self._renewed + 1 if self._renewed + 1 < len(keys) else 0
             self._renew(keys[self._renewed], site.arms if site is not None else None)
         return best
+
+    def _tests_limit(self, site: Site) -> bool:
+        """Whether to let a proxy come too early to a site that refuses such ones."""
+        every = tests_every(site.lengths.expected, len(self._sampler))
+        return site.rate_limit.may_test(self._roster.monotonic(), every)
 
     def _best(  # noqa: C901, PLR0912  # one look after the other: a call for each would cost more than the look
         self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
@@ -254,8 +258,9 @@ class Bandit:
         arm = site.arms[key]
         if base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
-        if site.rate_limit.known:
-            rested = site.rate_limit.rested(arm.uses.all(), self._roster.monotonic())
+        limit = site.rate_limit
+        if limit.known:
+            rested = limit.rested(arm.uses.all(), self._roster.monotonic())
             if rested < 1.0:
-                return base, rested - 1.0
+                return base, rested - 1.0 if limit.kept else base * (1.0 - limit.refuses_early)
         return base, base

@@ -1,0 +1,302 @@
+"""Whose failure is it: the proxy's, the page's or the site's? Pure.
+
+A request that is refused may be refused because of its proxy, or because of its page: every real site has pages that
+answer 403, 429 or 500 whoever asks. So a failure is at first evidence about a page, and is kept until it is known whose
+it is:
+
+===============================================  ===========================================================
+what comes next                                  whose failure it was
+===============================================  ===========================================================
+another proxy is served this page                the proxy's: it is convicted
+others were served this page just before         the proxy's: the same, unless several witnesses fail there in a row
+several proxies fail alike, none is served       the page's: it is closed, until anybody is served there
+the proxy fails on pages that differ             the proxy's, once chance would hardly bring so many
+the proxy is served another page                 the page's, or chance: the proxy is no suspect any more
+===============================================  ===========================================================
+
+- How many make "several" and "so many" depends on how much fails there anyway: as many as chance would hardly bring.
+- A closed page ends the request: its answer is passed on. It acquits nobody who was not served another page, since all
+  of them may be banned.
+- A proxy whose own past may explain the failure is no witness, or a weak one (`Failure.weight`).
+- A site is at fault if pages that differ fail alike through several witnesses, and nothing is served between.
+- Requests without a page, as in tunnels, are all for one page of their site as long as it is about proxies, and each
+  for another one as long as it is about the site.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from proxywhirl.errors import Blame
+from proxywhirl.models import Outcome
+from proxywhirl.rotation.proxy_state import ProxyState
+from proxywhirl.rotation.sites.bans import Ban
+from proxywhirl.timetable import Timetable
+
+FEW, _MANY = 3, 12
+_CHANCE = 0.001  # the probability of so many failures in a row by mere chance
+_WINDOW = 300.0  # seconds within which failures belong together
+
+_DIFFERENT, _DIFFERENT_AT_ONCE = 2, 4
+_SETTLED = 30.0
+"""A proxy that fails on two pages is refused itself, if the first failure is so many seconds old and nobody was served
+that page since. Pages that were asked for at the same time are still being tried through others; it takes more."""
+
+_MOSTLY = 3.0
+_WITNESS = 0.5  # the least weight of one that tells of the site
+_MOST_SUSPECTS = 1024
+_MOST_PAGES = 64
+_MOST_CLOSED = 512
+_MOST_SERVED = 64
+_COUNTED = 100.0
+
+Place = int | None
+"""A page, None for a request without one."""
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """A failure of one proxy at one page, until it is known whose it is.
+
+    Attributes:
+        before: What was known of its ban before this failure; `banned` says that this one was noted since.
+        use, uses_before, whole: When its use began, those before it, and whether none of these is missing.
+        weight: How much it says of the page, 0..1: nothing where the proxy's own past explains it.
+        of_site: How much it says of the site.
+        convicted: It was taken for the proxy's own.
+        cleared: The proxy was served another page of the site since.
+        suspicious: It may be the proxy's own.
+    """
+
+    state: ProxyState
+    page: Place
+    sign: str
+    outcome: Outcome
+    at: float
+    before: Ban | None = None
+    banned: bool = False
+    use: float | None = None
+    uses_before: list[float] = field(default_factory=list)
+    whole: bool = False
+    weight: float = 1.0
+    of_site: float = 1.0
+    incident: int = 0
+    convicted: bool = False
+    cleared: bool = False
+    suspicious: bool = True
+
+
+Failures = dict[str, Failure]
+"""The last failure of each proxy at one page, by key, since it was served to anybody."""
+
+
+class Evidence:
+    """The evidence of one site: its pages, who fails there, and how much of it fails.
+
+    Attributes:
+        open: The pages with failures that nobody is convicted of yet.
+        closed: The pages that fail for everybody, with the sign of it.
+        suspects: The failures that are not resolved, by key of the proxy.
+        avoided: The same keys for as long as others are chosen before these.
+        run_pages, run_keys: The pages and proxies that failed alike since the site served anything.
+    """
+
+    __slots__ = (
+        "_cleared",
+        "_failed",
+        "_failed_pages",
+        "_failures_since",
+        "_refused",
+        "_served",
+        "avoided",
+        "closed",
+        "open",
+        "run_keys",
+        "run_pages",
+        "run_sign",
+        "served",
+        "suspects",
+    )
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[Place, Failures] = OrderedDict()
+        self.closed: OrderedDict[Place, str] = OrderedDict()
+        self.served: dict[Place, None] = {}
+        self.suspects: dict[str, list[Failure]] = {}
+        self.avoided: Timetable[str] = Timetable()
+        self.run_pages: set[int] = set()
+        self.run_keys: set[str] = set()
+        self.run_sign = ""
+        self._served = self._failed = self._failed_pages = 0.0
+        self._failures_since = self._refused = self._cleared = 0.0
+
+    @property
+    def refusing(self) -> float:
+        """How often an attempt is refused to its proxy, 0..1: no page and no fault of the site explains it."""
+        return (self._refused + 1.0) / (self._served + self._refused + 10.0)
+
+    @property
+    def failing(self) -> float:
+        """Which share of the attempts failed, 0..1, up to the last one that was served."""
+        return (self._failed + 1.0) / (self._served + self._failed + 2.0)
+
+    @property
+    def failing_pages(self) -> float:
+        """Which share of the pages failed, 0..1, up to the last one that was served."""
+        return (self._failed_pages + 1.0) / (self._served + self._failed_pages + 2.0)
+
+    @property
+    def suspects_are_refused(self) -> bool:
+        """Whether most suspicions of late turned out to be true, so that a suspect is no better than a banned proxy."""
+        return self._refused > _MOSTLY * (self._cleared + 1.0)
+
+    def was_served(self, page: Place) -> bool:
+        """Whether anybody was served a page of late, and it was not found to fail for everybody since."""
+        return page in self.served
+
+    def serve(self, page: Place, key: str) -> tuple[list[Failure], list[Failure]]:
+        """Take note of a success; return those that it convicts, and the suspicions that it clears."""
+        self._served += 1.0
+        if self._served > _COUNTED:
+            self._served *= 0.5
+            self._failed *= 0.5
+            self._failed_pages *= 0.5
+            self._refused *= 0.5
+            self._cleared *= 0.5
+        if page not in self.served:
+            if len(self.served) >= _MOST_SERVED:
+                del self.served[next(iter(self.served))]
+            self.served[page] = None
+        if self._failures_since:
+            self._failed += self._failures_since
+            self._failures_since = 0.0
+            self._failed_pages += len(self.run_pages)
+            self.run_pages.clear()
+            self.run_keys.clear()
+        cleared = self._forget_suspect(key) if key in self.suspects else []
+        for failure in cleared:
+            failure.cleared = True
+            self._cleared += 1.0
+        if self.closed:
+            self.closed.pop(page, None)
+        known = self.open.pop(page, None) if self.open else None
+        if known is None:
+            return [], cleared
+        found = [one for one in known.values() if not one.convicted and not one.cleared]
+        for failure in found:
+            self._convict(failure)
+            self._unsuspect(failure)
+        return found, cleared
+
+    def fail(self, failure: Failure, *, proxies: int) -> tuple[bool, list[Failure]]:
+        """Take note of a failure; return whether it is the page's, and the failures that are resolved by that.
+
+        They are convicted, or acquitted if the failure is the page's and they were convicted before.
+        """
+        page, key = failure.page, failure.state.key
+        self._failures_since += 1.0
+        known = self._at(page, failure.at)
+        known.pop(key, None)
+        known[key] = failure
+        if self.closed.get(page) == failure.sign:
+            self.closed.move_to_end(page)
+            return True, self._suspect(failure)
+        alike = [one for one in known.values() if one.sign == failure.sign]
+        if sum(one.weight for one in alike) >= min(needed_at(self.refusing), max(2, proxies)):
+            self._close(page, failure.sign)
+            acquitted = [one for one in alike if one.convicted]
+            self._refused = max(self._refused - len(acquitted), 0.0)
+            self._cleared += len(alike)
+            return True, acquitted or self._suspect(failure)
+        likely = page in self.served or self.suspects_are_refused
+        if likely and failure.suspicious and failure.outcome.blame is not Blame.TARGET:
+            self._convict(failure)
+            return False, [failure]
+        return False, self._suspect(failure)
+
+    def note_run(self, failure: Failure, *, proxies: int) -> bool:
+        """Take note of a failure that may be the site's; return whether it is."""
+        if failure.sign != self.run_sign:
+            self.run_pages.clear()
+            self.run_keys.clear()
+            self.run_sign = failure.sign
+        self.run_pages.add(-len(self.run_pages) - 1 if failure.page is None else failure.page)
+        if failure.of_site >= _WITNESS:
+            self.run_keys.add(failure.state.key)
+        return self.runs_long and len(self.run_keys) >= min(FEW, max(2, proxies))
+
+    @property
+    def runs_long(self) -> bool:
+        """Whether so many pages failed alike in a row that chance would hardly bring them."""
+        return len(self.run_pages) >= needed_at(self.failing_pages)
+
+    def convict_suspects(self, sign: str) -> list[Failure]:
+        """Convict and return all unresolved failures of one sign: so many pages do not fail by themselves."""
+        found = [one for pending in self.suspects.values() for one in pending if one.sign == sign]
+        for one in found:
+            self._convict(one)
+        for key in {one.state.key for one in found}:
+            self._forget_suspect(key)
+        self.run_pages.clear()
+        return found
+
+    def _at(self, page: Place, now: float) -> Failures:
+        known = self.open.get(page)
+        if known is None:
+            known = self.open[page] = {}
+            if len(self.open) > _MOST_PAGES:
+                self.open.popitem(last=False)
+        while known and (len(known) > _MANY or now - next(iter(known.values())).at > _WINDOW):
+            del known[next(iter(known))]
+        return known
+
+    def _close(self, page: Place, sign: str) -> None:
+        self.served.pop(page, None)
+        self.closed[page] = sign
+        if len(self.closed) > _MOST_CLOSED:
+            self.closed.popitem(last=False)
+
+    def _suspect(self, failure: Failure) -> list[Failure]:
+        """Note a failure that may be the proxy's; return those that are, since it failed on pages that differ."""
+        if failure.outcome.blame is Blame.TARGET or not failure.suspicious:
+            return []
+        pending = self.suspects.setdefault(failure.state.key, [])
+        pending[:] = [one for one in pending if one.page != failure.page and failure.at - one.at <= _WINDOW]
+        pending.append(failure)
+        if len(self.suspects) > _MOST_SUSPECTS:
+            self._forget_suspect(next(iter(self.suspects)))
+        settled = failure.at - pending[0].at >= _SETTLED
+        needed = _DIFFERENT if settled else max(_DIFFERENT_AT_ONCE, needed_at(self.failing))
+        if len(pending) < needed:
+            return []
+        for one in pending:
+            self._convict(one)
+        self._forget_suspect(failure.state.key)
+        return list(pending)
+
+    def _forget_suspect(self, key: str) -> list[Failure]:
+        self.avoided.discard(key)
+        return self.suspects.pop(key, [])
+
+    def _convict(self, failure: Failure) -> None:
+        failure.convicted = True
+        self._refused += 1.0
+
+    def _unsuspect(self, failure: Failure) -> None:
+        pending = self.suspects.get(failure.state.key)
+        if pending is not None and failure in pending:
+            pending.remove(failure)
+            if not pending:
+                self._forget_suspect(failure.state.key)
+
+
+def needed_at(rate: float) -> int:
+    """Return how many failures in a row are more than chance where they come at a rate in 0..1 anyway.
+
+    >>> needed_at(0.1), needed_at(0.5)
+    (3, 10)
+    """
+    bounded = min(max(rate, 0.01), 0.9)
+    return min(max(math.ceil(math.log(_CHANCE) / math.log(bounded)), FEW), _MANY)
