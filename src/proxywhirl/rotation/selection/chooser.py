@@ -394,7 +394,8 @@ class Chooser:
     def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
         """Set a proxy aside, unless it is known to work and brought no answer: that may be the page's or the site's."""
         state, site = lease.state, lease.site
-        unclear = outcome.rule in UNCLEAR and state.good > _KNOWN_TO_WORK and not state.failures
+        works = outcome.reached or (state.good > _KNOWN_TO_WORK and not state.failures)
+        unclear = outcome.rule in UNCLEAR and works
         if unclear and site is not None:
             return self._learn_refusal(lease, site, outcome, now)
         return self._set_aside(state, lease.incident, outcome, now, lease.trial)

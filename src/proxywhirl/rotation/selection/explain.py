@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from proxywhirl.errors import PoolEmpty, SiteResting
@@ -33,6 +34,8 @@ from proxywhirl.rotation.selection.filters import NO_FILTER
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.site import Site
 from proxywhirl.timetable import Timetable
+
+_LOOKED_AT = 256
 
 A_WHILE = 0.05
 """Seconds after which to ask again where it is not known when a use ends."""
@@ -177,8 +180,8 @@ def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float)
     times = [candidates.next_at(obstacle.keys) for obstacle in _passing(chooser, criteria, site)]
     if candidates.any_in_use():
         times.append(now + A_WHILE)
-    if site is not None and candidates.any_resting(site, now):
-        times.append(now + site.rate_limit.gap)
+    if site is not None:
+        times.append(candidates.next_rested(site, now))
     return max(min(known) - now, 0.0) if (known := [at for at in times if at is not None]) else None
 
 
@@ -220,13 +223,15 @@ class _Candidates:
 
     def any_resting(self, site: Site, now: float) -> bool:
         """Whether only the rest between two requests to the site keeps a proxy from serving."""
-        if not site.rate_limit.kept:
-            return False
+        return site.rate_limit.kept and any(site.tired(key, now) for key in self._at_hand(site))
+
+    def next_rested(self, site: Site, now: float) -> float | None:
+        """Return when one has rested that only its rest keeps from serving; of many a few are looked at."""
+        return site.next_rested(islice(self._at_hand(site), _LOOKED_AT), now)
+
+    def _at_hand(self, site: Site) -> Iterator[str]:
         aside = self._chooser.availability.aside
-        return any(
-            site.tired(key, now) and self._may_serve(key) and key not in site.barred and key not in aside
-            for key in self._keys
-        )
+        return (key for key in self._keys if key not in site.barred and key not in aside and self._may_serve(key))
 
     def _within(self, table: Timetable[str]) -> Collection[str]:
         return [key for key in self._keys if key in table] if len(self._keys) < len(table) else table.at

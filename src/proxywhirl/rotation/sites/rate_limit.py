@@ -160,6 +160,11 @@ class LearnedRateLimit:
                 part = min(part, had)
         return part
 
+    def rested_at(self, times: Sequence[float]) -> float:
+        """Return when a proxy has had all of its rest that was used at these times; the past where it has."""
+        count = len(times)
+        return max((times[-uses] + wait for uses, wait in self._likely if uses <= count), default=0.0)
+
     def may_test(self, now: float, every: float) -> bool:
         """Whether to let a proxy come too early, as a test of the limit; at most once in so many seconds."""
         if self._test_at is not None and now >= self._test_at:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -119,6 +119,7 @@ class Site:
         rests: How often the site was tried while it is out of order, and one more; 0 where it is not.
         trying: The key of the proxy that finds out whether a resting site is back.
         rate_limit: How often a proxy may come, as far as bans have taught that.
+        next_turn: The moment that was told to the last request for which nobody had rested.
         log_slowness: By how much the logarithm of a latency is greater here than elsewhere (see `answer_times`).
         bytes_of_use: A moving mean; None before the first use.
         closed: It was forgotten.
@@ -138,6 +139,7 @@ class Site:
     rest_until: float = 0.0
     trying: str = ""
     rate_limit: LearnedRateLimit = field(default_factory=LearnedRateLimit)
+    next_turn: float = 0.0
     log_slowness: float = 0.0
     bytes_of_use: float | None = None
     closed: bool = False
@@ -225,6 +227,20 @@ class Site:
         arm = self.arms.get(key) if self.rate_limit.kept else None
         return arm is not None and self.rate_limit.rested(arm.uses.all(), now) < 1.0
 
+    def next_rested(self, keys: Iterable[str], now: float) -> float | None:
+        """Return when the first of some proxies has had its rest; None where the site has no limit that it keeps to.
+
+        Those who ask one after another are told of different moments, so that they do not all come at once.
+        """
+        if not self.rate_limit.kept:
+            return None
+        known = [arm.uses.all() for key in keys if (arm := self.arms.get(key)) is not None]
+        if not known:
+            return None
+        soonest, gap = min(map(self.rate_limit.rested_at, known)), self.rate_limit.gap
+        self.next_turn = min(max(self.next_turn, now) + gap / len(known), now + gap)
+        return max(soonest, self.next_turn)
+
     def resting(self, now: float) -> float:
         """Return for how many seconds to leave the site alone; 0 where a request may try it."""
         if self.rest_until <= now:
@@ -273,4 +289,5 @@ def limits_each(outcome: Outcome) -> bool:
 
 def weight_of(outcome: Outcome, *, proven: bool) -> float:
     """Return how much a failure says of the site: all where an answer came, or the proxy is known to work."""
-    return 1.0 if proven or outcome.status is not None or outcome.blame is Blame.TARGET else _WEAK
+    answered = outcome.status is not None and outcome.blame is not Blame.PROXY
+    return 1.0 if proven or answered or outcome.blame is Blame.TARGET else _WEAK
