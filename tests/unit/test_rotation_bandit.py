@@ -133,18 +133,33 @@ def test_one_that_became_quicker_shows_it() -> None:
     assert world.run(1000)[1][0] > 250
 
 
-def test_a_site_that_bans_gets_the_load_spread() -> None:
-    """Once a site has banned, the quick ones get no more than their turn there, and go on to serve most elsewhere."""
+def test_a_site_that_limits_by_rate_gets_the_load_spread() -> None:
+    """Where each may come once in 100 s, time costs no proxies; elsewhere the quick ones serve most all the same."""
+    used: dict[int, float] = {}
 
     def answer(number: int, site: str, _rng: random.Random) -> Outcome:
-        return BANNED if site == A and number == 19 else taking(0.1 if number < 4 else 1.0)
+        if site == A:
+            early, used[number] = world.clock.monotonic() - used.get(number, -1e9) < 100.0, world.clock.monotonic()
+            if early:
+                return BANNED
+        return taking(0.1 if number < 4 else 1.0)
 
     world = World(20, answer)
     world.run(1000, B)
     world.run(1000, A)
-    spread, quickest = world.run(2000, A)[1], world.run(2000, B)[1]
-    assert max(spread[number] for number in range(19)) < 2.0 * min(spread[number] for number in range(19))
-    assert sum(quickest[number] for number in range(4)) > 1600
+    share, spread = world.run(2000, A)
+    assert share > 0.97
+    assert max(spread.values()) < 3 * min(spread.values())
+    assert sum(world.run(2000, B)[1][number] for number in range(4)) > 1600
+
+
+def test_where_refusals_have_nothing_to_do_with_rate_the_quick_serve() -> None:
+    """A site that refuses a fifth of all proxies for ever gets the quick ones of the others, as any site does."""
+    world = World(20, lambda number, _site, _rng: BANNED if number % 5 == 0 else taking(0.1 if number < 5 else 1.0))
+    world.run(2000)
+    share, served = world.run(2000)
+    assert share > 0.97
+    assert sum(served[number] for number in range(5)) > 1600
 
 
 def test_a_slow_one_is_not_chosen_for_a_short_deadline() -> None:

@@ -43,12 +43,16 @@ _NEWEST = 0.02  # weight of the newest first use in what is expected of one
 _FIRST_GUESS = 0.95
 
 _QUICK_SHARE = 0.125
-_QUICK_STEP = 0.05
-_WHOEVER = 0.05
-_AS_QUICK = 0.05
+"""Part of those that are as good that serves, since it is the quickest: nobody gets more than eight times its turn."""
+
+_QUICK_STEP = 0.05  # by which the bound of the quickest moves, in logarithms of seconds, as are those below
+_AS_QUICK = 0.05  # above the bound
+_WHOEVER = 0.05  # share of requests for which time does not count: else none would show that it became quicker
+_SPREAD = 0.05
+"""Time does not count either at a site that so probably refuses those who come early: there the load stays spread."""
 
 _GB = 1e9
-_FIRST_BYTES = 50_000.0
+_FIRST_BYTES = 50_000.0  # of a use, until any was measured
 
 _RENEWED_EVERY = 8  # requests: one in so many makes a proxy's estimate anew
 _DEVIATIONS = 4096
@@ -64,6 +68,9 @@ class Bandit:
 
     If bans taught how often a proxy may come to a site (`Site.rate_limit`), only rested proxies serve. If all have to
     rest none serves, except for a few that test whether the rest is too long.
+
+    Of those that are as good as usual one of the quickest serves (see `_is_quick`). The chance is that of an answer in
+    time, where a request has a deadline, less what the use costs, where it is known what a success is worth.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
     is, and narrowed (see `estimate`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
@@ -156,14 +163,14 @@ class Bandit:
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
         count, place, enough = len(keys), self._turn, self._par - _MARGIN
         arms = site.arms if site is not None else None
-        rests = site is not None and site.rate_limit.known
-        looks = _LOOKED_AT_RARE if rests or within is not None else _LOOKED_AT
+        limit = site.rate_limit if site is not None and site.rate_limit.known else None
+        looks = _LOOKED_AT if limit is None and within is None else _LOOKED_AT_RARE
         in_turn, again = (_IN_TURN, _LOOKED_AT) if count > looks else (count, 0)
         refusing, weighed, deadline = bool(exclude or barred), self._worth is not None, None
         if within is not None:
             deadline, weighed = log_deadline(within, site), True
             enough *= in_time(deadline, self._quick, self._times.usual[1])
-        any_will_do = bool(arms) or self._random() < _WHOEVER
+        any_will_do = (limit is not None and limit.refuses_early > _SPREAD) or self._random() < _WHOEVER
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
         served_last = self._served_last
@@ -204,7 +211,11 @@ class Bandit:
         return best, best_chance, best_base
 
     def _is_quick(self, seconds: float) -> bool:
-        """Whether one that is as good as usual is among the quickest of these; learn who they are."""
+        """Whether one that is as good as usual is among the quickest of these; learn who they are.
+
+        The bound follows the quantile of their times. Source: H. Robbins, S. Monro, "A Stochastic Approximation
+        Method", Annals of Mathematical Statistics 22, 1951.
+        """
         if seconds < self._quick:
             self._quick -= _QUICK_STEP * (1.0 - _QUICK_SHARE)
         elif seconds > self._quick + _AS_QUICK:
