@@ -39,25 +39,25 @@ JUDGEMENT_BEGIN = "<!-- the judgement is written by `benchmarks.yield --judge` -
 """Where the judgement begins in the page."""
 
 FLOORS = {
-    "mean": 0.95,
-    "whole": 0.7,
-    "served": 0.97,
-    "behind": -0.02,
-    "recovery": 3.0,
-    "good pages": 0.99,
-    "tries": 1.0,
-    "slower 50": 1.25,
-    "slower 95": 2.0,
+    "mean": 0.95,  # over families: first attempts in the second half beside the oracle's
+    "whole": 0.7,  # the same in the whole run, in each family
+    "served": 0.97,  # requests served in the second half, beside the oracle's
+    "behind": -0.02,  # first attempts less those of the best simple learner, as parts of the oracle's
+    "recovery": 3.0,  # seconds
+    "good pages": 0.99,  # the share that is served of them
+    "tries": 1.0,  # at the site, for each one that is allowed
+    "slower 50": 1.25,  # times that a good page takes in the median, beside the same run without failing pages
+    "slower 95": 2.0,  # the same at 95 %
 }
-"""What is to be reached: the mean over families of first attempts in the second half beside the oracle's, these in the
-whole run, the share served beside the oracle's, first attempts beside those of the best simple learner, seconds until
-recovery, the share of the good pages that are served, and tries at the site for each one that is allowed. What a family
-has to reach in the second half, its scenario says."""
+"""What is to be reached. What a family has to reach in the second half, its scenario says."""
+
+USUAL_FLOOR = 0.85
+"""What families have to reach in the second half, but for those in which nobody can."""
 
 RECOVERING = ("gateways", "network-bans")
 """Families in whose events a part of the proxies goes."""
 
-HALF, WHOLE, SERVED = "first/oracle second_half", "first/oracle whole", "served/oracle whole"
+HALF, WHOLE, SERVED = "first/oracle second_half", "first/oracle whole", "served/oracle second_half"
 
 _T95 = {2: 12.7, 3: 4.3, 4: 3.18, 5: 2.78, 8: 2.36, 10: 2.26, 15: 2.14, 20: 2.09, 30: 2.05}
 """Student's t at 95 % for so many pairs."""
@@ -126,7 +126,7 @@ def _missed(found: Judgement) -> list[str]:
         f"{found['second half']:.3f} of the oracle's first attempts in the second half": found["second half"]
         < found["floor"],
         f"{found['whole']:.3f} of them in the whole run": found["whole"] < FLOORS["whole"],
-        f"{found['served']:.3f} of what the oracle serves": found["served"] < FLOORS["served"],
+        f"{found['served']:.3f} of what the oracle serves": found["served"] < _least_served(found["floor"]),
         f"{found['behind']:+.3f} beside {found['best']}": found["behind"] < FLOORS["behind"],
         f"{found['stalled']} runs with a stall": found["stalled"] > 0,
         f"{found['recovery']} s to recover": found["family"] in RECOVERING and found["recovery"] > FLOORS["recovery"],
@@ -136,6 +136,11 @@ def _missed(found: Judgement) -> list[str]:
         f"{found['slower 95']} times the time at 95 %": (found["slower 95"] or 0.0) > FLOORS["slower 95"],
     }
     return [f"{found['family']}: {sentence}" for sentence, missed in sentences.items() if missed]
+
+
+def _least_served(floor: float) -> float:
+    """Return the share that is to be served: where fewer first attempts can succeed, no more can be served."""
+    return FLOORS["served"] if floor >= USUAL_FLOOR else floor
 
 
 def judgement_table(found: Sequence[Judgement]) -> list[tuple[str, ...]]:

@@ -108,7 +108,7 @@ def test_the_floors_of_families_are_told() -> None:
     assert f"at least {FAMILY_FLOORS['mean']} of the oracle's in the mean" in judged
     assert f"In the whole run: at least {FAMILY_FLOORS['whole']}" in judged
     assert f"behind by more than {-FAMILY_FLOORS['behind']}" in judged
-    assert f"served: at least {FAMILY_FLOORS['served']} of" in judged
+    assert f"served in the second half: at least {FAMILY_FLOORS['served']} of" in judged
     assert f"at most {FAMILY_FLOORS['recovery']:g} seconds" in judged
     assert f"at least {FAMILY_FLOORS['good pages']} of the good pages" in judged
     assert f"at most {FAMILY_FLOORS['slower 50']} times as long" in judged
