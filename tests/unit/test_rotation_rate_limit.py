@@ -175,7 +175,7 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     learning.used(state, site, 2.0)
     learning.ended(state, site, 2.0, came=True)
     learning.used(state, site, 3.0)
-    learning.served(state, site, 3.1, 3.0)
+    learning.served(state, site, 3.1, use=3.0)
     assert (list(uses.served), uses.open) == ([2.0, 3.0], [])
 
 
@@ -202,7 +202,7 @@ def test_who_comes_too_early_is_no_witness_against_the_site() -> None:
             now += 1.0
             clock.advance(1.0)
             learning.used(state, site, now)
-            learning.served(state, site, now, now)
+            learning.served(state, site, now, use=now)
     for state in states[1:]:
         last = site.arms[state.key].uses.served[-1] + 0.5
         learning.used(state, site, last)
