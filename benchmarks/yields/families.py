@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import getsource
 
 from benchmarks.yields.draws import (
     draw_arrivals,
@@ -34,7 +35,7 @@ from benchmarks.yields.laws import (
 from benchmarks.yields.scenario import TUNNEL, Event, Kind, Scenario
 from proxywhirl.models import Attributes
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "Family", "told_by"]
 
 Family = Callable[[int], Scenario]
 """Draws a scenario from a seed."""
@@ -309,21 +310,33 @@ def tunnels(seed: int) -> Scenario:
 
 
 def pages(seed: int) -> Scenario:
-    """A share of the pages always fails, whoever asks; the proxies are good. Some of the sites limit the rate."""
+    """A share of the pages always fails, whoever asks; the proxies are good, and no rate is too high."""
     rng = source("pages that fail", seed)
     many = rng.choice((3, 5, 10, 25, 50))
-    ways = tuple(rng.sample((403, 404, 429, 451, 500, 502, 503, 999, BREAKS_OFF), rng.randint(1, 4)))
-    uses, window = rng.choice(((1, 1.0), (5, 10.0), (20, 60.0)))
-    limited = rng.random() < 0.4  # noqa: PLR2004  # of the runs
+    failing = FailingPages(rng.uniform(0.05, 0.5), _ways(rng), f"pages of {seed}")
+    return _crawl("pages", seed, rng, many, rng.choice((2.0, 8.0, 16.0)), (failing,))
+
+
+def limited_pages(seed: int) -> Scenario:
+    """The same at a site that also limits the rate of each proxy, and refuses with statuses that pages have too."""
+    rng = source("limited pages that fail", seed)
+    many, (uses, window) = rng.choice((5, 10, 25, 50)), rng.choice(((1, 1.0), (5, 10.0), (20, 60.0)))
     share = rng.uniform(0.05, 0.5)
     most = many * uses / window / (1.0 + 3.0 * share)  # four tries for a page that fails
-    rate = rng.uniform(0.3, 0.7) * most if limited else rng.choice((2.0, 8.0, 16.0))
-    laws: list[Law] = [RateLimit(uses, window, rng.choice((30.0, 300.0)), 1.0)] if limited else []
-    laws.append(FailingPages(share, ways, f"pages of {seed}"))
+    limit = RateLimit(uses, window, rng.choice((30.0, 300.0)), 1.0, status=rng.choice((403, 429)))
+    failing = FailingPages(share, _ways(rng), f"limited pages of {seed}")
+    return _crawl("limited-pages", seed, rng, many, rng.uniform(0.3, 0.7) * most, (limit, failing))
+
+
+def _ways(rng: random.Random) -> tuple[int, ...]:
+    return tuple(rng.sample((403, 404, 429, 451, 500, 502, 503, 999, BREAKS_OFF), rng.randint(1, 4)))
+
+
+def _crawl(name: str, seed: int, rng: random.Random, many: int, rate: float, laws: tuple[Law, ...]) -> Scenario:
     proxies = tuple(draw_proxy(rng, place, (0.98, 0.999), (0.2, 1.0)) for place in range(many))
-    sites = draw_sites(rng, 1, lambda _: tuple(laws), scheme=rng.choice(("http", "https")))
+    sites = draw_sites(rng, 1, lambda _: laws, scheme=rng.choice(("http", "https")))
     arrivals = draw_arrivals(rng, sites, steadily(rng, rate, 4_000))
-    return Scenario("pages", seed, proxies, sites, arrivals, attempts=20, patience=30.0)
+    return Scenario(name, seed, proxies, sites, arrivals, attempts=20, patience=30.0)
 
 
 _BANS = (60.0, 300.0, LONG_BAN)
@@ -351,4 +364,12 @@ FAMILIES: dict[str, Family] = {
     "retry-after": retry_after,
     "tunnels": tunnels,
     "pages": pages,
+    "limited-pages": limited_pages,
 }
+
+
+def told_by(family: Family) -> str:
+    """Return all by which a family draws, as a text: with another text it draws another world."""
+    drawn, numbers = (family.func, family.keywords) if isinstance(family, partial) else (family, {})
+    shared = getsource(_ways) + getsource(_crawl) if "_crawl" in getsource(drawn) else ""
+    return f"{getsource(drawn)}{shared}{sorted(numbers.items())}{LIMITS}{MOST_REQUESTS}{LONG_BAN}"

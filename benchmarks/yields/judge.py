@@ -54,6 +54,9 @@ FLOORS = {
 USUAL_FLOOR = 0.85
 """What families have to reach in the second half, but for those in which nobody can."""
 
+CRAWL = "pages"
+"""The family in which good pages are judged; at a site that limits the rate, what a refusal means is not so plain."""
+
 RECOVERING = ("gateways", "network-bans")
 """Families in whose events a part of the proxies goes."""
 
@@ -129,12 +132,14 @@ def _missed(found: Judgement) -> list[str]:
         f"{found['served']:.3f} of what the oracle serves": found["served"] < _least_served(found["floor"]),
         f"{found['behind']:+.3f} beside {found['best']}": found["behind"] < FLOORS["behind"],
         f"{found['stalled']} runs with a stall": found["stalled"] > 0,
-        f"{found['recovery']} s to recover": found["family"] in RECOVERING and found["recovery"] > FLOORS["recovery"],
-        f"{found['good pages']} of the good pages served": (found["good pages"] or 1.0) < FLOORS["good pages"],
-        f"{found['tries']} of the tries that are allowed": (found["tries"] or 0.0) > FLOORS["tries"],
-        f"{found['slower 50']} times the median time": (found["slower 50"] or 0.0) > FLOORS["slower 50"],
-        f"{found['slower 95']} times the time at 95 %": (found["slower 95"] or 0.0) > FLOORS["slower 95"],
     }
+    if found["family"] in RECOVERING:
+        sentences[f"{found['recovery']:.1f} s to recover"] = found["recovery"] > FLOORS["recovery"]
+    if found["family"] == CRAWL:
+        sentences[f"{found['good pages']:.3f} of the good pages served"] = found["good pages"] < FLOORS["good pages"]
+        sentences[f"{found['tries']:.2f} of the tries that are allowed"] = found["tries"] > FLOORS["tries"]
+        for part in ("slower 50", "slower 95"):
+            sentences[f"{found[part]:.2f} times the time at {part[-2:]} %"] = found[part] > FLOORS[part]
     return [f"{found['family']}: {sentence}" for sentence, missed in sentences.items() if missed]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.yields.contestants import ORACLE, Enter, PoolChoice, own_contestants
-from benchmarks.yields.families import FAMILIES
+from benchmarks.yields.families import FAMILIES, told_by
 from benchmarks.yields.laws import FailingPages
 from benchmarks.yields.learners import EpsilonGreedy, PacedRoundRobin, Thompson
 from benchmarks.yields.race import race
@@ -34,7 +34,9 @@ REMEMBERED = frozenset((ORACLE, *LEARNERS))
 TIMED = "bandit"
 """Whose times are set beside those of the same run without failing pages."""
 
-_RUN_BY = ("scenario", "laws", "draws", "families", "reality", "race", "tally", "contestants", "learners")
+CRAWLS = ("pages", "limited-pages")
+
+_RUN_BY = ("scenario", "laws", "draws", "reality", "race", "tally", "contestants")
 
 WINDOW, STEP = 60.0, 10.0
 """Seconds in which nearly nobody is served are a stall; where they are looked for, every so many seconds."""
@@ -83,13 +85,13 @@ def _run(family: str, seed: int, name: str, cache_in: Path | None) -> Run:
     """Run one contestant, or read what it reached before."""
     path = None
     if cache_in is not None and name in REMEMBERED:
-        path = cache_in / f"{family}-{seed}-{name}-{_code()}.json"
+        path = cache_in / f"{family}-{seed}-{name}-{_code(family, name)}.json"
         if path.exists():
             remembered: Run = json.loads(path.read_text(encoding="utf-8"))
             return remembered
     scenario = FAMILIES[family](seed)
     tally = race(scenario, entrants()[name])
-    slower = _slower(FAMILIES[family](seed), tally, entrants()[name]) if name == TIMED and family == "pages" else {}
+    slower = _slower(FAMILIES[family](seed), tally, entrants()[name]) if name == TIMED and family in CRAWLS else {}
     took = sorted(seconds for seconds, served in zip(tally.took, tally.served, strict=True) if served)
     run: Run = {
         "whole": tally.whole().as_json(),
@@ -126,10 +128,11 @@ def _slower(scenario: Scenario, tally: Tally, enter: Enter) -> Run:
 
 
 @cache
-def _code() -> str:
+def _code(family: str, name: str) -> str:
     """Return the hash of the code that a run depends on: what was remembered of other code counts no more."""
-    files = [Path(__file__).with_name(f"{name}.py") for name in _RUN_BY]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    files = [*_RUN_BY, *(["learners"] if name in LEARNERS else [])]
+    texts = [Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8") for file in files]
+    return hashlib.sha256("\n".join([*texts, told_by(FAMILIES[family])]).encode()).hexdigest()[:12]
 
 
 def _compare(scenario: Scenario, run: Run, best: Run) -> None:
