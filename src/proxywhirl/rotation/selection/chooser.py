@@ -217,7 +217,7 @@ class Chooser:
             view, key = self.views.get(wanted), None
             if avoided:
                 key = self._pick(view, exclude, (*barred, avoided), site, criteria)
-            if key is None and not (avoided and site is not None and site.evidence.suspects_are_refused):
+            if key is None and not (avoided and site is not None and site.evidence.is_ban(site.evidence.run_sign)):
                 key = self._pick(view, exclude, barred, site, criteria)
             if wanted is not filters[0]:
                 instead = f"nobody ready fulfils {filters[0]}"

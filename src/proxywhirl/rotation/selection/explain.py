@@ -118,7 +118,7 @@ def _passing(chooser: Chooser, criteria: Criteria, site: Site | None) -> list[Ob
 
 
 def _suspects(site: Site) -> Timetable[str]:
-    return site.evidence.avoided if site.evidence.suspects_are_refused else Timetable()
+    return site.evidence.avoided if site.evidence.is_ban(site.evidence.run_sign) else Timetable()
 
 
 def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence[Obstacle]) -> Iterator[Obstacle]:

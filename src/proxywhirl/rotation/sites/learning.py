@@ -56,6 +56,7 @@ _MOST_RECENT = 65_536
 
 _MOST_REPLAYED = 4096
 _LONG_IDLE = 600.0  # seconds since its last use there, after which a limit by rate explains no refusal
+_EXPLAINED = 0.5  # weight of a failure at a page that nobody was served, if the proxy's own past explains it
 _WORKS = 0.5  # successes, decayed: it is known to work
 
 
@@ -241,6 +242,8 @@ class Learning:
             failure.weight = failure.of_site
         elif site.evidence.was_served(page):
             failure.weight = failure.of_site if again else 0.0
+        else:
+            failure.weight = 1.0 if failure.of_site else _EXPLAINED
         failure.suspicious = site.at_fault != failure.sign
         return failure
 
@@ -250,8 +253,8 @@ class Learning:
         It comes back from a ban, or it came too early for what is known of the site's limit, or it was used there a
         while ago, and nobody knows yet how often it may come.
         """
-        outcome, ban, use = failure.outcome, failure.before, failure.use
-        if failure.state.key in site.refused_at or (ban is not None and ban.since):
+        outcome, use = failure.outcome, failure.use
+        if failure.state.key in site.refused_at:
             return 0.0
         weight = weight_of(outcome, proven=failure.state.good > _WORKS)
         if out_of_order(outcome):

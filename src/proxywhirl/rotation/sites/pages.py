@@ -35,8 +35,8 @@ from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import Ban
 from proxywhirl.timetable import Timetable
 
-FEW, _MANY = 3, 12
-_CHANCE = 0.001  # the probability of so many failures in a row by mere chance
+FEW, _ENOUGH, _MANY = 3, 4, 12
+_CHANCE, _SELDOM = 0.001, 0.05  # the probability of so many failures in a row by mere chance
 _WINDOW = 300.0  # seconds within which failures belong together
 
 _DIFFERENT, _DIFFERENT_AT_ONCE = 2, 4
@@ -44,7 +44,9 @@ _SETTLED = 30.0
 """A proxy that fails on two pages is refused itself, if the first failure is so many seconds old and nobody was served
 that page since. Pages that were asked for at the same time are still being tried through others; it takes more."""
 
-_MOSTLY = 3.0
+_MOSTLY = 3.0  # times as many bans as other failures
+_UNKNOWN = (0.0, 0.0)
+_MOST_SIGNS = 32
 _WITNESS = 0.5  # the least weight of one that tells of the site
 _MOST_SUSPECTS = 1024
 _MOST_PAGES = 64
@@ -104,7 +106,7 @@ class Evidence:
     """
 
     __slots__ = (
-        "_cleared",
+        "_by_sign",
         "_failed",
         "_failed_pages",
         "_failures_since",
@@ -130,7 +132,8 @@ class Evidence:
         self.run_keys: set[str] = set()
         self.run_sign = ""
         self._served = self._failed = self._failed_pages = 0.0
-        self._failures_since = self._refused = self._cleared = 0.0
+        self._failures_since = self._refused = 0.0
+        self._by_sign: dict[str, tuple[float, float]] = {}
 
     @property
     def refusing(self) -> float:
@@ -147,10 +150,17 @@ class Evidence:
         """Which share of the pages failed, 0..1, up to the last one that was served."""
         return (self._failed_pages + 1.0) / (self._served + self._failed_pages + 2.0)
 
-    @property
-    def suspects_are_refused(self) -> bool:
-        """Whether most suspicions of late turned out to be true, so that a suspect is no better than a banned proxy."""
-        return self._refused > _MOSTLY * (self._cleared + 1.0)
+    def is_ban(self, sign: str) -> bool:
+        """Whether nearly all failures of one sign were bans, so that one more is taken for a ban at once."""
+        refused, cleared = self._by_sign.get(sign, _UNKNOWN)
+        return refused > _MOSTLY * (cleared + 1.0)
+
+    def _note(self, sign: str, refused: float = 0.0, cleared: float = 0.0) -> None:
+        before = self._by_sign.get(sign, _UNKNOWN)
+        if len(self._by_sign) >= _MOST_SIGNS and sign not in self._by_sign:
+            del self._by_sign[next(iter(self._by_sign))]
+        self._by_sign[sign] = max(before[0] + refused, 0.0), before[1] + cleared
+        self._refused = max(self._refused + refused, 0.0)
 
     def was_served(self, page: Place) -> bool:
         """Whether anybody was served a page of late, and it was not found to fail for everybody since."""
@@ -164,7 +174,8 @@ class Evidence:
             self._failed *= 0.5
             self._failed_pages *= 0.5
             self._refused *= 0.5
-            self._cleared *= 0.5
+            for sign, (refused, others) in self._by_sign.items():
+                self._by_sign[sign] = 0.5 * refused, 0.5 * others
         if page not in self.served:
             if len(self.served) >= _MOST_SERVED:
                 del self.served[next(iter(self.served))]
@@ -178,7 +189,7 @@ class Evidence:
         cleared = self._forget_suspect(key) if key in self.suspects else []
         for failure in cleared:
             failure.cleared = True
-            self._cleared += 1.0
+            self._note(failure.sign, cleared=1.0)
         if self.closed:
             self.closed.pop(page, None)
         known = self.open.pop(page, None) if self.open else None
@@ -204,13 +215,16 @@ class Evidence:
             self.closed.move_to_end(page)
             return True, self._suspect(failure)
         alike = [one for one in known.values() if one.sign == failure.sign]
-        if sum(one.weight for one in alike) >= min(needed_at(self.refusing), max(2, proxies)):
+        needed = min(needed_at(self.refusing), max(2, proxies), _MANY if page in self.served else _ENOUGH)
+        if sum(one.weight for one in alike) > needed - 1.0:
             self._close(page, failure.sign)
             acquitted = [one for one in alike if one.convicted]
-            self._refused = max(self._refused - len(acquitted), 0.0)
-            self._cleared += len(alike)
+            self._note(failure.sign, refused=-float(len(acquitted)), cleared=float(len(alike)))
             return True, acquitted or self._suspect(failure)
-        likely = page in self.served or self.suspects_are_refused
+        if page not in self.served and len(alike) >= min(_ENOUGH, max(2, proxies)):
+            self._close(page, failure.sign)
+            return True, self._suspect(failure)
+        likely = page in self.served or self.is_ban(failure.sign)
         if likely and failure.suspicious and failure.outcome.blame is not Blame.TARGET:
             self._convict(failure)
             return False, [failure]
@@ -268,7 +282,10 @@ class Evidence:
         if len(self.suspects) > _MOST_SUSPECTS:
             self._forget_suspect(next(iter(self.suspects)))
         settled = failure.at - pending[0].at >= _SETTLED
-        needed = _DIFFERENT if settled else max(_DIFFERENT_AT_ONCE, needed_at(self.failing))
+        if settled:
+            needed = max(_DIFFERENT, needed_at(self.failing, _SELDOM))
+        else:
+            needed = max(_DIFFERENT_AT_ONCE, needed_at(self.failing))
         if len(pending) < needed:
             return []
         for one in pending:
@@ -282,7 +299,7 @@ class Evidence:
 
     def _convict(self, failure: Failure) -> None:
         failure.convicted = True
-        self._refused += 1.0
+        self._note(failure.sign, refused=1.0)
 
     def _unsuspect(self, failure: Failure) -> None:
         pending = self.suspects.get(failure.state.key)
@@ -292,11 +309,12 @@ class Evidence:
                 self._forget_suspect(failure.state.key)
 
 
-def needed_at(rate: float) -> int:
-    """Return how many failures in a row are more than chance where they come at a rate in 0..1 anyway.
+def needed_at(rate: float, chance: float = _CHANCE) -> int:
+    """Return how many failures in a row chance hardly brings where they come at a rate in 0..1 anyway.
 
-    >>> needed_at(0.1), needed_at(0.5)
-    (3, 10)
+    >>> needed_at(0.1), needed_at(0.5), needed_at(0.1, 0.05)
+    (3, 10, 2)
     """
     bounded = min(max(rate, 0.01), 0.9)
-    return min(max(math.ceil(math.log(_CHANCE) / math.log(bounded)), FEW), _MANY)
+    least = FEW if chance == _CHANCE else _DIFFERENT
+    return min(max(math.ceil(math.log(chance) / math.log(bounded)), least), _MANY)

@@ -43,6 +43,10 @@ _COST = 0.05
 
 _MEMORY = 200.0  # rested uses that count
 _WIDE = 1.5  # times: if no rest between refused and served ones is known, it is taken for their geometric mean
+_SURPRISE, _STRICTER = (
+    0.2,
+    0.3,
+)  # weight of a use with much more than its rest; share refused of which a limit is stricter
 _FADES = 1.002  # of the shortest rest that was served, at each use: a site may become stricter
 
 
@@ -125,6 +129,7 @@ class LearnedRateLimit:
         "_odds",
         "_rested",
         "_rested_refused",
+        "_surprise",
         "_test_at",
         "_waits",
         "kept",
@@ -138,7 +143,7 @@ class LearnedRateLimit:
         self._doubts = [0.0] * len(_USES)
         self._likely: tuple[tuple[int, float], ...] = ()
         self._odds = _FIRST_ODDS
-        self._rested, self._rested_refused = 0.0, 0.0
+        self._rested, self._rested_refused, self._surprise = 0.0, 0.0, 1.0
         self._test_at: float | None = None
 
     @property
@@ -159,6 +164,11 @@ class LearnedRateLimit:
                 had = (now - times[-uses]) / wait
                 part = min(part, had)
         return part
+
+    def _rested_most(self, times: Sequence[float], now: float) -> float:
+        """Return the same by the number that asks for the least: who came too early by this, did so by all."""
+        parts = [(now - times[-uses]) / wait for uses, wait in self._likely if uses <= len(times)]
+        return max(parts) if len(parts) == len(self._likely) and parts else 1.0
 
     def rested_at(self, times: Sequence[float]) -> float:
         """Return when a proxy has had all of its rest that was used at these times; the past where it has."""
@@ -187,12 +197,8 @@ class LearnedRateLimit:
         before = len(times)
         if not before:
             return  # no success since the last ban: it has not ended, or the site wants it never
-        if self.known:
-            rested = self.rested(times, use)
-            if rested < 1.0:
-                self._speak(_refused_early(rested) / self._refused_anyway)
-            elif rested > _WIDE:
-                self._rested_refused += 1.0
+        if self.known and not self._is_limit(times, use):
+            return
         doubts, waits = self._doubts, self._waits
         for place, uses in enumerate(_USES):
             doubts[place] *= _FADING
@@ -210,6 +216,21 @@ class LearnedRateLimit:
                 waits[place] = longer
         self._choose()
 
+    def _is_limit(self, times: Sequence[float], use: float) -> bool:
+        """Learn from a refusal whether there is a limit; False where it tells nothing of how long a rest has to be.
+
+        That is where it came much later than others that were served: one of many is refused for another reason.
+        """
+        parts = [(use - times[-uses]) / wait for uses, wait in self._likely if uses <= len(times)]
+        rested = min(parts, default=1.0)
+        if rested < 1.0:
+            self._speak(_refused_early(rested) / self._refused_anyway)
+        elif rested > _WIDE:
+            self._rested_refused += 1.0
+            self._surprise += _SURPRISE * (1.0 - self._surprise)
+            return self._surprise >= _STRICTER
+        return True
+
     def _longer(self, place: int, rest: float) -> float:
         """Return a wait that is probably enough where a rest was not."""
         enough = self._enough[place]
@@ -219,13 +240,14 @@ class LearnedRateLimit:
 
     def served(self, times: Sequence[float], use: float) -> None:
         """Learn that a use was served that had others before it that were served."""
-        rested = self.rested(times, use)
+        rested = self._rested_most(times, use)
         if rested < 1.0:
             self._speak((1.0 - _refused_early(rested)) / (1.0 - self._refused_anyway))
             if rested < _MUCH_TOO_EARLY:
                 self._test_at = 0.0
         else:
             self._rested += 1.0
+            self._surprise -= _SURPRISE * self._surprise
             if self._rested > _MEMORY:
                 self._rested, self._rested_refused = 0.5 * self._rested, 0.5 * self._rested_refused
         self.welcomed(times, use)
