@@ -206,6 +206,20 @@ def test_the_targets_own_answer_ends_a_request_at_once_and_costs_nothing() -> No
     assert pursuit.policy.budget.spent() == (0, 1)
 
 
+@given(answers=st.lists(st.sampled_from([403, 429, 500, 503, None]), max_size=30), owned=st.integers(0, 30))
+def test_no_request_goes_on_beyond_what_is_known_of_its_page(answers: list[int | None], owned: int) -> None:
+    """No status comes more than four times, and nothing comes after the pool has called an answer the target's own."""
+    pursuit = begun(budget=RetryBudget(floor=100, clock=ManualClock()))
+    made: list[int | None] = []
+    for status in answers:
+        made.append(status)
+        outcome = REFUSED if status is None else answer(status)
+        if pursuit.stop(Failed(outcome, sent=status is not None, targets_own=len(made) > owned)) is not None:
+            break
+    assert len(made) <= owned + 1
+    assert max((made.count(status) for status in set(made) - {None}), default=0) <= 4
+
+
 def test_what_is_not_spent_goes_back_once() -> None:
     """Where no proxy can be had for an allowed attempt, the budget gets it back, once."""
     budget = RetryBudget(share=0.0, floor=2, clock=ManualClock())

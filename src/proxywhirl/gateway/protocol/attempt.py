@@ -247,11 +247,14 @@ class Exchange(Attempt):
                 continue
             data: bytes | None = yield commands.ReadUpstream(patience)
             if data is None:
-                failure = ProxyFailed(f"{self.proxy.url} did not answer in time")
-                failure.silent = True
-                raise failure
+                raise self._silent("did not answer in time")
             self._upstream.receive_data(data)
         return event
+
+    def _silent(self, words: str) -> ProxyFailed:
+        failure = ProxyFailed(f"{self.proxy.url} {words}")
+        failure.silent = True
+        return failure
 
     def _read_either(self, patience: float) -> Steps[None]:
         """Read from the upstream, and carry up what the client sends of its body."""
@@ -277,7 +280,7 @@ class Exchange(Attempt):
         """Find out who is to blame for the silence."""
         idle = self._request.options.idle_timeout
         if blocked:
-            raise ProxyFailed(f"{self.proxy.url} did not take the request in time")
+            raise self._silent("did not take the request in time")
         if self._expecting:
             # The upstream ignores the expectation; the client may go on (RFC 9110 section 10.1.1).
             yield from self._continue()
