@@ -30,6 +30,7 @@ from benchmarks.yields.judge import (
     best_learners,
     judge,
     judgement_table,
+    notes,
     overall,
     rows,
     table,
@@ -93,7 +94,7 @@ def _judge(options: argparse.Namespace) -> int:
         runs = family_runs(named, options.seeds, options.cache, workers)
     judgements = judge(runs, best)
     missed = [sentence for one in judgements for sentence in one["missed"]] + overall(judgements)
-    print(aligned(judgement_table(judgements)))
+    print("\n".join([aligned(judgement_table(judgements)), *notes(judgements)]))
     for sentence in missed:
         print(f"missed in {sentence}")
     if options.results is not None:

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from statistics import fmean, median, stdev
 from typing import Any
 
+from benchmarks.yields.contestants import ORACLE
 from benchmarks.yields.runs import LEARNERS, Run
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "best_learners",
     "judge",
     "judgement_table",
+    "notes",
     "overall",
     "rows",
     "table",
@@ -100,6 +102,8 @@ def _family(family: str, best: str, runs: Sequence[Mapping[str, Run]]) -> Judgem
         "of best": fmean(one[best][HALF] for one in runs),
         "behind": fmean(behind),
         "interval": _interval(behind),
+        "p50": _beside(runs, "p50"),
+        "money": _beside(runs, "money for each"),
         "pairs": [[one[JUDGED][HALF], one[best][HALF]] for one in runs],
         "stalled": sum(run["stalls"] > 0 for run in mine),
         "recovery": median(recovery) if recovery else None,
@@ -114,6 +118,24 @@ def _family(family: str, best: str, runs: Sequence[Mapping[str, Run]]) -> Judgem
 def _mean(runs: Sequence[Run], figure: str) -> float | None:
     values = [run[figure] for run in runs if figure in run]
     return fmean(values) if values else None
+
+
+def _beside(runs: Sequence[Mapping[str, Run]], figure: str) -> tuple[float, float]:
+    """Return a figure of `bandit` and the oracle's, in the mean over seeds."""
+    mine, best = (fmean(one[name][figure] or 0.0 for one in runs) for name in (JUDGED, ORACLE))
+    return mine, best
+
+
+def notes(judgements: Sequence[Judgement]) -> list[str]:
+    """Say what is measured and has no floor: how long requests take where that matters, and what they cost."""
+    found = []
+    for one in judgements:
+        if one["family"] == "heavy-tails":
+            found.append("heavy-tails: {:.2f} s in the median, the oracle {:.2f} s".format(*one["p50"]))
+        if one["money"][1]:
+            mine, best = (1_000.0 * money for money in one["money"])
+            found.append(f"{one['family']}: a thousand requests cost {mine:.2f}, with the oracle {best:.2f}")
+    return found
 
 
 def _interval(values: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.yields.contestants import BLIND, ORACLE, own_contestants
 from benchmarks.yields.families import FAMILIES
-from benchmarks.yields.judge import FLOORS, aligned, best_learners, judge, judgement_table, overall, rows, table
+from benchmarks.yields.judge import FLOORS, aligned, best_learners, judge, judgement_table, notes, overall, rows, table
 from benchmarks.yields.laws import (
     BREAKS_OFF,
     FailingPages,
@@ -274,8 +274,10 @@ def _runs(mine: float, best: float) -> Run:
         "floor": 0.85,
         "stalls": 0,
         "recovery": [],
+        "p50": 0.5,
+        "money for each": 0.002,
     }
-    return {"bandit": run, **others}
+    return {"bandit": run, "oracle": run, **others}
 
 
 def test_what_is_missed_is_said() -> None:
@@ -284,6 +286,7 @@ def test_what_is_missed_is_said() -> None:
     fine = judge({"dc-90": [_runs(0.97, 0.96), _runs(0.96, 0.97)]}, best)
     assert [one["missed"] for one in fine] == [[]]
     assert overall(fine) == []
+    assert notes(fine) == ["dc-90: a thousand requests cost 2.00, with the oracle 2.00"]
     poor = judge({"dc-90": [_runs(0.6, 0.9), _runs(0.62, 0.9)]}, best)
     assert len(poor[0]["missed"]) == 3
     assert poor[0]["behind"] == pytest.approx(-0.29)
