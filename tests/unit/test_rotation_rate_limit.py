@@ -132,14 +132,14 @@ def test_pages_that_a_site_refuses_to_everybody_are_no_limit(count: int, every: 
     clock, rng = ManualClock(), random.Random(1)
     pool = pool_of(count, clock)
     wanted = served = 0
-    for _ in range(3000):
+    for number in range(3000):
         clock.advance(rng.expovariate(1 / every))
         forbidden = rng.random() < share
         wanted += not forbidden
         tried: set[str] = set()
         while len(tried) < 5:
             try:
-                lease = pool.acquire(SITE, exclude=tried)
+                lease = pool.acquire(f"{SITE}{number}", exclude=tried)
             except PoolEmpty:
                 break
             tried.add(lease.proxy.key)
