@@ -1,13 +1,14 @@
-"""Sites at fault: when several distinct proxies fail alike nobody is punished, and the site is left alone."""
+"""Sites at fault: when pages that differ fail alike through several proxies nobody is punished, and the site rests."""
 
 from __future__ import annotations
 
 import random
+from itertools import count
 
 import pytest
 
 from proxywhirl.errors import Blame, PoolEmpty, SiteResting
-from proxywhirl.models import Outcome
+from proxywhirl.models import Outcome, Target
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.sites.pages import needed_at as witnesses_needed
@@ -15,6 +16,7 @@ from proxywhirl.rotation.sites.site import Site
 from proxywhirl.testing.clock import ManualClock
 
 SHOP = "http://shop.example/x"
+PAGES = (f"http://shop.example/{number}" for number in count())
 OK = Outcome(True, latency=0.1, status=200)
 FORBIDDEN = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403)
 BUSY = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=503)
@@ -28,10 +30,10 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-def pool_of(size: int, clock: ManualClock) -> Pool:
+def pool_of(size: int, clock: ManualClock, strategy: str = "round_robin") -> Pool:
     """Make a pool of so many."""
     return Pool.of(
-        [f"http://10.0.{n >> 8}.{n & 255}:80" for n in range(size)], "round_robin", clock=clock, rng=random.Random(1)
+        [f"http://10.0.{n >> 8}.{n & 255}:80" for n in range(size)], strategy, clock=clock, rng=random.Random(1)
     )
 
 
@@ -41,10 +43,17 @@ def site_of(pool: Pool) -> Site:
         return lease._grantor._chooser.learning.site("shop.example")  # type: ignore[attr-defined, no-any-return]
 
 
-def bring_down(pool: Pool, outcome: Outcome = BUSY, count: int = 3) -> None:
-    """Let a site fail through so many proxies."""
-    for _ in range(count):
-        pool.acquire(SHOP).report(outcome)
+def serve(pool: Pool, pages: int = 12) -> None:
+    """Let a site serve so many pages, so that it is known for failing seldom."""
+    for _ in range(pages):
+        pool.acquire(next(PAGES)).report(OK)
+
+
+def bring_down(pool: Pool, outcome: Outcome = BUSY, pages: int = 3) -> None:
+    """Let so many pages of a site that is known to serve fail through as many proxies."""
+    serve(pool)
+    for _ in range(pages):
+        pool.acquire(next(PAGES)).report(outcome)
 
 
 def wait_for(pool: Pool, clock: ManualClock) -> float:
@@ -61,26 +70,28 @@ def test_a_site_that_fails_through_several_proxies_is_left_alone(clock: ManualCl
     pool = pool_of(10, clock)
     bring_down(pool, outcome)
     assert pool.bans() == {}
+    trial = pool.acquire(SHOP)
     with pytest.raises(SiteResting, match=rf"shop\.example failed alike .*\({outcome.status}\)") as resting:
         pool.acquire(SHOP)
-    assert 0.5 <= resting.value.retry_after <= 1.0
+    assert 0.0 < resting.value.retry_after <= 1.0
+    trial.release()
     pool.acquire("http://other.example/").report(OK)
 
 
 def test_after_the_rest_one_request_at_a_time_tries(clock: ManualClock) -> None:
-    """While it is out the others wait; failing, it doubles the rest; a success lets all in."""
+    """The first tries at once; while one is out the others wait; failing, it doubles the rest; a success ends it."""
     pool = pool_of(10, clock)
     bring_down(pool)
     rests = []
     for _ in range(8):
-        rests.append(wait_for(pool, clock))
         trial = pool.acquire(SHOP)
-        with pytest.raises(SiteResting):
+        with pytest.raises(SiteResting) as waiting:
             pool.acquire(SHOP)
+        assert waiting.value.retry_after == 0.25
         trial.report(BUSY)
+        rests.append(wait_for(pool, clock))
     assert all(2.0**n / 2 <= rest <= 2.0**n for n, rest in enumerate(rests[:6]))
     assert all(30 <= rest <= 60 for rest in rests[6:])
-    wait_for(pool, clock)
     pool.acquire(SHOP).report(OK)
     assert len({pool.acquire(SHOP).proxy.key for _ in range(10)}) == 10
 
@@ -90,7 +101,6 @@ def test_a_trial_that_tells_nothing_of_the_site_makes_room_at_once(clock: Manual
     """A release, and a failure that is the proxy's or ours, let the next request try."""
     pool = pool_of(10, clock)
     bring_down(pool)
-    wait_for(pool, clock)
     with pool.acquire(SHOP) as trial:
         if told is not None:
             trial.report(told)
@@ -99,12 +109,13 @@ def test_a_trial_that_tells_nothing_of_the_site_makes_room_at_once(clock: Manual
 
 
 def test_a_trial_of_which_nobody_hears_ends_by_itself(clock: ManualClock) -> None:
-    """A lost trial costs seconds, not the site."""
+    """A lost trial costs seconds, not the site; until then each that waits is told to ask again in a moment."""
     pool = pool_of(10, clock)
     bring_down(pool)
-    wait_for(pool, clock)
     lost = pool.acquire(SHOP)
-    assert wait_for(pool, clock) == 10.0
+    assert wait_for(pool, clock) == 0.25
+    clock.advance(9.5)
+    assert wait_for(pool, clock) == 0.25
     pool.acquire(SHOP).report(OK)
     lost.release()
 
@@ -113,7 +124,6 @@ def test_a_request_that_finds_no_proxy_uses_up_no_trial(clock: ManualClock) -> N
     """Who was refused for another reason leaves the trial to the next."""
     pool = pool_of(3, clock)
     bring_down(pool)
-    wait_for(pool, clock)
     with pytest.raises(PoolEmpty):
         pool.acquire(SHOP, country="DE")
     pool.acquire(SHOP).report(OK)
@@ -124,7 +134,6 @@ def test_sessions_and_exclusive_leases_may_try_too(clock: ManualClock, how: dict
     """What they agree on takes several steps, of which none stands in the way of the next."""
     pool = pool_of(4, clock)
     bring_down(pool)
-    wait_for(pool, clock)
     busy = pool.acquire("http://other.example/")
     pool.acquire(SHOP, **how).report(OK)  # type: ignore[arg-type]  # of several types
     busy.release()
@@ -132,10 +141,9 @@ def test_sessions_and_exclusive_leases_may_try_too(clock: ManualClock, how: dict
 
 
 def test_a_trial_that_is_refused_ends_the_rest(clock: ManualClock) -> None:
-    """A site that answers 403 to one is there, and the ban is that proxy's."""
+    """A site that answers 403 to one is there, and refuses that proxy or that page."""
     pool = pool_of(10, clock)
     bring_down(pool)
-    wait_for(pool, clock)
     pool.acquire(SHOP).report(FORBIDDEN)
     assert len(pool.bans()) == 1
     pool.acquire(SHOP)
@@ -144,37 +152,63 @@ def test_a_trial_that_is_refused_ends_the_rest(clock: ManualClock) -> None:
 def test_fifty_that_were_out_together_make_one_rest(clock: ManualClock) -> None:
     """What was sent before the site was left alone says nothing new: the rest is the first one, not the longest."""
     pool = pool_of(50, clock)
-    for lease in [pool.acquire(SHOP) for _ in range(50)]:
+    serve(pool)
+    for lease in [pool.acquire(next(PAGES)) for _ in range(50)]:
         lease.report(BUSY)
     assert pool.bans() == {}
-    assert wait_for(pool, clock) <= 1.0
     assert site_of(pool).rests == 1
+    pool.acquire(SHOP).report(OK)
+    pool.acquire(SHOP)
+
+
+def test_after_an_outage_nobody_pays_for_it(clock: ManualClock) -> None:
+    """Pages that failed with the site convict nobody when they are served again, or were served before."""
+    pool = pool_of(3, clock)
+    serve(pool)
+    urls = [next(PAGES) for _ in range(9)]
+    for url in urls[:2]:
+        pool.acquire(url).report(OK)
+    for lease in [pool.acquire(url) for url in urls]:
+        lease.report(BUSY)
+    clock.advance(5)
+    for url in urls:
+        pool.acquire(url).report(OK)
+    assert pool.bans() == {}
+    assert all(ban.until <= clock.now() for ban in pool.collect_bans().values())
 
 
 def test_a_late_failure_may_still_say_for_how_long(clock: ManualClock) -> None:
     """`Retry-After` is kept whichever of them brings it, and never shortened."""
     pool = pool_of(50, clock)
-    leases = [pool.acquire(SHOP) for _ in range(8)]
+    serve(pool)
+    leases = [pool.acquire(next(PAGES)) for _ in range(8)]
     asked = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=503, retry_after=90.0)
     for lease in leases:
         lease.report(asked if lease is leases[5] else BUSY)
     assert wait_for(pool, clock) == 90.0
 
 
-def test_a_403_for_all_rests_nothing_and_bans_nobody(clock: ManualClock) -> None:
-    """The request is at fault, or the site refuses everybody: requests go on and get their answer."""
-    pool = pool_of(10, clock)
-    bring_down(pool, FORBIDDEN, 30)
-    assert pool.bans() == {}
+@pytest.mark.parametrize("pages", [1, 2, 30])
+@pytest.mark.parametrize(("strategy", "known"), [("round_robin", 0), ("round_robin", 12), ("bandit", 0)])
+def test_a_403_for_all_rests_nothing_and_bans_nobody(clock: ManualClock, strategy: str, known: int, pages: int) -> None:
+    """One page is refused to all, or the site refuses everybody: requests go on, and others are told of no ban."""
+    pool = pool_of(10, clock, strategy)
+    serve(pool, known)
+    urls = [next(PAGES) for _ in range(pages)]
+    for number in range(30):
+        pool.acquire(urls[number % pages]).report(FORBIDDEN)
+        clock.advance(0.1)
+    assert pool.collect_bans() == {}
+    assert pool.explain(SHOP).eligible == 10
     pool.acquire(SHOP).report(OK)
 
 
 def test_failures_that_are_not_alike_are_the_proxies(clock: ManualClock) -> None:
-    """A 403, a 429 and a 503 in turn are bans, each of its own."""
+    """A 403, a 429 and a 503 in turn, at pages that differ: the proxies are suspected, and not the site."""
     pool = pool_of(12, clock)
     for number in range(9):
         status = (403, 429, 503)[number % 3]
-        pool.acquire(SHOP).report(Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=status))
+        pool.acquire(next(PAGES)).report(Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=status))
     assert len(pool.bans()) == 9
 
 
@@ -199,13 +233,44 @@ def test_one_proxy_that_fails_often_is_one_witness(clock: ManualClock) -> None:
 
 
 def test_two_are_enough_where_there_are_no_more(clock: ManualClock) -> None:
-    """In a pool of two both have to fail alike."""
+    """In a pool of two both have to fail alike, on three pages at least."""
     pool = pool_of(2, clock)
-    bring_down(pool, BUSY, 1)
-    assert len(pool.bans()) == 1
-    bring_down(pool, BUSY, 1)
+    bring_down(pool, BUSY, 2)
+    assert site_of(pool).rests == 0
+    pool.acquire(next(PAGES)).report(BUSY)
+    assert site_of(pool).rests == 1
     assert pool.bans() == {}
-    wait_for(pool, clock)
+
+
+def test_it_takes_more_pages_where_nobody_knows_how_many_fail(clock: ManualClock) -> None:
+    """A site that served nothing yet may be asked for ten pages that fail before it rests."""
+    pool = pool_of(20, clock)
+    for _ in range(9):
+        pool.acquire(next(PAGES)).report(DOWN)
+    assert site_of(pool).rests == 0
+    pool.acquire(next(PAGES)).report(DOWN)
+    assert site_of(pool).rests == 1
+
+
+def test_one_page_rests_no_site(clock: ManualClock) -> None:
+    """However often and through however many a page fails: its answer is passed on, and others are asked for."""
+    pool = pool_of(50, clock)
+    serve(pool)
+    for _ in range(50):
+        with pool.acquire(SHOP) as lease:
+            lease.report(DOWN)
+    assert lease.targets_own
+    assert site_of(pool).rests == 0
+    assert pool.bans() == {}
+
+
+def test_a_target_without_a_page_stands_for_many(clock: ManualClock) -> None:
+    """In a tunnel nobody sees the page: each request that fails is about another one of the site."""
+    pool = pool_of(20, clock)
+    serve(pool)
+    for _ in range(3):
+        pool.acquire(Target("http", "shop.example", 80)).report(DOWN)
+    assert site_of(pool).rests == 1
 
 
 def test_where_requests_fail_often_it_takes_more_witnesses(clock: ManualClock) -> None:
@@ -222,13 +287,12 @@ def test_where_requests_fail_often_it_takes_more_witnesses(clock: ManualClock) -
 
 
 def test_failures_long_apart_are_no_run(clock: ManualClock) -> None:
-    """Three within hours are three bans."""
+    """Three within hours are no ban that others are told of, and say nothing of the site."""
     pool = pool_of(10, clock)
     for _ in range(3):
         pool.acquire(SHOP).report(FORBIDDEN)
         clock.advance(301)
-    pool.learn_bans({})
-    assert len(pool.collect_bans()) == 3
+    assert pool.collect_bans() == {}
     assert site_of(pool).at_fault == ""
 
 

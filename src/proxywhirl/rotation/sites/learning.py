@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from itertools import islice
 
@@ -131,7 +131,7 @@ class Learning:
         if site.rests:
             site.recover()
             self._note_awake(site)
-        for failure in cleared:
+        for failure in reversed(cleared):
             self._take_back(failure, site)
         for failure in found:
             self._convict(failure, site, now)
@@ -199,6 +199,7 @@ class Learning:
             site.at_fault = sign
             if out_of_order(outcome):
                 self._rest(site, state.key, outcome, now)
+                return True, self._acquit_run(site, sign, just_convicted=found if failure in found else ())
         elif site.evidence.runs_long and not out_of_order(outcome):
             found = [*found, *site.evidence.convict_suspects(sign)]
         for one in found:
@@ -208,6 +209,13 @@ class Learning:
                 self._convict(one, site, now)
         self._suspect(failure, site, now)
         return own or site.at_fault == sign, found
+
+    def _acquit_run(self, site: Site, sign: str, *, just_convicted: Collection[Failure]) -> list[Failure]:
+        """Take back what failures cost that are the site's; return them, but for those that nothing came of yet."""
+        found = [one for one in site.evidence.acquit_run(sign) if one not in just_convicted]
+        for one in sorted(found, key=lambda one: (one.at, one.before is not None), reverse=True):
+            self._take_back(one, site)
+        return found
 
     def _suspect(self, failure: Failure, site: Site, now: float) -> None:
         """Note what follows from a failure for the time until it is known whose it is."""

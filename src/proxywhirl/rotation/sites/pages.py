@@ -18,7 +18,8 @@ the proxy is served another page                 the page's, or chance: the prox
 - A closed page ends the request: its answer is passed on. It acquits nobody who was not served another page, since all
   of them may be banned.
 - A proxy whose own past may explain the failure is no witness, or a weak one (`Failure.weight`).
-- A site is at fault if pages that differ fail alike through several witnesses, and nothing is served between.
+- A site is at fault if pages that differ fail alike through several witnesses, and nothing is served between. If it is
+  out of order that acquits all who failed alike.
 - Requests without a page, as in tunnels, are all for one page of their site as long as it is about proxies, and each
   for another one as long as it is about the site.
 """
@@ -103,6 +104,7 @@ class Evidence:
         suspects: The failures that are not resolved, by key of the proxy.
         avoided: The same keys for as long as others are chosen before these.
         run_pages, run_keys: The pages and proxies that failed alike since the site served anything.
+        run_began: When the first of them did.
     """
 
     __slots__ = (
@@ -115,6 +117,7 @@ class Evidence:
         "avoided",
         "closed",
         "open",
+        "run_began",
         "run_keys",
         "run_pages",
         "run_sign",
@@ -131,6 +134,7 @@ class Evidence:
         self.run_pages: set[int] = set()
         self.run_keys: set[str] = set()
         self.run_sign = ""
+        self.run_began = 0.0
         self._served = self._failed = self._failed_pages = 0.0
         self._failures_since = self._refused = 0.0
         self._by_sign: dict[str, tuple[float, float]] = {}
@@ -236,6 +240,8 @@ class Evidence:
             self.run_pages.clear()
             self.run_keys.clear()
             self.run_sign = failure.sign
+        if not self.run_pages:
+            self.run_began = failure.at
         self.run_pages.add(-len(self.run_pages) - 1 if failure.page is None else failure.page)
         if failure.of_site >= _WITNESS:
             self.run_keys.add(failure.state.key)
@@ -245,6 +251,23 @@ class Evidence:
     def runs_long(self) -> bool:
         """Whether so many pages failed alike in a row that chance would hardly bring them."""
         return len(self.run_pages) >= needed_at(self.failing_pages)
+
+    def acquit_run(self, sign: str) -> list[Failure]:
+        """Clear and return the failures of one sign that are a site's, since that is out of order.
+
+        They are those that nobody is convicted of yet, and of the others those since the site served anything.
+        """
+        found = [
+            one
+            for known in self.open.values()
+            for one in known.values()
+            if one.sign == sign and not one.cleared and (not one.convicted or one.at >= self.run_began)
+        ]
+        for one in found:
+            one.cleared = True
+            self._unsuspect(one)
+        self._note(sign, refused=-float(sum(one.convicted for one in found)))
+        return found
 
     def convict_suspects(self, sign: str) -> list[Failure]:
         """Convict and return all unresolved failures of one sign: so many pages do not fail by themselves."""
