@@ -258,6 +258,18 @@ def test_the_few_that_work_are_found_again_among_many() -> None:
     assert len(served | more) < 1000
 
 
+def test_first_uses_of_a_site_count_as_seldom_as_they_were_served() -> None:
+    """Half of 60 are refused at one site and serve elsewhere: who served there goes on, and few others are tried."""
+    world = World(60, lambda number, site, _rng: BANNED if site == A and number % 2 else OK)
+    for _ in range(30):
+        world.run(10, B)
+        world.run(2, A)
+    _, first = world.run(300, A)
+    refused = sum(first[number] for number in range(1, 60, 2))
+    assert refused < 20
+    assert world.pool._chooser.learning.peek("a.example").first_uses < 0.9
+
+
 def test_what_is_known_of_pairs_is_bounded() -> None:
     """On one site as on many, however many proxies come and go, no more is remembered than is said."""
     clock = ManualClock()

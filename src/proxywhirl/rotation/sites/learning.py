@@ -49,6 +49,8 @@ _REST_REMEMBERED = 3600.0  # seconds
 MOST_ARMS = 300_000
 """Records of one proxy on one site that are kept, at most some 190 MB. When there are more, the oldest go."""
 
+_FIRST_USE_WEIGHT = 0.05  # of the newest first use of a site, in the share of those that it served
+
 _ARMS_AT_ONCE = 1024  # how many are dropped together
 
 _MOST_RECENT = 65_536
@@ -79,6 +81,7 @@ class Learning:
         self._rng = rng
         self._clock = clock
         self._with_arms = arms
+        self._first_uses = 1.0
         self._recent: deque[tuple[ProxyState, Site, float]] = deque(maxlen=_MOST_RECENT)
         self._arms = 0
         self._most_arms = most_arms
@@ -384,6 +387,7 @@ class Learning:
 
     def _open_arms(self, site: Site) -> None:
         """Begin to tell the proxies of a site apart, with what it served of late."""
+        site.first_uses = self._first_uses
         whole = len(self._recent) < _MOST_RECENT
         uses = [(state, use) for state, where, use in self._recent if where is site]
         for state, use in uses[-_MOST_REPLAYED:]:
@@ -395,6 +399,9 @@ class Learning:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.age(now)
         arm.served = ok
+        if not arm.good and not arm.bad:
+            site.first_uses += _FIRST_USE_WEIGHT * (ok - site.first_uses)
+            self._first_uses += _FIRST_USE_WEIGHT * (ok - self._first_uses)
         if ok:
             arm.good += 1.0
         else:

@@ -122,6 +122,7 @@ class Site:
         next_turn: The moment that was told to the last request for which nobody had rested.
         log_slowness: By how much the logarithm of a latency is greater here than elsewhere (see `answer_times`).
         bytes_of_use: A moving mean; None before the first use.
+        first_uses: Which share of the first uses by a proxy were not refused, decayed; from its first refusal on.
         closed: It was forgotten.
     """
 
@@ -142,6 +143,7 @@ class Site:
     next_turn: float = 0.0
     log_slowness: float = 0.0
     bytes_of_use: float | None = None
+    first_uses: float = 1.0
     closed: bool = False
 
     # Bans.

@@ -28,6 +28,7 @@ _SERVED_LAST = 64
 """If none of these comes up to what is usual, so many are looked at again that have served last: most may be unfit."""
 
 _MARGIN = 0.05  # below what is usually chosen: one that comes up to that is taken, others are spared for their turn
+_NARROW = 0.015  # the same where the load need not be spread, but for those that are looked at again
 _PAR_WEIGHT = 0.05  # weight of the newest choice in the usual chance
 
 _NEW = (-1.0, 0.0)
@@ -161,16 +162,19 @@ class Bandit:
     ) -> tuple[str | None, float, float]:
         """Return who it is, with the chance on the site, and what the chance is for one that has rested."""
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
-        count, place, enough = len(keys), self._turn, self._par - _MARGIN
+        count, place = len(keys), self._turn
         arms = site.arms if site is not None else None
         limit = site.rate_limit if site is not None and site.rate_limit.known else None
         looks = _LOOKED_AT if limit is None and within is None else _LOOKED_AT_RARE
         in_turn, again = (_IN_TURN, _LOOKED_AT) if count > looks else (count, 0)
+        spread_out = limit is not None and limit.refuses_early > _SPREAD
+        enough = self._par - (_MARGIN if spread_out else _NARROW)
         refusing, weighed, deadline = bool(exclude or barred), self._worth is not None, None
         if within is not None:
             deadline, weighed = log_deadline(within, site), True
             enough *= in_time(deadline, self._quick, self._times.usual[1])
-        any_will_do = (limit is not None and limit.refuses_early > _SPREAD) or self._random() < _WHOEVER
+        lenient = enough if spread_out else enough - (_MARGIN - _NARROW)
+        any_will_do = spread_out or self._random() < _WHOEVER
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
         served_last = self._served_last
@@ -180,6 +184,7 @@ class Bandit:
             elif step < looks:
                 place = int(self._random() * count)
             elif served_last and shortest == math.inf:
+                enough = lenient
                 place = self._sampler.places.get(served_last[int(self._random() * len(served_last))], place)
             else:
                 break
@@ -194,17 +199,15 @@ class Bandit:
             else:
                 base += numbers[at + 1] * deviations[drawn]
             chance = base
-            if arms and site is not None and key in arms:
+            if arms and site is not None:
                 base, chance = self._on_site(key, base, deviations[drawn], site)
             if weighed:
                 base, chance = self._weighed(at, base, chance, site, deadline)
             if chance >= enough:
-                if any_will_do:
-                    return key, chance, base
                 seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
                 if seconds < shortest:
                     best, best_chance, best_base, shortest = key, chance, base, seconds
-                if self._is_quick(seconds):
+                if any_will_do or self._is_quick(seconds):
                     break
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
@@ -266,7 +269,10 @@ class Bandit:
 
     def _on_site(self, key: str, base: float, deviation: float, site: Site) -> tuple[float, float]:
         """Return a drawn chance on a site for one that has rested, and the chance now: below 0 for one that has not."""
-        arm = site.arms[key]
+        arm = site.arms.get(key)
+        if arm is None:
+            base *= site.first_uses
+            return base, base
         if base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
         limit = site.rate_limit
