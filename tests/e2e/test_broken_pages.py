@@ -87,6 +87,18 @@ async def test_a_page_that_is_no_whole_answer_is_told_apart_from_a_proxy_that_fa
 
 
 @pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("answer", [b"", HALF, NONSENSE], ids=["nothing", "half", "nonsense"])
+async def test_a_page_that_breaks_off_for_all_costs_few_tries_and_no_proxy(sender: str, answer: bytes) -> None:
+    """The caller reads that several proxies met the same, and each of them serves the next page as before."""
+    async with rig(sender, TUNNELS * 2) as running, Pages.start(answer) as pages:
+        for number in range(len(TUNNELS) * 2):
+            assert (await running.send(f"/{number}")).status_code == 200
+        assert "several proxies met the same at this page" in await fails(running, pages.url)
+        assert pages.asked <= 4
+        assert {use.set_aside_until for use in running.pool.snapshot()} == {None}
+
+
+@pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 async def test_a_proxy_that_breaks_off_has_reached_the_target_only_where_that_is_seen(sender: str, scheme: str) -> None:
     """Where a proxy is asked for the page itself, nothing tells whether the target heard of it; a tunnel tells."""
