@@ -12,6 +12,7 @@ from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.learning import Learning
+from proxywhirl.rotation.sites.site import Site
 from proxywhirl.testing.clock import ManualClock
 
 OK = Outcome(True, latency=0.1, status=200)
@@ -270,6 +271,21 @@ def test_first_uses_of_a_site_count_as_seldom_as_they_were_served() -> None:
     assert world.pool._chooser.learning.peek("a.example").first_uses < 0.9
 
 
+def test_what_costs_more_than_it_brings_is_used_where_nothing_else_is() -> None:
+    """Where all cost more than a success is worth, requests are served all the same, known site or not."""
+    clock = ManualClock()
+    pool = priced(1e-9, clock)
+    pool.discard(str(number) for number in range(10, 20))
+    for _ in range(50):
+        pool.acquire(A).report(Outcome(True, latency=0.1, bytes_down=10**6))
+
+
+def ban(learning: Learning, state: ProxyState, site: Site, now: float) -> None:
+    """Let a site refuse a proxy a page that it served to another one."""
+    learning.served(ProxyState("other", Proxy("other", "http", "192.0.2.1", 8080)), site, now, page=1)
+    learning.failed(state, site, BANNED, now, proxies=10_000, page=1)
+
+
 def test_what_is_known_of_pairs_is_bounded() -> None:
     """On one site as on many, however many proxies come and go, no more is remembered than is said."""
     clock = ManualClock()
@@ -277,7 +293,7 @@ def test_what_is_known_of_pairs_is_bounded() -> None:
     for number in range(3000):
         state = ProxyState(f"k{number}", Proxy(f"k{number}", "http", "192.0.2.1", 8080))
         site = learning.site("one.example" if number < 1000 else f"s{number % 7}.example")
-        learning.failed(state, site, BANNED, clock.monotonic(), proxies=10_000)
+        ban(learning, state, site, clock.monotonic())
         learning.served(state, site, clock.monotonic())
         assert sum(len(each.arms) for each in learning.sites.values()) <= 100
         assert state.key in site.arms

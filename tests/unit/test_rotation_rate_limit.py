@@ -167,6 +167,7 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     learning = Learning(random.Random(1), clock, arms=True)
     state = ProxyState("a", Proxy("a", "http", "192.0.2.1", 8080))
     site = learning.site("shop.example")
+    learning.served(ProxyState("b", Proxy("b", "http", "192.0.2.1", 8080)), site, 0.0)
     learning.failed(state, site, BANNED, 0.0, proxies=9)
     uses = site.arms["a"].uses
     learning.used(state, site, 1.0)

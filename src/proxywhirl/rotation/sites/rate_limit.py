@@ -31,7 +31,8 @@ _FADING = 0.99  # a site may count in another way from some day on
 _LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
 _LIKELY = 0.3  # contradictions: a number with so many more than the best one is as likely
 
-_MUCH_TOO_EARLY = 0.8  # part of the rest: a use served so early shows that the wait is much too long
+MUCH_TOO_EARLY = 0.8
+"""Part of the rest: a use served so early shows that the wait is much too long."""
 
 _FIRST_ODDS = math.log(0.1)  # of a limit, when the first ban has shown a rest that it would ask for
 _KEPT, _LOST = math.log(9.0), math.log(1.0)
@@ -111,7 +112,7 @@ class SiteUses:
 
 def _refused_early(rested: float) -> float:
     """Return how probably a limit refuses a use that had this part of its rest: the rest is known but roughly."""
-    return 1.0 - _MISTAKEN if rested < _MUCH_TOO_EARLY else 0.5
+    return 1.0 - _MISTAKEN if rested < MUCH_TOO_EARLY else 0.5
 
 
 class LearnedRateLimit:
@@ -243,7 +244,7 @@ class LearnedRateLimit:
         rested = self._rested_most(times, use)
         if rested < 1.0:
             self._speak((1.0 - _refused_early(rested)) / (1.0 - self._refused_anyway))
-            if rested < _MUCH_TOO_EARLY:
+            if rested < MUCH_TOO_EARLY:
                 self._test_at = 0.0
         else:
             self._rested += 1.0

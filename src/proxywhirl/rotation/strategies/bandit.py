@@ -9,7 +9,7 @@ from collections.abc import Collection
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.answer_times import believed, in_time, log_deadline
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.rate_limit import tests_every
+from proxywhirl.rotation.sites.rate_limit import MUCH_TOO_EARLY, tests_every
 from proxywhirl.rotation.sites.site import Arm, Site, estimate
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
@@ -143,8 +143,10 @@ class Bandit:
             if best is None:
                 return None
             chance = _TIRED if site is not None and site.tired(best, self._roster.monotonic()) else 0.0
-        if chance < 0.0 and site is not None and not self._tests_limit(site):
-            return None
+        if chance < 0.0 and site is not None and site.tired(best, self._roster.monotonic()):
+            if not self._tests_limit(site):
+                return None
+            best = self._tester(exclude, barred, site) or best
         self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
             keys = self._sampler.keys
@@ -156,6 +158,16 @@ class Bandit:
         """Whether to let a proxy come too early to a site that refuses such ones."""
         every = tests_every(site.lengths.expected, len(self._sampler))
         return site.rate_limit.may_test(self._roster.monotonic(), every)
+
+    def _tester(self, exclude: Collection[str], barred: Barred, site: Site) -> str | None:
+        """Return one that has had so little of its rest that its use tells something; None where none is found."""
+        now = self._roster.monotonic()
+        for _ in range(_LOOKED_AT):
+            key = self._sampler.draw(exclude, barred)
+            arm = site.arms.get(key) if key is not None else None
+            if arm is not None and site.rate_limit.rested(arm.uses.all(), now) < MUCH_TOO_EARLY:
+                return key
+        return None
 
     def _best(  # noqa: C901, PLR0912  # one look after the other: a call for each would cost more than the look
         self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
