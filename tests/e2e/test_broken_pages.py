@@ -93,7 +93,7 @@ async def test_a_page_that_breaks_off_for_all_costs_few_tries_and_no_proxy(sende
     async with rig(sender, TUNNELS * 2) as running, Pages.start(answer) as pages:
         for number in range(len(TUNNELS) * 2):
             assert (await running.send(f"/{number}")).status_code == 200
-        assert "several proxies met the same at this page" in await fails(running, pages.url)
+        assert "several proxies met the same at this target" in await fails(running, pages.url)
         assert pages.asked <= 4
         assert {use.set_aside_until for use in running.pool.snapshot()} == {None}
 

@@ -154,7 +154,7 @@ def test_a_page_that_breaks_off_through_several_proxies_is_502_and_says_so(play:
     play.publishes()
     answer = play.answers()
     assert answer.startswith(b"HTTP/1.1 502 ")
-    assert b"several proxies met the same at this page" in answer
+    assert b"several proxies met the same at this target" in answer
 
 
 def test_a_page_that_refuses_four_proxies_alike_is_tried_no_more(play: Transcript) -> None:

@@ -127,7 +127,7 @@ class Stop(StrEnum):
 
     UNSAFE = "the request may have had its effect, and is not sent twice"
     SPENT = "its body cannot be sent again"
-    OWN = "several proxies met the same at this page, and nobody was served"
+    OWN = "several proxies met the same at this target, and nobody was served"
     LATE = "its time was over"
     ATTEMPTS = "no more attempts are allowed"
     BUDGET = "the budget of retries is used up for the moment"
