@@ -198,7 +198,8 @@ class Learning:
                 self.used(state, site, use)
         failure = self._failure(state, site, outcome, now, page=page, use=use, again=again)
         own, found = site.evidence.fail(failure, proxies=proxies)
-        if site.evidence.note_run(failure, proxies=proxies) or (own and page is None):
+        all_alike = site.evidence.note_run(failure, proxies=proxies) or (own and page is None)
+        if all_alike and not limits_each(outcome):
             site.at_fault = sign
             if out_of_order(outcome):
                 self._rest(site, state.key, outcome, now)
