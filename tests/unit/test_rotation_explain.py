@@ -50,6 +50,7 @@ def test_each_reason_is_told_once_and_all_add_up() -> None:
     pool = pool_of(9, limits=Limits(in_flight=1))
     keys = pool.keys()
     let(pool, keys[0], Outcome(False))
+    let(pool, keys[7], OK, SHOP)
     let(pool, keys[1], BANNED, SHOP)
     let(pool, keys[2], Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, rule="no-connect"))
     busy = pool.acquire(exclude=set(keys) - {keys[3]})
@@ -81,6 +82,7 @@ def test_a_cool_down_is_not_called_a_ban() -> None:
 def test_bans_of_a_site_that_nobody_asked_for_yet_are_told() -> None:
     """Those that were learnt from others count as much."""
     first, second = pool_of(3), pool_of(3)
+    let(first, first.keys()[1], OK, SHOP)
     let(first, first.keys()[0], BANNED, SHOP)
     second.learn_bans(first.collect_bans())
     assert second.explain(SHOP).eligible == 2
@@ -129,12 +131,14 @@ def test_the_record_of_the_chosen_is_shown() -> None:
 def test_a_resting_site_is_told_instead_of_a_proxy() -> None:
     """Nobody would be chosen, and the reason is the site."""
     pool = pool_of(5)
-    for _ in range(3):
-        pool.acquire(SHOP).report(BUSY)
+    for number in range(15):
+        pool.acquire(f"{SHOP}{number}").report(OK if number < 12 else BUSY)
+    trial = pool.acquire(SHOP)
     told = pool.explain(SHOP)
     assert (told.proxy, told.eligible) == (None, 5)
     assert "failed alike" in told.why
     assert "left alone for" in told.site
+    trial.release()
 
 
 def test_where_nobody_can_serve_the_reasons_stand() -> None:

@@ -17,6 +17,7 @@ from proxywhirl.urls import ProxyURL
 
 SHOP = "http://shop.example/"
 REFUSED = Outcome(False, blame=Blame.PROXY, error="connection refused")
+OK = Outcome(True, latency=0.1, status=200)
 BANNED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=429, retry_after=40.0)
 
 
@@ -41,6 +42,7 @@ def test_a_wish_that_nobody_fulfils_is_not_waited_for() -> None:
     """Proxies of other countries that are set aside, banned or held will be back, and change nothing about it."""
     pool = pool_of("FR", "FR", "FR", "FR")
     pool.acquire(exclude=()).report(REFUSED)
+    pool.acquire(SHOP).report(OK)
     pool.acquire(SHOP).report(BANNED)
     held = pool.acquire(exclusive=True, ttl=5)
     error = empty(pool, SHOP, country="DE")
@@ -53,6 +55,7 @@ def test_only_those_who_fulfil_the_wish_are_counted_and_waited_for() -> None:
     """The wait is that of the one proxy of the country, however soon others are back."""
     pool = pool_of("DE", "FR", "FR")
     pool.acquire(SHOP, country="DE").report(BANNED)
+    pool.acquire(SHOP, country="FR").report(OK)
     held = pool.acquire(exclusive=True, ttl=5, country="FR")
     error = empty(pool, SHOP, country="DE")
     assert str(error) == (
@@ -77,8 +80,9 @@ def test_who_has_left_the_pool_is_neither_counted_nor_waited_for() -> None:
 def test_those_that_were_tried_are_not_waited_for() -> None:
     """When one comes back that the request excludes it gets no proxy either."""
     pool = pool_of("DE", "FR")
-    tried = pool.acquire()
-    tried.report(REFUSED)
+    tried = pool.acquire(SHOP)
+    tried.report(OK)
+    pool.acquire(exclude=set(pool.keys()) - {tried.proxy.key}).report(REFUSED)
     pool.acquire(SHOP, exclude={tried.proxy.key}).report(BANNED)
     error = empty(pool, SHOP, exclude={tried.proxy.key})
     assert error.retry_after is not None

@@ -73,6 +73,12 @@ def fail(pool: Pool, name: str = "s", outcome: Outcome = REFUSED, target: str | 
         return lease.proxy.key
 
 
+def be_banned(pool: Pool, key: str) -> None:
+    """Let a session's proxy be refused what another one was served."""
+    pool.acquire(SHOP, exclude={key}).report(OK)
+    fail(pool, outcome=BANNED, target=SHOP)
+
+
 def test_one_name_has_one_proxy_whoever_asks() -> None:
     """The same pool, another on the same ledger, and one that shares nothing but the proxies."""
     ledger = MemoryLedger()
@@ -110,7 +116,7 @@ def test_a_soft_session_moves_for_good_and_says_so() -> None:
     [
         (lambda pool, key: pool.discard([key]), "it is gone"),
         (lambda pool, _key: fail(pool), "set aside"),
-        (lambda pool, _key: fail(pool, outcome=BANNED, target=SHOP), "banned by the site"),
+        (be_banned, "banned by the site"),
         (lambda pool, key: pool.learn_holds({key: 4e9}), "held exclusively"),
     ],
 )
@@ -123,6 +129,14 @@ def test_a_hard_session_is_lost(trouble: Callable[[Pool, str], object], words: s
     told = pool.explain(SHOP, session="s")
     assert told.proxy is None
     assert words in told.why
+
+
+def test_a_refusal_that_may_be_the_page_s_own_ends_no_session() -> None:
+    """As long as nobody else was served the page: hard or soft, the session keeps its proxy."""
+    for hard in (True, False):
+        pool = pool_of(policy=SessionPolicy(hard=hard))
+        key = fail(pool, outcome=BANNED, target=SHOP)
+        assert of(pool, target=SHOP) == of(pool, target=SHOP + "other") == key
 
 
 def test_a_hard_session_comes_back_with_its_proxy() -> None:

@@ -159,6 +159,7 @@ def test_a_ban_of_one_that_is_out_of_service_withholds_nobody(pool: Pool, wishes
     """The others are tried at once, for the site too: nobody would serve there but for the ban."""
     pool.stock(sketches("banned", "other", country="DE"))
     pool.stock(sketches("fr", country="FR"), aside=not wishes)
+    pool.acquire(SHOP, exclude={"banned", "fr"}).report(OK)
     pool.acquire(SHOP, exclude={"other", "fr"}).report(Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403))
     pool.stock(sketches("other", country="DE"), aside=True)
     with pytest.raises(PoolEmpty) as empty:
@@ -215,15 +216,37 @@ def test_requests_that_were_lost_together_are_one_failure(pool: Pool, told: Told
     assert told == [("a", False)] * 2
 
 
-def test_what_a_site_that_hangs_has_cost_is_taken_back(pool: Pool, told: Told) -> None:
-    """Of three silences in a row the third shows whose they are: two are taken back, and it is not told at all."""
+def test_silence_on_one_page_is_not_told_until_another_is_served_it(pool: Pool, told: Told) -> None:
+    """It may be the page that hangs. Once somebody is served there it is the failure of those who were not."""
     pool.stock(sketches("a", "b", "c", "d"))
+    let_all_serve(pool)
+    told.clear()
+    for key in "ab":
+        pool.acquire(SHOP, exclude=set("abcd") - {key}).report(HANGS)
+    assert told == []
+    pool.acquire(SHOP, exclude=set("abd")).report(OK)
+    assert sorted(told, key=str) == [("a", False), ("b", False), ("c", True)]
+    assert state(pool, "a").set_aside_until is not None
+
+
+def test_what_a_site_that_hangs_has_cost_is_taken_back(pool: Pool, told: Told) -> None:
+    """Of three silences, where others were just served, the third shows whose they are: two are taken back."""
+    pool.stock(sketches("a", "b", "c", "d"))
+    let_all_serve(pool)
+    for number in range(12):
+        pool.acquire(f"{SHOP}{number}").report(OK)
+    told.clear()
+    for number, key in enumerate("abc"):
+        pool.acquire(f"{SHOP}{number}", exclude=set("abcd") - {key}).report(HANGS)
+    assert told[:2] == [("a", False), ("b", False)]
+    assert sorted(told[2:]) == [("a", None), ("b", None)]
+    assert all(use.set_aside_until is None for use in pool.snapshot())
+
+
+def let_all_serve(pool: Pool) -> None:
+    """Let four proxies show that they work."""
     for key in "abcd":
         pool.acquire(OTHER, exclude=set("abcd") - {key}).report(OK)
-    told.clear()
-    for key in "abc":
-        pool.acquire(SHOP, exclude=set("abcd") - {key}).report(HANGS)
-    assert told == [("a", False), ("b", False), ("a", None), ("b", None)]
 
 
 def test_a_pool_without_any_proxy_stays_empty(pool: Pool) -> None:
