@@ -14,6 +14,7 @@ from proxywhirl.models import Attributes, Outcome, Proxy
 from proxywhirl.rotation.lease import Lease
 from proxywhirl.rotation.pool import Pool
 from proxywhirl.rotation.proxy_state import Limits
+from proxywhirl.rotation.sites.groups import is_group
 from proxywhirl.rotation.sites.learning import EVERYBODY
 from proxywhirl.rotation.strategies.registry import strategy_names
 from proxywhirl.urls import parse
@@ -145,6 +146,6 @@ def check(pool: Pool) -> None:
     for site in chooser.learning.sites.values():
         now, wall = time.monotonic(), time.time()
         held_here = {k: b for (k, name), b in chooser.learning.book.held(wall).items() if name == site.name}
-        banned = {key: ban for key, ban in held_here.items() if key != EVERYBODY}
+        banned = {key: ban for key, ban in held_here.items() if key != EVERYBODY and not is_group(key)}
         assert {key for key, at in site.barred.at.items() if at > now + 0.05} <= set(banned)
         assert {key for key, ban in banned.items() if ban.until > wall + 0.05} <= set(site.barred)

@@ -52,6 +52,8 @@ class Lease:
     Attributes:
         token: The fencing token of an exclusive lease, greater than those of all before it; None for any other.
         moved_from: The key of the proxy that the session had until now; None where it did not move.
+        began: When it was granted, on the pool's monotonic clock.
+        tries: It finds out whether a group of its proxy may come back.
         page: The page that is asked for (`Target.page`).
         page_served: Somebody was served this page before, as far as the pool knows.
         targets_own: What was reported is the target's own answer, since several proxies met it alike and nobody was
@@ -63,6 +65,7 @@ class Lease:
         "_grantor",
         "_why",
         "again",
+        "began",
         "ended",
         "expires_at",
         "incident",
@@ -75,6 +78,7 @@ class Lease:
         "targets_own",
         "token",
         "trial",
+        "tries",
         "use",
     )
 
@@ -87,8 +91,10 @@ class Lease:
         self.ended = False
         self.lapsed = False
         self.trial: float | None = None
+        self.tries = False
         self.use: float | None = None
         self.again = False
+        self.began = 0.0
         self.page: int | None = None
         self.page_served = False
         self.targets_own = False

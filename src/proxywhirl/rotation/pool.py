@@ -269,7 +269,11 @@ class Pool:
     # What is learnt, for those who write it down; and what others wrote.
 
     def bans(self) -> dict[Pair, Ban]:
-        """Return the bans of proxies that hold, by key and site. O(bans)."""
+        """Return the bans that hold, by key and site. O(bans).
+
+        A group that is barred is in it by its text, such as `203.0.113.0/24` or `gateway gw.example`, with `*:group`
+        for the site where it is barred everywhere.
+        """
         with self._lock:
             held = self._chooser.learning.book.held(self._clock.now())
         return {pair: ban for pair, ban in held.items() if pair[0] != EVERYBODY}

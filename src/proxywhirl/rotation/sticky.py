@@ -6,6 +6,7 @@ processes that know the same proxies choose the same one. The first process that
 - its proxy can serve: it does, and the use is noted;
 - its proxy is at a limit, or rests after its last use on the site: `PoolEmpty` says for how long;
 - its proxy cannot serve: a soft session moves to another one, a hard one is `SessionLost`;
+- a group of its proxy is barred: a soft session moves to a proxy outside of it, if there is one, a hard one stays;
 - no ready proxy fits: the set-aside proxy that is due first serves as a last resort;
 - others wrote down another proxy meanwhile: the same again with that one, a few times.
 
@@ -30,7 +31,7 @@ from proxywhirl.rotation.affinity.sessions import (
 )
 from proxywhirl.rotation.lease import Because, Grantor, Lease
 from proxywhirl.rotation.selection.chooser import Chooser
-from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, SET_ASIDE, pool_empty, why_not
+from proxywhirl.rotation.selection.explain import A_WHILE, COOLING, GROUP, SET_ASIDE, pool_empty, why_not
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.sites.site import Site
 from proxywhirl.rotation.strategies.base import Barred
@@ -90,7 +91,12 @@ class StickyLeases:
                     problem = ""
                     if not chooser.may_serve(known.key, criteria, filters[-1], barred):
                         problem = why_not(chooser, known.key, criteria, site)
-                    if not problem or problem == COOLING or (problem == SET_ASIDE and known.key == last_resort):
+                    if (
+                        not problem
+                        or problem == COOLING
+                        or (problem == SET_ASIDE and known.key == last_resort)
+                        or (problem.startswith(GROUP) and (self._policy.hard or known.key == last_resort))
+                    ):
                         if problem or not chooser.unlimited:
                             self._require_room(known, site if problem == COOLING else None)
                         self.sessions.use(session, wall)
@@ -98,6 +104,10 @@ class StickyLeases:
                     lost[known.key] = problem
                     self._require_soft(problem)
                 key = self._fall(session, known, criteria, barred)
+                if key is None and known is not None and lost.get(known.key, "").startswith(GROUP):
+                    last_resort = known.key
+                    del lost[last_resort]
+                    continue
                 if key is None:
                     chosen = chooser.choose(criteria, site, barred)
                     if chosen is None:
@@ -143,10 +153,12 @@ class StickyLeases:
             problem = ""
             if not self._chooser.may_serve(known.key, criteria, filters[-1], barred):
                 problem = why_not(self._chooser, known.key, criteria, site)
-            if not problem or problem == COOLING:
-                self._require_room(known, site if problem else None)
+            alone = problem.startswith(GROUP)
+            if not problem or problem == COOLING or (alone and self._policy.hard):
+                self._require_room(known, site if problem == COOLING else None)
                 return known.key
             self._require_soft(problem)
+            return self._fall(session, known, criteria, barred) or (known.key if alone else None)
         return self._fall(session, known, criteria, barred)
 
     def _require_soft(self, problem: str) -> None:

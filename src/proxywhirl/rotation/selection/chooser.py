@@ -20,6 +20,7 @@ from proxywhirl.rotation.selection.filters import NO_FILTER, Filter, Index
 from proxywhirl.rotation.selection.pool_options import PoolOptions
 from proxywhirl.rotation.selection.request_options import Criteria
 from proxywhirl.rotation.selection.views import Views
+from proxywhirl.rotation.sites.groups import BarredGroups, Members
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.pages import Failure
 from proxywhirl.rotation.sites.site import Site, keeps_any
@@ -37,6 +38,7 @@ UNCLEAR = (SILENT, CUT)
 """The rules of failures that may be the proxy's or the page's: it was reached, and no whole answer came."""
 
 _KNOWN_TO_WORK = 0.5  # successes, decayed
+_SOON = 3.0  # seconds until a proxy has rested, for which it is worth to wait
 _HOPELESS = 2  # failures in a row
 
 
@@ -58,11 +60,17 @@ class Chooser:
         self.index = Index(self.states.known)
         self.views = Views(options.factory, self.states, self._ready)
         self.availability = Availability(self.states, self.views, limits, rng)
-        self.learning = Learning(rng, clock, arms=getattr(self.views.all, "uses_arms", False))
+        self.learning = Learning(
+            rng,
+            clock,
+            arms=getattr(self.views.all, "uses_arms", False),
+            members=Members(self.held, self.states.known),
+        )
         self.holds = Holds()
         self.dropped: deque[Lease] = deque()  # by the garbage collector, which takes no lock
         self._sites = self.learning.sites
         self._connect = self.learning.connect
+        self._everywhere = self.learning.everywhere.groups
         self._aside = self.availability.aside.at
         self._limited = self.availability.limited.at
         self._plain = not options.yielding and options.base is NO_FILTER
@@ -193,6 +201,10 @@ class Chooser:
                 self._lapse(key, now)
             if self.holds.at:
                 barred = (*barred, self.holds.at)
+        if self._everywhere.bars or (site is not None and site.groups.bars):
+            groups = self.learning.groups.keeps_off(None if site is None else site.groups, now)
+            if groups is not None:
+                barred = (*barred, groups)
         return barred
 
     def filters_for(self, criteria: Criteria) -> tuple[Filter, ...]:
@@ -206,10 +218,33 @@ class Chooser:
 
         - one is ready that fulfils all wishes: the strategy picks;
         - a pool that yields (`geo`): the same with ever fewer wishes;
+        - groups are barred, and nobody outside of them is ready, or will be after its rest: the same with the groups of
+          which one may try;
         - one is set aside, with no other obstacle: the one due first is tried. One that failed again and again is not,
           if only the site or its limit by rate keeps others from serving;
         - else none. More are let back for a trial, so that the next request finds one.
         """
+        groups = barred[-1] if barred and isinstance(barred[-1], BarredGroups) else None
+        if groups is None:
+            return self._choose(criteria, site, barred)
+        chosen, now = self._choose_ready(criteria, site, barred), self.clock.monotonic()
+        if chosen is not None or self._any_resting(criteria, site, barred):
+            return chosen
+        needed = self.learning.groups.keeps_off(None if site is None else site.groups, now, needed=True)
+        others = barred[:-1] if needed is None else (*barred[:-1], needed)
+        chosen = self._choose(criteria, site, others)
+        words = "" if chosen is None else self.group_of(chosen[0], site)[0]
+        if chosen is None or not words:
+            return chosen
+        key, (how, ready, keys, wanted, before) = chosen
+        before = f"nobody outside of its group is ready, though its {words}{'; ' if before else ''}{before}"
+        return key, (how, ready, keys, wanted, before)
+
+    def _choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
+        chosen = self._choose_ready(criteria, site, barred)
+        return self._choose_aside(criteria, site, barred) if chosen is None else chosen
+
+    def _choose_ready(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
         avoided = site.avoided(self.clock.monotonic()) if site is not None and site.evidence.suspects else None
@@ -224,6 +259,12 @@ class Chooser:
             if key is not None:
                 ready = len(self.held) - len(self._aside) - len(self._limited)
                 return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
+        return None
+
+    def _choose_aside(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
+        exclude, filters = criteria.exclude, self.filters_for(criteria)
+        wanted = filters[-1]
+        instead = f"nobody ready fulfils {filters[0]}" if len(filters) > 1 else ""
         known, now = self.states.known, self.clock.monotonic()
         resting = site is not None and site.rate_limit.kept and len(self._aside) < len(self.held)
         hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
@@ -249,6 +290,17 @@ class Chooser:
             return cast("MeetsDeadlines", view).choose_within(exclude, barred, site, criteria.within)
         return view.choose(exclude, barred, site)
 
+    def _any_resting(self, criteria: Criteria, site: Site | None, barred: Barred) -> bool:
+        """Whether only the rest between two requests to the site keeps a proxy from serving, for a moment."""
+        if site is None or not site.rate_limit.kept:
+            return False
+        now, wanted = self.clock.monotonic(), self.filters_for(criteria)[-1]
+        soon = now + _SOON
+        return any(
+            site.tired(key, now) and not site.tired(key, soon) and self.may_serve(key, criteria, wanted, barred)
+            for key in site.arms
+        )
+
     def _kept_out(self, wanted: Filter, barred: Barred) -> bool:
         """Whether a barred proxy would serve: it fits, and is not set aside."""
         held, aside, known = self.held, self._aside, self.states.known
@@ -262,6 +314,13 @@ class Chooser:
         """Whether no proxy is better than this one, since only the site keeps others from serving."""
         state = self.states.slot(key)
         return state is None or state.failures > _HOPELESS
+
+    def group_of(self, key: str, site: Site | None) -> tuple[str, str]:
+        """Return which group keeps a proxy from serving now, as in "its …", and by which rule; nothing where none."""
+        if not self._everywhere.bars and (site is None or not site.groups.bars):
+            return "", ""
+        name, here = ("", None) if site is None else (site.name, site.groups)
+        return self.learning.groups.held_back(key, name, here, self.clock.monotonic())
 
     def declined(self, key: str) -> str:
         """Return why the strategy never lets a proxy serve, as in "it is …"; nothing where it may."""
@@ -278,7 +337,7 @@ class Chooser:
             return False
         return wanted is NO_FILTER or wanted.admits(self.states.known(key))
 
-    def begin(
+    def begin(  # noqa: C901  # one step after the other
         self, grantor: Grantor, key: str, site: Site | None, why: Because, criteria: Criteria, now: float
     ) -> Lease:
         """Grant a lease."""
@@ -286,7 +345,7 @@ class Chooser:
         if type(state) is not ProxyState:
             state = self.states.open(key, aside=key in self._aside)
         lease = Lease(grantor, state, site, why)
-        lease.page = criteria.page
+        lease.page, lease.began = criteria.page, now
         if criteria.exclude:
             lease.again = True
         if self.unlimited and not state.failures:
@@ -295,6 +354,8 @@ class Chooser:
                 self.views.moved(state)
         else:
             lease.trial = self.availability.begin(state, now)
+        if self._everywhere.bars or (site is not None and site.groups.bars):
+            lease.tries = self.learning.groups.tries(key, None if site is None else site.groups, now)
         if site is not None:
             if site.rests:
                 site.try_out(key, now)
@@ -348,15 +409,20 @@ class Chooser:
             self.availability.end(state, lease.trial)
         if site is not None and self._cooldown is not None:
             site.cooling.put(state.key, now + self._cooldown)
+        told = NOTHING
         if outcome is not None:
             if self._meets_deadlines:
                 self.states.times.learn(state, site, outcome)
                 if site is not None and self.states.success_worth is not None:
                     site.note_bytes(outcome.bytes_up + outcome.bytes_down)
-            return self._learn(lease, outcome, now)
-        if lease.use is not None and site is not None:
+            if outcome.ok and not self._everywhere.idle:
+                self.learning.of_groups.reachable(state, now, lease.began)
+            told = self._learn(lease, outcome, now)
+        elif lease.use is not None and site is not None:
             self.learning.ended(state, site, lease.use, came=True)
-        return NOTHING
+        if lease.tries:
+            self.learning.groups.untried(state.key, None if site is None else site.groups)
+        return told
 
     def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
         if now - self._tick > DECAY_STEP:
@@ -373,9 +439,10 @@ class Chooser:
         if state.failures:
             self.availability.succeeded(state, lease.trial)
         told = ((state.key, outcome),)
-        if site is not None and (found := self.learning.served(state, site, now, page=lease.page, use=lease.use)):
-            return (*told, *self._convict(found, now))
-        return told
+        if site is None:
+            return told
+        found = self.learning.served(state, site, now, page=lease.page, use=lease.use, began=lease.began)
+        return (*told, *self._convict(found, now)) if found else told
 
     def _learn_no_success(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
         state, site, told = lease.state, lease.site, NOTHING
@@ -398,6 +465,8 @@ class Chooser:
         unclear = outcome.rule in UNCLEAR and works
         if unclear and site is not None:
             return self._learn_refusal(lease, site, outcome, now)
+        if outcome.rule not in UNCLEAR:
+            self.learning.of_groups.unreachable(state, outcome, now, lease.began)
         return self._set_aside(state, lease.incident, outcome, now, lease.trial)
 
     def _learn_refusal(self, lease: Lease, site: Site, outcome: Outcome, now: float) -> OfHealth:
@@ -410,6 +479,7 @@ class Chooser:
             proxies=len(self.held),
             page=lease.page,
             use=lease.use,
+            began=lease.began,
             again=lease.again,
         )
         lease.targets_own, lease.page_served = own, site.evidence.was_served(lease.page)

@@ -3,17 +3,18 @@
 One table of obstacles serves three: the error that no proxy can serve, a session whose proxy cannot, and
 `Pool.explain`, which counts each proxy for its first obstacle.
 
-===========================================  =====================================
+===========================================  ======================================================
 obstacle                                     ends
-===========================================  =====================================
+===========================================  ======================================================
 a wish that it does not fulfil               never for this request
 excluded by the request                      never for this request
 declined by the strategy                     when something else is known of it
 banned by the site, cooling down from it     when its time is over
+its group is banned by the site, or is down  when a request has tried it, or nobody else can serve
 opens no tunnels, held exclusively           when its time is over
 set aside after failures                     when it is due
 at a limit of requests, or of uses           when its time is over, or a use ends
-===========================================  =====================================
+===========================================  ======================================================
 
 An error counts only proxies that fulfil the request's wishes: to wait for others would be in vain.
 """
@@ -32,6 +33,7 @@ from proxywhirl.rotation.lease import in_words
 from proxywhirl.rotation.selection.chooser import Chooser
 from proxywhirl.rotation.selection.filters import NO_FILTER
 from proxywhirl.rotation.selection.request_options import Criteria
+from proxywhirl.rotation.sites.groups import SiteGroups
 from proxywhirl.rotation.sites.site import Site
 from proxywhirl.timetable import Timetable
 
@@ -41,6 +43,8 @@ A_WHILE = 0.05
 """Seconds after which to ask again where it is not known when a use ends."""
 
 SET_ASIDE, COOLING = "it is set aside", "it was used on the site a moment ago"
+GROUP = "its "
+"""How the words begin where a group of the proxy is barred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Obstacle(NamedTuple):
     to_session: str
     of_several: str = ""
     keys: Timetable[str] = Timetable()
+    rule: str = ""
 
 
 def _passing(chooser: Chooser, criteria: Criteria, site: Site | None) -> list[Obstacle]:
@@ -121,7 +126,9 @@ def _suspects(site: Site) -> Timetable[str]:
     return site.evidence.avoided if site.evidence.is_ban(site.evidence.run_sign) else Timetable()
 
 
-def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence[Obstacle]) -> Iterator[Obstacle]:
+def _obstacles(
+    chooser: Chooser, key: str, criteria: Criteria, site: Site | None, passing: Sequence[Obstacle]
+) -> Iterator[Obstacle]:
     """Yield what keeps a proxy of the pool from serving a request."""
     wanted = chooser.filters_for(criteria)[-1]
     wish = "" if wanted is NO_FILTER else wanted.unfulfilled(chooser.states.known(key))
@@ -133,6 +140,9 @@ def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence
     if declined:
         yield Obstacle(declined, f"it is {declined}")
     yield from (obstacle for obstacle in passing if key in obstacle.keys)
+    words, rule = chooser.group_of(key, site)
+    if words:
+        yield Obstacle(GROUP + words, GROUP + words, rule=rule)
     if chooser.availability.in_use(key):
         yield Obstacle("at its limit of requests", "")
 
@@ -140,13 +150,14 @@ def _obstacles(chooser: Chooser, key: str, criteria: Criteria, passing: Sequence
 def why_not(chooser: Chooser, key: str, criteria: Criteria, site: Site | None) -> str:
     """Return why a session's proxy cannot serve a request, nothing where it can, limits of uses aside.
 
-    `COOLING` is returned only where nothing else is in the way: it ends soon.
+    `COOLING`, which ends soon, and words that begin with `GROUP`, which gives way where nobody else can serve, are
+    returned only where nothing else is in the way.
     """
     if key not in chooser.held:
         return "it is gone"
-    obstacles = _obstacles(chooser, key, criteria, _passing(chooser, criteria, site))
+    obstacles = _obstacles(chooser, key, criteria, site, _passing(chooser, criteria, site))
     told = (obstacle.to_session for obstacle in obstacles if obstacle.to_session)
-    return min(told, key=lambda words: words == COOLING, default="")
+    return min(told, key=lambda words: words == COOLING or words.startswith(GROUP), default="")
 
 
 def pool_empty(chooser: Chooser, criteria: Criteria, site: Site | None, now: float) -> PoolEmpty:
@@ -167,6 +178,7 @@ def pool_empty(chooser: Chooser, criteria: Criteria, site: Site | None, now: flo
         parts.append("those in use can take no more")
     if site is not None and candidates.any_resting(site, now):
         parts.append(f"others have to rest {site.rate_limit.gap:.1f} s between two requests to {site.name}")
+    parts += chooser.learning.groups.in_words(*_place(site), now)
     whom = "" if any_fits else f" that fulfils {wanted}"
     reasons = f": of {size}, {', '.join(parts)}" if parts else f" among {size}"
     return PoolEmpty(
@@ -182,6 +194,7 @@ def free_in(chooser: Chooser, criteria: Criteria, site: Site | None, now: float)
         times.append(now + A_WHILE)
     if site is not None:
         times.append(candidates.next_rested(site, now))
+    times.append(chooser.learning.groups.next_at(_place(site)[1], now))
     return max(min(known) - now, 0.0) if (known := [at for at in times if at is not None]) else None
 
 
@@ -261,9 +274,11 @@ def explain(chooser: Chooser, criteria: Criteria, *, session_key: str | None = N
     examples: dict[tuple[str, str], str] = {}
     wall = chooser.clock.now()
     for key in chooser.held:
-        obstacle = next(_obstacles(chooser, key, criteria, passing), None)
+        obstacle = next(_obstacles(chooser, key, criteria, site, passing), None)
         if obstacle is not None:
-            rule = _rule(chooser, key, site, wall) if site is not None and obstacle.keys is site.barred else ""
+            rule = obstacle.rule
+            if site is not None and obstacle.keys is site.barred:
+                rule = _rule(chooser, key, site, wall)
             reason = f"{obstacle.of_one} ({rule})" if rule else obstacle.of_one, rule
             reasons[reason] += 1
             examples.setdefault(reason, key)
@@ -300,6 +315,10 @@ def _rule(chooser: Chooser, key: str, site: Site, wall: float) -> str:
     return ban.rule if ban is not None and ban.until > wall else ""
 
 
+def _place(site: Site | None) -> tuple[str, SiteGroups | None]:
+    return ("", None) if site is None else (site.name, site.groups)
+
+
 def _of_site(chooser: Chooser, site: Site, now: float) -> str:
     words = []
     if site.at_fault:
@@ -308,6 +327,7 @@ def _of_site(chooser: Chooser, site: Site, now: float) -> str:
         words.append(f"left alone for {site.rest_until - now:.1f} s")
     if site.barred.at:
         words.append(f"{len(site.barred.at)} of {len(chooser.held)} are barred from it")
+    words += chooser.learning.groups.in_words(*_place(site), now)
     if site.rate_limit.gap:
         words.append(f"proxies do best to rest {site.rate_limit.gap:.1f} s between two requests to it")
     return "; ".join(words)

@@ -19,10 +19,12 @@ A group is barred from a site, or from everywhere where its proxies cannot be re
 - its failing members are not all of one narrower group, which would explain it.
 
 A page that failed through a proxy outside of the group tells nothing of the group, unless it was served since. A whole
-pool is never barred, since nobody is outside of it. A request that finds nobody outside is served by the group.
+pool is never barred, since nobody is outside of it.
 
 A bar lasts for a few seconds at first. When its time is over one request tries: a success ends it, a failure prolongs
-it. It is a ban in the book (`bans`), so that it outlives the process and others learn of it.
+it. A request that nobody outside can serve is served by the group before that: one at a time, and after each failure
+nobody for a while, a second at first. A bar is a ban in the book (`bans`), so that it outlives the process and others
+learn of it.
 """
 
 from __future__ import annotations
@@ -58,11 +60,15 @@ WITHIN = 60.0
 UNLIKELY = 0.008
 """The chance of as many failures: three where one request in five fails, seven where every second one does."""
 
+NEEDED = Backoff(1.0, 60.0)
+"""The pause of a group after it failed a request that nobody else could serve."""
+
 TRIAL = 30.0
 """Seconds after which another request may try."""
 
 _GATEWAY, _PROVIDER = "gateway ", "provider "
 _ENOUGH = -math.log(UNLIKELY) * 0.999  # rounding
+_AGAIN = 0.25  # seconds after which to ask whether a trial has ended
 _LEAST_RATE = 0.1
 _RATE_WEIGHT = 0.05
 _OWN_WEIGHT = 0.1  # a group has fewer requests than the site
@@ -158,6 +164,11 @@ class Members:
         groups = groups_of(facts if isinstance(facts, Proxy) else self._placed(key, facts))
         self._groups[key] = facts, groups
         return groups
+
+    def network(self, key: str) -> str:
+        """Return the network of a proxy; nothing where its host is a name, or the pool has it no more."""
+        groups = self.of(key)
+        return groups[1] if len(groups) > 1 and "/" in groups[1] and not groups[1].startswith(_PROVIDER) else ""
 
     def _placed(self, key: str, sketch: Sketch) -> Proxy:
         """Return a proxy with the host of a sketch, and the attributes that it shares with others."""
@@ -279,7 +290,8 @@ class Run:
 class Bar:
     """A group that is barred. Times are on the pool's monotonic clock.
 
-    When `until` is over one member may try: `trying`, no other one until `trial_ends`.
+    While a member tries (`trying`, until `trial_ends` at most), no other one may. When `until` is over any request may
+    try; before that, from `needed_at` on, one that nobody else can serve.
     """
 
     began: float
@@ -287,22 +299,42 @@ class Bar:
     rule: str
     trying: str = ""
     trial_ends: float = 0.0
+    needed_at: float = 0.0
+    needs: int = 0  # that failed
 
-    def admits(self, now: float) -> bool:
-        """Whether a member may try now."""
-        return now >= self.until and (not self.trying or now >= self.trial_ends)
+    def admits(self, now: float, *, needed: bool = False) -> bool:
+        """Whether a member may serve now, or where nobody else can."""
+        return now >= (self.needed_at if needed else self.until) and (not self.trying or now >= self.trial_ends)
 
     def changes_at(self, now: float) -> float:
-        """Return when that changes, where nobody tries or tells."""
+        """Return when that changes, where nobody tries or tells, and nobody is needed."""
         if now < self.until:
             return self.until
         return self.trial_ends if self.trying and now < self.trial_ends else math.inf
+
+    def failed(self, now: float) -> None:
+        """Let nobody serve for a while, since the request failed that nobody else could serve."""
+        self.needs += 1
+        self.needed_at = now + NEEDED.seconds(self.needs)
+        self.trying = ""
 
 
 class SiteGroups:
     """What is known of groups at one site. Empty where nothing fails, and then a success costs nothing."""
 
-    __slots__ = ("_changes_at", "_held_off", "_number", "_pages", "_served", "bars", "idle", "rate", "runs", "table")
+    __slots__ = (
+        "_changes_at",
+        "_held_off",
+        "_number",
+        "_pages",
+        "_served",
+        "bars",
+        "idle",
+        "needed",
+        "rate",
+        "runs",
+        "table",
+    )
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}  # the one with the oldest failure first
@@ -310,6 +342,7 @@ class SiteGroups:
         self.rate = _LEAST_RATE
         self.idle = True  # a success would change nothing
         self.table: BarredGroups | None = None
+        self.needed: BarredGroups | None = None
         self._number = 0  # of the last report: those of one moment have an order too
         self._served: deque[tuple[float, int]] = deque(maxlen=_MOST_MOMENTS)
         self._pages: dict[int, Page] = {}
@@ -364,8 +397,8 @@ class SiteGroups:
 
     def bar(self, group: str, until: float, rule: str, now: float) -> None:
         """Bar a group, or prolong its bar."""
-        known = self.bars.get(group)
-        self.bars[group] = Bar(now if known is None else known.began, until, rule)
+        known = self.bars.setdefault(group, Bar(now, until, rule))
+        known.until, known.rule = until, rule
         self.idle = False
         self._changes_at = -math.inf
 
@@ -375,11 +408,11 @@ class SiteGroups:
             self._changes_at = -math.inf
 
     def tries(self, key: str, groups: tuple[str, ...], now: float) -> bool:
-        """Take note that a member is used: where the time of a bar is over it is the one that tries."""
+        """Take note that a member is used: it is the one that tries, unless another one does."""
         tries = False
         for group in groups:
             bar = self.bars.get(group)
-            if bar is not None and bar.admits(now):
+            if bar is not None and (not bar.trying or now >= bar.trial_ends):
                 bar.trying, bar.trial_ends = key, now + TRIAL
                 self._changes_at = -math.inf
                 tries = True
@@ -393,12 +426,30 @@ class SiteGroups:
                 bar.trying = ""
                 self._changes_at = -math.inf
 
+    def failed_at_need(self, group: str, now: float) -> None:
+        """Let nobody of a barred group serve for a while, since one has failed that tried."""
+        bar = self.bars.get(group)
+        if bar is not None:
+            bar.failed(now)
+            self._changes_at = -math.inf
+
     def held_off(self, now: float) -> frozenset[str]:
         """Return the groups of which nobody may come now."""
         if now >= self._changes_at:
             self._held_off = frozenset(group for group, bar in self.bars.items() if not bar.admits(now))
             self._changes_at = min((bar.changes_at(now) for bar in self.bars.values()), default=math.inf)
         return self._held_off
+
+    def held_off_at_need(self, now: float) -> frozenset[str]:
+        """Return the groups of which nobody may come even where nobody else can serve."""
+        return frozenset(group for group, bar in self.bars.items() if not bar.admits(now, needed=True))
+
+    def next_at(self, now: float) -> float | None:
+        """Return when a member of a barred group may serve at need that may not now; None where there is none."""
+        return min(
+            (max(bar.needed_at, now + _AGAIN) for bar in self.bars.values() if not bar.admits(now, needed=True)),
+            default=None,
+        )
 
     def _forget_old(self, now: float) -> None:
         for group in list(self.runs)[:2]:  # two for each failure keep up: it adds a few, most of them known
@@ -437,7 +488,9 @@ class Groups:
         groups = self.members.of(failure.key)
         tried = [group for group in groups if (bar := at.bars.get(group)) is not None and bar.trying == failure.key]
         for group in tried:
-            self._prolong(at, site, group, failure.sign, now)
+            if failure.began >= at.bars[group].until:
+                self._prolong(at, site, group, failure.sign, now)
+            at.failed_at_need(group, now)
         if tried or (failure.odds is not None and failure.odds >= 1.0):
             return ""
         group = at.failed(groups, failure, now)
@@ -516,15 +569,26 @@ class Groups:
         if known is not None and known.strikes:
             self._book.note(pair, Ban(min(known.until, wall), 0, known.rule, known.forget_at), wall)
 
-    def keeps_off(self, here: SiteGroups | None, now: float) -> BarredGroups | None:
+    def keeps_off(self, here: SiteGroups | None, now: float, *, needed: bool = False) -> BarredGroups | None:
         """Return the proxies that groups keep from a site, and from everywhere, at a moment; None where they keep none.
 
-        It is the same table each time: strategies tell kinds of requests by it.
+        `needed` says that nobody else can serve. It is the same table each time, by which strategies tell kinds of
+        requests.
         """
         at = self.everywhere if here is None else here
-        if at.table is None:
-            at.table = BarredGroups(self.members, self.everywhere, here)
-        return at.table if at.table.at(now) else None
+        table = at.needed if needed else at.table
+        if table is None:
+            table = BarredGroups(self.members, self.everywhere, here, needed=needed)
+            if needed:
+                at.needed = table
+            else:
+                at.table = table
+        return table if table.at(now) else None
+
+    def next_at(self, here: SiteGroups | None, now: float) -> float | None:
+        """Return when a member of a barred group may serve at need that may not now; None where there is none."""
+        times = self.everywhere.next_at(now), None if here is None else here.next_at(now)
+        return min((at for at in times if at is not None), default=None)
 
 
 class BarredGroups(Collection[str]):
@@ -534,10 +598,13 @@ class BarredGroups(Collection[str]):
     one: a choice has a bounded cost, and the pool is tried as it would be without its groups.
     """
 
-    __slots__ = ("_everywhere", "_here", "_left", "_members", "_off")
+    __slots__ = ("_everywhere", "_here", "_left", "_members", "_needed", "_off")
 
-    def __init__(self, members: Members, everywhere: SiteGroups, here: SiteGroups | None) -> None:
+    def __init__(
+        self, members: Members, everywhere: SiteGroups, here: SiteGroups | None, *, needed: bool = False
+    ) -> None:
         self._members = members
+        self._needed = needed
         self._everywhere = everywhere
         self._here = here
         self._off: frozenset[str] = frozenset()
@@ -545,12 +612,15 @@ class BarredGroups(Collection[str]):
 
     def at(self, now: float) -> bool:
         """Bring it to a moment, before a choice; return whether it bars anybody."""
-        self._off = self._everywhere.held_off(now)
+        self._off = self._keeps(self._everywhere, now)
         if self._here is not None and self._here.bars:
-            here = self._here.held_off(now)
+            here = self._keeps(self._here, now)
             self._off = self._off | here if self._off else here
         self._left = _MOST_REFUSED
         return bool(self._off)
+
+    def _keeps(self, groups: SiteGroups, now: float) -> frozenset[str]:
+        return groups.held_off_at_need(now) if self._needed else groups.held_off(now)
 
     def __contains__(self, key: object) -> bool:
         if self._left > 0:

@@ -32,6 +32,8 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import MOST_BANS, Ban, BanBook, Pair
+from proxywhirl.rotation.sites.group_learning import GroupLearning
+from proxywhirl.rotation.sites.groups import EVERYWHERE, NOBODY, Groups, Members, is_group
 from proxywhirl.rotation.sites.pages import Failure, Place
 from proxywhirl.rotation.sites.site import TRIAL_SECONDS, Arm, Site, alike, limits_each, out_of_order, weight_of
 
@@ -74,10 +76,14 @@ class Learning:
         most_bans: int = MOST_BANS,
         most_sites: int = MOST_SITES,
         most_arms: int = MOST_ARMS,
+        members: Members = NOBODY,
     ) -> None:
         self.sites: OrderedDict[str, Site] = OrderedDict()
         self.connect = Site(CONNECT)
+        self.everywhere = Site(EVERYWHERE)
         self.book = BanBook(rng, most=most_bans, dropped=self._let_in)
+        self.groups = Groups(self.book, members, rng, clock, self.everywhere.groups)
+        self.of_groups = GroupLearning(self.groups, self.book, clock, self._apply)
         self._rng = rng
         self._clock = clock
         self._with_arms = arms
@@ -105,7 +111,7 @@ class Learning:
         """Return what is known of a site, without remembering that somebody asked."""
         site = self.sites.get(name)
         if site is None:
-            site = Site(name)
+            site = Site(name, members=self.groups.members)
             for key, ban in self.book.of(name).items():
                 self._apply(site, key, ban)
         return site
@@ -122,7 +128,14 @@ class Learning:
             arm.uses.count(use)
 
     def served(
-        self, state: ProxyState, site: Site, now: float, *, page: Place = None, use: float | None = None
+        self,
+        state: ProxyState,
+        site: Site,
+        now: float,
+        *,
+        page: Place = None,
+        use: float | None = None,
+        began: float = 0.0,
     ) -> list[Failure]:
         """Take note that a proxy has served a page of a site.
 
@@ -140,6 +153,12 @@ class Learning:
             self._convict(failure, site, now)
         if self.book:
             self._end_ban(state, site)
+        if not site.groups.idle or site.networks.refusing:
+            elapsed = self.of_groups.returned(site, state.key, began) if site.groups.bars else None
+            if elapsed is not None:
+                self._returned(state, site, elapsed, served=True)
+                self.of_groups.shorten(site)
+            self.of_groups.served(state, site, now, page, began)
         if site.arms:
             self._count_use(state, site, now, use)
         elif self._with_arms:
@@ -148,9 +167,8 @@ class Learning:
 
     def _end_ban(self, state: ProxyState, site: Site) -> None:
         pair = (state.key, site.name)
-        ban = self.book.get(pair)
+        ban, wall = self.book.get(pair), self._clock.now()
         if ban is not None:
-            wall = self._clock.now()
             if ban.since and ban.until <= wall:
                 self._returned(state, site, wall - ban.since, served=True)
             self.book.forgive(pair, now=wall)
@@ -165,7 +183,7 @@ class Learning:
             else:
                 site.rate_limit.welcomed(before, use)
 
-    def failed(
+    def failed(  # noqa: C901  # one step after the other
         self,
         state: ProxyState,
         site: Site,
@@ -175,6 +193,7 @@ class Learning:
         proxies: int,
         page: Place = None,
         use: float | None = None,
+        began: float = 0.0,
         again: bool = False,
     ) -> tuple[bool, list[Failure]]:
         """Take note that a proxy was refused by a site, or that the site or a page of it failed.
@@ -212,6 +231,8 @@ class Learning:
             else:
                 self._convict(one, site, now)
         self._suspect(failure, site, now)
+        if not own:
+            self.of_groups.failed(failure, site, now, began)
         return own or site.at_fault == sign, found
 
     def _acquit_run(self, site: Site, sign: str, *, just_convicted: Collection[Failure]) -> list[Failure]:
@@ -243,11 +264,18 @@ class Learning:
         use: float | None,
         again: bool,
     ) -> Failure:
-        arm, before = site.arms.get(state.key), self.book.get((state.key, site.name))
-        failure = Failure(state, page, alike(outcome), outcome, now, before=before, use=use, incident=state.incident)
+        arm, whom = site.arms.get(state.key), self.of_groups.whom(state.key, site, outcome)
+        before = self.book.get((whom, site.name))
+        failure = Failure(
+            state, page, alike(outcome), outcome, now, whom=whom, before=before, use=use, incident=state.incident
+        )
         if arm is not None and use is not None and use in arm.uses.open:
             failure.whole, failure.uses_before = arm.uses.whole, arm.uses.before(use)
-        if failure.use not in (arm.uses.open if arm is not None else ()) or state.key in site.evidence.suspects:
+        if (
+            failure.use not in (arm.uses.open if arm is not None else ())
+            or state.key in site.evidence.suspects
+            or whom in site.groups.bars
+        ):
             failure.use = None  # it was under way when another one was refused, or it was refused before
         failure.of_site = self._weight(failure, site)
         if out_of_order(outcome):
@@ -266,7 +294,7 @@ class Learning:
         while ago, and nobody knows yet how often it may come.
         """
         outcome, use = failure.outcome, failure.use
-        if failure.state.key in site.refused_at:
+        if failure.whom in site.refused_at or failure.whom in site.groups.bars:
             return 0.0
         weight = weight_of(outcome, proven=failure.state.good > _WORKS)
         if out_of_order(outcome):
@@ -280,24 +308,25 @@ class Learning:
         """Ban a proxy for a refusal of its own, and learn from that how often it may come and how long bans last."""
         if failure.outcome.blame is not Blame.TARGET_THROUGH_PROXY:
             return
-        pair = (failure.state.key, site.name)
         if not failure.banned:
             self._strike(failure, site, now)
+        pair = (failure.whom, site.name)
         self.book.tell(pair)
         site.evidence.avoided.discard(failure.state.key)
-        self._apply(site, failure.state.key, self.book.get(pair))
+        self._apply(site, failure.whom, self.book.get(pair))
         if self._with_arms:
             arm = self._count(failure.state, site, now, ok=False)
             self._learn_limit(failure, arm, site)
 
     def _strike(self, failure: Failure, site: Site, now: float) -> None:
         """Note a ban of a proxy, which others are told of once it is known to be deserved."""
-        outcome, key, wall = failure.outcome, failure.state.key, self._clock.now()
-        failure.banned = True
+        outcome, wall = failure.outcome, self._clock.now()
+        key, failure.banned = failure.whom, True
         before, at = failure.before, wall - (now - failure.at)
-        if before is not None and before.since and before.until <= at and outcome.retry_after is None:
+        over = before is not None and (before.until <= at or key != failure.state.key)
+        if before is not None and before.since and over and outcome.retry_after is None:
             self._returned(failure.state, site, at - before.since, served=False)
-        arm = site.arms.get(key)
+        arm = site.arms.get(failure.state.key)
         unwanted = self._with_arms and (arm is None or not arm.good)
         if outcome.retry_after is not None:
             site.lengths.was_asked(outcome.retry_after)
@@ -316,7 +345,10 @@ class Learning:
         )
         if tests:
             site.prober = key, now + ban.until - wall + TRIAL_SECONDS
-        site.evidence.avoided.put(key, now + ban.until - wall)
+        if key == failure.state.key:
+            site.evidence.avoided.put(key, now + ban.until - wall)
+        else:
+            self._apply(site, key, ban)
 
     def opens_no_tunnels(self, state: ProxyState, outcome: Outcome) -> None:
         """Take note that a proxy refuses to open tunnels: however many do, that is no site's fault."""
@@ -331,13 +363,15 @@ class Learning:
                 self._apply(site, key, ban)
 
     def _known(self, name: str) -> Site | None:
-        return self.connect if name == CONNECT else self.sites.get(name)
+        return self.connect if name == CONNECT else self.everywhere if name == EVERYWHERE else self.sites.get(name)
 
     def _apply(self, site: Site, key: str, ban: Ban | None) -> None:
         """Bar a proxy from a site for as long as its ban holds, or let it in; a ban of the site rests the site."""
         now, wall = self._clock.monotonic(), self._clock.now()
         if key == EVERYBODY and ban is not None:
             self._learn_rest(site, ban, now, wall)
+        elif is_group(key):
+            self.groups.apply(site.groups, key, ban, now)
         elif ban is not None and ban.until > wall:
             site.bar(key, now + ban.until - wall, now + (ban.since or wall) - wall)
         else:
@@ -370,6 +404,7 @@ class Learning:
         site = self._known(pair[1])
         if site is not None:
             site.let_in(pair[0])
+            site.groups.lift(pair[0])
 
     def _returned(self, state: ProxyState, site: Site, elapsed: float, *, served: bool) -> None:
         """Learn from a proxy that came back how long bans last; one that never served there tells nothing of that."""
@@ -382,9 +417,9 @@ class Learning:
         """Take back the ban for a failure that is the page's own."""
         if not failure.banned:
             return
-        pair, wall = (failure.state.key, site.name), self._clock.now()
+        pair, wall = (failure.whom, site.name), self._clock.now()
         self.book.restore(pair, failure.before, now=wall, quiet=not failure.convicted)
-        self._apply(site, failure.state.key, self.book.get(pair))
+        self._apply(site, failure.whom, self.book.get(pair))
 
     def _open_arms(self, site: Site) -> None:
         """Begin to tell the proxies of a site apart, with what it served of late."""
@@ -413,6 +448,8 @@ class Learning:
     def _learn_limit(self, failure: Failure, arm: Arm, site: Site) -> None:
         """Learn from a ban how often a proxy may come; what it was used for before counts no more."""
         if failure.use is None:
+            if failure.whom != failure.state.key:
+                arm.uses.begin_anew()
             return
         arm.uses.begin_anew()
         outcome = failure.outcome
@@ -420,7 +457,7 @@ class Learning:
             site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:
-        arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic())
+        arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic(), uses=self.of_groups.uses(site, state.key))
         arm.update_estimate(state.good, state.bad)
         self._arms += 1
         if self._arms > self._most_arms:

@@ -78,6 +78,7 @@ class Failure:
     sign: str
     outcome: Outcome
     at: float
+    whom: str = ""
     before: Ban | None = None
     banned: bool = False
     use: float | None = None

@@ -26,6 +26,8 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import DECAY_STEP, HALF_LIFE
 from proxywhirl.rotation.sites.bans import EVEN, SURELY, BanLengths
+from proxywhirl.rotation.sites.groups import NOBODY, Members, SiteGroups
+from proxywhirl.rotation.sites.networks import Networks
 from proxywhirl.rotation.sites.pages import Evidence
 from proxywhirl.rotation.sites.rate_limit import LearnedRateLimit, SiteUses
 from proxywhirl.timetable import Timetable
@@ -133,6 +135,9 @@ class Site:
     lengths: BanLengths = field(default_factory=BanLengths)
     prober: tuple[str, float] = ("", 0.0)
     cooling: Timetable[str] = field(default_factory=Timetable)
+    groups: SiteGroups = field(default_factory=SiteGroups)
+    networks: Networks = field(default_factory=Networks)
+    members: Members = NOBODY
     arms: dict[str, Arm] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
     at_fault: str = ""
@@ -224,10 +229,18 @@ class Site:
         if retry_after is not None:
             self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
 
+    def uses_of(self, key: str) -> SiteUses | None:
+        """Return the uses that the site counts together with those of a proxy, None where there are none."""
+        arm = self.arms.get(key)
+        if arm is not None or not self.networks.together:
+            return None if arm is None else arm.uses
+        network = self.members.network(key)
+        return self.networks.uses_of(network) if network else None
+
     def tired(self, key: str, now: float) -> bool:
         """Whether a proxy should not come yet, since the site has a limit that it keeps to."""
-        arm = self.arms.get(key) if self.rate_limit.kept else None
-        return arm is not None and self.rate_limit.rested(arm.uses.all(), now) < 1.0
+        uses = self.uses_of(key) if self.rate_limit.kept else None
+        return uses is not None and self.rate_limit.rested(uses.all(), now) < 1.0
 
     def next_rested(self, keys: Iterable[str], now: float) -> float | None:
         """Return when the first of some proxies has had its rest; None where the site has no limit that it keeps to.

@@ -284,12 +284,14 @@ class Bandit:
         arm = site.arms.get(key)
         if arm is None:
             base *= site.first_uses
-            return base, base
-        if base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
+            if not site.networks.together:
+                return base, base
+        elif base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
         limit = site.rate_limit
-        if limit.known:
-            rested = limit.rested(arm.uses.all(), self._roster.monotonic())
+        uses = site.uses_of(key) if limit.known else None
+        if uses is not None:
+            rested = limit.rested(uses.all(), self._roster.monotonic())
             if rested < 1.0:
                 return base, rested - 1.0 if limit.kept else base * (1.0 - limit.refuses_early)
         return base, base
