@@ -51,8 +51,9 @@ class Home:
 
     async def health(self) -> Counter[str]:
         """Count the proxies of the store by their health."""
-        lines = (await self.run("list", "--json")).splitlines()
-        return Counter(json.loads(line)["health_status"] for line in lines)
+        listed = (await self.run("list", "--json")).splitlines()
+        retired = (await self.run("list", "--json", "--retired")).splitlines()
+        return Counter(json.loads(line)["health_status"] for line in listed) + Counter(retired=len(retired))
 
     async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
