@@ -272,13 +272,13 @@ class Evidence:
 
     def convict_suspects(self, sign: str) -> list[Failure]:
         """Convict and return all unresolved failures of one sign: so many pages do not fail by themselves."""
-        found = [one for pending in self.suspects.values() for one in pending if one.sign == sign]
-        for one in found:
-            self._convict(one)
-        for key in {one.state.key for one in found}:
-            self._forget_suspect(key)
+        found = {key: [one for one in pending if one.sign == sign] for key, pending in self.suspects.items()}
+        for key, failures in found.items():
+            self._convict(*failures)
+            if failures:
+                self._forget_suspect(key)
         self.run_pages.clear()
-        return found
+        return [one for failures in found.values() for one in failures]
 
     def _at(self, page: Place, now: float) -> Failures:
         known = self.open.get(page)
@@ -312,8 +312,7 @@ class Evidence:
             needed = max(_DIFFERENT_AT_ONCE, needed_at(self.failing))
         if len(pending) < needed:
             return []
-        for one in pending:
-            self._convict(one)
+        self._convict(*pending)
         self._forget_suspect(failure.state.key)
         return list(pending)
 
@@ -321,9 +320,12 @@ class Evidence:
         self.avoided.discard(key)
         return self.suspects.pop(key, [])
 
-    def _convict(self, failure: Failure) -> None:
-        failure.convicted = True
-        self._note(failure.sign, refused=1.0)
+    def _convict(self, *failures: Failure) -> None:
+        """Convict a proxy of all its failures, which are one refusal."""
+        for failure in failures:
+            failure.convicted = True
+        for sign in {failure.sign for failure in failures}:
+            self._note(sign, refused=1.0)
 
     def _unsuspect(self, failure: Failure) -> None:
         pending = self.suspects.get(failure.state.key)
