@@ -180,7 +180,8 @@ class AsyncProxyWhirl(_Client[Coroutine[Any, Any, httpx2.Response]]):
 
         Raises:
             PoolEmpty: there was no proxy to try; nothing was sent.
-            SiteResting: the target failed through several proxies, and is left alone for `retry_after` seconds.
+            SiteResting: the target failed through several proxies, and rests for `retry_after` seconds, longer than the
+                request may take.
             SessionLost: the proxy of a hard session cannot serve the request.
             TypeError: an argument is of the wrong kind.
             ValueError: there is no such wish, or its value is impossible.

@@ -92,7 +92,7 @@ class PoolEmpty(ProxyWhirlError):
 
 
 class SiteResting(ProxyWhirlError):
-    """The target failed alike through several proxies: nothing is sent to it for `retry_after` seconds."""
+    """The target failed alike through several proxies: for `retry_after` seconds no more than one request tries it."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)

@@ -94,7 +94,8 @@ class WhirlTransport(httpx2.AsyncBaseTransport):
 
         Raises:
             PoolEmpty: There was no proxy to try; nothing was sent.
-            SiteResting: The target failed through several proxies and is left alone for `retry_after` seconds.
+            SiteResting: The target failed through several proxies, and rests for `retry_after` seconds, longer than the
+                request may take.
             SessionLost: The proxy of a hard session cannot serve the request.
             ValueError: The extension `proxywhirl` wishes something that there is not.
             httpx2.UnsupportedProtocol: The URL is neither http:// nor https://.
