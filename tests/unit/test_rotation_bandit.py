@@ -62,7 +62,7 @@ def test_it_learns_which_proxies_work_for_which_site() -> None:
         share, served = world.run(1000, site)
         assert share > 0.95
         assert sum(served[number] for number in mine) > 950
-        assert all(served[number] for number in mine)
+        assert sum(served[number] > 0 for number in mine) >= 5  # an eighth of the pool
 
 
 def test_the_reliable_serve_more_than_the_flaky() -> None:

@@ -22,6 +22,7 @@ from typing import Protocol
 from proxywhirl.models import Outcome
 
 _PRIOR = 0.25  # answers
+_FIRST = 1.0 + _PRIOR
 _MEMORY = 20.0  # answers
 _SITE_WEIGHT = 0.05  # of the newest answer, in what is known of a site
 _LEAST = 0.001  # seconds, which are added to all times
@@ -89,8 +90,7 @@ class AnswerTimes:
                 site.log_slowness += _SITE_WEIGHT * (at - state.log_latency)
             _note(state, at, 1.0)
         else:
-            state.log_latency, state.log_deviation, state.timed = mean, deviation, _PRIOR
-            _note(state, at, 1.0)
+            state.timed, state.log_latency, state.log_deviation = _FIRST, mean + off / _FIRST, deviation
 
 
 def _learn_silence(state: Timed, at: float) -> None:

@@ -55,7 +55,7 @@ _FIRST_USE_WEIGHT = 0.05  # of the newest first use of a site, in the share of t
 
 _ARMS_AT_ONCE = 1024  # how many are dropped together
 
-_MOST_RECENT = 65_536
+_MOST_RECENT = 16_384
 """Uses that were served by sites which refused nobody yet, for when they do: some 8 MB."""
 
 _MOST_REPLAYED = 4096
@@ -163,7 +163,7 @@ class Learning:
             self._count_use(state, site, now, use)
         elif self._with_arms:
             self._recent.append((state, site, now if use is None else use))
-        return [failure for failure in found if failure.outcome.counts_against_proxy]
+        return [failure for failure in found if failure.outcome.counts_against_proxy] if found else found
 
     def _end_ban(self, state: ProxyState, site: Site) -> None:
         pair = (state.key, site.name)
@@ -430,12 +430,14 @@ class Learning:
             arm = site.arms.get(state.key) or self._new_arm(state, site)
             arm.good, arm.served, arm.uses.whole = arm.good + 1.0, True, whole
             site.rate_limit.welcomed(arm.uses.count(use), use)
+        site.welcome = len(site.arms)
 
     def _count(self, state: ProxyState, site: Site, now: float, *, ok: bool) -> Arm:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.age(now)
         arm.served = ok
         if not arm.good and not arm.bad:
+            site.welcome += ok
             site.first_uses += _FIRST_USE_WEIGHT * (ok - site.first_uses)
             self._first_uses += _FIRST_USE_WEIGHT * (ok - self._first_uses)
         if ok:

@@ -125,6 +125,7 @@ class Site:
         log_slowness: By how much the logarithm of a latency is greater here than elsewhere (see `answer_times`).
         bytes_of_use: A moving mean; None before the first use.
         first_uses: Which share of the first uses by a proxy were not refused, decayed; from its first refusal on.
+        welcome: How many proxies were not.
         closed: It was forgotten.
     """
 
@@ -149,6 +150,7 @@ class Site:
     log_slowness: float = 0.0
     bytes_of_use: float | None = None
     first_uses: float = 1.0
+    welcome: int = 0
     closed: bool = False
 
     # Bans.

@@ -42,6 +42,7 @@ _ELSEWHERE = (1.2, 0.0)
 
 _NEWEST = 0.02  # weight of the newest first use in what is expected of one
 _FIRST_GUESS = 0.95
+_NOTABLE = 0.002  # a change of what is expected
 
 _QUICK_SHARE = 0.125
 """Part of those that are as good that serves, since it is the quickest: nobody gets more than eight times its turn."""
@@ -91,7 +92,9 @@ class Bandit:
         self._drawn = 0
         self._par = _FIRST_GUESS
         self._guess = _FIRST_GUESS
+        self._guessed = _FIRST_GUESS
         self._newcomer = estimate(0.0, 0.0, guess=_FIRST_GUESS)
+        self._served_once = estimate(1.0, 0.0, guess=_FIRST_GUESS)
         self._times = roster.times
         self._quick = self._times.usual[0]
         self._served_last: deque[str] = deque(maxlen=_SERVED_LAST)
@@ -116,8 +119,10 @@ class Bandit:
         if ok and place is None:
             return  # it is none of these proxies
         if state.served + state.failed == 1:
-            self._guess += _NEWEST * (ok - self._guess)
-            self._newcomer = estimate(0.0, 0.0, guess=self._guess)
+            self._guess = guess = self._guess + _NEWEST * (ok - self._guess)
+            if abs(guess - self._guessed) > _NOTABLE:
+                self._guessed = guess
+                self._newcomer, self._served_once = estimate(0.0, 0.0, guess=guess), estimate(1.0, 0.0, guess=guess)
         if self._worth is not None:
             self._bytes += _NEWEST * (outcome.bytes_up + outcome.bytes_down - self._bytes)
         if place is None:
@@ -190,7 +195,7 @@ class Bandit:
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
         served_last = self._served_last
-        for step in range(min(count, looks) + again):
+        for step in range(looks + again if again else count):
             if step < in_turn:
                 place = self._turn = place + 1 if place + 1 < count else 0
             elif step < looks:
@@ -270,6 +275,8 @@ class Bandit:
         """Note what to believe of a proxy; one on trial is taken as soon as it is drawn, or it would stay given up."""
         if state.failures:
             numbers = _ON_TRIAL
+        elif state.good == 1.0 and not state.bad:
+            numbers = self._served_once
         elif state.served or state.failed:
             numbers = estimate(state.good, state.bad, guess=self._guess)
         else:
@@ -283,7 +290,8 @@ class Bandit:
         """Return a drawn chance on a site for one that has rested, and the chance now: below 0 for one that has not."""
         arm = site.arms.get(key)
         if arm is None:
-            base *= site.first_uses
+            if site.welcome >= _QUICK_SHARE * len(self._sampler.keys):  # enough to carry the load without new ones
+                base *= site.first_uses
             if not site.networks.together:
                 return base, base
         elif base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
