@@ -13,12 +13,14 @@ from typing import Any
 from benchmarks.cache.table import BEGIN, END
 from benchmarks.yields.families import FAMILIES
 from benchmarks.yields.judge import FLOORS as FAMILY_FLOORS
-from benchmarks.yields.report import FLOORS, markdown, shortfalls
+from benchmarks.yields.judge import JUDGEMENT_BEGIN, judgement_table
+from benchmarks.yields.report import FLOORS, markdown, markdown_cells, shortfalls
 from benchmarks.yields.world import World
 from benchmarks.yields.worlds import STANDARD, WORLDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "yield.md").read_text(encoding="utf-8")
+JUDGED: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "families.json").read_text(encoding="utf-8"))
 RESULT: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "yield.json").read_text(encoding="utf-8"))
 
 
@@ -100,6 +102,16 @@ def test_every_family_is_described() -> None:
         name for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE) for name in re.findall(r"`([\w-]+)`", row)
     ]
     assert sorted(named) == sorted(FAMILIES)
+
+
+def test_the_judgement_is_that_of_the_results() -> None:
+    """The table has every family, as it was judged, over the seeds that the page tells of."""
+    shown = PAGE.partition(JUDGEMENT_BEGIN)[2].partition(END)[0]
+    assert shown.strip() == markdown_cells(judgement_table(JUDGED["judgements"])).strip()
+    assert [one["family"] for one in JUDGED["judgements"]] == list(FAMILIES)
+    assert JUDGED["floors"] == FAMILY_FLOORS
+    assert len(JUDGED["seeds"]) == 20
+    assert not set(JUDGED["seeds"]) & set(JUDGED["tuning"])
 
 
 def test_the_floors_of_families_are_told() -> None:
