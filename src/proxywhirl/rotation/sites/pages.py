@@ -17,6 +17,7 @@ the proxy is served another page                 the page's, or chance: the prox
 - How many make "several" and "so many" depends on how much fails there anyway: as many as chance would hardly bring.
 - A closed page ends the request: its answer is passed on. It acquits nobody who was not served another page, since all
   of them may be banned.
+- A proxy that fails where another one just did the same is no suspect: it was asked for a page that fails anyway.
 - A proxy whose own past may explain the failure is no witness, or a weak one (`Failure.weight`).
 - A site is at fault if pages that differ fail alike through several witnesses, and nothing is served between. If it is
   out of order that acquits all who failed alike.
@@ -27,7 +28,7 @@ the proxy is served another page                 the page's, or chance: the prox
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from proxywhirl.errors import Blame
@@ -49,6 +50,7 @@ _MOSTLY = 3.0  # times as many bans as other failures
 _UNKNOWN = (0.0, 0.0)
 _MOST_SIGNS = 32
 _WITNESS = 0.5  # the least weight of one that tells of the site
+_LONGEST_RUN = 64
 _MOST_SUSPECTS = 1024
 _MOST_PAGES = 64
 _MOST_CLOSED = 512
@@ -104,6 +106,7 @@ class Evidence:
         closed: The pages that fail for everybody, with the sign of it.
         suspects: The failures that are not resolved, by key of the proxy.
         avoided: The same keys for as long as others are chosen before these.
+        run: The failures since the site served anything.
         run_pages, run_keys: The pages and proxies that failed alike since the site served anything.
         run_began: When the first of them did.
     """
@@ -118,6 +121,7 @@ class Evidence:
         "avoided",
         "closed",
         "open",
+        "run",
         "run_began",
         "run_keys",
         "run_pages",
@@ -132,6 +136,7 @@ class Evidence:
         self.served: dict[Place, None] = {}
         self.suspects: dict[str, list[Failure]] = {}
         self.avoided: Timetable[str] = Timetable()
+        self.run: deque[Failure] = deque(maxlen=_LONGEST_RUN)
         self.run_pages: set[int] = set()
         self.run_keys: set[str] = set()
         self.run_sign = ""
@@ -188,6 +193,7 @@ class Evidence:
         if self._failures_since:
             self._failed += self._failures_since
             self._failures_since = 0.0
+            self.run.clear()
             self._failed_pages += len(self.run_pages)
             self.run_pages.clear()
             self.run_keys.clear()
@@ -218,25 +224,26 @@ class Evidence:
         known[key] = failure
         if self.closed.get(page) == failure.sign:
             self.closed.move_to_end(page)
-            return True, self._suspect(failure)
+            return True, []
         alike = [one for one in known.values() if one.sign == failure.sign]
         needed = min(needed_at(self.refusing), max(2, proxies), _MANY if page in self.served else _ENOUGH)
         if sum(one.weight for one in alike) > needed - 1.0:
             self._close(page, failure.sign)
             acquitted = [one for one in alike if one.convicted]
-            self._note(failure.sign, refused=-float(len(acquitted)), cleared=float(len(alike)))
-            return True, acquitted or self._suspect(failure)
+            self._note(failure.sign, refused=-float(len(acquitted)))
+            return True, acquitted
         if page not in self.served and len(alike) >= min(_ENOUGH, max(2, proxies)):
             self._close(page, failure.sign)
-            return True, self._suspect(failure)
+            return True, []
         likely = page in self.served or self.is_ban(failure.sign)
         if likely and failure.suspicious and failure.outcome.blame is not Blame.TARGET:
             self._convict(failure)
             return False, [failure]
-        return False, self._suspect(failure)
+        return False, self._suspect(failure) if len(alike) == 1 else []
 
     def note_run(self, failure: Failure, *, proxies: int) -> bool:
         """Take note of a failure that may be the site's; return whether it is."""
+        self.run.append(failure)
         if failure.sign != self.run_sign:
             self.run_pages.clear()
             self.run_keys.clear()
@@ -251,7 +258,8 @@ class Evidence:
     @property
     def runs_long(self) -> bool:
         """Whether so many pages failed alike in a row that chance would hardly bring them."""
-        return len(self.run_pages) >= needed_at(self.failing_pages)
+        refused, cleared = self._by_sign.get(self.run_sign, _UNKNOWN)
+        return len(self.run_pages) >= (needed_at(self.failing_pages) if refused >= cleared else _MANY)
 
     def acquit_run(self, sign: str) -> list[Failure]:
         """Clear and return the failures of one sign that are a site's, since that is out of order.
@@ -270,15 +278,16 @@ class Evidence:
         self._note(sign, refused=-float(sum(one.convicted for one in found)))
         return found
 
-    def convict_suspects(self, sign: str) -> list[Failure]:
-        """Convict and return all unresolved failures of one sign: so many pages do not fail by themselves."""
-        found = {key: [one for one in pending if one.sign == sign] for key, pending in self.suspects.items()}
-        for key, failures in found.items():
-            self._convict(*failures)
-            if failures:
-                self._forget_suspect(key)
+    def convict_run(self, sign: str) -> list[Failure]:
+        """Convict and return the first failure of each in this run: so many pages do not fail by themselves."""
+        found = [one for one in self.run if one.sign == sign and not one.convicted]
+        found = list({one.state.key: one for one in reversed(found)}.values())
+        for one in found:
+            self._convict(one)
+            self._forget_suspect(one.state.key)
+        self.run.clear()
         self.run_pages.clear()
-        return [one for failures in found.values() for one in failures]
+        return found
 
     def _at(self, page: Place, now: float) -> Failures:
         known = self.open.get(page)
