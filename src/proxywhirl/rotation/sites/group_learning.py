@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from operator import itemgetter
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame
@@ -62,6 +63,8 @@ class GroupLearning:
         if odds == 1.0 or failure.outcome.blame is not Blame.TARGET_THROUGH_PROXY:
             return
         network = self._network(key)
+        if network and not site.networks.together:
+            site.networks.uses_of(network).merge(failure.uses_before, ())
         if network and site.networks.refused(network, key, began, now, site.evidence.refusing):
             self._count_anew(site)
 
@@ -107,9 +110,17 @@ class GroupLearning:
         """Begin to count the uses of networks together, or those of each proxy by itself."""
         site.rate_limit = LearnedRateLimit()
         for key, arm in site.arms.items():
-            arm.uses = self.uses(site, key)
+            before, arm.uses = arm.uses, self.uses(site, key)
+            if site.networks.together:
+                arm.uses.merge(before.served, before.open)
         if site.networks.together:
+            for network, use in sorted(site.networks.first_refusals.items(), key=itemgetter(1)):
+                uses = site.networks.uses_of(network)
+                site.rate_limit.refused(uses.before(use), use, whole=False)
+                uses.begin_anew()
             self._ban_networks(site)
+        else:
+            site.networks.forget_uses()
 
     def _ban_networks(self, site: Site) -> None:
         """Put bans of networks in the place of those of their proxies."""

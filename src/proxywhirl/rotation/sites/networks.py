@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import NamedTuple
 
 from proxywhirl.rotation.sites.rate_limit import SiteUses
 
@@ -28,6 +29,14 @@ _NETWORKS = 2
 _MOST_NETWORKS = 4096
 
 
+class _Refusal(NamedTuple):
+    """The last refusal of a network in a row: to whom, when, and when the first of that row began."""
+
+    key: str
+    at: float
+    first: float
+
+
 class Networks:
     """What is known of the networks at one site. Empty where nothing is refused."""
 
@@ -36,7 +45,7 @@ class Networks:
     def __init__(self) -> None:
         self.together = False
         self._odds = _FIRST_ODDS
-        self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._refused: OrderedDict[str, _Refusal] = OrderedDict()
         self._served: dict[str, float] = {}  # the two networks that were served last
         self._shown: set[str] = set()
         self._uses: dict[str, SiteUses] = {}
@@ -55,6 +64,15 @@ class Networks:
             uses = self._uses[network] = SiteUses()
         return uses
 
+    def forget_uses(self) -> None:
+        """Forget all uses: they are counted for each proxy again."""
+        self._uses.clear()
+
+    @property
+    def first_refusals(self) -> dict[str, float]:
+        """When the networks were refused that were not served since: the use of the first refusal, by network."""
+        return {network: refusal.first for network, refusal in self._refused.items()}
+
     def refused(self, network: str, key: str, began: float, now: float, rate: float) -> bool:
         """Take note of a refusal; return whether that changes how the site is seen to count.
 
@@ -66,12 +84,12 @@ class Networks:
             rate: How often the site refuses, in 0..1.
         """
         before = self._refused.pop(network, None)
-        self._refused[network] = key, now
+        self._refused[network] = _Refusal(key, now, began if before is None else before.first)
         if len(self._refused) > _MOST_NETWORKS:
             self._refused.popitem(last=False)
-        if before is None or before[0] == key or now - before[1] > _SOON or began < before[1]:
+        if before is None or before.key == key or now - before.at > _SOON or began < before.at:
             return False
-        if not any(at >= before[1] for other, at in self._served.items() if other != network):
+        if not any(at >= before.at for other, at in self._served.items() if other != network):
             return False
         if len(self._shown) < _NETWORKS:
             self._shown.add(network)
@@ -84,10 +102,10 @@ class Networks:
         if len(self._served) > _NETWORKS:
             del self._served[next(iter(self._served))]
         before = self._refused.get(network)
-        if before is None or began < before[1]:
+        if before is None or began < before.at:
             return False
         del self._refused[network]
-        if before[0] == key or began - before[1] > _SOON:
+        if before.key == key or began - before.at > _SOON:
             return False
         return self._speak((1.0 - _REFUSED) / (1.0 - min(max(rate, _RATES[0]), _RATES[1])))
 

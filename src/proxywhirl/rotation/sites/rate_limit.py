@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _USES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 """The n that are looked at. For a site's n between two of them the lower one serves, at an even pace."""
@@ -102,6 +102,13 @@ class SiteUses:
         if len(served) > _USES[-1]:
             del served[0]
         return before
+
+    def merge(self, served: Iterable[float], under_way: Iterable[float]) -> None:
+        """Take in the uses of another one that the site counts with these."""
+        for use in served:
+            if use not in self.served:
+                self.count(use)
+        self.open.extend(under_way)
 
     def begin_anew(self) -> None:
         """Forget all, since one was refused. What is under way now tells nothing new."""
