@@ -154,7 +154,7 @@ def test_pages_that_a_site_refuses_to_everybody_are_no_limit(count: int, every: 
 
 def test_a_limit_that_a_site_gives_up_is_found_out() -> None:
     """Though nobody comes too early, some do now and then: soon after the limit is gone, all are served."""
-    clock, site = ManualClock(), Limiting(uses=2, window=60.0, ban=600.0)
+    clock, site = ManualClock(), Limiting(uses=2, window=60.0, ban=60.0)
     pool = pool_of(10, clock, seed=3)
     send(pool, site, clock, 3000, 1.5)
     assert pool._chooser.learning.peek("shop.example").rate_limit.kept

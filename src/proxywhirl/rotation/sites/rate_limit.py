@@ -42,6 +42,9 @@ _MISTAKEN = 0.12  # share of early uses that a true limit serves: the rest is kn
 _COST = 0.05
 """Share of the proxies that tests may keep banned."""
 
+_OFTEN, _SELDOM = 4, 64
+"""One test in so many is by a proxy that comes much too early: ever less often while these are refused."""
+
 _MEMORY = 200.0  # rested uses that count
 _WIDE = 1.5  # times: if no rest between refused and served ones is known, it is taken for their geometric mean
 _SURPRISE, _STRICTER = (
@@ -137,8 +140,10 @@ class LearnedRateLimit:
         "_odds",
         "_rested",
         "_rested_refused",
+        "_spacing",
         "_surprise",
         "_test_at",
+        "_tests",
         "_waits",
         "kept",
         "known",
@@ -153,6 +158,7 @@ class LearnedRateLimit:
         self._odds = _FIRST_ODDS
         self._rested, self._rested_refused, self._surprise = 0.0, 0.0, 1.0
         self._test_at: float | None = None
+        self._tests, self._spacing = 0, _OFTEN
 
     @property
     def refuses_early(self) -> float:
@@ -185,12 +191,16 @@ class LearnedRateLimit:
 
     def may_test(self, now: float, every: float) -> bool:
         """Whether to let a proxy come too early, as a test of the limit; at most once in so many seconds."""
-        if self._test_at is not None and now >= self._test_at:
+        due = self._test_at is not None and now >= self._test_at
+        if due or self._test_at is None:
             self._test_at = now + every
-            return True
-        if self._test_at is None:
-            self._test_at = now + every
-        return False
+        self._tests += due
+        return due
+
+    @property
+    def tests_all(self) -> bool:
+        """Whether the test that was just allowed is to come much too early, to find out whether there is a limit."""
+        return self._tests % self._spacing == 0
 
     def explains(self, times: Sequence[float], use: float) -> bool:
         """Whether a refusal is probably for coming too early."""
@@ -233,6 +243,8 @@ class LearnedRateLimit:
         rested = min(parts, default=1.0)
         if rested < 1.0:
             self._speak(_refused_early(rested) / self._refused_anyway)
+            if rested < MUCH_TOO_EARLY:
+                self._spacing = min(2 * self._spacing, _SELDOM)
         elif rested > _WIDE:
             self._rested_refused += 1.0
             self._surprise += _SURPRISE * (1.0 - self._surprise)
@@ -252,7 +264,7 @@ class LearnedRateLimit:
         if rested < 1.0:
             self._speak((1.0 - _refused_early(rested)) / (1.0 - self._refused_anyway))
             if rested < MUCH_TOO_EARLY:
-                self._test_at = 0.0
+                self._test_at, self._spacing = 0.0, _OFTEN
         else:
             self._rested += 1.0
             self._surprise -= _SURPRISE * self._surprise

@@ -151,7 +151,8 @@ class Bandit:
         if chance < 0.0 and site is not None and site.tired(best, self._roster.monotonic()):
             if not self._tests_limit(site):
                 return None
-            best = self._tester(exclude, barred, site) or best
+            if site.rate_limit.tests_all:
+                best = self._tester(exclude, barred, site) or best
         self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
         if not self._drawn % _RENEWED_EVERY:
             keys = self._sampler.keys
