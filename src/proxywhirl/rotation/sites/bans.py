@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -36,8 +36,9 @@ MOST_BANS = 200_000
 _JITTER = 0.2
 _NEWEST = 0.2
 
-_LENGTHS: list[float] = [2.0 ** (0.5 * step) for step in range(30)]
-"""Seconds, up to more than six hours, in steps of the root of two."""
+_STEP = math.sqrt(2.0)
+_LENGTHS: list[float] = [_STEP**step for step in range(30)]
+"""Seconds, up to more than six hours. The probability of each is that of all between the one before and it."""
 
 _MISTAKE = 0.03  # probability that a proxy is served before its ban is over
 _CHANGES = 0.0005  # probability that a site bans in another way from now on
@@ -104,8 +105,10 @@ class BanLengths:
         """
         over = min(max(1.0 - refused if served else refused, _MISTAKE), 1.0 - _MISTAKE)
         held = _MISTAKE if served else 1.0 - _MISTAKE
+        steps = _steps(elapsed)
         shares = [
-            share * (over if length <= elapsed else held) for length, share in zip(_LENGTHS, self._shares, strict=True)
+            share * (held + (over - held) * min(max(steps - place, 0.0), 1.0))
+            for place, share in enumerate(self._shares)
         ]
         total = sum(shares)
         self._shares = [
@@ -115,14 +118,22 @@ class BanLengths:
 
     def over(self, elapsed: float) -> float:
         """Return the probability in 0..1 that a ban is over that began so many seconds ago."""
-        place = bisect_right(_LENGTHS, elapsed)
-        return self._reached[place - 1] if place else 0.0
+        place, part = divmod(min(max(_steps(elapsed), 0.0), len(_LENGTHS)), 1.0)
+        reached = self._reached[int(place) - 1] if place else 0.0
+        return reached + part * self._shares[int(place)] if part else reached
 
     def wait(self, elapsed: float, surely: float) -> float:
         """Return after how many seconds a ban is over with a probability of `surely`, if it is not after `elapsed`."""
         reached = self.over(elapsed)
-        place = bisect_left(self._reached, reached + surely * (1.0 - reached))
-        return max(_LENGTHS[min(place, len(_LENGTHS) - 1)], elapsed)
+        wanted = reached + surely * (1.0 - reached)
+        place = min(bisect_left(self._reached, wanted), len(_LENGTHS) - 1)
+        missing = min(max(self._reached[place] - wanted, 0.0) / self._shares[place], 1.0)
+        return max(_LENGTHS[place] * _STEP**-missing, elapsed)
+
+
+def _steps(seconds: float) -> float:
+    """Return how many lengths of the grid are not longer, with the part of the next one that is not."""
+    return math.log(seconds / _LENGTHS[0], _STEP) + 1.0 if seconds > 0.0 else 0.0
 
 
 class BanBook:
