@@ -153,7 +153,7 @@ class Bandit:
                 return None
             if site.rate_limit.tests_all:
                 best = self._tester(exclude, barred, site) or best
-        self._par += _PAR_WEIGHT * (min(base, 1.0) - self._par)
+        self._par += _PAR_WEIGHT * ((base if base < 1.0 else 1.0) - self._par)  # noqa: FURB136  # a call costs more
         if not self._drawn % _RENEWED_EVERY:
             keys = self._sampler.keys
             self._renewed = self._renewed + 1 if self._renewed + 1 < len(keys) else 0
