@@ -223,7 +223,7 @@ class Learning:
             if out_of_order(outcome):
                 self._rest(site, state.key, outcome, now)
                 return True, self._acquit_run(site, sign, just_convicted=found if failure in found else ())
-        elif site.evidence.runs_long and not out_of_order(outcome):
+        elif site.evidence.runs_beyond_doubt and not out_of_order(outcome):
             found = [*found, *site.evidence.convict_run(sign)]
         for one in found:
             if own and one.convicted and one is not failure and one.page == page and not limits_each(one.outcome):

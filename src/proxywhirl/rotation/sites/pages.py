@@ -39,6 +39,8 @@ from proxywhirl.timetable import Timetable
 
 FEW, _ENOUGH, _MANY = 3, 4, 12
 _CHANCE, _SELDOM = 0.001, 0.05  # the probability of so many failures in a row by mere chance
+_BEYOND_DOUBT = 24
+_NO_CHANCE = 1e-5  # the probability of it at one failure, of the hundreds of a long crawl
 _WINDOW = 300.0  # seconds within which failures belong together
 
 _DIFFERENT, _DIFFERENT_AT_ONCE = 2, 4
@@ -261,6 +263,16 @@ class Evidence:
         refused, cleared = self._by_sign.get(self.run_sign, _UNKNOWN)
         return len(self.run_pages) >= (needed_at(self.failing_pages) if refused >= cleared else _MANY)
 
+    @property
+    def runs_beyond_doubt(self) -> bool:
+        """Whether chance would not even bring it in a long crawl of a site of which little is known.
+
+        A site that served nobody yet has no pages that could be lost by a mistake.
+        """
+        return self.runs_long and (
+            not self._served or len(self.run_pages) >= needed_after(self._failed_pages, self._served)
+        )
+
     def acquit_run(self, sign: str) -> list[Failure]:
         """Clear and return the failures of one sign that are a site's, since that is out of order.
 
@@ -353,3 +365,19 @@ def needed_at(rate: float, chance: float = _CHANCE) -> int:
     bounded = min(max(rate, 0.01), 0.9)
     least = FEW if chance == _CHANCE else _DIFFERENT
     return min(max(math.ceil(math.log(chance) / math.log(bounded)), least), _MANY)
+
+
+def needed_after(failed: float, served: float) -> int:
+    """Return how many failures in a row are more than chance after so many failures and successes.
+
+    The chance of a run is that of the posterior of a uniform prior, not that of its mean: after few outcomes a run of
+    five says little. Each failure is looked at anew, so that chance has to be much smaller than for one look.
+
+    >>> needed_after(0, 100), needed_after(0, 3), needed_after(100, 100)
+    (3, 24, 17)
+    """
+    chance, count = 1.0, 0
+    while count < _BEYOND_DOUBT and (chance > _NO_CHANCE or count < FEW):
+        chance *= (failed + 1.0 + count) / (failed + served + 2.0 + count)
+        count += 1
+    return count
