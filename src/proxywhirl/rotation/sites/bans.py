@@ -128,7 +128,7 @@ class BanLengths:
         wanted = reached + surely * (1.0 - reached)
         place = min(bisect_left(self._reached, wanted), len(_LENGTHS) - 1)
         missing = min(max(self._reached[place] - wanted, 0.0) / self._shares[place], 1.0)
-        return max(_LENGTHS[place] * _STEP**-missing, elapsed)
+        return max(_LENGTHS[place] * math.pow(_STEP, -missing), elapsed)
 
 
 def _steps(seconds: float) -> float:
