@@ -4,6 +4,8 @@
   each proxy achieved there.
 - `bans`: for how long one proxy is barred from one site, and which bans have changed and are to be written down.
 - `groups`: which proxies fail together, as those of a network or of a gateway do, and are barred together.
+- `networks`: whether a site counts the uses of a network together.
+- `group_learning`: what an outcome changes in these two.
 - `rate_limit`: how often one proxy may come, learnt from the moments at which the site refused it.
 - `learning`: what an outcome changes in all of these.
 
