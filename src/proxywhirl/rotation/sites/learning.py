@@ -147,7 +147,7 @@ class Learning:
         if site.rests:
             site.recover()
             self._note_awake(site)
-        for failure in reversed(cleared):
+        for failure in cleared:
             self._take_back(failure, site)
         for failure in found:
             self._convict(failure, site, now)
@@ -238,7 +238,7 @@ class Learning:
     def _acquit_run(self, site: Site, sign: str, *, just_convicted: Collection[Failure]) -> list[Failure]:
         """Take back what failures cost that are the site's; return them, but for those that nothing came of yet."""
         found = [one for one in site.evidence.acquit_run(sign) if one not in just_convicted]
-        for one in sorted(found, key=lambda one: (one.at, one.before is not None), reverse=True):
+        for one in found:
             self._take_back(one, site)
         return found
 
@@ -418,7 +418,7 @@ class Learning:
         if not failure.banned:
             return
         pair, wall = (failure.whom, site.name), self._clock.now()
-        self.book.restore(pair, failure.before, now=wall, quiet=not failure.convicted)
+        self.book.restore(pair, failure.undo, now=wall, quiet=not failure.convicted)
         self._apply(site, failure.whom, self.book.get(pair))
 
     def _open_arms(self, site: Site) -> None:

@@ -69,6 +69,7 @@ class Failure:
 
     Attributes:
         before: What was known of its ban before this failure; `banned` says that this one was noted since.
+        undo: What was known before all of its failures that are not resolved: what holds if none is its own.
         use, uses_before, whole: When its use began, those before it, and whether none of these is missing.
         weight: How much it says of the page, 0..1: nothing where the proxy's own past explains it.
         of_site: How much it says of the site.
@@ -84,6 +85,7 @@ class Failure:
     at: float
     whom: str = ""
     before: Ban | None = None
+    undo: Ban | None = None
     banned: bool = False
     use: float | None = None
     uses_before: list[float] = field(default_factory=list)
