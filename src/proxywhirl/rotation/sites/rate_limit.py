@@ -26,11 +26,13 @@ _USES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 """The n that are looked at. For a site's n between two of them the lower one serves, at an even pace."""
 
 _MARGIN = 1.1  # a ban shows only that the wait is longer than this one was
-_STEP = 0.3  # part of the way to a shorter wait that was enough: one answer may be a mistake
+_STEP, _LONG_STEP = 0.3, 0.8
+"""Part of the way to a shorter wait that was enough: less if a longer one was not, for one answer may be a mistake."""
 _FADING = 0.99  # a site may count in another way from some day on
 _LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
 _LIKELY = 0.3  # contradictions: a number with so many more than the best one is as likely
 
+TOO_EARLY = 0.97  # a use served so early shows that the wait is longer than it has to be
 MUCH_TOO_EARLY = 0.8
 """Part of the rest: a use served so early shows that the wait is much too long."""
 
@@ -39,8 +41,9 @@ _KEPT, _LOST = math.log(9.0), math.log(1.0)
 _SURE = math.log(1000.0)  # at most, so that a limit that has gone is found out by a few tests
 _MISTAKEN = 0.12  # share of early uses that a true limit serves: the rest is known but roughly
 
-_COST = 0.05
-"""Share of the proxies that tests may keep banned."""
+_COST, _LEAST_HELD, _HELD_WEIGHT = 0.05, 0.1, 0.02
+"""Share of the proxies that tests may keep banned where no request finds one that has rested. Where few do, as many
+times fewer; the share is a moving mean."""
 
 _OFTEN, _SELDOM = 4, 64
 """One test in so many is by a proxy that comes much too early: ever less often while these are refused."""
@@ -54,13 +57,18 @@ _SURPRISE, _STRICTER = (
 _FADES = 1.002  # of the shortest rest that was served, at each use: a site may become stricter
 
 
-def tests_every(ban: float, proxies: int) -> float:
-    """Return how many seconds lie between two tests where a ban lasts so long.
+def tests_every(ban: float, proxies: int, held: float) -> float:
+    """Return how many seconds lie between two tests.
 
-    >>> tests_every(1800.0, 20), tests_every(5.0, 20)
-    (1800.0, 5.0)
+    >>> tests_every(1800.0, 20, 1.0), tests_every(5.0, 20, 0.5)
+    (1800.0, 10.0)
+
+    Args:
+        ban: How long a ban lasts.
+        proxies: How many may come.
+        held: The share of the requests for which nobody has rested: what a test may gain.
     """
-    return ban / (_COST * max(proxies, 1))
+    return ban / (_COST * max(proxies, 1) * max(held, _LEAST_HELD))
 
 
 class SiteUses:
@@ -140,11 +148,13 @@ class LearnedRateLimit:
         "_odds",
         "_rested",
         "_rested_refused",
+        "_short",
         "_spacing",
         "_surprise",
         "_test_at",
         "_tests",
         "_waits",
+        "held",
         "kept",
         "known",
     )
@@ -153,12 +163,14 @@ class LearnedRateLimit:
         self.known = self.kept = False
         self._waits = [0.0] * len(_USES)
         self._enough = [math.inf] * len(_USES)  # the shortest rests that were served
+        self._short = [0.0] * len(_USES)  # the longest that were refused, since shorter ones were served
         self._doubts = [0.0] * len(_USES)
         self._likely: tuple[tuple[int, float], ...] = ()
         self._odds = _FIRST_ODDS
         self._rested, self._rested_refused, self._surprise = 0.0, 0.0, 1.0
         self._test_at: float | None = None
         self._tests, self._spacing = 0, _OFTEN
+        self.held = 0.0
 
     @property
     def refuses_early(self) -> float:
@@ -197,6 +209,15 @@ class LearnedRateLimit:
         self._tests += due
         return due
 
+    def note_held(self, *, held: bool) -> None:
+        """Take note whether nobody has rested for a request."""
+        self.held += _HELD_WEIGHT * (held - self.held)
+
+    @property
+    def halfway(self) -> float:
+        """Which part of its rest a proxy has that comes between what was too short and what is enough."""
+        return max((math.sqrt(self._short[_USES.index(uses)] / wait) for uses, wait in self._likely), default=1.0)
+
     @property
     def tests_all(self) -> bool:
         """Whether the test that was just allowed is to come much too early, to find out whether there is a limit."""
@@ -227,6 +248,7 @@ class LearnedRateLimit:
             if rest > self._enough[place]:
                 doubts[place] += 1.0 - self._enough[place] / rest
                 self._enough[place] = math.inf
+            self._short[place] = max(self._short[place], rest)
             if rest >= wait and rest:
                 longer = self._longer(place, rest)
                 if wait:
@@ -263,8 +285,10 @@ class LearnedRateLimit:
         rested = self._rested_most(times, use)
         if rested < 1.0:
             self._speak((1.0 - _refused_early(rested)) / (1.0 - self._refused_anyway))
+            if rested < TOO_EARLY:
+                self._test_at = 0.0
             if rested < MUCH_TOO_EARLY:
-                self._test_at, self._spacing = 0.0, _OFTEN
+                self._spacing = _OFTEN
         else:
             self._rested += 1.0
             self._surprise -= _SURPRISE * self._surprise
@@ -279,7 +303,10 @@ class LearnedRateLimit:
             if rest < wait:
                 wrong = True
                 self._doubts[place] = self._doubts[place] * _FADING + 1.0 - rest / wait
-                self._waits[place] = wait + _STEP * (rest - wait)
+                bounded = rest > self._short[place]
+                self._waits[place] = wait + (_LONG_STEP if bounded else _STEP) * (rest - wait)
+                if not bounded:
+                    self._short[place] = rest
         if wrong:
             self._choose()
 

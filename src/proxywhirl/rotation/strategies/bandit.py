@@ -9,7 +9,7 @@ from collections.abc import Collection
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.answer_times import believed, in_time, log_deadline
 from proxywhirl.rotation.proxy_state import ProxyState
-from proxywhirl.rotation.sites.rate_limit import MUCH_TOO_EARLY, tests_every
+from proxywhirl.rotation.sites.rate_limit import TOO_EARLY, tests_every
 from proxywhirl.rotation.sites.site import Arm, Site, estimate
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
@@ -148,11 +148,12 @@ class Bandit:
             if best is None:
                 return None
             chance = _TIRED if site is not None and site.tired(best, self._roster.monotonic()) else 0.0
-        if chance < 0.0 and site is not None and site.tired(best, self._roster.monotonic()):
-            if not self._tests_limit(site):
+        if site is not None and site.rate_limit.kept:
+            held = chance < 0.0 and site.tired(best, self._roster.monotonic())
+            site.rate_limit.note_held(held=held)
+            if held and not self._tests_limit(site):
                 return None
-            if site.rate_limit.tests_all:
-                best = self._tester(exclude, barred, site) or best
+            best = (self._tester(exclude, barred, site) or best) if held else best
         self._par += _PAR_WEIGHT * ((base if base < 1.0 else 1.0) - self._par)  # noqa: FURB136  # a call costs more
         if not self._drawn % _RENEWED_EVERY:
             keys = self._sampler.keys
@@ -162,18 +163,20 @@ class Bandit:
 
     def _tests_limit(self, site: Site) -> bool:
         """Whether to let a proxy come too early to a site that refuses such ones."""
-        every = tests_every(site.lengths.expected, len(self._sampler))
+        proxies = len(self._sampler) - len(site.barred)
+        every = tests_every(site.lengths.expected, proxies, site.rate_limit.held)
         return site.rate_limit.may_test(self._roster.monotonic(), every)
 
     def _tester(self, exclude: Collection[str], barred: Barred, site: Site) -> str | None:
         """Return one that has had so little of its rest that its use tells something; None where none is found."""
-        now = self._roster.monotonic()
+        limit, now, best, least = site.rate_limit, self._roster.monotonic(), None, TOO_EARLY
+        halfway = 0.0 if limit.tests_all else limit.halfway
         for _ in range(_LOOKED_AT):
             key = self._sampler.draw(exclude, barred)
-            arm = site.arms.get(key) if key is not None else None
-            if arm is not None and site.rate_limit.rested(arm.uses.all(), now) < MUCH_TOO_EARLY:
-                return key
-        return None
+            uses = site.uses_of(key) if key is not None else None
+            if key is not None and uses is not None and halfway <= (rested := limit.rested(uses.all(), now)) < least:
+                best, least = key, rested
+        return best
 
     def _best(  # noqa: C901, PLR0912  # one look after the other: a call for each would cost more than the look
         self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
