@@ -96,6 +96,21 @@ def test_a_request_that_only_the_group_can_serve_gets_it(clock: ManualClock) -> 
         assert pool.acquire(SHOP, exclude=outside).proxy.host.startswith("203.0.113")
 
 
+@pytest.mark.parametrize("strategy", ["bandit", "round_robin"])
+def test_a_request_that_failed_leaves_a_group_in_doubt(clock: ManualClock, strategy: str) -> None:
+    """After two failures of neighbours the next attempt goes elsewhere, though neighbours are next in turn."""
+    pool = pool_of(clock, [*urls("203.0.113", 10), *urls("198.51.100", 10)], strategy)
+    tried: list[str] = []
+    for _ in range(3):
+        lease = pool.acquire(SHOP, exclude=tried)
+        tried.append(lease.proxy.key)
+        clock.advance(0.1)
+        lease.report(REFUSED if lease.proxy.host.startswith("203") else OK)
+        if lease.proxy.host.startswith("198"):
+            break
+    assert lease.proxy.host.startswith("198")
+
+
 def test_no_country_is_lost_with_its_network(clock: ManualClock) -> None:
     """Where all proxies of a country are in one network its requests are served by it."""
     pool = Pool(resolve=lambda _key: None, clock=clock, rng=random.Random(1))

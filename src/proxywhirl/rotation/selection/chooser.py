@@ -215,6 +215,8 @@ class Chooser:
 
         The cases, in this order:
 
+        - the request has failed before, and one is ready outside of the groups that failures put in doubt: the strategy
+          picks among these;
         - one is ready that fulfils all wishes: the strategy picks;
         - a pool that yields (`geo`): the same with ever fewer wishes;
         - groups are barred, and nobody outside of them is ready, or will be after its rest: the same with the groups of
@@ -223,6 +225,11 @@ class Chooser:
           if only the site or its limit by rate keeps others from serving;
         - else none. More are let back for a trial, so that the next request finds one.
         """
+        if criteria.exclude and not (self._everywhere.idle and (site is None or site.groups.idle)):
+            doubted = self.learning.groups.doubted(None if site is None else site.groups, self.clock.monotonic())
+            chosen = None if doubted is None else self._choose_ready(criteria, site, (*barred, doubted))
+            if chosen is not None:
+                return chosen
         groups = barred[-1] if barred and isinstance(barred[-1], BarredGroups) else None
         if groups is None:
             return self._choose(criteria, site, barred)

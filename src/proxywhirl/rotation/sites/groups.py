@@ -86,6 +86,7 @@ _MOST_RUNS = 4096
 _MOST_PAGES = 1024
 _MOST_KEYS = 65_536
 _MOST_REFUSED = 1000
+_FEW_REFUSED = 64
 _SHOWN = 3
 
 
@@ -324,11 +325,13 @@ class SiteGroups:
 
     __slots__ = (
         "_changes_at",
+        "_doubted",
         "_held_off",
         "_number",
         "_pages",
         "_served",
         "bars",
+        "doubted",
         "idle",
         "needed",
         "rate",
@@ -343,6 +346,8 @@ class SiteGroups:
         self.idle = True  # a success would change nothing
         self.table: BarredGroups | None = None
         self.needed: BarredGroups | None = None
+        self.doubted: BarredGroups | None = None
+        self._doubted: dict[str, float] = {}  # when each group failed last of which two members or more did in a row
         self._number = 0  # of the last report: those of one moment have an order too
         self._served: deque[tuple[float, int]] = deque(maxlen=_MOST_MOMENTS)
         self._pages: dict[int, Page] = {}
@@ -366,6 +371,9 @@ class SiteGroups:
             if failure.sign != run.sign or now - run.last > WITHIN or not run.witnesses:
                 run.begin(failure.sign, self.rate, now, self._number)
             run.note(failure, groups[place - 1] if place else failure.key, now, served)
+            if len(run.witnesses) > 1:
+                self._doubted.pop(group, None)
+                self._doubted[group] = now
             if not found and run.proves(group, self._pages):
                 found = group
         self.rate += _RATE_WEIGHT * (1.0 - self.rate)
@@ -384,6 +392,7 @@ class SiteGroups:
             run = self.runs.get(group)
             if run is not None:
                 run.served()
+                self._doubted.pop(group, None)
                 if run.own < _FORGOTTEN_RATE:
                     del self.runs[group]
         self._number += 1
@@ -440,6 +449,14 @@ class SiteGroups:
             self._changes_at = min((bar.changes_at(now) for bar in self.bars.values()), default=math.inf)
         return self._held_off
 
+    def in_doubt(self, now: float) -> frozenset[str]:
+        """Return the groups of which several members failed alike a moment ago, and none was served since."""
+        for group in list(self._doubted):
+            if now - self._doubted[group] <= WITHIN:
+                break
+            del self._doubted[group]
+        return frozenset(self._doubted)
+
     def held_off_at_need(self, now: float) -> frozenset[str]:
         """Return the groups of which nobody may come even where nobody else can serve."""
         return frozenset(group for group, bar in self.bars.items() if not bar.admits(now, needed=True))
@@ -456,6 +473,7 @@ class SiteGroups:
             if now - self.runs[group].last <= WITHIN and len(self.runs) <= _MOST_RUNS:
                 break
             del self.runs[group]
+            self._doubted.pop(group, None)
 
     def _note_page(self, page: int, groups: tuple[str, ...]) -> None:
         known = self._pages.get(page)
@@ -578,12 +596,20 @@ class Groups:
         at = self.everywhere if here is None else here
         table = at.needed if needed else at.table
         if table is None:
-            table = BarredGroups(self.members, self.everywhere, here, needed=needed)
+            keeps = SiteGroups.held_off_at_need if needed else SiteGroups.held_off
+            table = BarredGroups(self.members, self.everywhere, here, keeps, _MOST_REFUSED)
             if needed:
                 at.needed = table
             else:
                 at.table = table
         return table if table.at(now) else None
+
+    def doubted(self, here: SiteGroups | None, now: float) -> BarredGroups | None:
+        """Return the proxies of groups in doubt, before which a request that has failed tries others."""
+        at = self.everywhere if here is None else here
+        if at.doubted is None:
+            at.doubted = BarredGroups(self.members, self.everywhere, here, SiteGroups.in_doubt, _FEW_REFUSED)
+        return at.doubted if at.doubted.at(now) else None
 
     def next_at(self, here: SiteGroups | None, now: float) -> float | None:
         """Return when a member of a barred group may serve at need that may not now; None where there is none."""
@@ -594,33 +620,36 @@ class Groups:
 class BarredGroups(Collection[str]):
     """The proxies of groups that are barred: each is found when it is asked for, and they are never counted.
 
-    If most of a pool is barred, a choice looks at many of them. So it turns down a thousand at most, and takes the next
-    one: a choice has a bounded cost, and the pool is tried as it would be without its groups.
+    If most of a pool is barred, a choice looks at many of them. So it turns down so many at most, and takes the next:
+    a choice has a bounded cost, and the pool is tried as it would be without its groups.
     """
 
-    __slots__ = ("_everywhere", "_here", "_left", "_members", "_needed", "_off")
+    __slots__ = ("_everywhere", "_here", "_keeps", "_left", "_members", "_most", "_off")
 
     def __init__(
-        self, members: Members, everywhere: SiteGroups, here: SiteGroups | None, *, needed: bool = False
+        self,
+        members: Members,
+        everywhere: SiteGroups,
+        here: SiteGroups | None,
+        keeps: Callable[[SiteGroups, float], frozenset[str]],
+        most: int,
     ) -> None:
         self._members = members
-        self._needed = needed
         self._everywhere = everywhere
         self._here = here
+        self._keeps = keeps
+        self._most = most
         self._off: frozenset[str] = frozenset()
         self._left = 0
 
     def at(self, now: float) -> bool:
         """Bring it to a moment, before a choice; return whether it bars anybody."""
         self._off = self._keeps(self._everywhere, now)
-        if self._here is not None and self._here.bars:
+        if self._here is not None and not self._here.idle:
             here = self._keeps(self._here, now)
             self._off = self._off | here if self._off else here
-        self._left = _MOST_REFUSED
+        self._left = self._most
         return bool(self._off)
-
-    def _keeps(self, groups: SiteGroups, now: float) -> frozenset[str]:
-        return groups.held_off_at_need(now) if self._needed else groups.held_off(now)
 
     def __contains__(self, key: object) -> bool:
         if self._left > 0:

@@ -2,7 +2,7 @@
 
 Most sites that limit the rate count each address by itself. Some count a whole /24, or a /48 of IPv6: then a proxy is
 refused for what its neighbours did, and nobody can tell that from its own uses. So the odds are kept that a site counts
-by network. Soon after a proxy was refused, and before anybody of its network was served again, a neighbour
+by network. Soon after a proxy was refused, and before anybody of its network is served again, a neighbour
 
 - is refused, while a proxy of another network was served: that speaks for it, the more the seldomer the site refuses;
 - is served: that speaks against it.
@@ -105,7 +105,7 @@ class Networks:
         if before is None or began < before.at:
             return False
         del self._refused[network]
-        if before.key == key or began - before.at > _SOON:
+        if before.key == key or began - before.first > _SOON:  # later, a ban of the network may be over
             return False
         return self._speak((1.0 - _REFUSED) / (1.0 - min(max(rate, _RATES[0]), _RATES[1])))
 
