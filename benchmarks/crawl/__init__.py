@@ -5,5 +5,6 @@
 - `crawler` asks for the pages in a given order, so many at once, through the gateway or with the library's client.
 - `cells` measures one crawl against the same one without failing pages, and has the floors.
 - `scripts` has three short courses of requests that once went wrong.
+- `report` shows the figures.
 - `__main__` chooses what is measured, prints a line for each and writes the results.
 """

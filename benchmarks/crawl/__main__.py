@@ -1,8 +1,9 @@
 """What a crawl meets on a site where some pages fail for everybody, through good proxies and real sockets.
 
-`python -m benchmarks.crawl` measures a choice of crawls and scripts, prints a line for each, writes
-`benchmarks/results/crawl.json` with the conditions, and ends with 1 where a floor is missed. With any option that
-chooses crawls it measures each combination of what is named instead, and writes nothing.
+`python -m benchmarks.crawl` measures a choice of crawls and scripts, prints a line for each, writes a table into
+`docs/retries.md` and all figures, with the conditions, into `benchmarks/results/crawl.json`. It ends with 1 where a
+floor is missed. With any option that chooses crawls it measures each combination of what is named instead, and
+writes nothing.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cache.table import between_marks
 from benchmarks.conditions import conditions
 from benchmarks.crawl.cells import FLOORS, Cell, measure, missed
 from benchmarks.crawl.crawler import CLIENTS
+from benchmarks.crawl.report import BEGIN, PAGE, markdown, show_cell, show_script
 from benchmarks.crawl.scripts import COURSES, SCRIPTS, Script, play
 from benchmarks.crawl.site import KINDS, MIXED
 from proxywhirl.net.capacity import make_room
@@ -49,41 +53,7 @@ def chosen() -> Iterator[Cell]:
     yield Cell("hang", 0.05, 8, 5, pages=200)
 
 
-def show_cell(cell: Cell, figures: Mapping[str, Any]) -> None:
-    """Print a line for a crawl."""
-    name = f"{cell.client:13} {cell.kind:9} {cell.share:4.0%} {cell.at_once:3} at once {cell.proxies:3} proxies"
-    times = [f"{figures[f'times_{which}'] or float('nan'):5.2f}x" for which in ("median", "p95")]
-    tries = (
-        f"{figures['tries']:5} of {figures['tries_allowed']:5} tries ({figures['tries_of_a_failing']:.1f} a failing)"
-    )
-    wrong = f"{figures['failing_wrong']:3} of {figures['failing']:3} wrong"
-    health = " ".join(f"{count} {health}" for health, count in sorted(figures["health"].items()))
-    print(
-        f"{name} {cell.delay:4} ms | served {figures['served']:6.1%}, {figures['refused']:3} refused |",
-        f"{figures['median_ms'] or 0:7.1f} ms {' '.join(times)} | {tries} | {wrong} | {health}{end(figures)}",
-        flush=True,
-    )
-
-
-def show_script(script: Script, figures: Mapping[str, Any]) -> None:
-    """Print a line for a script."""
-    odd, others, health = (
-        ", ".join(f"{count} x {what}" for what, count in sorted(figures[name].items()))
-        for name in ("odd", "others", "health")
-    )
-    print(
-        f"{script.client:13} {script.name:7} {script.kind:9} | the page: {odd}, {figures['tries']} tries",
-        f"| others: {others or 'none'} | {health}{end(figures)}",
-        flush=True,
-    )
-
-
-def end(figures: Mapping[str, Any]) -> str:
-    """Return the end of a line: what is missed."""
-    return f"  MISSED {', '.join(figures['missed'])}" if figures["missed"] else ""
-
-
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
 
     def words(text: str) -> list[str]:
@@ -92,7 +62,7 @@ def parse() -> argparse.Namespace:
     def numbers(text: str) -> list[int]:
         return [int(word) for word in words(text)]
 
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser("python -m benchmarks.crawl", description=__doc__.partition("\n")[0])
     parser.add_argument("--kinds", type=words, help=f"ways to fail, with commas between: {', '.join(ALL_KINDS)}")
     parser.add_argument("--shares", type=numbers, help="per cent of the pages that fail (default 20)")
     parser.add_argument("--at-once", type=numbers, help="pages asked for at once (default 8)")
@@ -104,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="which pages fail, and their order (default 1)")
     parser.add_argument("--words", action="store_true", help="print also what the sender said of a good page")
     parser.add_argument("--results", type=Path, help="the folder to write crawl.json to")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def cells_asked(asked: argparse.Namespace) -> list[Cell]:
@@ -144,6 +114,7 @@ def main() -> int:
     scripts = scripts_asked(asked, cells)
     load_before = os.getloadavg()[0]
     make_room(4096)
+    logging.getLogger("proxywhirl").setLevel(logging.ERROR)  # each home is told of its key
     written: dict[str, list[dict[str, Any]]] = {"scripts": [], "crawls": []}
     for script in scripts:
         figures = asyncio.run(play(script))
@@ -162,6 +133,8 @@ def main() -> int:
         folder.mkdir(exist_ok=True)
         text = json.dumps({**written, "floors": FLOORS, "conditions": conditions(load_before)}, indent=2)
         (folder / "crawl.json").write_text(text + "\n", encoding="utf-8")
+    if folder == RESULTS:
+        between_marks(PAGE, markdown(written["crawls"]), BEGIN)
     measured = [*written["scripts"], *written["crawls"]]
     short = sum(bool(figures["missed"]) for figures in measured)
     print(f"{len(measured) - short} of {len(measured)} keep their floors")

@@ -82,7 +82,7 @@ async def once(cell: Cell, pages: Sequence[Page]) -> Crawled:
     ):
         async with client(home, trusted) as fetch:
             answers = await crawl(fetch, site, pages, cell.at_once)
-        return Crawled(answers, site.tries, await home.health())
+        return Crawled(answers, site.tries, home.health())
 
 
 async def measure(cell: Cell) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import math
 import os
 import sys
 import tempfile
@@ -15,7 +15,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
+from proxywhirl.models import Attributes
+from proxywhirl.runtime import Runtime
+from proxywhirl.settings import Settings
 from proxywhirl.testing import Fleet, FleetSpec
+from proxywhirl.urls import parse
 
 __all__ = ["Home", "good_fleet", "home_of"]
 
@@ -23,7 +27,7 @@ _STOPPING = 30.0  # seconds
 
 
 class Home:
-    """A directory with a store of proxies, and the commands that use it."""
+    """A directory with a store of proxies, and the gateway over it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,29 +41,17 @@ class Home:
             lines += [f"[{section}]", *(f"{name} = {value}" for name, value in values.items())]
         (self.folder / "settings.toml").write_text("\n".join(lines), encoding="utf-8")
 
-    async def run(self, *arguments: str, given: str = "") -> str:
-        """Run a command to its end and return what it printed.
+    def fill(self, proxies: Iterable[str]) -> None:
+        """Take proxies in."""
+        with Runtime(Settings.load(self.folder)) as runtime:
+            runtime.take_in([(parse(proxy), Attributes()) for proxy in proxies], source="user", ttl=math.inf)
 
-        Raises:
-            RuntimeError: It failed.
-        """
-        process = await self._start(*arguments)
-        printed, said = await process.communicate(given.encode())
-        if process.returncode:
-            raise RuntimeError(f"proxywhirl {' '.join(arguments)}: {said.decode()}")
-        return printed.decode()
-
-    async def health(self) -> Counter[str]:
-        """Count the proxies of the store by their health."""
-        listed = (await self.run("list", "--json")).splitlines()
-        retired = (await self.run("list", "--json", "--retired")).splitlines()
-        return Counter(json.loads(line)["health_status"] for line in listed) + Counter(retired=len(retired))
-
-    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "proxywhirl", *arguments, env=self.environment,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+    def health(self) -> Counter[str]:
+        """Count the proxies of the store by their health, those that were retired apart."""
+        with Runtime(Settings.load(self.folder)) as runtime:
+            counts = Counter(entry.health_status.value for entry in runtime.cache.scan())
+            retired = sum(1 for _ in runtime.cache.scan(retired=True))
+        return counts + Counter(retired=retired)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
@@ -68,7 +60,10 @@ class Home:
         Raises:
             RuntimeError: It did not start, or did not end well.
         """
-        process = await self._start("serve", "--port", "0")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxywhirl", "serve", "--port", "0", env=self.environment,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
         assert process.stdout is not None
         address = (await process.stdout.readline()).decode().strip()
         try:
@@ -90,7 +85,7 @@ async def home_of(proxies: Iterable[str], gateway: Mapping[str, float] | None = 
     with tempfile.TemporaryDirectory(prefix="crawl-") as folder:
         home = Home(Path(folder))
         home.write({"gateway": gateway or {}})
-        await home.run("import", "-", given="\n".join(proxies))
+        home.fill(proxies)
         yield home
 
 

@@ -99,7 +99,7 @@ async def play(script: Script) -> dict[str, Any]:
         async with client(home, None) as fetch:
             course = Course(script.kind, site, fetch, [], [])
             await run(course)
-        health = await home.health()
+        health = home.health()
     missed = {
         "served": not all(answer.served for answer in course.others),
         "answers": any(answer.refused for answer in course.odd if not answer.own),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
+from benchmarks.cache.table import END
+from benchmarks.crawl.__main__ import AT_ONCE, PROXIES, SHARES, cells_asked, parse, scripts_asked
+from benchmarks.crawl.cells import FLOORS
+from benchmarks.crawl.report import BEGIN, markdown
 from proxywhirl.errors import Blame
 from proxywhirl.gateway.protocol.messages import RETRY_FIELD
 from proxywhirl.gateway.protocol.request import REPLAYED_BODY
@@ -25,6 +31,7 @@ from proxywhirl.settings import GatewaySettings, RetrySettings, Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "retries.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
+CRAWLED = Path(__file__).parents[2] / "benchmarks" / "results" / "crawl.json"
 
 
 def test_program_runs() -> None:
@@ -108,3 +115,25 @@ def test_every_key_of_a_wish_is_listed() -> None:
         RequestOptions.of("cart-17", {"country": "de"}),
         RequestOptions.of(None, {"country": ("de", "fr"), "tags": "fast"}),
     ]
+
+
+def test_the_crawls_are_those_that_were_measured() -> None:
+    """The table is that of the committed results; the floors and the sizes in the words are the benchmark's."""
+    crawls: list[dict[str, Any]] = json.loads(CRAWLED.read_text(encoding="utf-8"))["crawls"]
+    assert PAGE.partition(BEGIN)[2].partition(END)[0].strip() == markdown(crawls)
+    assert f"fewer than {FLOORS['served']:.0%}".replace("%", " %") in TEXT
+    assert f"more than {FLOORS['median']:g} times as long" in TEXT
+    assert f"or {FLOORS['p95']:g} times at the 95th percentile" in TEXT
+    assert f"{FLOORS['tries_good']:g} times for each good page and {FLOORS['tries_failing']:g} times for each" in TEXT
+    for numbers, unit in ((SHARES, "%"), (sorted(PROXIES), "good proxies"), (AT_ONCE, "requests at once")):
+        *others, last = map(str, numbers)
+        assert f"{', '.join(others)} or {last} {unit}" in TEXT
+
+
+def test_the_commands_of_the_benchmark_choose_what_the_page_says() -> None:
+    """Each command is understood: all of it, some crawls, one script."""
+    commands = re.findall(r"^python -m benchmarks\.crawl(.*?) +#", PAGE, re.MULTILINE)
+    everything, some, one = (parse(command.split()) for command in commands)
+    assert len(cells_asked(everything)) > len(cells_asked(some)) == 4
+    assert {script.name for script in scripts_asked(one, [])} == {"poison"}
+    assert cells_asked(one) == []
