@@ -2,7 +2,7 @@
 
 Both crawls have a fleet, a home and a sender of their own, so that neither profits from what the other learnt. The
 second one leaves out the failing pages and keeps the order of the others. Where the times miss their floor, the pair is
-measured again, up to four times, and of each side the quickest time counts: another program can only slow it down. What
+measured again, up to five times, and of each side the quickest time counts: another program can only slow it down. What
 is counted, and not timed, is that of the first pair.
 """
 
@@ -30,7 +30,7 @@ FLOORS = {"served": 0.99, "median": 1.25, "p95": 2.0, "tries_good": 1.3, "tries_
 SEVERAL_WAYS = tuple(kind for kind in KINDS if kind not in {"hang", "nonsense", "close"})
 """Of these ways the pages of a mixed site fail."""
 
-ROUNDS = 4
+ROUNDS = 6
 ATTEMPT = {"hang": 1.0}  # seconds of an attempt, where a page would hold the crawl for ten
 
 
