@@ -69,8 +69,8 @@ def test_a_test_that_is_served_allows_the_next(part: float, every: float) -> Non
     assert limit.may_test(1001.5, every)
 
 
-@given(st.floats(1.0, 20_000.0), st.integers(1, 1000))
-def test_tests_keep_few_proxies_banned(ban: float, proxies: int) -> None:
-    """If each is refused, a twentieth of the proxies is banned for it, at most one more."""
-    banned = ban / rate_limit.tests_every(ban, proxies)
+@given(st.floats(1.0, 20_000.0), st.integers(1, 1000), st.floats(0.0, 1.0))
+def test_tests_keep_few_proxies_banned(ban: float, proxies: int, held: float) -> None:
+    """If each is refused, at most a twentieth of the proxies is banned for it."""
+    banned = ban / rate_limit.tests_every(ban, proxies, held)
     assert banned <= 0.05 * proxies + 1e-9

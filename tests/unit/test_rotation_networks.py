@@ -130,5 +130,5 @@ def test_requests_go_round_among_the_networks_of_a_site_that_counts_so() -> None
                 sent, served = sent + 1, served + outcome.ok
             if outcome.ok:
                 break
-    assert served > 2700
+    assert served > 2500  # the others were told to wait
     assert served > 0.97 * sent

@@ -28,6 +28,7 @@ _USES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20)
 _MARGIN = 1.1  # a ban shows only that the wait is longer than this one was
 _STEP, _LONG_STEP = 0.3, 0.8
 """Part of the way to a shorter wait that was enough: less if a longer one was not, for one answer may be a mistake."""
+
 _FADING = 0.99  # a site may count in another way from some day on
 _LONGEST = 3600.0  # seconds; a site that counts by the day is met by bans alone
 _LIKELY = 0.3  # contradictions: a number with so many more than the best one is as likely
@@ -50,10 +51,9 @@ _OFTEN, _SELDOM = 4, 64
 
 _MEMORY = 200.0  # rested uses that count
 _WIDE = 1.5  # times: if no rest between refused and served ones is known, it is taken for their geometric mean
-_SURPRISE, _STRICTER = (
-    0.2,
-    0.3,
-)  # weight of a use with much more than its rest; share refused of which a limit is stricter
+_SURPRISE, _STRICTER = 0.2, 0.3
+"""Weight of the newest use that had much more than its rest; share of these refused where a limit is stricter."""
+
 _FADES = 1.002  # of the shortest rest that was served, at each use: a site may become stricter
 
 
