@@ -16,6 +16,7 @@ import pytest
 
 from proxywhirl.errors import Blame, CacheError, PoolEmpty
 from proxywhirl.models import Attributes, Outcome
+from proxywhirl.rotation.lease import Lease
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 from proxywhirl.urls import parse
@@ -24,6 +25,7 @@ from tests.waiting import GUARD_SECONDS, wait_until
 TARGET = "https://shop.example/"
 SITE = "shop.example"
 REFUSED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403, rule="status-403")
+SERVED = Outcome(True, status=200, latency=0.1)
 PROXIES = [f"http://203.0.113.{n}:80" for n in range(1, 21)]
 
 OPENED = """
@@ -38,12 +40,14 @@ from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
 
 REFUSED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=403, rule="status-403")
+SERVED = Outcome(True, status=200, latency=0.1)
 runtime = Runtime(Settings.load(Path(sys.argv[1])))
 """
 
 BANS = """
 runtime.start()
 sys.stdin.readline()
+runtime.pool.acquire("https://shop.example/").report(SERVED)
 lease = runtime.pool.acquire("https://shop.example/")
 lease.report(REFUSED)
 print(lease.proxy.key, flush=True)
@@ -72,6 +76,7 @@ if pid == 0:
         assert lease.proxy.key == before
     with runtime.pool.acquire(session="of the child") as lease:
         own = lease.proxy.key
+    runtime.pool.acquire("https://shop.example/").report(SERVED)
     lease = runtime.pool.acquire("https://shop.example/")
     lease.report(REFUSED)
     runtime.feed()
@@ -138,6 +143,15 @@ def hear(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+def refused_by(runtime: Runtime, *, served: bool = True) -> Lease:
+    """Let a proxy be refused a page that was `served` just before, so that it is banned; return its lease."""
+    if served:
+        runtime.pool.acquire(TARGET).report(SERVED)
+    lease = runtime.pool.acquire(TARGET)
+    lease.report(REFUSED)
+    return lease
+
+
 def chosen(runtime: Runtime) -> set[str]:
     """Return who is chosen for the site, of whom there are many."""
     keys = set()
@@ -178,8 +192,7 @@ def test_a_process_that_ends_saves_what_it_knows(home: Path) -> None:
     """Also what it found out in the last moment."""
     with Runtime(Settings.load(home)) as first:
         first.feed()
-        lease = first.pool.acquire(TARGET)
-        lease.report(REFUSED)
+        lease = refused_by(first)
     with Runtime(Settings.load(home)) as second:
         second.feed()
         assert list(second.pool.bans()) == [(lease.proxy.key, SITE)]
@@ -188,9 +201,9 @@ def test_a_process_that_ends_saves_what_it_knows(home: Path) -> None:
 def test_what_is_known_is_shared_while_the_cache_cannot_be_read(home: Path) -> None:
     """One sick file keeps nothing from the other."""
     with Runtime(Settings.load(home)) as sick, Runtime(Settings.load(home)) as other:
+        sick.pool.acquire(TARGET).report(SERVED)
         sick.feed()
-        lease = sick.pool.acquire(TARGET)
-        lease.report(REFUSED)
+        lease = refused_by(sick, served=False)
         sick.cache.close()
         with pytest.raises(CacheError):
             sick.feed()
@@ -263,8 +276,7 @@ def test_a_file_that_is_damaged_amid_its_use_fails_no_request(home: Path, runtim
             file.write(os.urandom(path.stat().st_size - 4096))
         with using.pool.acquire(session="s") as lease:
             given = lease.proxy.key
-        lease = using.pool.acquire(TARGET)
-        lease.report(REFUSED)
+        lease = refused_by(using)
         wait_until(lambda: list(path.parent.glob("state.db.damaged-*")))
         with using.pool.acquire(session="s") as again:
             assert again.proxy.key == given
@@ -275,8 +287,7 @@ def test_a_file_that_is_damaged_amid_its_use_fails_no_request(home: Path, runtim
 
 def test_the_bans_of_a_proxy_that_is_removed_do_not_come_back(home: Path, runtime: Runtime) -> None:
     """Removed and added again by a command, it is welcome in a process that had banned it."""
-    lease = runtime.pool.acquire(TARGET)
-    lease.report(REFUSED)
+    lease = refused_by(runtime)
     key, url = lease.proxy.key, parse(lease.proxy.url)
     with Runtime(Settings.load(home)) as command:
         wait_until(command.knowledge.bans)

@@ -224,11 +224,11 @@ class Bandit:
                 base, chance = self._on_site(key, base, deviations[drawn], site)
             if weighed:
                 base, chance = self._weighed(at, base, chance, site, deadline)
-            if chance >= enough:
+            if chance >= (enough if numbers[at + 3] else lenient):  # of some that nobody knows none is better
                 seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
                 if seconds < shortest:
                     best, best_chance, best_base, shortest = key, chance, base, seconds
-                if any_will_do or self._is_quick(seconds):
+                if any_will_do or not numbers[at + 3] or self._is_quick(seconds):
                     break
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
