@@ -201,8 +201,9 @@ def test_a_process_that_ends_saves_what_it_knows(home: Path) -> None:
 def test_what_is_known_is_shared_while_the_cache_cannot_be_read(home: Path) -> None:
     """One sick file keeps nothing from the other."""
     with Runtime(Settings.load(home)) as sick, Runtime(Settings.load(home)) as other:
-        sick.pool.acquire(TARGET).report(SERVED)
         sick.feed()
+        sick.pool.acquire(TARGET).report(SERVED)
+        sick.checkups.record()  # while there is a cache to write it to
         lease = refused_by(sick, served=False)
         sick.cache.close()
         with pytest.raises(CacheError):
