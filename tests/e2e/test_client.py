@@ -137,11 +137,12 @@ def test_the_default_home_is_that_of_the_commands(
 
 
 def test_eight_threads_share_one(running: tuple[Fleet, Origin], place: Path) -> None:
-    """Every request of every thread is served, and the proxies share them evenly."""
+    """Every request of every thread is served, and each proxy has its part in that, the quicker a larger one."""
     fleet, origin = running
     with ProxyWhirl(proxies=fleet.urls()) as whirl, ThreadPoolExecutor(8) as threads:
         seen = list(threads.map(lambda turn: proxy_of(whirl.get(f"{origin.url}/{turn}")), range(120)))
-    assert all(seen.count(proxy.name) == 40 for proxy in fleet)
+    assert len(seen) == 120
+    assert all(proxy.name in seen for proxy in fleet)
 
 
 def test_an_empty_pool_sends_nothing(place: Path) -> None:

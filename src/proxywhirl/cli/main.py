@@ -40,7 +40,7 @@ COMMANDS = {
     "explain": ("explain", "explain", "Explain which proxy a request would get, and why."),
     "stats": ("stats", "stats", "Show what the tiers hold, and what processes did with them."),
     "verdict": ("verdict", "verdict", "Tell who is to blame for a response, and by which rule."),
-    "bans": ("bans_and_sessions", "bans", "List the bans that hold: which proxies, on which sites."),
+    "bans": ("bans_and_sessions", "bans", "List the bans that hold: which proxies and groups, on which sites."),
     "sessions": ("bans_and_sessions", "sessions", "List the sessions that last, and their proxies."),
     "serve": ("serving", "serve", "Serve the pool as one rotating HTTP proxy."),
     "monitor": ("serving", "monitor", "Check proxies when they are due, until told to stop."),

@@ -246,7 +246,7 @@ def merged(known: Ban | None, new: Ban, now: float) -> Ban:
     """Merge two bans of one pair: the later end, and the more strikes.
 
     >>> merged(Ban(90.0, 3, "a", 200.0), Ban(99.0, 1, "b", 150.0), now=50.0)
-    Ban(until=99.0, strikes=3, rule='b', forget_at=200.0)
+    Ban(until=99.0, strikes=3, rule='b', forget_at=200.0, since=0.0)
     """
     if known is None or known.forget_at <= now:
         return new

@@ -110,6 +110,7 @@ def test_a_ban_is_told_with_the_users_own_words(run: Run, home: Path) -> None:
     with Runtime(Settings.load(home)) as runtime:
         runtime.feed()
         banned = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, rule="shuts-up", retry_after=600)
+        runtime.pool.acquire("http://shop.example/").report(Outcome(True, status=200))
         runtime.pool.acquire("http://shop.example/").report(banned)
         runtime.feed()
     ended = run("explain", "--target", "http://shop.example/")

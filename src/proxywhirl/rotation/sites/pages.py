@@ -243,7 +243,7 @@ class Evidence:
         if likely and failure.suspicious and failure.outcome.blame is not Blame.TARGET:
             self._convict(failure)
             return False, [failure]
-        return False, self._suspect(failure) if len(alike) == 1 else []
+        return False, self._suspect(failure) if len(known) == 1 else []
 
     def note_run(self, failure: Failure, *, proxies: int) -> bool:
         """Take note of a failure that may be the site's; return whether it is."""
@@ -376,7 +376,7 @@ def needed_after(failed: float, served: float) -> int:
     five says little. Each failure is looked at anew, so that chance has to be much smaller than for one look.
 
     >>> needed_after(0, 100), needed_after(0, 3), needed_after(100, 100)
-    (3, 24, 17)
+    (3, 24, 18)
     """
     chance, count = 1.0, 0
     while count < _BEYOND_DOUBT and (chance > _NO_CHANCE or count < FEW):

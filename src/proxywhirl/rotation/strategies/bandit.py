@@ -178,7 +178,7 @@ class Bandit:
                 best, least = key, rested
         return best
 
-    def _best(  # noqa: C901, PLR0912  # one look after the other: a call for each would cost more than the look
+    def _best(  # noqa: C901, PLR0912, PLR0915  # one look after the other: a call for each would cost more than the look
         self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
     ) -> tuple[str | None, float, float]:
         """Return who it is, with the chance on the site, and what the chance is for one that has rested."""
@@ -196,6 +196,7 @@ class Bandit:
             enough *= in_time(deadline, self._quick, self._times.usual[1])
         lenient = enough if spread_out else enough - (_MARGIN - _NARROW)
         any_will_do = spread_out or self._random() < _WHOEVER
+        untold = site is None  # of some that nobody knows none is better, if nobody knows where they go
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
         served_last = self._served_last
@@ -224,11 +225,11 @@ class Bandit:
                 base, chance = self._on_site(key, base, deviations[drawn], site)
             if weighed:
                 base, chance = self._weighed(at, base, chance, site, deadline)
-            if chance >= (enough if numbers[at + 3] else lenient):  # of some that nobody knows none is better
+            if chance >= (lenient if untold and not numbers[at + 3] else enough):
                 seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
                 if seconds < shortest:
                     best, best_chance, best_base, shortest = key, chance, base, seconds
-                if any_will_do or not numbers[at + 3] or self._is_quick(seconds):
+                if any_will_do or (untold and not numbers[at + 3]) or self._is_quick(seconds):
                     break
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
