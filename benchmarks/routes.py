@@ -285,7 +285,7 @@ ROUTES = (
     Route("cache.delete of one key", deleting, limit=(22, 138), aim=(13, 80)),
     Route("CacheManager() on an empty folder", opening, limit=(39, 846), aim=(25, 300)),
     Route("import of one line with a credential", importing, limit=(28, 121), aim=(25, 150)),
-    Route("pool.acquire(target), bandit", choosing, limit=(8, 17), aim=(9, 14)),
+    Route("pool.acquire(target), bandit", choosing, limit=(8, 15), aim=(9, 14)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(16, 58), aim=(14, 60)),
     Route("a failing lease.report, then fed", failing, limit=(51, 415), aim=(30, 200)),
     Route("the gateway, one GET", forwarding, limit=(32, 230), aim=(22, 150)),  # in how many pieces bytes arrive varies

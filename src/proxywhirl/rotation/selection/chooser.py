@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from proxywhirl.clock import Clock
 from proxywhirl.errors import Blame, SiteResting
@@ -23,7 +23,7 @@ from proxywhirl.rotation.sites.groups import BarredGroups, Members
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.pages import Failure
 from proxywhirl.rotation.sites.site import Site, keeps_any
-from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, MeetsDeadlines, Strategy, admitted
+from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, MeetsDeadlines, admitted
 from proxywhirl.rotation.verdicts.response import CUT, NO_CONNECT, SILENT
 
 OfHealth = Sequence[tuple[str, Outcome | None]]
@@ -230,15 +230,17 @@ class Chooser:
             chosen = None if doubted is None else self._choose_ready(criteria, site, (*barred, doubted))
             if chosen is not None:
                 return chosen
-        groups = barred[-1] if barred and isinstance(barred[-1], BarredGroups) else None
-        if groups is None:
-            return self._choose(criteria, site, barred)
-        chosen, now = self._choose_ready(criteria, site, barred), self.clock.monotonic()
-        if chosen is not None or self._any_resting(criteria, site, barred):
+        chosen = self._choose_ready(criteria, site, barred)
+        if chosen is not None:
             return chosen
+        if not (barred and isinstance(barred[-1], BarredGroups)):
+            return self._choose_aside(criteria, site, barred)
+        if self._any_resting(criteria, site, barred):
+            return None
+        now = self.clock.monotonic()
         needed = self.learning.groups.keeps_off(None if site is None else site.groups, now, needed=True)
         others = barred[:-1] if needed is None else (*barred[:-1], needed)
-        chosen = self._choose(criteria, site, others)
+        chosen = self._choose_ready(criteria, site, others) or self._choose_aside(criteria, site, others)
         words = "" if chosen is None else self.group_of(chosen[0], site)[0]
         if chosen is None or not words:
             return chosen
@@ -246,25 +248,26 @@ class Chooser:
         before = f"nobody outside of its group is ready, though its {words}{'; ' if before else ''}{before}"
         return key, (how, ready, keys, wanted, before)
 
-    def _choose(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
-        chosen = self._choose_ready(criteria, site, barred)
-        return self._choose_aside(criteria, site, barred) if chosen is None else chosen
-
     def _choose_ready(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
         avoided = site.avoided(self.clock.monotonic()) if site is not None and site.evidence.suspects else None
+        tables: tuple[Barred, ...] = (barred,)
+        if avoided and site is not None:
+            as_good_as_banned = site.evidence.is_ban(site.evidence.run_sign)
+            tables = ((*barred, avoided),) if as_good_as_banned else ((*barred, avoided), barred)
         for wanted in filters:
-            view, key = self.views.get(wanted), None
-            if avoided:
-                key = self._pick(view, exclude, (*barred, avoided), site, criteria)
-            if key is None and not (avoided and site is not None and site.evidence.is_ban(site.evidence.run_sign)):
-                key = self._pick(view, exclude, barred, site, criteria)
+            view = self.views.get(wanted)
             if wanted is not filters[0]:
                 instead = f"nobody ready fulfils {filters[0]}"
-            if key is not None:
-                ready = len(self.held) - len(self._aside) - len(self._limited)
-                return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
+            for table in tables:
+                if self._meets_deadlines:
+                    key = view.choose_within(exclude, table, site, criteria.within)  # type: ignore[attr-defined]  # it meets them
+                else:
+                    key = view.choose(exclude, table, site)
+                if key is not None:
+                    ready = len(self.held) - len(self._aside) - len(self._limited)
+                    return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
         return None
 
     def _choose_aside(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
@@ -288,13 +291,6 @@ class Chooser:
             self.availability.grant()
             return None
         return key, ("none ready, due first of {} set aside", len(self._aside), (), wanted, instead)
-
-    def _pick(
-        self, view: Strategy, exclude: Collection[str], barred: Barred, site: Site | None, criteria: Criteria
-    ) -> str | None:
-        if self._meets_deadlines:
-            return view.choose_within(exclude, barred, site, criteria.within)  # type: ignore[attr-defined,no-any-return]  # it meets them
-        return view.choose(exclude, barred, site)
 
     def _any_resting(self, criteria: Criteria, site: Site | None, barred: Barred) -> bool:
         """Whether only the rest between two requests to the site keeps a proxy from serving, for a moment."""

@@ -40,7 +40,7 @@ _RETURNS_AT_ONCE = 64
 TRIAL_SECONDS = 10.0
 """Seconds that a request may take to find out whether a resting site is back, or a ban is over."""
 
-_NEARLY = 0.9
+_NEARLY = 0.9  # of a wait: the jitter of bans only ever lengthens, but the length that is believed in changes
 _AGAIN = 0.25  # seconds after which to ask whether a trial has ended
 
 _LEAST_SPREAD = 0.02
@@ -155,11 +155,6 @@ class Site:
 
     # Bans.
 
-    def note_bytes(self, moved: int) -> None:
-        """Take note of how many bytes a use moved."""
-        known = self.bytes_of_use
-        self.bytes_of_use = moved if known is None else known + _BYTES_WEIGHT * (moved - known)
-
     def bar(self, key: str, until: float, since: float) -> None:
         """Keep a proxy out that was refused first at `since`."""
         self.barred.put(key, until)
@@ -220,16 +215,12 @@ class Site:
         table = self.evidence.avoided
         return table.at if keeps_any(table, now) else ()
 
-    # Rests.
+    # Uses.
 
-    def rest(self, key: str, now: float, rng: random.Random, retry_after: float | None) -> None:
-        """Let the site rest: the first trial comes at once, further ones after a time that doubles, or as it asked."""
-        if not self.rests or self.trying == key:
-            self.rests += 1
-            self.trying = ""
-            self.rest_until = now + (_REST.jittered(self.rests - 1, rng, least=0.5) if self.rests > 1 else 0.0)
-        if retry_after is not None:
-            self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
+    def note_bytes(self, moved: int) -> None:
+        """Take note of how many bytes a use moved."""
+        known = self.bytes_of_use
+        self.bytes_of_use = moved if known is None else known + _BYTES_WEIGHT * (moved - known)
 
     def uses_of(self, key: str) -> SiteUses | None:
         """Return the uses that the site counts together with those of a proxy, None where there are none."""
@@ -257,6 +248,17 @@ class Site:
         soonest, gap = min(map(self.rate_limit.rested_at, known)), self.rate_limit.gap
         self.next_turn = min(max(self.next_turn, now) + gap / len(known), now + gap)
         return max(soonest, self.next_turn)
+
+    # Rests.
+
+    def rest(self, key: str, now: float, rng: random.Random, retry_after: float | None) -> None:
+        """Let the site rest: the first trial comes at once, further ones after a time that doubles, or as it asked."""
+        if not self.rests or self.trying == key:
+            self.rests += 1
+            self.trying = ""
+            self.rest_until = now + (_REST.jittered(self.rests - 1, rng, least=0.5) if self.rests > 1 else 0.0)
+        if retry_after is not None:
+            self.rest_until = max(self.rest_until, now + min(retry_after, _LONGEST_ASKED))
 
     def resting(self, now: float) -> float:
         """Return for how many seconds to leave the site alone; 0 where a request may try it."""
