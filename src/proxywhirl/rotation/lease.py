@@ -79,10 +79,11 @@ class Lease:
         "token",
         "trial",
         "tries",
-        "use",
     )
 
-    def __init__(self, grantor: Grantor, state: ProxyState, site: Site | None, why: Because) -> None:
+    def __init__(
+        self, grantor: Grantor, state: ProxyState, site: Site | None, why: Because, page: int | None, began: float
+    ) -> None:
         self._grantor = grantor
         self._why = why
         self.state = state
@@ -92,10 +93,9 @@ class Lease:
         self.lapsed = False
         self.trial: float | None = None
         self.tries = False
-        self.use: float | None = None
         self.again = False
-        self.began = 0.0
-        self.page: int | None = None
+        self.began = began
+        self.page = page
         self.page_served = False
         self.targets_own = False
         self.token: int | None = None

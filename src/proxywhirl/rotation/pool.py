@@ -212,12 +212,15 @@ class Pool:
             return self._exclusive.acquire(criteria, session, ttl, exclusive=exclusive)
         if session is not None or self._options.sticky:
             return self._sticky.acquire(criteria, session)
+        chooser = self._chooser
         with self._lock:
             now = self._clock.monotonic()
-            lease = self._chooser.serve(self, criteria, now)
-            if lease is None:
-                raise pool_empty(self._chooser, criteria, self._chooser.site(criteria), now)
-            return lease
+            site, barred = chooser.prepare(criteria, now)
+            chosen = chooser.choose(criteria, site, barred)
+            if chosen is None:
+                raise pool_empty(chooser, criteria, site, now)
+            key, why = chosen
+            return chooser.begin(self, key, site, why, criteria, now)
 
     def explain(
         self,

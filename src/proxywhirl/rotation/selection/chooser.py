@@ -142,18 +142,6 @@ class Chooser:
 
     # Which one serves.
 
-    def serve(self, grantor: Grantor, criteria: Criteria, now: float) -> Lease | None:
-        """Choose, and grant a lease; None where nobody can serve.
-
-        Raises:
-            SiteResting: the site is left alone for now.
-        """
-        site, barred = self.prepare(criteria, now)
-        chosen = self.choose(criteria, site, barred)
-        if chosen is None:
-            return None
-        return self.begin(grantor, chosen[0], site, chosen[1], criteria, now)
-
     def prepare(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
         """Bring back proxies that are due or free; return the site of a request, and the proxies barred from it.
 
@@ -169,7 +157,7 @@ class Chooser:
             site = self._sites.get(criteria.site)
             if site is None or len(self._sites) > self.learning.half_of_sites:
                 site = self.learning.site(criteria.site)
-            if site.rests:
+            if not site.all_well and site.rests:
                 self.require_awake(site, now)
         return site, self.barred(site, criteria, now)
 
@@ -189,10 +177,13 @@ class Chooser:
     def barred(self, site: Site | None, criteria: Criteria, now: float) -> Barred:
         """Return the tables of proxies that may not serve a request, for reasons other than its own."""
         barred: Barred = ()
-        if site is not None and site.barred.at and site.bars_any(now):
-            barred = (site.barred.at,)
-        if site is not None and site.cooling.at and keeps_any(site.cooling, now):
-            barred = (*barred, site.cooling.at)
+        here = None
+        if site is not None and not site.all_well:
+            here = site.groups
+            if site.barred.at and site.bars_any(now):
+                barred = (site.barred.at,)
+            if site.cooling.at and keeps_any(site.cooling, now):
+                barred = (*barred, site.cooling.at)
         if self._connect.barred.at and criteria.tunnels and keeps_any(self._connect.barred, now):
             barred = (*barred, self._connect.barred.at)
         if self.holds.at:
@@ -200,8 +191,8 @@ class Chooser:
                 self._lapse(key, now)
             if self.holds.at:
                 barred = (*barred, self.holds.at)
-        if self._everywhere.bars or (site is not None and site.groups.bars):
-            groups = self.learning.groups.keeps_off(None if site is None else site.groups, now)
+        if self._everywhere.bars or (here is not None and here.bars):
+            groups = self.learning.groups.keeps_off(here, now)
             if groups is not None:
                 barred = (*barred, groups)
         return barred
@@ -251,13 +242,11 @@ class Chooser:
     def _choose_ready(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
-        avoided = site.avoided(self.clock.monotonic()) if site is not None and site.evidence.suspects else None
         tables: tuple[Barred, ...] = (barred,)
-        if avoided and site is not None:
-            as_good_as_banned = site.evidence.is_ban(site.evidence.run_sign)
-            tables = ((*barred, avoided),) if as_good_as_banned else ((*barred, avoided), barred)
+        if site is not None and not site.all_well and site.evidence.suspects:
+            tables = self._without_suspects(site, barred)
         for wanted in filters:
-            view = self.views.get(wanted)
+            view = self.views.all if wanted is NO_FILTER else self.views.get(wanted)
             if wanted is not filters[0]:
                 instead = f"nobody ready fulfils {filters[0]}"
             for table in tables:
@@ -266,9 +255,19 @@ class Chooser:
                 else:
                     key = view.choose(exclude, table, site)
                 if key is not None:
-                    ready = len(self.held) - len(self._aside) - len(self._limited)
-                    return key, (self._how, ready, site.barred if site is not None and barred else (), wanted, instead)
+                    ready = len(self.held)
+                    if self._aside or self._limited:
+                        ready -= len(self._aside) + len(self._limited)
+                    return key, (self._how, ready, site.barred if barred and site is not None else (), wanted, instead)
         return None
+
+    def _without_suspects(self, site: Site, barred: Barred) -> tuple[Barred, ...]:
+        """Return what to keep to first, so that others are chosen before those whose failures are not resolved."""
+        avoided = site.avoided(self.clock.monotonic())
+        if not avoided:
+            return (barred,)
+        as_good_as_banned = site.evidence.is_ban(site.evidence.run_sign)
+        return ((*barred, avoided),) if as_good_as_banned else ((*barred, avoided), barred)
 
     def _choose_aside(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
         exclude, filters = criteria.exclude, self.filters_for(criteria)
@@ -346,8 +345,7 @@ class Chooser:
         state = self.held[key]
         if type(state) is not ProxyState:
             state = self.states.open(key, aside=key in self._aside)
-        lease = Lease(grantor, state, site, why)
-        lease.page, lease.began = criteria.page, now
+        lease = Lease(grantor, state, site, why, criteria.page, now)
         if criteria.exclude:
             lease.again = True
         if self.unlimited and not state.failures:
@@ -356,18 +354,19 @@ class Chooser:
                 self.views.moved(state)
         else:
             lease.trial = self.availability.begin(state, now)
-        if self._everywhere.bars or (site is not None and site.groups.bars):
-            lease.tries = self.learning.groups.tries(key, None if site is None else site.groups, now)
-        if site is not None:
+        here = None
+        if site is not None and not site.all_well:
+            here = site.groups
             if site.rests:
                 site.try_out(key, now)
             if key in site.returning:
                 site.begin_return(key, now)
-            lease.use = now
             if site.arms:
                 self.learning.used(state, site, now)
-            if self._cooldown is not None:
-                site.cooling.put(key, now + self._cooldown)
+        if self._everywhere.bars or (here is not None and here.bars):
+            lease.tries = self.learning.groups.tries(key, here, now)
+        if self._cooldown is not None and site is not None:
+            site.cool_down(key, now + self._cooldown)
         return lease
 
     # What came of it.
@@ -409,8 +408,8 @@ class Chooser:
                 self.views.moved(state)
         else:
             self.availability.end(state, lease.trial)
-        if site is not None and self._cooldown is not None:
-            site.cooling.put(state.key, now + self._cooldown)
+        if self._cooldown is not None and site is not None:
+            site.cool_down(state.key, now + self._cooldown)
         told = NOTHING
         if outcome is not None:
             if self._meets_deadlines:
@@ -419,19 +418,18 @@ class Chooser:
                     site.note_bytes(outcome.bytes_up + outcome.bytes_down)
             if outcome.ok and not self._everywhere.idle:
                 self.learning.of_groups.reachable(state, now, lease.began)
-            told = self._learn(lease, outcome, now)
-        elif lease.use is not None and site is not None:
-            self.learning.ended(state, site, lease.use, came=True)
+            if now - self._tick > DECAY_STEP:
+                self._tick = now  # one number for all that learn in this second
+            if outcome.ok:
+                told = self._learn_success(lease, outcome, now)
+            else:
+                told = self._learn_no_success(lease, outcome, now)
+            if self._taught:
+                self.views.learnt(state, outcome)
+        elif site is not None:
+            self.learning.ended(state, site, lease.began, came=True)
         if lease.tries:
             self.learning.groups.untried(state.key, None if site is None else site.groups)
-        return told
-
-    def _learn(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
-        if now - self._tick > DECAY_STEP:
-            self._tick = now  # one number for all that learn in this second
-        told = self._learn_success(lease, outcome, now) if outcome.ok else self._learn_no_success(lease, outcome, now)
-        if self._taught:
-            self.views.learnt(lease.state, outcome)
         return told
 
     def _learn_success(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
@@ -443,7 +441,7 @@ class Chooser:
         told = ((state.key, outcome),)
         if site is None:
             return told
-        found = self.learning.served(state, site, now, page=lease.page, use=lease.use, began=lease.began)
+        found = self.learning.served(state, site, now, lease.page, lease.began)
         return (*told, *self._convict(found, now)) if found else told
 
     def _learn_no_success(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
@@ -457,7 +455,7 @@ class Chooser:
         if site is not None:
             site.end_return(state.key)
             if site.arms:
-                self.learning.ended(state, site, lease.use, came=not outcome.counts_against_proxy)
+                self.learning.ended(state, site, lease.began, came=not outcome.counts_against_proxy)
         return told
 
     def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:
@@ -480,8 +478,7 @@ class Chooser:
             now,
             proxies=len(self.held),
             page=lease.page,
-            use=lease.use,
-            began=lease.began,
+            use=lease.began,
             again=lease.again,
         )
         lease.targets_own, lease.page_served = own, site.evidence.was_served(lease.page)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 from itertools import islice
 
@@ -121,10 +121,10 @@ class Learning:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.uses.open.append(now)
 
-    def ended(self, state: ProxyState, site: Site, use: float | None, *, came: bool) -> None:
+    def ended(self, state: ProxyState, site: Site, use: float, *, came: bool) -> None:
         """Take note of the end of a use; it counts for the site where the proxy may have come there."""
         arm = site.arms.get(state.key)
-        if use is not None and arm is not None and arm.uses.end(use) and came:
+        if arm is not None and arm.uses.end(use) and came:
             arm.uses.count(use)
 
     def served(
@@ -132,15 +132,24 @@ class Learning:
         state: ProxyState,
         site: Site,
         now: float,
-        *,
         page: Place = None,
         use: float | None = None,
-        began: float = 0.0,
-    ) -> list[Failure]:
-        """Take note that a proxy has served a page of a site.
+    ) -> Sequence[Failure]:
+        """Take note that a proxy has served a page of a site; `use` is when the use began, None if that does not count.
 
         Returns the failures of others at this page that turn out to be their own, and count against them everywhere.
         """
+        began = now if use is None else use
+        site.evidence.count(page)
+        found: Sequence[Failure] = () if site.all_well else self._resolve(state, site, now, page, began)
+        if site.arms:
+            self._count_use(state, site, now, use)
+        elif self._with_arms:
+            self._recent.append((state, site, began))
+        return found
+
+    def _resolve(self, state: ProxyState, site: Site, now: float, page: Place, began: float) -> Sequence[Failure]:
+        """Draw what follows from a success about those who failed."""
         found, cleared = site.evidence.serve(page, state.key)
         if site.at_fault:
             site.at_fault = ""
@@ -159,16 +168,13 @@ class Learning:
                 self._returned(state, site, elapsed, served=True)
                 self.of_groups.shorten(site)
             self.of_groups.served(state, site, now, page, began)
-        if site.arms:
-            self._count_use(state, site, now, use)
-        elif self._with_arms:
-            self._recent.append((state, site, now if use is None else use))
         return [failure for failure in found if failure.outcome.counts_against_proxy] if found else found
 
     def _end_ban(self, state: ProxyState, site: Site) -> None:
         pair = (state.key, site.name)
-        ban, wall = self.book.get(pair), self._clock.now()
+        ban = self.book.get(pair)
         if ban is not None:
+            wall = self._clock.now()
             if ban.since and ban.until <= wall:
                 self._returned(state, site, wall - ban.since, served=True)
             self.book.forgive(pair, now=wall)
@@ -193,7 +199,6 @@ class Learning:
         proxies: int,
         page: Place = None,
         use: float | None = None,
-        began: float = 0.0,
         again: bool = False,
     ) -> tuple[bool, list[Failure]]:
         """Take note that a proxy was refused by a site, or that the site or a page of it failed.
@@ -203,6 +208,7 @@ class Learning:
         the failures that are resolved by it. The bans for them are given, or taken back, but for those that the site
         asked each of them for.
         """
+        site.all_well = False
         sign = alike(outcome)
         tried = site.trying == state.key
         if tried and not out_of_order(outcome):
@@ -232,7 +238,7 @@ class Learning:
                 self._convict(one, site, now)
         self._suspect(failure, site, now)
         if not own:
-            self.of_groups.failed(failure, site, now, began)
+            self.of_groups.failed(failure, site, now, now if use is None else use)
         return own or site.at_fault == sign, found
 
     def _acquit_run(self, site: Site, sign: str, *, just_convicted: Collection[Failure]) -> list[Failure]:
@@ -368,6 +374,7 @@ class Learning:
     def _apply(self, site: Site, key: str, ban: Ban | None) -> None:
         """Bar a proxy from a site for as long as its ban holds, or let it in; a ban of the site rests the site."""
         now, wall = self._clock.monotonic(), self._clock.now()
+        site.all_well = False
         if key == EVERYBODY and ban is not None:
             self._learn_rest(site, ban, now, wall)
         elif is_group(key):

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from proxywhirl.errors import Blame
@@ -97,6 +98,8 @@ class Failure:
     cleared: bool = False
     suspicious: bool = True
 
+
+_NONE: Sequence[Failure] = ()
 
 Failures = dict[str, Failure]
 """The last failure of each proxy at one page, by key, since it was served to anybody."""
@@ -180,8 +183,8 @@ class Evidence:
         """Whether anybody was served a page of late, and it was not found to fail for everybody since."""
         return page in self.served
 
-    def serve(self, page: Place, key: str) -> tuple[list[Failure], list[Failure]]:
-        """Take note of a success; return those that it convicts, and the suspicions that it clears."""
+    def count(self, page: Place) -> None:
+        """Count a success, before it is taken for evidence about failures."""
         self._served += 1.0
         if self._served > _COUNTED:
             self._served *= 0.5
@@ -194,6 +197,9 @@ class Evidence:
             if len(self.served) >= _MOST_SERVED:
                 del self.served[next(iter(self.served))]
             self.served[page] = None
+
+    def serve(self, page: Place, key: str) -> tuple[Sequence[Failure], Sequence[Failure]]:
+        """Take a success that is counted for evidence: return those that it convicts, and the suspicions it clears."""
         if self._failures_since:
             self._failed += self._failures_since
             self._failures_since = 0.0
@@ -201,7 +207,7 @@ class Evidence:
             self._failed_pages += len(self.run_pages)
             self.run_pages.clear()
             self.run_keys.clear()
-        cleared = self._forget_suspect(key) if key in self.suspects else []
+        cleared = self._forget_suspect(key) if key in self.suspects else _NONE
         for failure in cleared:
             failure.cleared = True
             self._note(failure.sign, cleared=1.0)
@@ -209,7 +215,7 @@ class Evidence:
             self.closed.pop(page, None)
         known = self.open.pop(page, None) if self.open else None
         if known is None:
-            return [], cleared
+            return _NONE, cleared
         found = [one for one in known.values() if not one.convicted and not one.cleared]
         for failure in found:
             self._convict(failure)

@@ -110,6 +110,7 @@ class Site:
     """One site. Times are on the pool's monotonic clock.
 
     Attributes:
+        all_well: Nothing has failed there yet, and nobody was kept from it: most that could be asked needs no look.
         barred: The keys that are banned there, with the moment at which that ends.
         returning: Those whose ban is over, until they were served there again.
         refused_at: When each of those that are barred or returning was refused first.
@@ -130,6 +131,7 @@ class Site:
     """
 
     name: str
+    all_well: bool = True
     barred: Timetable[str] = field(default_factory=Timetable)
     returning: set[str] = field(default_factory=set)
     refused_at: dict[str, float] = field(default_factory=dict)
@@ -216,6 +218,11 @@ class Site:
         return table.at if keeps_any(table, now) else ()
 
     # Uses.
+
+    def cool_down(self, key: str, until: float) -> None:
+        """Keep a proxy out for a moment."""
+        self.all_well = False
+        self.cooling.put(key, until)
 
     def note_bytes(self, moved: int) -> None:
         """Take note of how many bytes a use moved."""
