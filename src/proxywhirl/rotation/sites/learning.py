@@ -6,7 +6,7 @@ what came                          what follows
 the site served                    the ban ends and loses a strike; who failed at this page is convicted; a site that
                                    rested is back
 a refusal, the proxy's own         a ban (`bans`), from which is learnt how often a proxy may come (`rate_limit`), and
-                                   how long bans last
+                                   how long bans last; silence counts as one
 a refusal, the page's own          nobody is banned; the answer is the target's own, and is passed on
 a refusal, not known whose         others are chosen before this proxy until that is known (`pages`)
 a site out of order                it rests: one request at a time tries it
@@ -24,7 +24,6 @@ import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping, Sequence
-from http import HTTPStatus
 from itertools import islice
 
 from proxywhirl.clock import Clock
@@ -312,7 +311,7 @@ class Learning:
 
     def _convict(self, failure: Failure, site: Site, now: float) -> None:
         """Ban a proxy for a refusal of its own, and learn from that how often it may come and how long bans last."""
-        if failure.outcome.blame is not Blame.TARGET_THROUGH_PROXY:
+        if failure.outcome.blame is Blame.TARGET:
             return
         if not failure.banned:
             self._strike(failure, site, now)
@@ -461,9 +460,7 @@ class Learning:
                 arm.uses.begin_anew()
             return
         arm.uses.begin_anew()
-        outcome = failure.outcome
-        if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
-            site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
+        site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:
         arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic(), uses=self.of_groups.uses(site, state.key))
