@@ -199,24 +199,24 @@ class Bandit:
         untold = site is None  # of some that nobody knows none is better, if nobody knows where they go
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
-        served_last = self._served_last
+        served_last, drawn = self._served_last, self._drawn
         for step in range(looks + again if again else count):
             if step < in_turn:
                 place = self._turn = place + 1 if place + 1 < count else 0
             elif step < looks:
-                place = int(self._random() * count)
+                place = math.floor(self._random() * count)
             elif served_last and shortest == math.inf:
                 enough = lenient
-                place = self._sampler.places.get(served_last[int(self._random() * len(served_last))], place)
+                place = self._sampler.places.get(served_last[math.floor(self._random() * len(served_last))], place)
             else:
                 break
             key = keys[place]
             if refusing and not admitted(key, exclude, barred):
                 continue
-            self._drawn = drawn = (self._drawn + 1) % _DEVIATIONS
+            drawn = (drawn + 1) % _DEVIATIONS
             at = _WIDTH * place
             base = numbers[at]
-            if base == _NEW[0]:
+            if base < 0.0:  # nothing is known of it
                 base = newcomer + spread * deviations[drawn]
             else:
                 base += numbers[at + 1] * deviations[drawn]
@@ -233,6 +233,7 @@ class Bandit:
                     break
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
+        self._drawn = drawn
         return best, best_chance, best_base
 
     def _is_quick(self, seconds: float) -> bool:

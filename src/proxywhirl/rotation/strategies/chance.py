@@ -31,7 +31,7 @@ class RandomChoice:
         keys = self._sampler.keys
         if exclude or barred or not keys:
             return self._sampler.draw(exclude, barred)
-        return keys[int(self._random() * len(keys))]
+        return keys[math.floor(self._random() * len(keys))]
 
 
 class WeightedChoice:
@@ -140,7 +140,7 @@ class WeightedChoice:
                 point -= bound
                 if point < 0:
                     break
-            key = keys[int(draw() * len(keys))]
+            key = keys[math.floor(draw() * len(keys))]
             if draw() * math.ldexp(1.0, exponent) < self._weights[key] and admitted(key, exclude, barred):
                 return key
         return None

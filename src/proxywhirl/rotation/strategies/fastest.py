@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from proxywhirl.models import Outcome
@@ -72,7 +73,7 @@ class Fastest:
                 return None
             place = sampler.places[one]
         elif sampler.keys:
-            place = int(self._random() * len(sampler.keys))
+            place = math.floor(self._random() * len(sampler.keys))
         else:
             return None
         point = self._random() * len(sampler.keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from array import array
 from collections.abc import Collection
@@ -71,13 +72,13 @@ class Sampler:
             return None
         draw = self._random
         if not exclude and not barred:
-            return keys[int(draw() * count)]
+            return keys[math.floor(draw() * count)]
         for _ in range(draws_worth(count)):
-            key = keys[int(draw() * count)]
+            key = keys[math.floor(draw() * count)]
             if admitted(key, exclude, barred):
                 return key
         rest = [key for key in keys if admitted(key, exclude, barred)]
-        return rest[int(draw() * len(rest))] if rest else None
+        return rest[math.floor(draw() * len(rest))] if rest else None
 
 
 class ScoredSampler(Sampler):
