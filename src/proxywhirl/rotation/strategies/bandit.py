@@ -71,8 +71,10 @@ class Bandit:
     If bans taught how often a proxy may come to a site (`Site.rate_limit`), only rested proxies serve. If all have to
     rest none serves, except for a few that test whether the rest is too long.
 
-    Of those that are as good as usual one of the quickest serves (see `_is_quick`). The chance is that of an answer in
-    time, where a request has a deadline, less what the use costs, where it is known what a success is worth.
+    Of those that are as good as usual one of the quickest serves. The bound of these follows the quantile of their
+    times (H. Robbins, S. Monro, "A Stochastic Approximation Method", Annals of Mathematical Statistics 22, 1951). The
+    chance is that of an answer in time, where a request has a deadline, less what the use costs, where it is known what
+    a success is worth.
 
     The distribution of a chance is taken for normal with the mean and the variance of the beta distribution that it
     is, and narrowed (see `estimate`); a chance that is drawn below the mean counts as the mean, so that a good proxy is
@@ -199,7 +201,7 @@ class Bandit:
         untold = site is None  # of some that nobody knows none is better, if nobody knows where they go
         best, best_chance, best_base, shortest = None, -math.inf, 0.0, math.inf
         newcomer, spread = self._newcomer
-        served_last, drawn = self._served_last, self._drawn
+        served_last, drawn, quick = self._served_last, self._drawn, self._quick
         for step in range(looks + again if again else count):
             if step < in_turn:
                 place = self._turn = place + 1 if place + 1 < count else 0
@@ -229,25 +231,18 @@ class Bandit:
                 seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
                 if seconds < shortest:
                     best, best_chance, best_base, shortest = key, chance, base, seconds
-                if any_will_do or (untold and not numbers[at + 3]) or self._is_quick(seconds):
+                if any_will_do or (untold and not numbers[at + 3]):
                     break
+                if seconds < quick:
+                    quick -= _QUICK_STEP * (1.0 - _QUICK_SHARE)
+                    break
+                if seconds <= quick + _AS_QUICK:
+                    break
+                quick += _QUICK_STEP * _QUICK_SHARE
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
-        self._drawn = drawn
+        self._drawn, self._quick = drawn, quick
         return best, best_chance, best_base
-
-    def _is_quick(self, seconds: float) -> bool:
-        """Whether one that is as good as usual is among the quickest of these; learn who they are.
-
-        The bound follows the quantile of their times. Source: H. Robbins, S. Monro, "A Stochastic Approximation
-        Method", Annals of Mathematical Statistics 22, 1951.
-        """
-        if seconds < self._quick:
-            self._quick -= _QUICK_STEP * (1.0 - _QUICK_SHARE)
-        elif seconds > self._quick + _AS_QUICK:
-            self._quick += _QUICK_STEP * _QUICK_SHARE
-            return False
-        return True
 
     def _weighed(
         self, at: int, base: float, chance: float, site: Site | None, deadline: float | None
