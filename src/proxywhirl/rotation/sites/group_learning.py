@@ -117,7 +117,7 @@ class GroupLearning:
             for network, use in sorted(site.networks.first_refusals.items(), key=itemgetter(1)):
                 uses = site.networks.uses_of(network)
                 site.rate_limit.refused(uses.before(use), use, whole=False)
-                uses.begin_anew()
+                uses.begin_anew(self._clock.monotonic())
             self._ban_networks(site)
         else:
             site.networks.forget_uses()

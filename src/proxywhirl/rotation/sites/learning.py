@@ -274,10 +274,11 @@ class Learning:
         failure = Failure(
             state, page, alike(outcome), outcome, now, whom=whom, before=before, use=use, incident=state.incident
         )
-        if arm is not None and use is not None and use in arm.uses.open:
+        counts = arm is not None and use is not None and use >= arm.uses.began
+        if arm is not None and use is not None and counts:
             failure.whole, failure.uses_before = arm.uses.whole, arm.uses.before(use)
         if (
-            failure.use not in (arm.uses.open if arm is not None else ())
+            not counts
             or state.key in site.evidence.suspects
             or whom in site.groups.bars
         ):
@@ -457,9 +458,9 @@ class Learning:
         """Learn from a ban how often a proxy may come; what it was used for before counts no more."""
         if failure.use is None:
             if failure.whom != failure.state.key:
-                arm.uses.begin_anew()
+                arm.uses.begin_anew(self._clock.monotonic())
             return
-        arm.uses.begin_anew()
+        arm.uses.begin_anew(self._clock.monotonic())
         site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:

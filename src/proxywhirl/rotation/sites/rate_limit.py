@@ -74,15 +74,17 @@ def tests_every(ban: float, proxies: int, held: float) -> float:
 class SiteUses:
     """When a proxy was used on a site, as the site counts: since its last ban, and only what came to it.
 
-    `served` are the last uses that are known to have come there, in order, `open` the uses without an outcome yet.
+    `served` are the last uses that are known to have come there, in order, `open` the uses without an outcome yet,
+    but for those that began before the site refused anybody. `began` is when the last ban was learnt of.
     `whole` says that none since the last ban is missing, except for their number.
     """
 
-    __slots__ = ("open", "served", "whole")
+    __slots__ = ("began", "open", "served", "whole")
 
     def __init__(self) -> None:
         self.served = array("d")
         self.open: list[float] = []
+        self.began = -math.inf
         self.whole = False
 
     def all(self) -> Sequence[float]:
@@ -93,12 +95,11 @@ class SiteUses:
         """Return those before one, in order."""
         return [other for other in self.all() if other < use]
 
-    def end(self, use: float | None) -> bool:
-        """Note that one is told of; False where it is not known."""
+    def end(self, use: float) -> bool:
+        """Note that one is told of; False where it began before the last ban."""
         if use in self.open:
             self.open.remove(use)
-            return True
-        return False
+        return use >= self.began
 
     def count(self, use: float) -> Sequence[float]:
         """Count one that came to the site; return those before it."""
@@ -121,8 +122,9 @@ class SiteUses:
                 self.count(use)
         self.open.extend(under_way)
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, now: float) -> None:
         """Forget all, since one was refused. What is under way now tells nothing new."""
+        self.began = now
         del self.served[:]
         self.open.clear()
         self.whole = True
