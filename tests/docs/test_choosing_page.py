@@ -24,7 +24,10 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs" / "choosing.md").read_text(e
         f"(less than {rate_limit.MUCH_TOO_EARLY} of the rest) that is refused multiplies them by",
         f"{1 - rate_limit._MISTAKEN} / *a*, one that is served",
         f"*L* / ({rate_limit._COST} · *N* · *h*)",
-        f"A refusal of one that had {rate_limit._WIDE} times its rest",
+        f"a refusal of one that had {rate_limit._WIDE} times its rest",
+        f"for {rate_limit._PAUSE:.0f} seconds after its refusal nobody comes",
+        f"that had less than {rate_limit._MARGIN} times its rest",
+        f"is tried again after {rate_limit._PAUSE_OF_RETRIES} seconds",
     ],
 )
 def test_the_page_has_the_numbers_of_the_code(sentence: str) -> None:

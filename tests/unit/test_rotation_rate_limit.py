@@ -182,6 +182,85 @@ def test_what_the_proxy_let_fail_is_no_use_of_the_site() -> None:
     assert (list(uses.served), uses.open) == ([2.0, 3.0], [])
 
 
+def used_alike() -> tuple[Pool, ManualClock]:
+    """Return a pool whose five proxies were each used twice, second by second, until the site refused one."""
+    clock = ManualClock()
+    pool = pool_of(5, clock)
+    for page in range(10):
+        pool.acquire(f"{SITE}{page}").report(OK)
+        clock.advance(1.0)
+    pool.acquire(f"{SITE}10").report(BANNED)
+    return pool, clock
+
+
+def test_who_was_used_as_much_as_one_that_is_refused_waits_a_moment() -> None:
+    """All are about to meet the limit that one met, if it is one: the next request is told to ask again soon."""
+    pool, clock = used_alike()
+    with pytest.raises(PoolEmpty, match="have to rest") as caught:
+        pool.acquire(f"{SITE}11")
+    assert caught.value.retry_after is not None
+    assert 0.0 < caught.value.retry_after < 1.0
+    clock.advance(2.1)
+    assert pool.acquire(f"{SITE}11")
+
+
+def test_a_request_that_was_refused_waits_less() -> None:
+    """It shows whose failure it was: after half a second it goes to another proxy."""
+    pool, clock = used_alike()
+    tried = {proxy for proxy, _ in pool.bans()}
+    clock.advance(0.6)
+    with pytest.raises(PoolEmpty):
+        pool.acquire(f"{SITE}11")
+    lease = pool.acquire(f"{SITE}10", exclude=tried)
+    assert lease.proxy.key not in tried
+
+
+def test_a_use_that_was_under_way_at_the_first_refusal_counts() -> None:
+    """When a site refuses somebody for the first time, nobody's last use is missing: the rests would seem longer."""
+    clock = ManualClock()
+    learning = Learning(random.Random(1), clock, arms=True)
+    site = learning.site("shop.example")
+    state, other = (ProxyState(key, Proxy(key, "http", "192.0.2.1", 8080)) for key in "ab")
+    learning.served(state, site, 1.0, use=0.9)
+    learning.failed(other, site, BANNED, 5.0, proxies=9)
+    learning.served(state, site, 5.5, use=4.8)
+    assert list(site.arms["a"].uses.served) == [0.9, 4.8]
+
+
+def test_a_proxy_that_may_be_banned_teaches_nothing_of_the_limit() -> None:
+    """Refused twice by one sign, only its first refusal shows a rest that was too short; a success begins anew."""
+    clock = ManualClock()
+    learning = Learning(random.Random(1), clock, arms=True)
+    site = learning.site("shop.example")
+    state = ProxyState("a", Proxy("a", "http", "192.0.2.1", 8080), good=5.0)
+    learning.failed(ProxyState("b", Proxy("b", "http", "192.0.2.1", 8080)), site, BANNED, 0.0, proxies=9, page=1)
+    for use, page in ((1.0, 2), (2.0, 3), (9.0, 4)):
+        learning.used(state, site, use)
+        if page == 2:
+            learning.served(state, site, use, use=use, page=page)
+        else:
+            learning.failed(state, site, BANNED, use, proxies=9, use=use, page=page)
+    uses = [failure.use for failure in site.evidence.suspects["a"]]
+    assert uses == [2.0, None]
+    learning.used(state, site, 12.0)
+    learning.served(state, site, 12.0, use=12.0, page=5)
+    assert not site.arms["a"].uses.refused
+
+
+@given(st.lists(st.integers(0, 2), min_size=30, max_size=60), st.integers(1, 9))
+def test_each_site_goes_round_all_proxies(sites: list[int], seed: int) -> None:
+    """In whatever order sites are asked for, a proxy comes back to one when all the others were there."""
+    clock = ManualClock()
+    pool = pool_of(5, clock, seed)
+    came: dict[int, list[str]] = {}
+    for number, site in enumerate(sites):
+        lease = pool.acquire(f"http://shop{site}.example/{number}")
+        lease.report(Outcome(True, status=200))
+        came.setdefault(site, []).append(lease.proxy.key)
+    for keys in came.values():
+        assert all(len(set(keys[at : at + 5])) == len(keys[at : at + 5]) for at in range(len(keys)))
+
+
 def test_moments_of_use_are_bounded() -> None:
     """However often a proxy is used, some twenty moments are remembered."""
     uses = SiteUses()

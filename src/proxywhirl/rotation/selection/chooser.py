@@ -274,7 +274,7 @@ class Chooser:
         wanted = filters[-1]
         instead = f"nobody ready fulfils {filters[0]}" if len(filters) > 1 else ""
         known, now = self.states.known, self.clock.monotonic()
-        resting = site is not None and site.rate_limit.kept and len(self._aside) < len(self.held)
+        resting = site is not None and site.rate_limit.holds(now) and len(self._aside) < len(self.held)
         hopeless = self._hopeless if resting or self._kept_out(wanted, barred) else None
         key = self.availability.due_first(
             lambda key: (
@@ -293,7 +293,7 @@ class Chooser:
 
     def _any_resting(self, criteria: Criteria, site: Site | None, barred: Barred) -> bool:
         """Whether only the rest between two requests to the site keeps a proxy from serving, for a moment."""
-        if site is None or not site.rate_limit.kept:
+        if site is None or not site.rate_limit.holds(self.clock.monotonic()):
             return False
         now, wanted = self.clock.monotonic(), self.filters_for(criteria)[-1]
         soon = now + _SOON

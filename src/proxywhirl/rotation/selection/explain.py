@@ -236,7 +236,7 @@ class _Candidates:
 
     def any_resting(self, site: Site, now: float) -> bool:
         """Whether only the rest between two requests to the site keeps a proxy from serving."""
-        return site.rate_limit.kept and any(site.tired(key, now) for key in self._at_hand(site))
+        return site.rate_limit.holds(now) and any(site.tired(key, now) for key in self._at_hand(site))
 
     def next_rested(self, site: Site, now: float) -> float | None:
         """Return when one has rested that only its rest keeps from serving; of many a few are looked at."""

@@ -182,6 +182,8 @@ class Learning:
     def _count_use(self, state: ProxyState, site: Site, now: float, use: float | None) -> None:
         arm = self._count(state, site, now, ok=True)
         if use is not None and arm.uses.end(use):
+            if arm.uses.refused and use > max(arm.uses.refused.values()):
+                arm.uses.refused.clear()
             before = arm.uses.count(use)
             if site.rate_limit.known:
                 site.rate_limit.served(before, use)
@@ -274,15 +276,18 @@ class Learning:
         failure = Failure(
             state, page, alike(outcome), outcome, now, whom=whom, before=before, use=use, incident=state.incident
         )
-        counts = arm is not None and use is not None and use >= arm.uses.began
-        if arm is not None and use is not None and counts:
+        if arm is not None and use is not None and use >= arm.uses.began and failure.sign not in arm.uses.refused:
             failure.whole, failure.uses_before = arm.uses.whole, arm.uses.before(use)
-        if (
-            not counts
-            or state.key in site.evidence.suspects
-            or whom in site.groups.bars
-        ):
-            failure.use = None  # it was under way when another one was refused, or it was refused before
+        else:
+            failure.use = (
+                None  # it was under way when another one was refused, or it may be banned since an earlier one
+            )
+        if whom in site.groups.bars:
+            failure.use = None
+        if arm is not None and use is not None and not out_of_order(outcome):
+            arm.uses.refused[failure.sign] = use
+            if failure.use is not None and site.evidence.may_be_ban(failure.sign):
+                site.rate_limit.suspect(failure.uses_before, use, now)
         failure.of_site = self._weight(failure, site)
         if out_of_order(outcome):
             failure.weight = failure.of_site

@@ -172,6 +172,11 @@ class Evidence:
         refused, cleared = self._by_sign.get(sign, _UNKNOWN)
         return refused > _MOSTLY * (cleared + 1.0)
 
+    def may_be_ban(self, sign: str) -> bool:
+        """Whether no more failures of one sign turned out to be the pages' than were bans."""
+        refused, cleared = self._by_sign.get(sign, _UNKNOWN)
+        return refused >= cleared
+
     def _note(self, sign: str, refused: float = 0.0, cleared: float = 0.0) -> None:
         before = self._by_sign.get(sign, _UNKNOWN)
         if len(self._by_sign) >= _MOST_SIGNS and sign not in self._by_sign:

@@ -13,6 +13,10 @@ some odds on the limit is obeyed (`kept`): nobody comes early any more, except t
 Such a test is paid for by time, and not by how often somebody asks: if it is refused the site loses one proxy for the
 length of a ban. So tests are spaced to cost at most a small share of all proxies (`tests_every`); one that is served
 allows the next.
+
+Who meets a limit first is seldom alone: the others were used as much. So a refusal makes all pause that had no more
+rest (`suspect`), for the moment that it takes to find out whose failure it was. Until the limit is shown or not, early
+uses come one at a time (`unsure`).
 """
 
 from __future__ import annotations
@@ -54,6 +58,10 @@ _WIDE = 1.5  # times: if no rest between refused and served ones is known, it is
 _SURPRISE, _STRICTER = 0.2, 0.3
 """Weight of the newest use that had much more than its rest; share of these refused where a limit is stricter."""
 
+_PAUSE, _PAUSE_OF_RETRIES = 2.0, 0.5
+"""Seconds in which nobody comes as early as one did that was refused, or whose use is not told of yet. A request that
+was refused is tried again sooner, since that shows whose failure it was."""
+
 _FADES = 1.002  # of the shortest rest that was served, at each use: a site may become stricter
 
 
@@ -74,17 +82,19 @@ def tests_every(ban: float, proxies: int, held: float) -> float:
 class SiteUses:
     """When a proxy was used on a site, as the site counts: since its last ban, and only what came to it.
 
-    `served` are the last uses that are known to have come there, in order, `open` the uses without an outcome yet,
-    but for those that began before the site refused anybody. `began` is when the last ban was learnt of.
+    `served` are the last uses that are known to have come there, in order. `open` are the uses without an outcome yet,
+    but for those that began before the site refused anybody. `began` is when its last ban was learnt of. `refused` are
+    the uses since the last success that were refused, whoever is at fault, by sign: it may be banned since then.
     `whole` says that none since the last ban is missing, except for their number.
     """
 
-    __slots__ = ("began", "open", "served", "whole")
+    __slots__ = ("began", "open", "refused", "served", "whole")
 
     def __init__(self) -> None:
         self.served = array("d")
         self.open: list[float] = []
         self.began = -math.inf
+        self.refused: dict[str, float] = {}
         self.whole = False
 
     def all(self) -> Sequence[float]:
@@ -148,6 +158,8 @@ class LearnedRateLimit:
         "_enough",
         "_likely",
         "_odds",
+        "_paused_rests",
+        "_paused_until",
         "_rested",
         "_rested_refused",
         "_short",
@@ -168,6 +180,8 @@ class LearnedRateLimit:
         self._short = [0.0] * len(_USES)  # the longest that were refused, since shorter ones were served
         self._doubts = [0.0] * len(_USES)
         self._likely: tuple[tuple[int, float], ...] = ()
+        self._paused_rests: tuple[tuple[int, float], ...] = ()
+        self._paused_until = -math.inf
         self._odds = _FIRST_ODDS
         self._rested, self._rested_refused, self._surprise = 0.0, 0.0, 1.0
         self._test_at: float | None = None
@@ -191,7 +205,41 @@ class LearnedRateLimit:
             if uses <= count:
                 had = (now - times[-uses]) / wait
                 part = min(part, had)
+        if now < self._paused_until:
+            for uses, wait in self._paused_rests:
+                if uses <= count:
+                    part = min(part, (now - times[-uses]) / wait)
         return part
+
+    # While nobody knows whether there is a limit.
+
+    @property
+    def unsure(self) -> bool:
+        """Whether refusals speak for a limit, which is not shown yet: an early use shows it, so one at a time comes."""
+        return self.known and not self.kept and self._odds >= _FIRST_ODDS
+
+    def pause(self, now: float) -> None:
+        """Let nobody come too early for a moment, until it is known what becomes of one that did."""
+        self._paused_until = max(self._paused_until, now + _PAUSE)
+
+    def suspect(self, times: Sequence[float], use: float, now: float) -> None:
+        """Let nobody come as early as one that was refused, until it is known whose failure that is."""
+        if times and not self.kept and self._odds >= _FIRST_ODDS:
+            rests = [(uses, use - times[-uses]) for uses in _USES if uses <= len(times)]
+            self._paused_rests = tuple((uses, _MARGIN * rest) for uses, rest in rests if rest)
+            self.pause(now)
+
+    def holds(self, now: float) -> bool:
+        """Whether nobody should come too early now."""
+        return self.kept or now < self._paused_until
+
+    def concerns(self, now: float) -> bool:
+        """Whether it matters now how long a proxy has rested."""
+        return self.known or now < self._paused_until
+
+    def lets_retry(self, now: float) -> bool:
+        """Whether a request that was refused may be tried again in a pause."""
+        return now >= self._paused_until - _PAUSE + _PAUSE_OF_RETRIES
 
     def _rested_most(self, times: Sequence[float], now: float) -> float:
         """Return the same by the number that asks for the least: who came too early by this, did so by all."""
@@ -261,7 +309,8 @@ class LearnedRateLimit:
     def _is_limit(self, times: Sequence[float], use: float) -> bool:
         """Learn from a refusal whether there is a limit; False where it tells nothing of how long a rest has to be.
 
-        That is where it came much later than others that were served: one of many is refused for another reason.
+        That is where it came much later than the limit asks for that has shown to be one: one of many is refused for
+        another reason.
         """
         parts = [(use - times[-uses]) / wait for uses, wait in self._likely if uses <= len(times)]
         rested = min(parts, default=1.0)
@@ -272,7 +321,7 @@ class LearnedRateLimit:
         elif rested > _WIDE:
             self._rested_refused += 1.0
             self._surprise += _SURPRISE * (1.0 - self._surprise)
-            return self._surprise >= _STRICTER
+            return not self.kept or self._surprise >= _STRICTER
         return True
 
     def _longer(self, place: int, rest: float) -> float:

@@ -127,6 +127,7 @@ class Site:
         bytes_of_use: A moving mean; None before the first use.
         first_uses: Which share of the first uses by a proxy were not refused, decayed; from its first refusal on.
         welcome: How many proxies were not.
+        turn: The place of the proxy whose turn it was last here: so each comes back to the site as late as it can.
         closed: It was forgotten.
     """
 
@@ -153,6 +154,7 @@ class Site:
     bytes_of_use: float | None = None
     first_uses: float = 1.0
     welcome: int = 0
+    turn: int = -1
     closed: bool = False
 
     # Bans.
@@ -237,21 +239,27 @@ class Site:
         network = self.members.network(key)
         return self.networks.uses_of(network) if network else None
 
-    def tired(self, key: str, now: float) -> bool:
-        """Whether a proxy should not come yet, since the site has a limit that it keeps to."""
-        uses = self.uses_of(key) if self.rate_limit.kept else None
+    def early(self, key: str, now: float) -> bool:
+        """Whether a proxy comes sooner than the site may allow."""
+        uses = self.uses_of(key)
         return uses is not None and self.rate_limit.rested(uses.all(), now) < 1.0
 
+    def tired(self, key: str, now: float) -> bool:
+        """Whether a proxy should not come yet, since the site has a limit that it keeps to, or perhaps has one."""
+        return self.rate_limit.holds(now) and self.early(key, now)
+
     def next_rested(self, keys: Iterable[str], now: float) -> float | None:
-        """Return when the first of some proxies has had its rest; None where the site has no limit that it keeps to.
+        """Return when the first of some proxies has had its rest; None where nobody has to rest.
 
         Those who ask one after another are told of different moments, so that they do not all come at once.
         """
-        if not self.rate_limit.kept:
+        if not self.rate_limit.holds(now):
             return None
         known = [arm.uses.all() for key in keys if (arm := self.arms.get(key)) is not None]
         if not known:
             return None
+        if not self.rate_limit.kept:
+            return now + _AGAIN
         soonest, gap = min(map(self.rate_limit.rested_at, known)), self.rate_limit.gap
         self.next_turn = min(max(self.next_turn, now) + gap / len(known), now + gap)
         return max(soonest, self.next_turn)

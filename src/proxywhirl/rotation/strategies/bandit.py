@@ -20,8 +20,6 @@ _LOOKED_AT = 16
 _LOOKED_AT_RARE = 64
 """The same where few may fit: of 20 good ones 19 may have to rest between two uses of a site, or be too slow."""
 
-_TIRED = -1.0
-
 _IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
 
 _SERVED_LAST = 64
@@ -144,23 +142,36 @@ class Bandit:
         self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
     ) -> str | None:
         """See `MeetsDeadlines`: the chance of success is that of one in time."""
-        best, chance, base = self._best(exclude, barred, site, within)
+        best, base = self._best(exclude, barred, site, within)
         if best is None:
             best, base = self._sampler.draw(exclude, barred), self._par
             if best is None:
                 return None
-            chance = _TIRED if site is not None and site.tired(best, self._roster.monotonic()) else 0.0
-        if site is not None and site.rate_limit.kept:
-            held = chance < 0.0 and site.tired(best, self._roster.monotonic())
-            site.rate_limit.note_held(held=held)
-            if held and not self._tests_limit(site):
+        if site is not None and site.arms:
+            allowed = self._allowed(best, exclude, barred, site)
+            if allowed is None:
                 return None
-            best = (self._tester(exclude, barred, site) or best) if held else best
+            best = allowed
         self._par += _PAR_WEIGHT * ((base if base < 1.0 else 1.0) - self._par)  # noqa: FURB136  # a call costs more
         if not self._drawn % _RENEWED_EVERY:
             keys = self._sampler.keys
             self._renewed = self._renewed + 1 if self._renewed + 1 < len(keys) else 0
             self._renew(keys[self._renewed], site.arms if site is not None else None)
+        return best
+
+    def _allowed(self, best: str, exclude: Collection[str], barred: Barred, site: Site) -> str | None:
+        """Return who may come by the limit of a site: the best, or one that tests it; None where all have to rest."""
+        limit, now = site.rate_limit, self._roster.monotonic()
+        early = limit.concerns(now) and site.early(best, now)
+        if limit.kept:
+            limit.note_held(held=early)
+            if not early:
+                return best
+            return (self._tester(exclude, barred, site) or best) if self._tests_limit(site) else None
+        if early and limit.holds(now) and not (exclude and limit.lets_retry(now)):
+            return None
+        if early and limit.unsure:
+            limit.pause(now)
         return best
 
     def _tests_limit(self, site: Site) -> bool:
@@ -182,12 +193,15 @@ class Bandit:
 
     def _best(  # noqa: C901, PLR0912, PLR0915  # one look after the other: a call for each would cost more than the look
         self, exclude: Collection[str], barred: Barred, site: Site | None, within: float | None
-    ) -> tuple[str | None, float, float]:
-        """Return who it is, with the chance on the site, and what the chance is for one that has rested."""
+    ) -> tuple[str | None, float]:
+        """Return who it is, and what the chance is for one that has rested."""
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
-        count, place = len(keys), self._turn
+        count = len(keys)
+        turn = place = self._turn if site is None else site.turn
         arms = site.arms if site is not None else None
-        limit = site.rate_limit if site is not None and site.rate_limit.known else None
+        limit = None
+        if arms and site is not None and site.rate_limit.concerns(self._roster.monotonic()):
+            limit = site.rate_limit
         looks = _LOOKED_AT if limit is None and within is None else _LOOKED_AT_RARE
         in_turn, again = (_IN_TURN, _LOOKED_AT) if count > looks else (count, 0)
         spread_out = limit is not None and limit.refuses_early > _SPREAD
@@ -204,7 +218,7 @@ class Bandit:
         served_last, drawn, quick = self._served_last, self._drawn, self._quick
         for step in range(looks + again if again else count):
             if step < in_turn:
-                place = self._turn = place + 1 if place + 1 < count else 0
+                place = turn = place + 1 if place + 1 < count else 0
             elif step < looks:
                 place = math.floor(self._random() * count)
             elif served_last and shortest == math.inf:
@@ -242,7 +256,11 @@ class Bandit:
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
         self._drawn, self._quick = drawn, quick
-        return best, best_chance, best_base
+        if site is None:
+            self._turn = turn
+        else:
+            site.turn = turn
+        return best, best_base
 
     def _weighed(
         self, at: int, base: float, chance: float, site: Site | None, deadline: float | None
@@ -297,10 +315,10 @@ class Bandit:
                 return base, base
         elif base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
-        limit = site.rate_limit
-        uses = site.uses_of(key) if limit.known else None
+        limit, now = site.rate_limit, self._roster.monotonic()
+        uses = site.uses_of(key) if limit.concerns(now) else None
         if uses is not None:
-            rested = limit.rested(uses.all(), self._roster.monotonic())
+            rested = limit.rested(uses.all(), now)
             if rested < 1.0:
-                return base, rested - 1.0 if limit.kept else base * (1.0 - limit.refuses_early)
+                return base, rested - 1.0 if limit.holds(now) else base * (1.0 - limit.refuses_early)
         return base, base
