@@ -28,7 +28,7 @@ FAILURES = {
     "hangs": Outcome(False, blame=Blame.PROXY, rule=SILENT),
     "cuts": Outcome(False, blame=Blame.PROXY, rule=CUT, reached=True),
 }
-ATTEMPTS, PATIENCE = 5, 400
+ATTEMPTS, PATIENCE, PAUSES = 5, 400, 12
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,17 @@ class Crawl:
         return self.counts
 
     def send(self, request: Request) -> None:
-        """Send a request; where the site rests, a moment later."""
+        """Send a request; where the site rests, or all proxies pause, a moment later."""
         kind = "failing" if request.fails else "good"
         try:
             target = Target("http", "shop.example", 80, page=request.page)
             self.out.append((self.pool.acquire(target, exclude=request.tried), request))
-        except SiteResting as resting:
-            self.clock.advance(min(resting.retry_after, 0.25))
-            if request.waited < PATIENCE:
+        except (SiteResting, PoolEmpty) as exc:
+            self.clock.advance(min(exc.retry_after or 0.0, 0.25))
+            if request.waited < (PATIENCE if isinstance(exc, SiteResting) else PAUSES):
                 self.waiting.insert(0, replace(request, waited=request.waited + 1))
             else:
                 self.counts[f"{kind} refused"] += 1
-        except PoolEmpty:
-            self.counts[f"{kind} refused"] += 1
 
     def end(self, lease: Lease, request: Request) -> None:
         """Let a request end; one that failed is tried again, unless that is the target's own answer."""
