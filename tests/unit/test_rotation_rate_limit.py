@@ -215,6 +215,16 @@ def test_a_request_that_was_refused_waits_less() -> None:
     assert lease.proxy.key not in tried
 
 
+@given(st.floats(0.0, 0.2), st.integers(4, 6))
+def test_refusals_that_nobody_explains_show_a_limit(failing: float, refusals: int) -> None:
+    """Where all come too early no page is served that would show whose failures these are: the limit is obeyed."""
+    limit = LearnedRateLimit()
+    limit.refused([0.0], 50.0, whole=True)
+    for use in range(refusals):
+        limit.suspect([100.0 * use], 100.0 * use + 30.0, 100.0 * use + 31.0, failing=failing, again=False)
+    assert limit.kept
+
+
 def test_a_use_that_was_under_way_at_the_first_refusal_counts() -> None:
     """When a site refuses somebody for the first time, nobody's last use is missing: the rests would seem longer."""
     clock = ManualClock()

@@ -287,7 +287,7 @@ class Learning:
         if arm is not None and use is not None and not out_of_order(outcome):
             arm.uses.refused[failure.sign] = use
             if failure.use is not None and site.evidence.may_be_ban(failure.sign):
-                site.rate_limit.suspect(failure.uses_before, use, now)
+                site.rate_limit.suspect(failure.uses_before, use, now, failing=site.evidence.failing, again=again)
         failure.of_site = self._weight(failure, site)
         if out_of_order(outcome):
             failure.weight = failure.of_site

@@ -222,9 +222,19 @@ class LearnedRateLimit:
         """Let nobody come too early for a moment, until it is known what becomes of one that did."""
         self._paused_until = max(self._paused_until, now + _PAUSE)
 
-    def suspect(self, times: Sequence[float], use: float, now: float) -> None:
-        """Let nobody come as early as one that was refused, until it is known whose failure that is."""
+    def suspect(self, times: Sequence[float], use: float, now: float, *, failing: float, again: bool) -> None:
+        """Let nobody come as early as one that was refused, until it is known whose failure that is.
+
+        If it came too early for what is known, that speaks for a limit already: where all come too early, no page that
+        is served would ever show whose failures these are. `failing` is how often attempts fail there anyway, 0..1. A
+        request that fails `again` says no more than it did before: its page may fail for all.
+        """
         if times and not self.kept and self._odds >= _FIRST_ODDS:
+            rested = min(
+                ((use - times[-uses]) / wait for uses, wait in self._likely if uses <= len(times)), default=1.0
+            )
+            if rested < 1.0 and not again:
+                self._speak(_refused_early(rested) / max(self._refused_anyway, failing))
             rests = [(uses, use - times[-uses]) for uses in _USES if uses <= len(times)]
             self._paused_rests = tuple((uses, _MARGIN * rest) for uses, rest in rests if rest)
             self.pause(now)
