@@ -28,6 +28,7 @@ from proxywhirl.knowledge.records import (
 )
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban
+from proxywhirl.rotation.sites.sharing import SiteRecord
 from proxywhirl.state.store import Change, MemoryStore, Perishable, StateStore, Store, Written
 from proxywhirl.testing import ManualClock
 
@@ -46,6 +47,8 @@ class Pool:
         self.sessions: dict[str, Assignment | None] = {}
         self.holds: dict[str, float] = {}
         self.taught: list[Mapping[tuple[str, str], Ban]] = []
+        self.sites: dict[str, SiteRecord] = {}
+        self.told_sites: dict[str, SiteRecord] = {}
         self._news: dict[tuple[str, str], Ban] = {}
         self._uses: dict[str, float] = {}
 
@@ -61,6 +64,17 @@ class Pool:
         """See `Learner`."""
         news, self._news = self._news, {}
         return news
+
+    def collect_sites(self, name: str, *, last: bool) -> dict[str, SiteRecord]:
+        """See `Learner`."""
+        del name, last
+        told, self.told_sites = self.told_sites, {}
+        return told
+
+    def learn_sites(self, records: Mapping[str, SiteRecord], name: str) -> None:
+        """See `Learner`."""
+        del name
+        self.sites.update(records)
 
     def collect_uses(self) -> dict[str, float]:
         """See `Learner`."""

@@ -29,6 +29,7 @@ class Proxies:
         self.rng = random.Random(seed)
         self.success_worth: float | None = None
         self.times = AnswerTimes()
+        self.others: Collection[str] = ()
 
     def monotonic(self) -> float:
         """Stand still."""

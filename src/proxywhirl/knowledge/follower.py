@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from proxywhirl.knowledge.records import BANS, HOLDS, LAST_TOKEN, SESSIONS, ban_of, pair_of
+from proxywhirl.knowledge.records import BANS, HOLDS, LAST_TOKEN, SESSIONS, SITES, ban_of, pair_of
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.state.store import Store
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 PAGE = 5_000
-_FOLLOWED = (BANS, SESSIONS, HOLDS)
+_FOLLOWED = (BANS, SITES, SESSIONS, HOLDS)
 
 
 class Follower:
@@ -60,7 +60,7 @@ class Follower:
             self._written.clear()
 
     def follow(self, kind: str, decode: Callable[[str], T], learn: Callable[[Mapping[str, T]], None]) -> None:
-        """Hand over the sessions or the holds that were written, by their keys."""
+        """Hand over the sites, the sessions or the holds that were written, by their keys."""
         self._follow(kind, lambda news: learn(self._decoded(news, str, decode)))
 
     def _follow(self, kind: str, take: Callable[[Mapping[str, str]], None]) -> bool:

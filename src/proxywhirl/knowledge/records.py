@@ -1,10 +1,12 @@
-"""Bans, sessions and holds as they are written down for all processes on a home.
+"""Bans, sites, sessions and holds as they are written down for all processes on a home.
 
 =======  =======================  ====================================  ================================
 kind     key                      value                                 when it may be deleted
 =======  =======================  ====================================  ================================
 ban      proxy ``@`` site         [until, strikes, rule, forget_at,     at `forget_at`
                                   since]; older ones without `since`
+site     its name, or ``*``       [limit, lengths, used, {process:      7 days after it was used
+                                  [seen, rate, part, uses]}]
 session  its id                   [proxy, since, used, moves]           7 days after it was used
 hold     proxy                    [token, until]                        an hour after `until`
 hold     ``""``                   the last token                        never
@@ -21,6 +23,7 @@ holder out).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -30,10 +33,12 @@ from urllib.parse import quote, unquote
 from proxywhirl.clock import Clock
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
+from proxywhirl.rotation.sites.sharing import Numbers, SiteRecord, SiteUser, Use
+from proxywhirl.rotation.sites.sharing import merged as merged_site
 from proxywhirl.state.store import Perishable, Store
 from proxywhirl.validation import FIRST_MOMENT, LAST_MOMENT
 
-BANS, SESSIONS, HOLDS = "ban", "session", "hold"
+BANS, SITES, SESSIONS, HOLDS = "ban", "site", "session", "hold"
 LAST_TOKEN = ""
 """The key under which the last token stands; no proxy has it."""
 
@@ -44,7 +49,10 @@ LIFTED = "lifted"
 """The rule of a ban that a person lifted."""
 
 LIFE_SECONDS = 7 * 86_400.0
-"""A session that was not used for so long is forgotten. Whether one has ended is for the pool to judge."""
+"""A session, or what is known of a site, that was not used for so long is forgotten.
+
+Whether a session has ended is for the pool to judge.
+"""
 
 TOLD_FOR_SECONDS = 3600.0
 _ENDED = "null"
@@ -122,6 +130,23 @@ class BanRecords(_Records):
         self.lift(pair_of(key) for key in self._store.below(BANS, map(bans_of, keys)))
 
 
+class SiteRecords(_Records):
+    """What is known of sites as a whole, and which processes use them."""
+
+    def save(self, sites: Mapping[str, SiteRecord]) -> dict[str, SiteRecord]:
+        """Write down what a process has to tell, merged with what others did; return what is known now."""
+        now, known = self._clock.now(), dict[str, SiteRecord]()
+
+        def saved(held: Mapping[str, str]) -> _Changed:
+            known.clear()
+            for key, record in sites.items():
+                known[key] = merged_site(_read(site_of, held.get(key)), record, now)
+            return {key: Perishable(site_text(record), record.used + LIFE_SECONDS) for key, record in known.items()}
+
+        self._store.update(SITES, sites, saved)
+        return known
+
+
 class SessionRecords(_Records):
     """The proxies of sessions, by their ids. An id is no name, which may be a person's address."""
 
@@ -160,15 +185,18 @@ class SessionRecords(_Records):
 
         self._store.update(SESSIONS, unsaved, restored)
 
-    def touch(self, uses: Mapping[str, float]) -> None:
-        """Note when sessions were last used (Unix seconds); those that have ended stay so."""
+    def touch(self, uses: Mapping[str, float], known: Mapping[str, Assignment]) -> None:
+        """Note when sessions were last used (Unix seconds); those that have ended stay so.
+
+        One of which the store has lost the record, with a file that was damaged, is written again as it is `known`.
+        """
 
         def used(held: Mapping[str, str]) -> _Changed:
             touched: _Changed = {}
-            for session, text in held.items():
-                known = _read(session_of, text)
-                if known is not None and known.used < uses[session]:
-                    touched[session] = _lasting(replace(known, used=uses[session]))
+            for session, use in uses.items():
+                there = _read(session_of, held[session]) if session in held else known.get(session)
+                if there is not None and (session not in held or there.used < use):
+                    touched[session] = _lasting(replace(there, used=use))
             return touched
 
         self._store.update(SESSIONS, uses, used)
@@ -297,6 +325,41 @@ def ban_of(text: str) -> Ban:
     return Ban(_seconds(until), _number(strikes), rule, _seconds(forget_at), *map(_seconds, since))
 
 
+def site_text(record: SiteRecord) -> str:
+    """Return the text of what is known of a site."""
+    users = {name: (user.seen, user.rate, user.part, user.uses) for name, user in record.users.items()}
+    return _ENCODER.encode((record.limit, record.lengths, record.used, users))
+
+
+def site_of(text: str) -> SiteRecord:
+    """Return what is known of a site by its text."""
+    limit, lengths, used, users = _row(text, 4)
+    if not isinstance(users, dict):
+        raise ValueError("the users of a site are no table")  # noqa: TRY004  # the value is wrong, not the caller
+    return SiteRecord(
+        _numbers(limit), _numbers(lengths), _seconds(used), {name: _user(row) for name, row in users.items()}
+    )
+
+
+def _user(row: object) -> SiteUser:
+    seen, rate, part, uses = _of_length(row, 4)
+    return SiteUser(_seconds(seen), tuple(map(_use, _of_length(uses))), *_numbers([rate, part]))
+
+
+def _use(row: object) -> Use:
+    key, at, refused = _of_length(row, 3)
+    return str(key), _seconds(at), bool(refused)
+
+
+def _numbers(row: object) -> Numbers:
+    numbers = tuple(
+        float(value) for value in _of_length(row) if isinstance(value, int | float) and math.isfinite(value)
+    )
+    if len(numbers) < len(_of_length(row)):
+        raise ValueError("not a row of numbers")
+    return numbers
+
+
 def session_text(assignment: Assignment | None) -> str:
     """Return the text of a session, None for one that was ended."""
     if assignment is None:
@@ -346,8 +409,12 @@ def _row(text: str, *lengths: int) -> list[object]:
         row = json.loads(text)
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
-    if not isinstance(row, list) or len(row) not in lengths:
-        raise ValueError(f"not a row of {lengths[0]} fields")
+    return _of_length(row, *lengths)
+
+
+def _of_length(row: object, *lengths: int) -> list[object]:
+    if not isinstance(row, list) or (lengths and len(row) not in lengths):
+        raise ValueError(f"not a row of {lengths[0] if lengths else 'any number of'} fields")
     return row
 
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from proxywhirl.backoff import Backoff, Trials
@@ -19,11 +20,14 @@ from proxywhirl.knowledge.records import (
     BATCH,
     HOLDS,
     SESSIONS,
+    SITES,
     BanRecords,
     HoldRecords,
     SessionRecords,
+    SiteRecords,
     hold_of,
     session_of,
+    site_of,
 )
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
@@ -89,6 +93,7 @@ class Knowledge:
         self._clock = clock
         self._kept = kept
         self._bans = BanRecords(store, clock)
+        self._sites = SiteRecords(store, clock)
         self._sessions = SessionRecords(store, clock)
         self._holds = HoldRecords(store, clock)
         self._follower = Follower(store)
@@ -101,6 +106,7 @@ class Knowledge:
         self._told = False
         self._known: OrderedDict[str, Assignment] = OrderedDict()  # the last assigned at the end
         self.name = "what is known"
+        self._process = token_hex(8)
         self.lock = threading.RLock()
         self._feeding = threading.Lock()  # one saves and follows at a time
         register(self)
@@ -113,6 +119,7 @@ class Knowledge:
         """See `ForkAware`: the thread that may be feeding has stayed with the parent."""
         self.lock = threading.RLock()
         self._feeding = threading.Lock()
+        self._process = token_hex(8)
 
     def assign(self, session: str, propose: Callable[[Assignment | None], Assignment]) -> Assignment:
         """See `Ledger`. `propose` is called within the transaction: it must neither wait nor come back here.
@@ -173,12 +180,14 @@ class Knowledge:
         with self._feeding:
             if bans := pool.collect_bans():
                 self._unsaved.take_bans(bans, self._clock.now())
+            if sites := pool.collect_sites(self._process, last=last):
+                self._unsaved.take_sites(sites)
             if uses := pool.collect_uses():
                 self._unsaved.take_uses(uses)
             if not (last or self._writable.due):
                 return
             try:
-                if self._save(last=last) and self._writable.failures:
+                if self._save(pool, last=last) and self._writable.failures:
                     self._writable.succeeded()
             except CacheError as exc:
                 self._writable.failed(exc)
@@ -196,6 +205,7 @@ class Knowledge:
                     self._follower.look_again()
                 if self._follower.behind:
                     self._follower.bans(pool.learn_bans, self._clock.now())
+                    self._follower.follow(SITES, site_of, lambda sites: pool.learn_sites(sites, self._process))
                     self._follower.follow(SESSIONS, session_of, partial(self._learn_sessions, pool))
                     self._follower.follow(HOLDS, hold_of, partial(self._learn_holds, pool))
             except CacheError as exc:
@@ -239,13 +249,17 @@ class Knowledge:
         self._follower.look_again()
         return ended
 
-    def _save(self, *, last: bool) -> bool:
+    def _save(self, pool: Pool, *, last: bool) -> bool:
         """Write what is due now; return whether that was anything."""
         wrote = bool(self._unsaved.gone or self._unsaved.sessions)
         if self._unsaved.gone:
             self._forget()
         if self._unsaved.sessions:
             self._save_sessions()
+        if self._unsaved.sites:  # before bans: of these none may go into a file that is found to be damaged
+            pool.learn_sites(self._sites.save(self._unsaved.sites), self._process)
+            self._unsaved.sites = {}
+            wrote = True
         while self._unsaved.bans:
             batch = dict(islice(self._unsaved.bans.items(), BATCH))
             self._follower.wrote(self._bans.save(batch, self._unsaved.lifted & batch.keys()), len(batch))
@@ -255,7 +269,9 @@ class Knowledge:
         now = self._clock.monotonic()
         if self._unsaved.uses and (last or now >= self._next_uses):
             self._next_uses = now + USES_SECONDS
-            self._sessions.touch(self._unsaved.uses)
+            with self.lock:
+                known = {session: self._known[session] for session in self._unsaved.uses if session in self._known}
+            self._sessions.touch(self._unsaved.uses, known)
             self._unsaved.uses = {}
             wrote = True
         if not last and (now >= self._next_sweep or self._swept_after >= SWEEP_WRITES):
@@ -266,7 +282,7 @@ class Knowledge:
     def _sweep(self, now: float) -> None:
         """Delete a batch of each kind, and the rest with the next call."""
         full = False
-        for kind in (BANS, SESSIONS, HOLDS):
+        for kind in (BANS, SITES, SESSIONS, HOLDS):
             swept = self._store.sweep(kind, now=self._clock.now(), most=self._kept, limit=SWEEP_BATCH)
             full = full or swept.ended + swept.surplus == SWEEP_BATCH
             if swept.surplus and not self._told:

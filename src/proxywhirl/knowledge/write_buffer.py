@@ -8,6 +8,7 @@ from heapq import nsmallest
 
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
+from proxywhirl.rotation.sites.sharing import SiteRecord
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ class WriteBuffer:
     Attributes:
         bans: by proxy and site.
         lifted: those of them that end a ban: they had ended when the pool told of them.
+        sites: what is to be told of sites, by name.
         uses: when sessions were last used, by id.
         sessions: what was assigned without the store, by id.
         gone: proxies whose bans are to be forgotten.
@@ -26,6 +28,7 @@ class WriteBuffer:
     def __init__(self, kept: int) -> None:
         self.bans: dict[Pair, Ban] = {}
         self.lifted: set[Pair] = set()
+        self.sites: dict[str, SiteRecord] = {}
         self.uses: dict[str, float] = {}
         self.sessions: dict[str, Assignment] = {}
         self.gone: set[str] = set()
@@ -48,6 +51,14 @@ class WriteBuffer:
                 )
                 self._told = True
             self.saved(nsmallest(surplus, self.bans, key=lambda pair: self.bans[pair].forget_at))
+
+    def take_sites(self, sites: Mapping[str, SiteRecord]) -> None:
+        """Add what is to be told of sites, in the place of what was before."""
+        for site, record in sites.items():
+            self.sites.pop(site, None)
+            self.sites[site] = record
+        while len(self.sites) > self._kept:
+            del self.sites[next(iter(self.sites))]
 
     def take_uses(self, uses: Mapping[str, float]) -> None:
         """Add when sessions were used."""

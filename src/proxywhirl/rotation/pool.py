@@ -30,6 +30,7 @@ from proxywhirl.rotation.selection.pool_options import DEFAULT_STRATEGY, PoolOpt
 from proxywhirl.rotation.selection.request_options import ANYTHING, Criteria
 from proxywhirl.rotation.sites.bans import Ban, Pair
 from proxywhirl.rotation.sites.learning import EVERYBODY
+from proxywhirl.rotation.sites.sharing import SiteRecord
 from proxywhirl.rotation.sticky import StickyLeases
 from proxywhirl.urls import ProxyURL, parse
 from proxywhirl.validation import require, require_number
@@ -217,7 +218,9 @@ class Pool:
             now = self._clock.monotonic()
             site, barred = chooser.prepare(criteria, now)
             chosen = chooser.choose(criteria, site, barred)
+            chooser.learning.exchange.asked = True
             if chosen is None:
+                chooser.learning.exchange.unserved(site)
                 raise pool_empty(chooser, criteria, site, now)
             key, why = chosen
             return chooser.begin(self, key, site, why, criteria, now)
@@ -290,6 +293,21 @@ class Pool:
         """Take in bans that others found out, or lifted (`until` is in the past then)."""
         with self._lock:
             self._chooser.learning.learn_bans(bans)
+
+    def collect_sites(self, name: str, *, last: bool = False) -> dict[str, SiteRecord]:
+        """Return what was learnt of sites since the last call, and which of them are in use, by site.
+
+        Args:
+            name: That of this process among all that share its proxies.
+            last: It ends, so that others may have its part of the proxies.
+        """
+        with self._lock:
+            return self._chooser.learning.exchange.collect(name, last=last)
+
+    def learn_sites(self, records: Mapping[str, SiteRecord], name: str) -> None:
+        """Take in what all processes know of sites, as `sharing.merged` makes it; `name` is this process."""
+        with self._lock:
+            self._chooser.learn_sites(records, name)
 
     def collect_uses(self) -> dict[str, float]:
         """Return when sessions were last used (Unix seconds), of those that were since the last call, by id."""

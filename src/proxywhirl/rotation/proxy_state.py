@@ -21,7 +21,7 @@ Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 201
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -156,6 +156,7 @@ class ProxyStates:
         self.rng = rng
         self.success_worth = success_worth
         self.times = AnswerTimes()
+        self.others: Collection[str] = frozenset()
         self.monotonic = clock.monotonic
         self.held: dict[str, ProxyState | Sketch] = {}
         self._portray = portray

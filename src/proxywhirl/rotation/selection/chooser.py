@@ -22,6 +22,7 @@ from proxywhirl.rotation.selection.views import Views
 from proxywhirl.rotation.sites.groups import BarredGroups, Members
 from proxywhirl.rotation.sites.learning import Learning
 from proxywhirl.rotation.sites.pages import Failure
+from proxywhirl.rotation.sites.sharing import SiteRecord
 from proxywhirl.rotation.sites.site import Site, keeps_any
 from proxywhirl.rotation.strategies.base import Barred, CountsUses, Declines, Learns, MeetsDeadlines, admitted
 from proxywhirl.rotation.verdicts.response import CUT, NO_CONNECT, SILENT
@@ -140,6 +141,11 @@ class Chooser:
         else:
             self.availability.restore(key)
 
+    def learn_sites(self, records: Mapping[str, SiteRecord], name: str) -> None:
+        """Take in what all processes know of sites; `name` is this one."""
+        self.learning.exchange.learn(records, name)
+        self.states.others = self.learning.exchange.others
+
     # Which one serves.
 
     def prepare(self, criteria: Criteria, now: float) -> tuple[Site | None, Barred]:
@@ -243,7 +249,7 @@ class Chooser:
         exclude, wanted, instead = criteria.exclude, criteria.wanted, ""
         filters = (wanted,) if self._plain else self.options.filters_for(wanted)
         tables: tuple[Barred, ...] = (barred,)
-        if site is not None and not site.all_well and site.evidence.suspects:
+        if site is not None and not site.all_well and site.suspects_any:
             tables = self._without_suspects(site, barred)
         for wanted in filters:
             view = self.views.all if wanted is NO_FILTER else self.views.get(wanted)
@@ -267,7 +273,7 @@ class Chooser:
         if not avoided:
             return (barred,)
         as_good_as_banned = site.evidence.is_ban(site.evidence.run_sign)
-        return ((*barred, avoided),) if as_good_as_banned else ((*barred, avoided), barred)
+        return ((*barred, *avoided),) if as_good_as_banned else ((*barred, *avoided), barred)
 
     def _choose_aside(self, criteria: Criteria, site: Site | None, barred: Barred) -> tuple[str, Because] | None:
         exclude, filters = criteria.exclude, self.filters_for(criteria)
@@ -361,7 +367,7 @@ class Chooser:
                 site.try_out(key, now)
             if key in site.returning:
                 site.begin_return(key, now)
-            if site.arms:
+            if site.tells_apart:
                 self.learning.used(state, site, now)
         if self._everywhere.bars or (here is not None and here.bars):
             lease.tries = self.learning.groups.tries(key, here, now)
@@ -454,7 +460,7 @@ class Chooser:
             told = self._learn_refusal(lease, site, outcome, now)
         if site is not None:
             site.end_return(state.key)
-            if site.arms:
+            if site.tells_apart:
                 self.learning.ended(state, site, lease.began, came=not outcome.counts_against_proxy)
         return told
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -80,12 +80,14 @@ class BanLengths:
 
     Attributes:
         asked: What the site asks for by `Retry-After`, a moving mean; None where it does not.
+        learnt: How many outcomes have told something.
     """
 
-    __slots__ = ("_reached", "_shares", "asked")
+    __slots__ = ("_reached", "_shares", "asked", "learnt")
 
     def __init__(self) -> None:
         self.asked: float | None = None
+        self.learnt = 0
         self._shares = list(_BEFORE)
         self._reached = list(accumulate(_BEFORE))
 
@@ -96,6 +98,7 @@ class BanLengths:
 
     def was_asked(self, seconds: float) -> None:
         """Take note of a `Retry-After`."""
+        self.learnt += 1
         self.asked = seconds if self.asked is None else self.asked + _NEWEST * (seconds - self.asked)
 
     def returned(self, elapsed: float, *, served: bool, refused: float) -> None:
@@ -103,6 +106,7 @@ class BanLengths:
 
         `refused` is how often it is refused there anyway, 0..1.
         """
+        self.learnt += 1
         over = min(max(1.0 - refused if served else refused, _MISTAKE), 1.0 - _MISTAKE)
         held = _MISTAKE if served else 1.0 - _MISTAKE
         steps = _steps(elapsed)
@@ -115,6 +119,19 @@ class BanLengths:
             (1.0 - _CHANGES) * share / total + _CHANGES * before for share, before in zip(shares, _BEFORE, strict=True)
         ]
         self._reached = list(accumulate(self._shares))
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return all that was learnt, for `adopt`; the first number is `learnt`."""
+        return (self.learnt, 0.0 if self.asked is None else self.asked, *self._shares)
+
+    def adopt(self, numbers: Sequence[float]) -> bool:
+        """Go on from what another one has learnt; False where these are no numbers of lengths."""
+        learnt, asked, *shares = numbers
+        if len(shares) != len(_LENGTHS) or not math.isclose(sum(shares), 1.0, abs_tol=1e-3) or min(shares) <= 0.0:
+            return False
+        self.learnt, self.asked, self._shares = int(learnt), asked or None, shares
+        self._reached = list(accumulate(shares))
+        return True
 
     def over(self, elapsed: float) -> float:
         """Return the probability in 0..1 that a ban is over that began so many seconds ago."""

@@ -85,7 +85,12 @@ class GroupLearning:
     def uses(self, site: Site, key: str) -> SiteUses:
         """Return the uses that a site counts together with those of a proxy."""
         network = self._network(key) if site.networks.together else ""
-        return site.networks.uses_of(network) if network else SiteUses()
+        if network:
+            return site.networks.uses_of(network)
+        uses = site.sharing.uses.pop(key, None) or SiteUses()
+        if site.sharing.before is not None and not uses.served:
+            uses.merge(site.sharing.before.served, ())
+        return uses
 
     def returned(self, site: Site, key: str, began: float) -> float | None:
         """Return how many seconds after its first refusal the network of a proxy is served again, None where it was."""
@@ -105,6 +110,12 @@ class GroupLearning:
                 ban = replace(ban, until=max(over, wall))
                 self._book.note((network, site.name), ban, wall)
                 self._apply(site, network, ban)
+
+    def count_as(self, site: Site, *, together: bool) -> None:
+        """Count as others have found out that a site does."""
+        if site.networks.together != together:
+            site.networks.adopt(together=together)
+            self._count_anew(site)
 
     def _count_anew(self, site: Site) -> None:
         """Begin to count the uses of networks together, or those of each proxy by itself."""

@@ -151,6 +151,10 @@ class Members:
         self._known = known
         self._groups: dict[str, tuple[object, tuple[str, ...]]] = {}
 
+    def keys(self) -> Collection[str]:
+        """Return the keys of all proxies."""
+        return self._held.keys()
+
     def of(self, key: str) -> tuple[str, ...]:
         """Return the groups of a proxy, none where the pool has it no more."""
         held = self._held.get(key)

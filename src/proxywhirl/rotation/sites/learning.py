@@ -31,6 +31,7 @@ from proxywhirl.errors import Blame
 from proxywhirl.models import Outcome
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.bans import MOST_BANS, Ban, BanBook, Pair
+from proxywhirl.rotation.sites.exchange import SiteExchange
 from proxywhirl.rotation.sites.group_learning import GroupLearning
 from proxywhirl.rotation.sites.groups import EVERYWHERE, NOBODY, Groups, Members, is_group
 from proxywhirl.rotation.sites.pages import Failure, Place
@@ -83,6 +84,7 @@ class Learning:
         self.book = BanBook(rng, most=most_bans, dropped=self._let_in)
         self.groups = Groups(self.book, members, rng, clock, self.everywhere.groups)
         self.of_groups = GroupLearning(self.groups, self.book, clock, self._apply)
+        self.exchange = SiteExchange(self.sites, clock, self.of_groups, self._open_arms, most_sites if arms else 0)
         self._rng = rng
         self._clock = clock
         self._with_arms = arms
@@ -113,12 +115,14 @@ class Learning:
             site = Site(name, members=self.groups.members)
             for key, ban in self.book.of(name).items():
                 self._apply(site, key, ban)
+            self.exchange.adopt(site)
         return site
 
     def used(self, state: ProxyState, site: Site, now: float) -> None:
         """Take note that a proxy is used on a site that bans: elsewhere its record on all sites says it all."""
         arm = site.arms.get(state.key) or self._new_arm(state, site)
         arm.uses.open.append(now)
+        self.exchange.used(site, state.key)
 
     def ended(self, state: ProxyState, site: Site, use: float, *, came: bool) -> None:
         """Take note of the end of a use; it counts for the site where the proxy may have come there."""
@@ -141,7 +145,7 @@ class Learning:
         began = now if use is None else use
         site.evidence.count(page)
         found: Sequence[Failure] = () if site.all_well else self._resolve(state, site, now, page, began)
-        if site.arms:
+        if site.tells_apart:
             self._count_use(state, site, now, use)
         elif self._with_arms:
             self._recent.append((state, site, began))
@@ -160,7 +164,7 @@ class Learning:
         for failure in found:
             self._convict(failure, site, now)
         if self.book:
-            self._end_ban(state, site)
+            self._end_ban(state, site, now - began)
         if not site.groups.idle or site.networks.refusing:
             elapsed = self.of_groups.returned(site, state.key, began) if site.groups.bars else None
             if elapsed is not None:
@@ -169,11 +173,10 @@ class Learning:
             self.of_groups.served(state, site, now, page, began)
         return [failure for failure in found if failure.outcome.counts_against_proxy] if found else found
 
-    def _end_ban(self, state: ProxyState, site: Site) -> None:
+    def _end_ban(self, state: ProxyState, site: Site, took: float) -> None:
         pair = (state.key, site.name)
-        ban = self.book.get(pair)
-        if ban is not None:
-            wall = self._clock.now()
+        ban, wall = self.book.get(pair), self._clock.now()
+        if ban is not None and wall - took >= ban.since:  # else it was under way when the ban began
             if ban.since and ban.until <= wall:
                 self._returned(state, site, wall - ban.since, served=True)
             self.book.forgive(pair, now=wall)
@@ -218,7 +221,7 @@ class Learning:
         if site.rests and out_of_order(outcome):
             self._rest(site, state.key, outcome, now)
             return True, []
-        if self._with_arms and not site.arms:
+        if self._with_arms and not site.tells_apart:
             self._open_arms(site)
             if use is not None:
                 self.used(state, site, use)
@@ -252,6 +255,8 @@ class Learning:
     def _suspect(self, failure: Failure, site: Site, now: float) -> None:
         """Note what follows from a failure for the time until it is known whose it is."""
         key, outcome = failure.state.key, failure.outcome
+        if outcome.blame is Blame.TARGET_THROUGH_PROXY:
+            self.exchange.used(site, key, refused=True)
         if key in site.evidence.suspects:
             if outcome.blame is Blame.TARGET_THROUGH_PROXY:
                 self._strike(failure, site, now)
@@ -372,6 +377,10 @@ class Learning:
             site = self._known(name)
             if site is not None:  # an unknown site gets it when it becomes known
                 self._apply(site, key, ban)
+                if ban.until <= self._clock.now():
+                    site.sharing.refused.discard(key)
+                elif (uses := site.uses_of(key)) is not None and uses is not site.sharing.before:
+                    uses.begin_anew(self._clock.monotonic())
 
     def _known(self, name: str) -> Site | None:
         return self.connect if name == CONNECT else self.everywhere if name == EVERYWHERE else self.sites.get(name)
@@ -422,6 +431,7 @@ class Learning:
         """Learn from a proxy that came back how long bans last; one that never served there tells nothing of that."""
         arm = site.arms.get(state.key)
         if arm is not None and arm.good:
+            self.exchange.note(site)
             refused = (arm.bad + 1.0) / (arm.good + arm.bad + 10.0)
             site.lengths.returned(elapsed, served=served, refused=refused)
 
@@ -435,7 +445,7 @@ class Learning:
 
     def _open_arms(self, site: Site) -> None:
         """Begin to tell the proxies of a site apart, with what it served of late."""
-        site.first_uses = self._first_uses
+        site.tells_apart, site.first_uses = True, self._first_uses
         whole = len(self._recent) < _MOST_RECENT
         uses = [(state, use) for state, where, use in self._recent if where is site]
         for state, use in uses[-_MOST_REPLAYED:]:
@@ -443,6 +453,7 @@ class Learning:
             arm.good, arm.served, arm.uses.whole = arm.good + 1.0, True, whole
             site.rate_limit.welcomed(arm.uses.count(use), use)
         site.welcome = len(site.arms)
+        self.exchange.began(site, ((state.key, use) for state, use in uses[-_MOST_REPLAYED:]))
 
     def _count(self, state: ProxyState, site: Site, now: float, *, ok: bool) -> Arm:
         arm = site.arms.get(state.key) or self._new_arm(state, site)
@@ -467,6 +478,7 @@ class Learning:
             return
         arm.uses.begin_anew(self._clock.monotonic())
         site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
+        self.exchange.note(site)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:
         arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic(), uses=self.of_groups.uses(site, state.key))
@@ -485,6 +497,7 @@ class Learning:
             if site.arms and site is not kept:
                 self._arms -= len(site.arms)
                 site.arms.clear()
+                site.tells_apart = False
                 return
         dropped = list(islice(kept.arms, min(_ARMS_AT_ONCE, len(kept.arms) // 2)))
         for key in dropped:

@@ -109,6 +109,10 @@ class Networks:
             return False
         return self._speak((1.0 - _REFUSED) / (1.0 - min(max(rate, _RATES[0]), _RATES[1])))
 
+    def adopt(self, *, together: bool) -> None:
+        """Believe what others have found out."""
+        self.together, self._odds = together, _MOST_ODDS if together else _FIRST_ODDS
+
     def _speak(self, likelihood: float) -> bool:
         """Take in how many times likelier that was if the site counts by network."""
         self._odds = min(max(self._odds + math.log(likelihood), -_MOST_ODDS), _MOST_ODDS)

@@ -62,6 +62,8 @@ _PAUSE, _PAUSE_OF_RETRIES = 2.0, 0.5
 """Seconds in which nobody comes as early as one did that was refused, or whose use is not told of yet. A request that
 was refused is tried again sooner, since that shows whose failure it was."""
 
+_OWN_NUMBERS = 7  # before those for each n
+
 _FADES = 1.002  # of the shortest rest that was served, at each use: a site may become stricter
 
 
@@ -148,7 +150,8 @@ def _refused_early(rested: float) -> float:
 class LearnedRateLimit:
     """What is known of a site's limit by rate: something (`known`) from the first ban on that tells of it.
 
-    `kept` says that nobody should come too early, since the limit has shown that it is one.
+    `kept` says that nobody should come too early, since the limit has shown that it is one. `learnt` counts outcomes
+    that told something of it.
 
     Times are in seconds, in order, the latest last. Each call costs a few µs at most.
     """
@@ -171,10 +174,12 @@ class LearnedRateLimit:
         "held",
         "kept",
         "known",
+        "learnt",
     )
 
     def __init__(self) -> None:
         self.known = self.kept = False
+        self.learnt = 0
         self._waits = [0.0] * len(_USES)
         self._enough = [math.inf] * len(_USES)  # the shortest rests that were served
         self._short = [0.0] * len(_USES)  # the longest that were refused, since shorter ones were served
@@ -296,6 +301,7 @@ class LearnedRateLimit:
         before = len(times)
         if not before:
             return  # no success since the last ban: it has not ended, or the site wants it never
+        self.learnt += 1
         if self.known and not self._is_limit(times, use):
             return
         doubts, waits = self._doubts, self._waits
@@ -345,6 +351,7 @@ class LearnedRateLimit:
         """Learn that a use was served that had others before it that were served."""
         rested = self._rested_most(times, use)
         if rested < 1.0:
+            self.learnt += 1
             self._speak((1.0 - _refused_early(rested)) / (1.0 - self._refused_anyway))
             if rested < TOO_EARLY:
                 self._test_at = 0.0
@@ -392,6 +399,33 @@ class LearnedRateLimit:
         if kept and not self.kept:
             self._test_at = None
         self.kept = kept
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return all that was learnt, for `adopt`; the first number is `learnt`."""
+        own = (self.learnt, self.kept, self._spacing, self._odds, self._rested, self._rested_refused, self._surprise)
+        enough = [0.0 if rest == math.inf else rest for rest in self._enough]
+        return (*own, *self._waits, *enough, *self._short, *self._doubts)
+
+    def adopt(self, numbers: Sequence[float]) -> bool:
+        """Go on from what another one has learnt; False where these are no numbers of a limit."""
+        places = len(_USES)
+        if len(numbers) != _OWN_NUMBERS + 4 * places:
+            return False
+        learnt, kept, spacing, self._odds, self._rested, self._rested_refused, self._surprise = numbers[:_OWN_NUMBERS]
+        self.learnt, self.kept, self._spacing = int(learnt), bool(kept), max(int(spacing), 1)
+        self._waits, self._enough, self._short, self._doubts = (
+            list(numbers[begin : begin + places]) for begin in range(_OWN_NUMBERS, len(numbers), places)
+        )
+        self._enough = [rest or math.inf for rest in self._enough]
+        self._likely, self.known = (), False
+        self._choose()
+        return True
+
+    def evenly(self, until: float) -> SiteUses:
+        """Return the uses of a proxy that has kept an even pace until a moment."""
+        uses = SiteUses()
+        uses.served.extend(until - self.gap * before for before in reversed(range(_USES[-1])))
+        return uses
 
     def _choose(self) -> None:
         """Keep to all numbers with the fewest contradictions, since each that is wrong is found out by bans."""

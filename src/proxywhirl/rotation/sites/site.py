@@ -30,6 +30,7 @@ from proxywhirl.rotation.sites.groups import NOBODY, Members, SiteGroups
 from proxywhirl.rotation.sites.networks import Networks
 from proxywhirl.rotation.sites.pages import Evidence
 from proxywhirl.rotation.sites.rate_limit import LearnedRateLimit, SiteUses
+from proxywhirl.rotation.sites.sharing import SiteSharing
 from proxywhirl.timetable import Timetable
 
 _BYTES_WEIGHT = 0.05
@@ -41,6 +42,9 @@ TRIAL_SECONDS = 10.0
 """Seconds that a request may take to find out whether a resting site is back, or a ban is over."""
 
 _NEARLY = 0.9  # of a wait: the jitter of bans only ever lengthens, but the length that is believed in changes
+LIKELY = 0.05
+"""Where an early use is refused for coming early with a greater probability, the load is spread."""
+
 _AGAIN = 0.25  # seconds after which to ask whether a trial has ended
 
 _LEAST_SPREAD = 0.02
@@ -122,6 +126,8 @@ class Site:
         rests: How often the site was tried while it is out of order, and one more; 0 where it is not.
         trying: The key of the proxy that finds out whether a resting site is back.
         rate_limit: How often a proxy may come, as far as bans have taught that.
+        sharing: What other processes know of it, and which proxies they take.
+        tells_apart: Whether it is kept what each proxy achieved there: from the first refusal on.
         next_turn: The moment that was told to the last request for which nobody had rested.
         log_slowness: By how much the logarithm of a latency is greater here than elsewhere (see `answer_times`).
         bytes_of_use: A moving mean; None before the first use.
@@ -149,6 +155,8 @@ class Site:
     rest_until: float = 0.0
     trying: str = ""
     rate_limit: LearnedRateLimit = field(default_factory=LearnedRateLimit)
+    sharing: SiteSharing = field(default_factory=SiteSharing)
+    tells_apart: bool = False
     next_turn: float = 0.0
     log_slowness: float = 0.0
     bytes_of_use: float | None = None
@@ -214,10 +222,16 @@ class Site:
         if key in self.returning:
             self.barred.discard(key)
 
-    def avoided(self, now: float) -> Collection[str]:
+    @property
+    def suspects_any(self) -> bool:
+        """Whether there are failures that are not resolved, here or elsewhere."""
+        return bool(self.evidence.suspects or self.sharing.refused.at)
+
+    def avoided(self, now: float) -> tuple[Collection[str], ...]:
         """Return the keys of those that others are chosen before, since failures of theirs are not resolved."""
-        table = self.evidence.avoided
-        return table.at if keeps_any(table, now) else ()
+        own, elsewhere = self.evidence.avoided, self.sharing.refused
+        of_both = (own.at,) if self.evidence.suspects and keeps_any(own, now) else ()
+        return (*of_both, elsewhere.at) if keeps_any(elsewhere, now) else of_both
 
     # Uses.
 
@@ -234,10 +248,22 @@ class Site:
     def uses_of(self, key: str) -> SiteUses | None:
         """Return the uses that the site counts together with those of a proxy, None where there are none."""
         arm = self.arms.get(key)
-        if arm is not None or not self.networks.together:
-            return None if arm is None else arm.uses
-        network = self.members.network(key)
-        return self.networks.uses_of(network) if network else None
+        if arm is not None:
+            return arm.uses
+        network = self.members.network(key) if self.networks.together else ""
+        if network:
+            return self.networks.uses_of(network)
+        return self.sharing.uses.get(key, self.sharing.before)
+
+    @property
+    def learnt(self) -> int:
+        """How many outcomes have told something of the site as a whole."""
+        return self.rate_limit.learnt + self.lengths.learnt
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is probably a limit by rate."""
+        return self.rate_limit.known and self.rate_limit.refuses_early > LIKELY
 
     def early(self, key: str, now: float) -> bool:
         """Whether a proxy comes sooner than the site may allow."""
@@ -255,7 +281,7 @@ class Site:
         """
         if not self.rate_limit.holds(now):
             return None
-        known = [arm.uses.all() for key in keys if (arm := self.arms.get(key)) is not None]
+        known = [uses.all() for key in keys if (uses := self.uses_of(key)) is not None]
         if not known:
             return None
         if not self.rate_limit.kept:

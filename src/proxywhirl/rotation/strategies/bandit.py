@@ -10,6 +10,7 @@ from proxywhirl.models import Outcome
 from proxywhirl.rotation.answer_times import believed, in_time, log_deadline
 from proxywhirl.rotation.proxy_state import ProxyState
 from proxywhirl.rotation.sites.rate_limit import TOO_EARLY, tests_every
+from proxywhirl.rotation.sites.sharing import TELLING_SECONDS
 from proxywhirl.rotation.sites.site import Arm, Site, estimate
 from proxywhirl.rotation.strategies.base import Barred, Roster, admitted
 from proxywhirl.rotation.strategies.sampling import ScoredSampler
@@ -19,6 +20,8 @@ _LOOKED_AT = 16
 
 _LOOKED_AT_RARE = 64
 """The same where few may fit: of 20 good ones 19 may have to rest between two uses of a site, or be too slow."""
+
+_OF_OTHERS = -2.0
 
 _IN_TURN = 8  # of these; the rest are drawn, since those that came into the pool together are often unfit together
 
@@ -48,9 +51,6 @@ _QUICK_SHARE = 0.125
 _QUICK_STEP = 0.05  # by which the bound of the quickest moves, in logarithms of seconds, as are those below
 _AS_QUICK = 0.05  # above the bound
 _WHOEVER = 0.05  # share of requests for which time does not count: else none would show that it became quicker
-_SPREAD = 0.05
-"""Time does not count either at a site that so probably refuses those who come early: there the load stays spread."""
-
 _GB = 1e9
 _FIRST_BYTES = 50_000.0  # of a use, until any was measured
 
@@ -147,7 +147,7 @@ class Bandit:
             best, base = self._sampler.draw(exclude, barred), self._par
             if best is None:
                 return None
-        if site is not None and site.arms:
+        if site is not None and site.tells_apart:
             allowed = self._allowed(best, exclude, barred, site)
             if allowed is None:
                 return None
@@ -161,7 +161,7 @@ class Bandit:
 
     def _allowed(self, best: str, exclude: Collection[str], barred: Barred, site: Site) -> str | None:
         """Return who may come by the limit of a site: the best, or one that tests it; None where all have to rest."""
-        limit, now = site.rate_limit, self._roster.monotonic()
+        limit, now = site.rate_limit, self._now(best)
         early = limit.concerns(now) and site.early(best, now)
         if limit.kept:
             limit.note_held(held=early)
@@ -176,7 +176,7 @@ class Bandit:
 
     def _tests_limit(self, site: Site) -> bool:
         """Whether to let a proxy come too early to a site that refuses such ones."""
-        proxies = len(self._sampler) - len(site.barred)
+        proxies = len(self._sampler) - len(site.barred) - len(self._others(site))
         every = tests_every(site.lengths.expected, proxies, site.rate_limit.held)
         return site.rate_limit.may_test(self._roster.monotonic(), every)
 
@@ -186,7 +186,7 @@ class Bandit:
         halfway = 0.0 if limit.tests_all else limit.halfway
         for _ in range(_LOOKED_AT):
             key = self._sampler.draw(exclude, barred)
-            uses = site.uses_of(key) if key is not None else None
+            uses = site.uses_of(key) if key is not None and key not in self._others(site) else None
             if key is not None and uses is not None and halfway <= (rested := limit.rested(uses.all(), now)) < least:
                 best, least = key, rested
         return best
@@ -198,13 +198,13 @@ class Bandit:
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
         count = len(keys)
         turn = place = self._turn if site is None else site.turn
-        arms = site.arms if site is not None else None
+        apart, others = site is not None and site.tells_apart, self._others(site)
         limit = None
-        if arms and site is not None and site.rate_limit.concerns(self._roster.monotonic()):
+        if apart and site is not None and site.rate_limit.concerns(self._roster.monotonic()):
             limit = site.rate_limit
         looks = _LOOKED_AT if limit is None and within is None else _LOOKED_AT_RARE
         in_turn, again = (_IN_TURN, _LOOKED_AT) if count > looks else (count, 0)
-        spread_out = limit is not None and limit.refuses_early > _SPREAD
+        spread_out = site is not None and site.limits
         enough = self._par - (_MARGIN if spread_out else _NARROW)
         refusing, weighed, deadline = bool(exclude or barred), self._worth is not None, None
         if within is not None:
@@ -237,11 +237,11 @@ class Bandit:
             else:
                 base += numbers[at + 1] * deviations[drawn]
             chance = base
-            if arms and site is not None:
+            if apart and site is not None:
                 base, chance = self._on_site(key, base, deviations[drawn], site)
             if weighed:
                 base, chance = self._weighed(at, base, chance, site, deadline)
-            if chance >= (lenient if untold and not numbers[at + 3] else enough):
+            if chance >= (lenient if untold and not numbers[at + 3] else enough) and not (others and key in others):
                 seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
                 if seconds < shortest:
                     best, best_chance, best_base, shortest = key, chance, base, seconds
@@ -261,6 +261,15 @@ class Bandit:
         else:
             site.turn = turn
         return best, best_base
+
+    def _now(self, key: str) -> float:
+        """Return up to when the uses of a proxy are known."""
+        now = self._roster.monotonic()
+        return now - TELLING_SECONDS if key in self._roster.others else now
+
+    def _others(self, site: Site | None) -> Collection[str]:
+        """Return the keys of the proxies that other processes take first."""
+        return self._roster.others if site is None or not site.sharing.others else site.sharing.others
 
     def _weighed(
         self, at: int, base: float, chance: float, site: Site | None, deadline: float | None
@@ -311,11 +320,11 @@ class Bandit:
         if arm is None:
             if site.welcome >= _QUICK_SHARE * len(self._sampler.keys):  # enough to carry the load without new ones
                 base *= site.first_uses
-            if not site.networks.together:
-                return base, base
         elif base <= 1.5:  # noqa: PLR2004  # one on trial stays what it is
             base = arm.mean + arm.spread * deviation
-        limit, now = site.rate_limit, self._roster.monotonic()
+        limit, now = site.rate_limit, self._now(key)
+        if limit.kept and key in site.sharing.others:
+            return base, _OF_OTHERS
         uses = site.uses_of(key) if limit.concerns(now) else None
         if uses is not None:
             rested = limit.rested(uses.all(), now)

@@ -36,12 +36,14 @@ class Roster(Protocol):
     """The pool, as a strategy sees it: facts about a proxy, chance and time.
 
     `success_worth` is what a served request is worth, in the currency of `Attributes.price_per_gb`; None: not said.
+    `others` are the keys of the proxies that other processes on the same home take first.
     `times` has how soon proxies usually answer; it is learnt for strategies that meet deadlines alone.
     """
 
     rng: random.Random
     success_worth: float | None
     times: AnswerTimes
+    others: Collection[str]
 
     def monotonic(self) -> float:
         """Return the pool's monotonic time in seconds."""
