@@ -44,9 +44,9 @@ class LimitedSite:
         self.refusals = 0
 
     def visit(self, pool: Pool) -> str:
-        """Send a request through the pool, and once more if it is refused; return the key that served it, if any."""
+        """Send a request through the pool, and again if it is refused; return the key that served it, if any."""
         tried: set[str] = set()
-        for _ in range(2):
+        for _ in range(4):
             try:
                 lease = pool.acquire(f"{TARGET}{self._clock.monotonic()}", exclude=tried)
             except PoolEmpty:
