@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxywhirl.rotation.sites import bans, pages, rate_limit, site
+from proxywhirl.rotation.sites import bans, pages, rate_limit, sharing, site
 from proxywhirl.rotation.sites.pages import needed_after, needed_at
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8").split())
@@ -27,6 +27,12 @@ PAGE = " ".join((Path(__file__).parents[2] / "docs" / "choosing.md").read_text(e
         f"a refusal of one that had {rate_limit._WIDE} times its rest",
         f"for {rate_limit._PAUSE:.0f} seconds after its refusal nobody comes",
         f"that had less than {rate_limit._MARGIN} times its rest",
+        f"| {sharing.TOLD_EVERY:.0f} second after either was learnt",
+        f"every {sharing.NOTED_EVERY:.0f} seconds |",
+        f"one that was silent for {sharing.PRESENT_SECONDS:.0f} seconds has gone",
+        f"for {site.TRIAL_SECONDS:.0f} seconds others are chosen before this proxy",
+        f"the requests of the last {sharing._RATE_SECONDS:.0f} seconds",
+        f"wrong by {sharing._TOLERANCE} or more",
         f"is tried again after {rate_limit._PAUSE_OF_RETRIES} seconds",
     ],
 )

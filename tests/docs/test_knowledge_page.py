@@ -27,7 +27,7 @@ def test_the_commands_are_commands(line: str) -> None:
 
 def test_the_bounds_are_those_of_the_code() -> None:
     """How many are kept, for how long, and how often is written, read and swept."""
-    assert PAGE.count(f"at most {shared.KEPT:,}") == 2
+    assert PAGE.count(f"at most {shared.KEPT:,}") == 3
     assert f"{records.LIFE_SECONDS / 86_400:g} days after its last use" in PAGE
     assert f"at most once every {shared.SWEEP_SECONDS:g} seconds" in PAGE
     assert f"after {shared.BACKOFF.first:g} second, then {shared.BACKOFF.first * 2:g}" in PAGE

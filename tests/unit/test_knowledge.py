@@ -25,10 +25,12 @@ from proxywhirl.knowledge.records import (
     pair_of,
     session_of,
     session_text,
+    site_of,
+    site_text,
 )
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban
-from proxywhirl.rotation.sites.sharing import SiteRecord
+from proxywhirl.rotation.sites.sharing import SiteRecord, SiteUser
 from proxywhirl.state.store import Change, MemoryStore, Perishable, StateStore, Store, Written
 from proxywhirl.testing import ManualClock
 
@@ -575,3 +577,55 @@ def test_merging_knows_no_order(one: Ban, other: Ban) -> None:
 def test_a_ban_for_ever_is_written_as_one_for_very_long() -> None:
     """JSON has no infinity."""
     assert ban_of(ban_text(Ban(math.inf, 1, "r", math.inf))).until > 2e11
+
+
+numbers = st.lists(st.floats(-1e6, 1e6, allow_nan=False), max_size=6).map(tuple)
+uses = st.lists(st.tuples(st.text(), moments, st.booleans()), max_size=4).map(tuple)
+users = st.builds(SiteUser, seen=moments, uses=uses, rate=st.floats(0, 1e6), part=st.floats(0, 1))
+
+
+@given(st.builds(SiteRecord, limit=numbers, lengths=numbers, used=moments, users=st.dictionaries(st.text(), users)))
+def test_what_is_known_of_a_site_is_read_as_it_was_written(record: SiteRecord) -> None:
+    """Any of it, whatever names there are."""
+    assert site_of(site_text(record)) == record
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "[[1],[],0]", '[["a"],[],0,{}]', "[[],[],0,[]]", '[[],[],0,{"a":[1,2]}]', "[[1e999],[],0,{}]"]
+)
+def test_a_damaged_record_of_a_site_is_none(text: str) -> None:
+    """It says so, and whoever reads it leaves it out."""
+    with pytest.raises(ValueError, match=r"not a row|no table|Expecting value"):
+        site_of(text)
+
+
+def test_what_is_learnt_of_a_site_is_told_to_all() -> None:
+    """Also to those who come later; of two that have learnt, the one stands that did so from more."""
+    store, clock = MemoryStore(), ManualClock()
+    one, other = Knowledge(store, clock=clock), Knowledge(store, clock=clock)
+    first, second, third = Pool(), Pool(), Pool()
+    first.told_sites = {SITE: SiteRecord(limit=(5.0, 1.0), used=clock.now())}
+    one.save(cast("Any", first))
+    assert first.sites[SITE].limit == (5.0, 1.0)
+    second.told_sites = {SITE: SiteRecord(limit=(2.0, 7.0), lengths=(1.0, 3.0), used=clock.now())}
+    other.save(cast("Any", second))
+    assert (second.sites[SITE].limit, second.sites[SITE].lengths) == ((5.0, 1.0), (1.0, 3.0))
+    one.follow(cast("Any", first))
+    assert first.sites[SITE].lengths == (1.0, 3.0)
+    Knowledge(store, clock=clock).follow(cast("Any", third))
+    assert third.sites[SITE] == second.sites[SITE]
+
+
+def test_a_session_whose_record_is_lost_is_written_again() -> None:
+    """As with a file that was damaged, at its next use; one that was ended stays so."""
+    store, clock = MemoryStore(), ManualClock()
+    knowledge, pool = Knowledge(store, clock=clock), Pool()
+    made = Assignment("k", clock.now(), clock.now(), 0)
+    for session in ("lost", "ended"):
+        knowledge.assign(session, lambda _: made)
+    store.delete_many("session", ["lost"])
+    knowledge.end("ended")
+    for session in ("lost", "ended"):
+        pool.use(session, clock.now() + 1.0)
+    knowledge.save(cast("Any", pool))
+    assert set(knowledge.sessions()) == {"lost"}

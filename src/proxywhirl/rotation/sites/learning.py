@@ -228,12 +228,13 @@ class Learning:
         failure = self._failure(state, site, outcome, now, page=page, use=use, again=again)
         own, found = site.evidence.fail(failure, proxies=proxies)
         all_alike = site.evidence.note_run(failure, proxies=proxies) or (own and page is None)
-        if all_alike and not limits_each(outcome):
+        limited = bool(failure.uses_before) and site.rate_limit.kept
+        if all_alike and not limits_each(outcome) and (out_of_order(outcome) or not limited):
             site.at_fault = sign
             if out_of_order(outcome):
                 self._rest(site, state.key, outcome, now)
                 return True, self._acquit_run(site, sign, just_convicted=found if failure in found else ())
-        elif site.evidence.runs_beyond_doubt and not out_of_order(outcome):
+        elif (site.evidence.runs_beyond_doubt or (all_alike and limited)) and not out_of_order(outcome):
             found = [*found, *site.evidence.convict_run(sign)]
         for one in found:
             if own and one.convicted and one is not failure and one.page == page and not limits_each(one.outcome):
@@ -477,7 +478,8 @@ class Learning:
                 arm.uses.begin_anew(self._clock.monotonic())
             return
         arm.uses.begin_anew(self._clock.monotonic())
-        site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole)
+        failing = 0.0 if site.evidence.was_served(failure.page) else site.evidence.failing
+        site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole, failing=failing)
         self.exchange.note(site)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:

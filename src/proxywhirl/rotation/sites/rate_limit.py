@@ -221,7 +221,7 @@ class LearnedRateLimit:
     @property
     def unsure(self) -> bool:
         """Whether refusals speak for a limit, which is not shown yet: an early use shows it, so one at a time comes."""
-        return self.known and not self.kept and self._odds >= _FIRST_ODDS
+        return self.known and not self.kept and self._odds > _FIRST_ODDS
 
     def pause(self, now: float) -> None:
         """Let nobody come too early for a moment, until it is known what becomes of one that did."""
@@ -235,9 +235,7 @@ class LearnedRateLimit:
         request that fails `again` says no more than it did before: its page may fail for all.
         """
         if times and not self.kept and self._odds >= _FIRST_ODDS:
-            rested = min(
-                ((use - times[-uses]) / wait for uses, wait in self._likely if uses <= len(times)), default=1.0
-            )
+            rested = self._rested_most(times, use)
             if rested < 1.0 and not again:
                 self._speak(_refused_early(rested) / max(self._refused_anyway, failing))
             rests = [(uses, use - times[-uses]) for uses in _USES if uses <= len(times)]
@@ -292,9 +290,10 @@ class LearnedRateLimit:
         """Whether a refusal is probably for coming too early."""
         return self._odds > _LOST and self.rested(times, use) < 1.0
 
-    def refused(self, times: Sequence[float], use: float, *, whole: bool) -> None:
+    def refused(self, times: Sequence[float], use: float, *, whole: bool, failing: float = 0.0) -> None:
         """Learn from a ban of a use that had others before it; `whole` says that none of these is missing.
 
+        `failing` is how often attempts fail there, 0..1, where the page may have failed for all; else 0.
         Of those before it that are not told of yet, some may not have come to the site: what is taken for a wait that
         is too short is rather shorter than it was.
         """
@@ -302,7 +301,7 @@ class LearnedRateLimit:
         if not before:
             return  # no success since the last ban: it has not ended, or the site wants it never
         self.learnt += 1
-        if self.known and not self._is_limit(times, use):
+        if self.known and not self._is_limit(times, use, failing):
             return
         doubts, waits = self._doubts, self._waits
         for place, uses in enumerate(_USES):
@@ -322,7 +321,7 @@ class LearnedRateLimit:
                 waits[place] = longer
         self._choose()
 
-    def _is_limit(self, times: Sequence[float], use: float) -> bool:
+    def _is_limit(self, times: Sequence[float], use: float, failing: float) -> bool:
         """Learn from a refusal whether there is a limit; False where it tells nothing of how long a rest has to be.
 
         That is where it came much later than the limit asks for that has shown to be one: one of many is refused for
@@ -331,7 +330,7 @@ class LearnedRateLimit:
         parts = [(use - times[-uses]) / wait for uses, wait in self._likely if uses <= len(times)]
         rested = min(parts, default=1.0)
         if rested < 1.0:
-            self._speak(_refused_early(rested) / self._refused_anyway)
+            self._speak(_refused_early(rested) / max(self._refused_anyway, failing))
             if rested < MUCH_TOO_EARLY:
                 self._spacing = min(2 * self._spacing, _SELDOM)
         elif rested > _WIDE:

@@ -243,6 +243,9 @@ class Bandit:
                 base, chance = self._weighed(at, base, chance, site, deadline)
             if chance >= (lenient if untold and not numbers[at + 3] else enough) and not (others and key in others):
                 seconds = numbers[at + 2] if numbers[at + 3] else self._times.usual[0]
+                state = self._roster.slot(key)
+                if state is not None and state.in_flight:
+                    seconds += math.log1p(state.in_flight)
                 if seconds < shortest:
                     best, best_chance, best_base, shortest = key, chance, base, seconds
                 if any_will_do or (untold and not numbers[at + 3]):
