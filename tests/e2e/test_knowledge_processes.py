@@ -17,8 +17,10 @@ import pytest
 from proxywhirl.errors import Blame, CacheError, PoolEmpty
 from proxywhirl.models import Attributes, Outcome
 from proxywhirl.rotation.lease import Lease
+from proxywhirl.rotation.pool import Pool
 from proxywhirl.runtime import Runtime
 from proxywhirl.settings import Settings
+from proxywhirl.testing import ManualClock
 from proxywhirl.urls import parse
 from tests.waiting import GUARD_SECONDS, wait_until
 
@@ -296,3 +298,37 @@ def test_the_bans_of_a_proxy_that_is_removed_do_not_come_back(home: Path, runtim
         command.take_in([(url, Attributes())], source="test", ttl=math.inf, lift=True)
         assert command.knowledge.bans() == {}
     wait_until(lambda: key in runtime.pool and not runtime.pool.bans())
+
+
+def test_a_limit_that_one_process_has_learnt_is_kept_by_the_next(home: Path, runtime: Runtime) -> None:
+    """What is known of a site outlives the process, and two that are there take different proxies first."""
+    runtime.close()
+    clock, used = ManualClock(), dict[str, float]()
+
+    def visit(pool: Pool) -> None:
+        """Send a request to a site that lets each proxy come once in 20 seconds."""
+        try:
+            lease = pool.acquire(f"{TARGET}{clock.monotonic()}")
+        except PoolEmpty:
+            return
+        early = clock.monotonic() - used.get(lease.proxy.key, -math.inf) < 20.0
+        used[lease.proxy.key] = clock.monotonic()
+        lease.report(REFUSED if early else SERVED)
+
+    with Runtime(Settings.load(home), clock=clock) as first:
+        for _ in range(600):
+            first.feed()
+            visit(first.pool)
+            clock.advance(0.7)
+        first.feed()
+        with Runtime(Settings.load(home), clock=clock) as second:
+            second.feed()
+            visit(second.pool)
+            for running in (second, first, second):
+                running.feed()
+            limits = [one.pool._chooser.learning.sites[SITE].rate_limit for one in (first, second)]
+            assert limits[0].known
+            assert limits[1].numbers()[0] >= limits[0].numbers()[0] > 0
+            parts = [one.pool._chooser.states.others for one in (first, second)]
+            assert all(parts)
+            assert not set(parts[0]) & set(parts[1])

@@ -258,3 +258,34 @@ def test_the_lengths_of_bans_go_on_from_their_numbers(returns: list[tuple[float,
     assert other.numbers() == lengths.numbers()
     assert all(other.over(a) <= other.over(b) for a, b in pairwise((1.0, 60.0, 1e4)))
     assert not other.adopt((1.0, 0.0, 1.0))
+
+
+def test_a_success_that_was_under_way_when_a_ban_began_does_not_end_it() -> None:
+    """It tells nothing of the time after the refusal, which may be known from another process."""
+    clock = ManualClock()
+    pool = Pool.of(URLS[:3], "round_robin", rng=random.Random(1), clock=clock)
+    leases = [pool.acquire(f"{TARGET}a") for _ in range(6)]
+    clock.advance(1.0)
+    leases[1].report(SERVED)
+    leases[0].report(REFUSED)
+    banned = leases[0].proxy.key, SITE
+    assert banned in pool.bans()
+    clock.advance(0.1)
+    assert leases[3].proxy.key == banned[0]
+    leases[3].report(SERVED)
+    assert banned in pool.bans()
+
+
+def test_where_a_limit_is_kept_all_that_are_refused_have_met_it() -> None:
+    """That everybody is refused is not taken for the site's fault: they are banned."""
+    home = Home()
+    pool = teach(home)
+    home.clock.advance(1200.0)
+    limit = pool._chooser.learning.sites[SITE].rate_limit
+    assert limit.kept
+    leases = [pool.acquire(f"{TARGET}{n}") for n in range(len(URLS))]
+    for lease in leases:
+        home.clock.advance(0.01)
+        lease.report(REFUSED)
+    assert pool._chooser.learning.sites[SITE].at_fault == ""
+    assert len(pool.bans()) == len({lease.proxy.key for lease in leases})
