@@ -27,6 +27,7 @@ class _Sharing(PoolChoice):
     def __init__(self, arena: Arena, name: str) -> None:
         super().__init__(arena, "bandit")
         self._name = name
+        self._pool.learn_sites({}, name)
 
     def collect(self) -> dict[Pair, Ban]:
         """Return the bans that changed since the last time."""

@@ -14,6 +14,7 @@ from proxywhirl.rotation.sites.group_learning import GroupLearning
 from proxywhirl.rotation.sites.sharing import ANY_SITE, NOTED_EVERY, TOLD_EVERY, SiteRecord, SiteUser, of_others
 from proxywhirl.rotation.sites.site import TRIAL_SECONDS, Site
 
+_AT_ONCE = 50  # sites that are told of together: others wait for the transaction
 _MANY = 2000  # proxies: of so many the banned ones do not matter
 
 
@@ -47,7 +48,7 @@ class SiteExchange:
         self._of_groups = of_groups
         self._open_arms = open_arms
         self._most = most
-        self._news: set[str] = set()
+        self._news: dict[str, None] = {}  # in the order in which they are told of
         self._told: OrderedDict[str, SiteRecord] = OrderedDict()
         self._name = ""
         self._noted_at = -math.inf
@@ -56,20 +57,21 @@ class SiteExchange:
     # Out.
 
     def note(self, site: Site) -> None:
-        """Take note that something was learnt of a site."""
-        self._news.add(site.name)
+        """Take note that something was learnt of a site; who never told anybody of anything keeps nothing."""
+        if self._name:
+            self._news[site.name] = None
 
     def unserved(self, site: Site | None) -> None:
         """Take note that no proxy can be used, on a site that refuses."""
-        if site is not None and site.tells_apart:
+        if self._name and site is not None and site.tells_apart:
             site.sharing.unserved += 1
-            self._news.add(site.name)
+            self._news[site.name] = None
 
     def used(self, site: Site, key: str, *, refused: bool = False) -> None:
         """Take note that a proxy is used on a site that refuses, or was refused there itself."""
         if self._name:
             site.sharing.served += not refused
-            self._news.add(site.name)
+            self._news[site.name] = None
             site.sharing.recent.append((key, self._clock.now(), refused))
 
     def collect(self, name: str, *, last: bool) -> dict[str, SiteRecord]:
@@ -80,9 +82,11 @@ class SiteExchange:
             self.asked, self._noted_at = False, now
             told[ANY_SITE] = SiteRecord(used=wall, users={name: SiteUser(0.0 if last else wall)})
         for name_of_site in list(self._news):
+            if len(told) >= _AT_ONCE and not last:
+                break
             site = self._sites.get(name_of_site)
             if site is None or last or self._is_due(site, now):
-                self._news.discard(name_of_site)
+                del self._news[name_of_site]
                 if site is not None:
                     told[name_of_site] = self._record(site, name, now, wall)
         return told
@@ -105,7 +109,8 @@ class SiteExchange:
     def began(self, site: Site, uses: Iterable[tuple[str, float]]) -> None:
         """Take note of uses that began before the site refused anybody (by the pool's monotonic clock)."""
         since = self._clock.now() - self._clock.monotonic()
-        site.sharing.recent.extend((key, since + use, False) for key, use in uses)
+        if self._name:
+            site.sharing.recent.extend((key, since + use, False) for key, use in uses)
 
     # In.
 
