@@ -22,7 +22,6 @@ BUSY = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=503)
 BROKEN = Outcome(False, blame=Blame.TARGET, status=500)
 HANGS = Outcome(False, blame=Blame.PROXY, rule=SILENT, error="no answer in time")
 CUTS = Outcome(False, blame=Blame.PROXY, rule=CUT, error="the answer broke off", reached=True)
-UNREACHED = Outcome(False, blame=Blame.TARGET_THROUGH_PROXY, status=504, error="cannot reach the target")
 STRATEGIES = ["round_robin", "random", "bandit", "least_used"]
 
 
@@ -230,29 +229,6 @@ def test_silence_at_a_page_that_serves_others_is_the_proxy_s(shop: Shop, outcome
     uses = {use.proxy.key: use for use in shop.pool.snapshot()}
     assert uses[shop.keys[0]].set_aside_until is not None
     assert uses[shop.keys[0]].failed == 1
-    assert shop.told() == {0}  # and it is banned there
-
-
-@pytest.mark.parametrize("outcome", [HANGS, CUTS, UNREACHED, BUSY], ids=["hangs", "cuts", "unreached", "busy"])
-def test_a_site_that_drops_those_who_come_too_often_teaches_its_limit(outcome: Outcome) -> None:
-    """A firewall gives no answer, or lets nobody connect: that is a ban as well as a 403."""
-    shop, used, banned, refused = Shop("bandit", 20), dict[str, float](), dict[str, float](), list[int]()
-    for number in range(1500):
-        shop.clock.advance(0.5)
-        now, tried = shop.clock.monotonic(), set[str]()
-        for _ in range(5):
-            lease = shop.pool.acquire(Target("http", "shop.example", 80, page=number), exclude=tried)
-            key = lease.proxy.key
-            tried.add(key)
-            if now - used.get(key, -9.0) < 4.0:  # seconds between two uses
-                banned[key] = now + 60.0
-            used[key] = now
-            if banned.get(key, 0.0) <= now:
-                lease.report(OK)
-                break
-            refused.append(number)
-            lease.report(outcome)
-    assert sum(number >= 750 for number in refused) < 75  # a tenth of the second half
 
 
 def test_requests_without_a_page_are_for_one(shop: Shop) -> None:

@@ -26,6 +26,10 @@ PLAIN = parse("http://192.0.2.8:8080")
 NAME = "bob@example.com"
 
 
+def _nothing(*_: object, **__: object) -> dict[str, object]:
+    return {}
+
+
 @pytest.fixture
 def learnt(home: Path) -> Path:
     """Give a home with three bans and a session."""
@@ -38,7 +42,9 @@ def learnt(home: Path) -> Path:
             (PLAIN.key, "shop.example"): Ban(now + 300, 1, "captcha", now + 6000),
             (PLAIN.key, "[2001:db8::1]:8080"): Ban(now + 900, 1, "status-429", now + 6000),
         }
-        pool: Any = SimpleNamespace(collect_bans=lambda: found_out, collect_uses=dict)
+        pool: Any = SimpleNamespace(
+            collect_bans=lambda: found_out, collect_sites=lambda *_, **__: {}, collect_uses=dict
+        )
         runtime.knowledge.save(pool)
         runtime.knowledge.assign(session_id(NAME), lambda _: Assignment(ALICE.key, now - 60, now))
     return home
@@ -122,7 +128,7 @@ def test_groups_are_listed_and_lifted(run: Run, learnt: Path) -> None:
     with Runtime(Settings.load(learnt)) as runtime:
         ban = Ban(time.time() + 60, 1, "proxy", time.time() + 6000)
         barred = {("203.0.113.0/24", "shop.example"): ban, ("gateway gw.example", "*:group"): ban}
-        pool: Any = SimpleNamespace(collect_bans=lambda: barred, collect_uses=dict)
+        pool: Any = SimpleNamespace(collect_bans=lambda: barred, collect_sites=_nothing, collect_uses=dict)
         runtime.knowledge.save(pool)
     rows = {row[0]: row[2:4] for row in run("bans").rows}
     assert rows["203.0.113.0/24"] == ["every proxy of it", "shop.example"]

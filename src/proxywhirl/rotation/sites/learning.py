@@ -6,7 +6,7 @@ what came                          what follows
 the site served                    the ban ends and loses a strike; who failed at this page is convicted; a site that
                                    rested is back
 a refusal, the proxy's own         a ban (`bans`), from which is learnt how often a proxy may come (`rate_limit`), and
-                                   how long bans last; silence counts as one
+                                   how long bans last
 a refusal, the page's own          nobody is banned; the answer is the target's own, and is passed on
 a refusal, not known whose         others are chosen before this proxy until that is known (`pages`)
 a site out of order                it rests: one request at a time tries it
@@ -24,6 +24,7 @@ import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping, Sequence
+from http import HTTPStatus
 from itertools import islice
 
 from proxywhirl.clock import Clock
@@ -292,7 +293,8 @@ class Learning:
             failure.use = None
         if arm is not None and use is not None and not out_of_order(outcome):
             arm.uses.refused[failure.sign] = use
-            if failure.use is not None and site.evidence.may_be_ban(failure.sign):
+            refused = outcome.blame is Blame.TARGET_THROUGH_PROXY
+            if refused and failure.use is not None and site.evidence.may_be_ban(failure.sign):
                 site.rate_limit.suspect(failure.uses_before, use, now, failing=site.evidence.failing, again=again)
         failure.of_site = self._weight(failure, site)
         if out_of_order(outcome):
@@ -323,7 +325,7 @@ class Learning:
 
     def _convict(self, failure: Failure, site: Site, now: float) -> None:
         """Ban a proxy for a refusal of its own, and learn from that how often it may come and how long bans last."""
-        if failure.outcome.blame is Blame.TARGET:
+        if failure.outcome.blame is not Blame.TARGET_THROUGH_PROXY:
             return
         if not failure.banned:
             self._strike(failure, site, now)
@@ -478,9 +480,11 @@ class Learning:
                 arm.uses.begin_anew(self._clock.monotonic())
             return
         arm.uses.begin_anew(self._clock.monotonic())
-        failing = 0.0 if site.evidence.was_served(failure.page) else site.evidence.failing
-        site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole, failing=failing)
-        self.exchange.note(site)
+        outcome = failure.outcome
+        if outcome.status == HTTPStatus.TOO_MANY_REQUESTS or not out_of_order(outcome):
+            failing = 0.0 if site.evidence.was_served(failure.page) else site.evidence.failing
+            site.rate_limit.refused(failure.uses_before, failure.use, whole=failure.whole, failing=failing)
+            self.exchange.note(site)
 
     def _new_arm(self, state: ProxyState, site: Site) -> Arm:
         arm = site.arms[state.key] = Arm(stamp=self._clock.monotonic(), uses=self.of_groups.uses(site, state.key))

@@ -173,9 +173,9 @@ class Evidence:
         return refused > _MOSTLY * (cleared + 1.0)
 
     def may_be_ban(self, sign: str) -> bool:
-        """Whether no more failures of one sign turned out to be the pages' than were bans."""
-        refused, cleared = self._by_sign.get(sign, _UNKNOWN)
-        return refused >= cleared
+        """Whether no more failures of one sign turned out to be the pages' than were bans; of a new sign, of all."""
+        known = [self._by_sign[sign]] if sign in self._by_sign else self._by_sign.values()
+        return sum(refused - cleared for refused, cleared in known) >= 0.0
 
     def _note(self, sign: str, refused: float = 0.0, cleared: float = 0.0) -> None:
         before = self._by_sign.get(sign, _UNKNOWN)

@@ -239,8 +239,13 @@ class LearnedRateLimit:
             if rested < 1.0 and not again:
                 self._speak(_refused_early(rested) / max(self._refused_anyway, failing))
             rests = [(uses, use - times[-uses]) for uses in _USES if uses <= len(times)]
-            self._paused_rests = tuple((uses, _MARGIN * rest) for uses, rest in rests if rest)
-            self.pause(now)
+            self._paused_rests = tuple(
+                (uses, _MARGIN * rest)
+                for (uses, rest), enough in zip(rests, self._enough, strict=False)
+                if 0.0 < rest <= enough  # a limit of this number would have refused the shorter rests too
+            )
+            if self._paused_rests or self.known:
+                self.pause(now)
 
     def holds(self, now: float) -> bool:
         """Whether nobody should come too early now."""

@@ -197,7 +197,7 @@ class Bandit:
         """Return who it is, and what the chance is for one that has rested."""
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
         count = len(keys)
-        turn = place = self._turn if site is None else site.turn
+        turn = place = self._turn if site is None or site.turn < 0 else site.turn
         apart, others = site is not None and site.tells_apart, self._others(site)
         limit = None
         if apart and site is not None and site.rate_limit.concerns(self._roster.monotonic()):
@@ -259,9 +259,9 @@ class Bandit:
             elif chance > best_chance and shortest == math.inf:
                 best, best_chance, best_base = key, chance, base
         self._drawn, self._quick = drawn, quick
-        if site is None:
+        if site is None or site.turn < 0:  # sites that are new begin with different proxies
             self._turn = turn
-        else:
+        if site is not None:
             site.turn = turn
         return best, best_base
 
@@ -272,7 +272,9 @@ class Bandit:
 
     def _others(self, site: Site | None) -> Collection[str]:
         """Return the keys of the proxies that other processes take first."""
-        return self._roster.others if site is None or not site.sharing.others else site.sharing.others
+        if site is None or not site.tells_apart:
+            return ()
+        return site.sharing.others or self._roster.others
 
     def _weighed(
         self, at: int, base: float, chance: float, site: Site | None, deadline: float | None
