@@ -292,11 +292,11 @@ ROUTES = (
     Route("cache.delete of one key", deleting, limit=(22, 138), aim=(13, 80)),
     Route("CacheManager() on an empty folder", opening, limit=(39, 846), aim=(25, 300)),
     Route("import of one line with a credential", importing, limit=(28, 121), aim=(25, 150)),
-    Route("pool.acquire(target), bandit", choosing, limit=(9, 15), aim=(7, 12)),
+    Route("pool.acquire(target), bandit", choosing, limit=(8, 13), aim=(7, 12)),
     Route("a successful lease.report, bandit", reporting, limit=(9, 13), aim=(9, 12)),
     Route("pool.acquire(session=new)", beginning_a_session, limit=(16, 58), aim=(14, 60)),
-    Route("a failing lease.report, then fed", failing, limit=(55, 472), aim=(30, 200)),
-    Route("the gateway, one GET", forwarding, limit=(32, 230), aim=(22, 150)),  # in how many pieces bytes arrive varies
+    Route("a failing lease.report, then fed", failing, limit=(52, 415), aim=(30, 200)),
+    Route("the gateway, one GET", forwarding, limit=(30, 215), aim=(22, 150)),  # in how many pieces bytes arrive varies
 )
 
 

@@ -599,19 +599,30 @@ def test_a_damaged_record_of_a_site_is_none(text: str) -> None:
         site_of(text)
 
 
+def test_a_site_may_have_any_name() -> None:
+    """What is known of it comes back under that name."""
+    store, clock, pool = MemoryStore(), ManualClock(), Pool()
+    names = {"*", "[2001:db8::1]:8080", "a%2fb", "\ud800", "ümlaut"}
+    knowledge = Knowledge(store, clock=clock)
+    pool.told_sites = {name: SiteRecord(limit=(1.0,), used=clock.now()) for name in names}
+    for step in (knowledge.save, knowledge.follow):
+        step(cast("Any", pool))
+    assert pool.sites.keys() == names
+
+
 def test_what_is_learnt_of_a_site_is_told_to_all() -> None:
     """Also to those who come later; of two that have learnt, the one stands that did so from more."""
     store, clock = MemoryStore(), ManualClock()
     one, other = Knowledge(store, clock=clock), Knowledge(store, clock=clock)
     first, second, third = Pool(), Pool(), Pool()
     first.told_sites = {SITE: SiteRecord(limit=(5.0, 1.0), used=clock.now())}
-    one.save(cast("Any", first))
+    for step in (one.save, one.follow):
+        step(cast("Any", first))
     assert first.sites[SITE].limit == (5.0, 1.0)
     second.told_sites = {SITE: SiteRecord(limit=(2.0, 7.0), lengths=(1.0, 3.0), used=clock.now())}
-    other.save(cast("Any", second))
+    for step in (other.save, other.follow):
+        step(cast("Any", second))
     assert (second.sites[SITE].limit, second.sites[SITE].lengths) == ((5.0, 1.0), (1.0, 3.0))
-    one.follow(cast("Any", first))
-    assert first.sites[SITE].lengths == (1.0, 3.0)
     Knowledge(store, clock=clock).follow(cast("Any", third))
     assert third.sites[SITE] == second.sites[SITE]
 

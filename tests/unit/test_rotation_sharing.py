@@ -136,12 +136,18 @@ def test_two_processes_together_come_as_often_as_one_may() -> None:
     assert sum(map(bool, served)) > 0.75 * len(served)
 
 
-def test_a_use_elsewhere_is_a_use_here() -> None:
-    """A proxy that another process has just used has to rest here too."""
-    home = Home()
+def taught_beside(home: Home) -> tuple[Pool, Pool]:
+    """Return a pool that has learnt the limit of the site, and one of another process beside it."""
     first = teach(home)
     second = home.open("second")
     home.exchange()
+    return first, second
+
+
+def test_a_use_elsewhere_is_a_use_here() -> None:
+    """A proxy that another process has just used has to rest here too."""
+    home = Home()
+    first, second = taught_beside(home)
     home.clock.advance(WINDOW * 3)
     used = {home.site.visit(first) for _ in range(3)} - {""}
     home.clock.advance(0.1)
@@ -154,9 +160,7 @@ def test_a_use_elsewhere_is_a_use_here() -> None:
 def test_a_refusal_elsewhere_makes_others_come_first() -> None:
     """Before it is known whose failure it was, and no longer than a while."""
     home = Home()
-    first = teach(home)
-    second = home.open("second")
-    home.exchange()
+    first, second = taught_beside(home)
     home.clock.advance(WINDOW * 3)
     lease = first.acquire(f"{TARGET}new")
     lease.report(REFUSED)
@@ -246,6 +250,10 @@ def test_a_limit_goes_on_from_its_numbers(gaps: list[float], seed: int) -> None:
     assert (other.known, other.kept, other.gap) == (limit.known, limit.kept, limit.gap)
     assert other.rested(times, now + 1.0) == limit.rested(times, now + 1.0)
     assert not other.adopt(limit.numbers()[:-1])
+    wild = list(limit.numbers())
+    wild[3] = -1e9
+    assert other.adopt(wild)
+    assert 0.0 <= other.refuses_early <= 1.0
 
 
 @given(st.lists(st.tuples(st.floats(1.0, 1e4), st.booleans(), st.floats(0, 1)), max_size=30))
@@ -257,7 +265,7 @@ def test_the_lengths_of_bans_go_on_from_their_numbers(returns: list[tuple[float,
     assert other.adopt(lengths.numbers())
     assert other.numbers() == lengths.numbers()
     assert all(other.over(a) <= other.over(b) for a, b in pairwise((1.0, 60.0, 1e4)))
-    assert not other.adopt((1.0, 0.0, 1.0))
+    assert not any(other.adopt(numbers) for numbers in ((), (1.0,), (1.0, 0.0, 1.0)))
 
 
 def test_a_success_that_was_under_way_when_a_ban_began_does_not_end_it() -> None:

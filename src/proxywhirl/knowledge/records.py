@@ -133,18 +133,15 @@ class BanRecords(_Records):
 class SiteRecords(_Records):
     """What is known of sites as a whole, and which processes use them."""
 
-    def save(self, sites: Mapping[str, SiteRecord]) -> dict[str, SiteRecord]:
-        """Write down what a process has to tell, merged with what others did; return what is known now."""
-        now, known = self._clock.now(), dict[str, SiteRecord]()
+    def save(self, sites: Mapping[str, SiteRecord]) -> None:
+        """Write down what a process has to tell, merged with what others did."""
+        now, told = self._clock.now(), {_quoted(site): record for site, record in sites.items()}
 
         def saved(held: Mapping[str, str]) -> _Changed:
-            known.clear()
-            for key, record in sites.items():
-                known[key] = merged_site(_read(site_of, held.get(key)), record, now)
+            known = {key: merged_site(_read(site_of, held.get(key)), record, now) for key, record in told.items()}
             return {key: Perishable(site_text(record), record.used + LIFE_SECONDS) for key, record in known.items()}
 
-        self._store.update(SITES, sites, saved)
-        return known
+        self._store.update(SITES, told, saved)
 
 
 class SessionRecords(_Records):
@@ -325,6 +322,11 @@ def ban_of(text: str) -> Ban:
     return Ban(_seconds(until), _number(strikes), rule, _seconds(forget_at), *map(_seconds, since))
 
 
+def site_name(key: str) -> str:
+    """Return the site of a key."""
+    return unquote(key, errors="surrogatepass") if "%" in key else key
+
+
 def site_text(record: SiteRecord) -> str:
     """Return the text of what is known of a site."""
     users = {name: (user.seen, user.rate, user.part, user.uses) for name, user in record.users.items()}
@@ -352,10 +354,9 @@ def _use(row: object) -> Use:
 
 
 def _numbers(row: object) -> Numbers:
-    numbers = tuple(
-        float(value) for value in _of_length(row) if isinstance(value, int | float) and math.isfinite(value)
-    )
-    if len(numbers) < len(_of_length(row)):
+    values = _of_length(row)
+    numbers = tuple(float(value) for value in values if isinstance(value, int | float) and math.isfinite(value))
+    if len(numbers) < len(values):
         raise ValueError("not a row of numbers")
     return numbers
 

@@ -27,11 +27,13 @@ from proxywhirl.knowledge.records import (
     SiteRecords,
     hold_of,
     session_of,
+    site_name,
     site_of,
 )
 from proxywhirl.knowledge.write_buffer import WriteBuffer
 from proxywhirl.rotation.affinity.ledger import Assignment
 from proxywhirl.rotation.sites.bans import Ban, Pair
+from proxywhirl.rotation.sites.sharing import SiteRecord
 from proxywhirl.state.forking import register
 from proxywhirl.state.store import Store
 
@@ -187,7 +189,7 @@ class Knowledge:
             if not (last or self._writable.due):
                 return
             try:
-                if self._save(pool, last=last) and self._writable.failures:
+                if self._save(last=last) and self._writable.failures:
                     self._writable.succeeded()
             except CacheError as exc:
                 self._writable.failed(exc)
@@ -205,7 +207,7 @@ class Knowledge:
                     self._follower.look_again()
                 if self._follower.behind:
                     self._follower.bans(pool.learn_bans, self._clock.now())
-                    self._follower.follow(SITES, site_of, lambda sites: pool.learn_sites(sites, self._process))
+                    self._follower.follow(SITES, site_of, partial(self._learn_sites, pool))
                     self._follower.follow(SESSIONS, session_of, partial(self._learn_sessions, pool))
                     self._follower.follow(HOLDS, hold_of, partial(self._learn_holds, pool))
             except CacheError as exc:
@@ -249,7 +251,7 @@ class Knowledge:
         self._follower.look_again()
         return ended
 
-    def _save(self, pool: Pool, *, last: bool) -> bool:
+    def _save(self, *, last: bool) -> bool:
         """Write what is due now; return whether that was anything."""
         wrote = bool(self._unsaved.gone or self._unsaved.sessions)
         if self._unsaved.gone:
@@ -257,8 +259,9 @@ class Knowledge:
         if self._unsaved.sessions:
             self._save_sessions()
         if self._unsaved.sites:  # before bans: of these none may go into a file that is found to be damaged
-            pool.learn_sites(self._sites.save(self._unsaved.sites), self._process)
+            self._sites.save(self._unsaved.sites)
             self._unsaved.sites = {}
+            self._follower.behind.add(SITES)  # what it was merged with is news
             wrote = True
         while self._unsaved.bans:
             batch = dict(islice(self._unsaved.bans.items(), BATCH))
@@ -307,6 +310,10 @@ class Knowledge:
         self._known.move_to_end(session)
         if len(self._known) > self._kept:
             self._known.popitem(last=False)
+
+    def _learn_sites(self, pool: Pool, news: Mapping[str, SiteRecord]) -> None:
+        """Hand over what all know of sites."""
+        pool.learn_sites({site_name(key): record for key, record in news.items()}, self._process)
 
     def _learn_sessions(self, pool: Pool, news: Mapping[str, Assignment | None]) -> None:
         """Hand over news of the sessions that were asked for here: others may have any number."""

@@ -126,8 +126,10 @@ class BanLengths:
 
     def adopt(self, numbers: Sequence[float]) -> bool:
         """Go on from what another one has learnt; False where these are no numbers of lengths."""
+        if len(numbers) != 2 + len(_LENGTHS):
+            return False
         learnt, asked, *shares = numbers
-        if len(shares) != len(_LENGTHS) or not math.isclose(sum(shares), 1.0, abs_tol=1e-3) or min(shares) <= 0.0:
+        if not math.isclose(sum(shares), 1.0, abs_tol=1e-3) or min(shares) <= 0.0:
             return False
         self.learnt, self.asked, self._shares = int(learnt), asked or None, shares
         self._reached = list(accumulate(shares))

@@ -15,7 +15,7 @@ from proxywhirl.rotation.sites.sharing import ANY_SITE, NOTED_EVERY, TOLD_EVERY,
 from proxywhirl.rotation.sites.site import TRIAL_SECONDS, Site
 
 _AT_ONCE = 50  # sites that are told of together: others wait for the transaction
-_MANY = 2000  # proxies: of so many the banned ones do not matter
+_MANY = 2000  # proxies: of more each process takes an even part, whoever is banned
 
 
 class SiteExchange:
@@ -26,7 +26,8 @@ class SiteExchange:
         clock: Its wall clock is what processes agree on.
         of_groups: Changes how a site is seen to count.
         open_arms: Begins to tell the proxies of a site apart.
-        most: Records that are remembered for sites that are not known here yet; the oldest go first.
+        most: Records that are remembered for sites that are not known here yet; the oldest go first. With 0 nothing is
+            told, in or out.
 
     Attributes:
         others: The keys of the proxies that other processes take first.
@@ -76,6 +77,8 @@ class SiteExchange:
 
     def collect(self, name: str, *, last: bool) -> dict[str, SiteRecord]:
         """See `Pool.collect_sites`."""
+        if not self._most:
+            return {}
         self._name, told = name, dict[str, SiteRecord]()
         now, wall = self._clock.monotonic(), self._clock.now()
         if last or (self.asked and now - self._noted_at >= NOTED_EVERY):
@@ -108,14 +111,16 @@ class SiteExchange:
 
     def began(self, site: Site, uses: Iterable[tuple[str, float]]) -> None:
         """Take note of uses that began before the site refused anybody (by the pool's monotonic clock)."""
-        since = self._clock.now() - self._clock.monotonic()
         if self._name:
+            since = self._clock.now() - self._clock.monotonic()
             site.sharing.recent.extend((key, since + use, False) for key, use in uses)
 
     # In.
 
     def learn(self, records: Mapping[str, SiteRecord], name: str) -> None:
         """See `Pool.learn_sites`."""
+        if not self._most:
+            return
         self._name = name
         for name_of_site, record in records.items():
             if name_of_site == ANY_SITE:
@@ -136,10 +141,8 @@ class SiteExchange:
 
     def _share_site(self, site: Site, users: Mapping[str, SiteUser]) -> None:
         """Share those out that are not banned, by who uses the site how much."""
-        keys = self._of_groups.groups.members.keys()
-        if not site.limits or len(keys) > _MANY:
-            site.sharing.others = self.others if site.limits else frozenset()
-        else:
+        keys, site.sharing.others = self._of_groups.groups.members.keys(), frozenset()
+        if site.limits and len(keys) <= _MANY:
             parts = {name: user.part for name, user in users.items()}
             site.sharing.others = of_others([key for key in keys if key not in site.barred.at], parts, self._name)
 

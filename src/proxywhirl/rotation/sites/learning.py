@@ -286,9 +286,7 @@ class Learning:
         if arm is not None and use is not None and use >= arm.uses.began and failure.sign not in arm.uses.refused:
             failure.whole, failure.uses_before = arm.uses.whole, arm.uses.before(use)
         else:
-            failure.use = (
-                None  # it was under way when another one was refused, or it may be banned since an earlier one
-            )
+            failure.use = None  # it was under way when another one was refused, or an earlier one may have banned it
         if whom in site.groups.bars:
             failure.use = None
         if arm is not None and use is not None and not out_of_order(outcome):

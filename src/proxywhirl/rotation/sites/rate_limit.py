@@ -415,7 +415,8 @@ class LearnedRateLimit:
         places = len(_USES)
         if len(numbers) != _OWN_NUMBERS + 4 * places:
             return False
-        learnt, kept, spacing, self._odds, self._rested, self._rested_refused, self._surprise = numbers[:_OWN_NUMBERS]
+        learnt, kept, spacing, odds, self._rested, self._rested_refused, self._surprise = numbers[:_OWN_NUMBERS]
+        self._odds = min(max(odds, -_SURE), _SURE)
         self.learnt, self.kept, self._spacing = int(learnt), bool(kept), max(int(spacing), 1)
         self._waits, self._enough, self._short, self._doubts = (
             list(numbers[begin : begin + places]) for begin in range(_OWN_NUMBERS, len(numbers), places)

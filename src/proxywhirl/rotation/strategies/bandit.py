@@ -198,13 +198,13 @@ class Bandit:
         keys, numbers, deviations = self._sampler.keys, self._sampler.numbers, self._deviations
         count = len(keys)
         turn = place = self._turn if site is None or site.turn < 0 else site.turn
-        apart, others = site is not None and site.tells_apart, self._others(site)
-        limit = None
-        if apart and site is not None and site.rate_limit.concerns(self._roster.monotonic()):
-            limit = site.rate_limit
+        apart, limit, spread_out = site is not None and site.tells_apart, None, False
+        others: Collection[str] = ()
+        if site is not None and apart:
+            limit = site.rate_limit if site.rate_limit.concerns(self._roster.monotonic()) else None
+            others, spread_out = self._others(site), site.limits
         looks = _LOOKED_AT if limit is None and within is None else _LOOKED_AT_RARE
         in_turn, again = (_IN_TURN, _LOOKED_AT) if count > looks else (count, 0)
-        spread_out = site is not None and site.limits
         enough = self._par - (_MARGIN if spread_out else _NARROW)
         refusing, weighed, deadline = bool(exclude or barred), self._worth is not None, None
         if within is not None:
@@ -270,10 +270,8 @@ class Bandit:
         now = self._roster.monotonic()
         return now - TELLING_SECONDS if key in self._roster.others else now
 
-    def _others(self, site: Site | None) -> Collection[str]:
-        """Return the keys of the proxies that other processes take first."""
-        if site is None or not site.tells_apart:
-            return ()
+    def _others(self, site: Site) -> Collection[str]:
+        """Return the keys of the proxies that other processes take first at a site that refuses."""
         return site.sharing.others or self._roster.others
 
     def _weighed(
