@@ -116,3 +116,23 @@ def test_six_requests_do_not_storm_one_that_returns(strategy: str) -> None:
     lease.report(OK)
     for _ in range(5):
         pool.acquire(page, exclude={first})
+
+
+def test_a_first_request_that_is_given_up_keeps_nobody_out() -> None:
+    """A proxy that has come back may be tried again at once; the end of an older request lets nobody else in."""
+    clock = ManualClock()
+    pool = Pool.of([f"http://192.0.2.{n}:80" for n in range(2)], rng=random.Random(1), clock=clock)
+    for _ in range(4):
+        pool.acquire("http://shop.example/").report(OK)
+    key, other = pool.keys()
+    older, lease = (pool.acquire("http://shop.example/", exclude={other}) for _ in range(2))
+    clock.advance(1.0)
+    lease.report(BANNED)
+    pool.acquire("http://shop.example/", exclude={key}).report(OK)
+    clock.advance(3600.0)
+    first = pool.acquire("http://shop.example/", exclude={other})
+    older.release()
+    with pytest.raises(PoolEmpty):
+        pool.acquire("http://shop.example/", exclude={other})
+    first.release()
+    assert pool.acquire("http://shop.example/", exclude={other}).proxy.key == key

@@ -405,6 +405,8 @@ class Chooser:
                 site = lease.site = self.learning.site(site.name)
             if site.trying == state.key and not (here and outcome is not None and _tells_of_site(outcome)):
                 site.untried(now)
+            if site.returning:
+                site.end_return(state.key, lease.began)
         if not here:
             state.in_flight -= 1
             return NOTHING  # discarded while it was out
@@ -458,10 +460,8 @@ class Chooser:
             told = self._learn_failure(lease, outcome, now)
         elif site is not None and outcome.blame is not Blame.US:
             told = self._learn_refusal(lease, site, outcome, now)
-        if site is not None:
-            site.end_return(state.key)
-            if site.tells_apart:
-                self.learning.ended(state, site, lease.began, came=not outcome.counts_against_proxy)
+        if site is not None and site.tells_apart:
+            self.learning.ended(state, site, lease.began, came=not outcome.counts_against_proxy)
         return told
 
     def _learn_failure(self, lease: Lease, outcome: Outcome, now: float) -> OfHealth:

@@ -217,9 +217,9 @@ class Site:
         """Keep others from a returning proxy while its first request is under way."""
         self.barred.put(key, now + TRIAL_SECONDS)
 
-    def end_return(self, key: str) -> None:
-        """Let a returning proxy be tried again: its request told nothing of the site."""
-        if key in self.returning:
+    def end_return(self, key: str, began: float) -> None:
+        """Let a returning proxy be tried again where its first request ends, which began then, whatever that told."""
+        if key in self.returning and self.barred.at.get(key) == began + TRIAL_SECONDS:
             self.barred.discard(key)
 
     @property
