@@ -15,7 +15,7 @@ from proxywhirl.rotation.sites.sharing import ANY_SITE, NOTED_EVERY, TOLD_EVERY,
 from proxywhirl.rotation.sites.site import TRIAL_SECONDS, Site
 
 _AT_ONCE = 50  # sites that are told of together: others wait for the transaction
-_MANY = 2000  # proxies: of more each process takes an even part, whoever is banned
+_MANY = 2000  # proxies: of more each takes an even part, whoever is banned, and the uses by others are forgotten
 
 
 class SiteExchange:
@@ -168,6 +168,8 @@ class SiteExchange:
         for key, at, refused in sharing.hear(record.users, self._name):
             uses = site.uses_of(key)
             if uses is None or uses is sharing.before:
+                if len(sharing.uses) >= _MANY:
+                    sharing.uses.clear()
                 uses = sharing.uses[key] = self._of_groups.uses(site, key)
             if refused:
                 uses.begin_anew(since + at)

@@ -86,13 +86,12 @@ def merged(known: SiteRecord | None, new: SiteRecord, now: float) -> SiteRecord:
     """
     before = SiteRecord() if known is None else known
     users = {**before.users, **new.users}
+    present = {name: user for name, user in users.items() if abs(now - user.seen) < PRESENT_SECONDS}
     return SiteRecord(
         max(before.limit, new.limit, key=_learnt),
         max(before.lengths, new.lengths, key=_learnt),
         max(before.used, new.used),
-        _shared_out(
-            {name: user for name, user in users.items() if abs(now - user.seen) < PRESENT_SECONDS}, before.users
-        ),
+        _shared_out(present, before.users),
     )
 
 
